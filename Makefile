@@ -1,0 +1,42 @@
+# The one place that says how things are done here. `make` alone prints this list.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+STUDY ?= quickstart
+
+.DEFAULT_GOAL := help
+.PHONY: help setup study test lint lab bench clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+$(READY): pyproject.toml constraints.txt
+	@echo "Setting up .venv (a few minutes, once)"
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; say which with: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --progress-bar off -c constraints.txt torch
+	$(BIN)/python -m pip install --progress-bar off -c constraints.txt -e '.[test]'
+	@touch $(READY)
+
+setup: $(READY)  ## install the package and its tools into .venv
+
+study: $(READY)  ## run params/$(STUDY) to outputs/$(STUDY)/index.html (STUDY=quickstart)
+	@$(BIN)/ohlora run params/$(STUDY)
+
+test: $(READY)  ## run the tests
+	$(BIN)/python -m pytest
+
+lint: $(READY)  ## check style, formatting, and that notebooks hold no outputs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/nbstripout --verify notebooks/*.ipynb
+
+lab: $(READY)  ## open the notebooks in JupyterLab
+	$(BIN)/jupyter lab notebooks
+
+bench: $(READY)  ## measure the speed of this machine, as ratios in one run
+	$(BIN)/python -m benchmarks
+
+clean:  ## delete .venv and everything in outputs but its README
+	rm -rf .venv build *.egg-info
+	find outputs -mindepth 1 ! -name README.md -delete

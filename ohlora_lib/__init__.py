@@ -1,0 +1,3 @@
+"""Teach a StyleGAN one look, and prove it did."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,63 @@
+"""Distances between sets of images, on features of the held-out judge; never called FID.
+
+Axes: N, M images, F features.
+Sources: Heusel et al., 2017, https://arxiv.org/abs/1706.08500 (Fréchet distance);
+Kynkäänniemi et al., 2019, https://arxiv.org/abs/1904.06991 (precision and recall);
+we differ: the features are those of property CNNs trained here, not of Inception.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def frechet_distance(a: Tensor, b: Tensor) -> float:
+    """Fréchet distance of two Gaussians fitted to features (N, F) and (M, F); 0 if equal."""
+    x, y = a.double().cpu().numpy(), b.double().cpu().numpy()
+    mean_gap = x.mean(axis=0) - y.mean(axis=0)
+    cov_x, cov_y = np.cov(x, rowvar=False), np.cov(y, rowvar=False)
+    eigenvalues = np.linalg.eigvals(cov_x @ cov_y).real.clip(min=0)  # of a product of two PSD
+    cross = np.sqrt(eigenvalues).sum()
+    return float(mean_gap @ mean_gap + np.trace(cov_x) + np.trace(cov_y) - 2 * cross)
+
+
+def mean_pairwise_distance(features: Tensor) -> float:
+    """Mean Euclidean distance over all pairs of different rows, features (N, F)."""
+    return torch.pdist(features.float()).mean().item()
+
+
+def coverage(of: Tensor, by: Tensor, k: int = 3) -> float:
+    """Share of the points `of` (N, F) inside the k-nearest-neighbour balls of `by` (M, F).
+
+    With real images as `by` and samples as `of` this is precision; the other way, recall.
+    """
+    own = torch.cdist(by.float(), by.float())  # (M, M)
+    radius = own.kthvalue(min(k + 1, len(by)), dim=1).values  # (M,), the first neighbour is itself
+    inside = torch.cdist(of.float(), by.float()) <= radius  # (N, M)
+    return inside.any(dim=1).float().mean().item()
+
+
+class DiversityScale:
+    """Diversity of samples as a ratio of the selected images' own.
+
+    Args:
+        selected: Features of the selected images, shape (N, F).
+        sample_size: Number of samples that will be compared; the yardstick has as many.
+        seed: Draws the yardstick.
+    """
+
+    def __init__(self, selected: Tensor, sample_size: int, *, seed: int = 0) -> None:
+        order = torch.randperm(len(selected), generator=torch.Generator().manual_seed(seed))
+        half = max(len(selected) // 2, 1)
+        yardstick = selected[order[:half][:sample_size].to(selected.device)]
+        self.reference = selected[order[half:].to(selected.device)]
+        self.own_distance = mean_pairwise_distance(yardstick)
+        self.own_recall = coverage(self.reference, yardstick)
+
+    def __call__(self, samples: Tensor) -> tuple[float, float]:
+        """Ratios of mean pairwise distance and of recall, for samples (M, F); 1 is as diverse."""
+        distance = mean_pairwise_distance(samples) / max(self.own_distance, 1e-12)
+        recall = coverage(self.reference, samples) / max(self.own_recall, 1e-12)
+        return distance, recall

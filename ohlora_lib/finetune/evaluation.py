@@ -1,0 +1,89 @@
+"""Evaluation while fine-tuning: sample, score by selector and judge, measure diversity.
+
+Axes: S samples, H image height, P properties.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ohlora_lib.distances import DiversityScale
+from ohlora_lib.images import to_uint8
+from ohlora_lib.nets import Generator
+from ohlora_lib.precision import autocast
+from ohlora_lib.property_ensemble import Ensemble
+from ohlora_lib.selection import draw_latents
+
+FIXED_SEED_OFFSET = 1_000_003  # keeps the fixed latents apart from every fresh draw
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Figures of one evaluation and the images of the fixed latents."""
+
+    row: dict[str, float]
+    fixed_images: np.ndarray  # uint8, (S, H, H, 3)
+
+
+class Evaluator:
+    """Scores a generator's samples, each time fresh ones and the same fixed latents.
+
+    Args:
+        selector: Ensemble that chose the training images.
+        judge: Held-out ensemble.
+        selected: The selected images, uint8, shape (N, H, H, 3), on the device.
+        samples: Number S of samples of each kind.
+        seed: Draws the latents.
+        precision: Number format to draw in.
+    """
+
+    def __init__(
+        self,
+        selector: Ensemble,
+        judge: Ensemble,
+        selected: Tensor,
+        *,
+        samples: int = 100,
+        seed: int = 0,
+        precision: str = "float32",
+    ) -> None:
+        self.selector, self.judge = selector, judge
+        self.samples, self.seed, self.precision = samples, seed, precision
+        self.diversity = DiversityScale(judge.features(selected), samples, seed=seed)
+
+    @torch.no_grad()
+    def draw(self, generator: Generator, *, seed: int, index: int) -> Tensor:
+        """Samples with fixed noise, uint8 (S, H, H, 3); training mode is left as it was."""
+        training = generator.training
+        generator.eval()
+        z, properties = draw_latents(generator, self.samples, seed=seed, index=index)
+        with autocast(z.device, self.precision):
+            images = torch.cat([
+                to_uint8(generator(z[k : k + 50], None if properties is None else properties[k : k + 50]))
+                for k in range(0, len(z), 50)
+            ])  # fmt: skip
+        generator.train(training)
+        return images
+
+    def __call__(self, generator: Generator, index: int) -> Evaluation:
+        """Evaluates; `index` numbers the evaluation, so that fresh latents can be drawn again."""
+        fresh = self.draw(generator, seed=self.seed, index=index)
+        fixed = self.draw(generator, seed=self.seed + FIXED_SEED_OFFSET, index=0)
+        both = torch.cat([fresh, fixed])  # (2S, H, H, 3)
+        row: dict[str, float] = {}
+        selector, judge = self.selector.scores(both), self.judge.scores(both)  # (2S, P) each
+        kinds = {
+            "mean": selector[: self.samples],
+            "heldout": judge[: self.samples],
+            "fixed": selector[self.samples :],
+            "fixed_heldout": judge[self.samples :],
+        }
+        for kind, scores in kinds.items():
+            for prop, value in zip(self.selector.properties, scores.mean(0).tolist(), strict=True):
+                row[f"{kind}_{prop}_score"] = value
+        row["diversity"], row["recall"] = self.diversity(self.judge.features(fresh))
+        return Evaluation(row, fixed.cpu().numpy())

@@ -1,0 +1,288 @@
+"""Fine-tunes a StyleGAN on selected images, by a recipe.
+
+Axes: N selected images, B batch, H image height.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import torch
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+
+from ohlora_lib.finetune.evaluation import Evaluation, Evaluator
+from ohlora_lib.finetune.losses import generator_loss, logistic_discriminator_loss, r1_penalty
+from ohlora_lib.finetune.recipe import Recipe, only_trainable, trainable_names
+from ohlora_lib.images import to_signed
+from ohlora_lib.nets import Discriminator, Generator
+from ohlora_lib.precision import autocast
+
+
+@dataclass(frozen=True)
+class FinetuneSettings:
+    """How to fine-tune; the defaults are the published ones."""
+
+    epochs: int = 72
+    batch: int = 8
+    learning_rate: float = 1e-4
+    weight_decay: float = 0.01
+    r1_gamma: float = 10.0
+    every_batches: int = 50
+    first_epoch_every: int = 25
+    first_epoch_each: int = 10
+    seed: int = 0
+    precision: str = "float32"
+
+
+def evaluation_due(epoch: int, idx: int, settings: FinetuneSettings) -> bool:
+    """Every so many batches, and more often at the very start."""
+    if idx % settings.every_batches == 0:
+        return True
+    early = idx < settings.first_epoch_each or idx % settings.first_epoch_every == 0
+    return epoch == 0 and early
+
+
+def batches_per_epoch(images: int, batch: int) -> int:
+    """Number of batches with the last, short one kept."""
+    return -(-images // batch)
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """What one batch did: losses of the last updates, their numbers, scores of both sides."""
+
+    d_loss: float
+    g_loss: float
+    d_count: int
+    g_count: int
+    real_scores: Tensor  # (B,)
+    fake_scores: Tensor  # (B,)
+
+
+class FineTuner:
+    """Networks, optimizers, random state and place in the data of one fine-tuning.
+
+    Args:
+        generator: Base weights, already in the recipe's mapping, on its device.
+        discriminator: The base's discriminator, on the same device.
+        images: Selected images, uint8, shape (N, H, H, 3), on the same device.
+        recipe: What is trainable and when to stop updating.
+        settings: How to train.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        discriminator: Discriminator,
+        images: Tensor,
+        recipe: Recipe,
+        settings: FinetuneSettings,
+    ) -> None:
+        self.images, self.recipe, self.settings = images, recipe, settings
+        self.device = images.device
+        self.generator = generator.to(memory_format=torch.channels_last).train()
+        self.discriminator = discriminator.to(memory_format=torch.channels_last).train()
+        self.g_names = trainable_names(generator, recipe.generator_trainable)
+        self.d_names = trainable_names(discriminator, recipe.discriminator_trainable)
+        self.g_optimizer = self._optimizer(generator, self.g_names)
+        self.d_optimizer = self._optimizer(discriminator, self.d_names)
+        torch.manual_seed(settings.seed)
+        self.random = torch.Generator(self.device).manual_seed(settings.seed)
+        self.order_random = torch.Generator().manual_seed(settings.seed)
+        self.order = torch.empty(0, dtype=torch.long)
+        self.epoch, self.idx = 0, 0  # the batch to do next
+        self.last_g_loss: float | None = None
+        self.images_seen, self.elapsed_sec, self.rows = 0, 0.0, []
+        self.pool: list[tuple[Tensor, Tensor]] = []  # real and fake scores since the last row
+        self.last_scores = (torch.empty(0), torch.empty(0))
+
+    def _optimizer(self, net: torch.nn.Module, names: list[str]) -> torch.optim.AdamW:
+        wanted = set(names)
+        parameters = [p for name, p in net.named_parameters() if name in wanted]
+        options = {"lr": self.settings.learning_rate, "weight_decay": self.settings.weight_decay}
+        return torch.optim.AdamW(parameters, **options)
+
+    def state(self) -> dict[str, Any]:
+        """Everything needed to go on as if never stopped."""
+        nets = ("generator", "discriminator", "g_optimizer", "d_optimizer")
+        plain = ("order", "epoch", "idx", "last_g_loss", "images_seen", "elapsed_sec", "rows")
+        return {name: getattr(self, name).state_dict() for name in nets} | {
+            **{name: getattr(self, name) for name in plain},
+            "pool": list(self.pool),
+            "random": self.random.get_state(),
+            "order_random": self.order_random.get_state(),
+            "torch_random": torch.get_rng_state(),
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Takes over what `state` gave."""
+        for name in ("generator", "discriminator", "g_optimizer", "d_optimizer"):
+            getattr(self, name).load_state_dict(state[name])
+        for name in ("order", "epoch", "idx", "last_g_loss", "images_seen", "elapsed_sec"):
+            setattr(self, name, state[name])
+        self.rows = list(state["rows"])
+        self.pool = [tuple(scores.to(self.device) for scores in pair) for pair in state["pool"]]
+        self.random.set_state(state["random"])
+        self.order_random.set_state(state["order_random"])
+        torch.set_rng_state(state["torch_random"])
+
+    @property
+    def total_batches(self) -> int:
+        """Batches from the first to the last epoch."""
+        return self.settings.epochs * batches_per_epoch(len(self.images), self.settings.batch)
+
+    def batches(self) -> Iterator[tuple[int, int, Tensor]]:
+        """Yields epoch, idx and real images (B, 3, H, H) in [-1, 1] from the present place on."""
+        size = self.settings.batch
+        while self.epoch < self.settings.epochs:
+            if self.idx == 0:
+                self.order = torch.randperm(len(self.images), generator=self.order_random)
+            while self.idx * size < len(self.images):
+                rows = self.order[self.idx * size : (self.idx + 1) * size].to(self.device)
+                epoch, idx = self.epoch, self.idx
+                self.idx += 1  # before the yield: a state saved after this batch goes on behind it
+                yield epoch, idx, to_signed(self.images[rows])
+            self.epoch, self.idx = self.epoch + 1, 0
+
+    def latents(self, batch: int) -> Tensor:
+        """Standard normal latents (B, Z); property scores stay zero in training."""
+        width = self.generator.z_dim
+        return torch.randn(batch, width, generator=self.random, device=self.device)
+
+    def train_batch(self, real: Tensor) -> BatchResult:
+        """Updates the discriminator, then the generator, each until it has caught up."""
+        d_loss, d_count = self._until_caught_up(
+            lambda: self._update_discriminator(real),
+            self.recipe.discriminator_rule,
+            self.last_g_loss,
+        )
+        g_loss, g_count = self._until_caught_up(
+            lambda: self._update_generator(len(real)), self.recipe.generator_rule, d_loss
+        )
+        self.last_g_loss = g_loss
+        self.images_seen += len(real)
+        self.pool.append(self.last_scores)
+        return BatchResult(d_loss, g_loss, d_count, g_count, *self.last_scores)
+
+    @staticmethod
+    def _until_caught_up(
+        update: Callable[[], Tensor], rule: Any, other_loss: float | None
+    ) -> tuple[float, int]:
+        taken = 0
+        while True:
+            loss = update().item()  # the one host sync: the rule must know the loss
+            taken += 1
+            if rule.caught_up(loss, other_loss, taken):
+                return loss, taken
+
+    def _update_discriminator(self, real: Tensor) -> Tensor:
+        with torch.no_grad(), autocast(self.device, self.settings.precision):
+            fake = self.generator(self.latents(len(real)), noise="random")
+        real = real.detach().requires_grad_(self.settings.r1_gamma > 0)
+        with only_trainable(self.discriminator, self.d_names):
+            with autocast(self.device, self.settings.precision):
+                real_scores = self.discriminator(real)
+                fake_scores = self.discriminator(fake.detach())
+            loss = logistic_discriminator_loss(real_scores, fake_scores)
+            if self.settings.r1_gamma > 0:
+                loss = loss + self.settings.r1_gamma / 2 * r1_penalty(real, real_scores)
+            self.d_optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+        self.d_optimizer.step()
+        self.last_scores = (real_scores.detach().flatten(), fake_scores.detach().flatten())
+        return loss.detach()
+
+    def _update_generator(self, batch: int) -> Tensor:
+        with only_trainable(self.generator, self.g_names), only_trainable(self.discriminator, []):
+            with autocast(self.device, self.settings.precision):
+                fake = self.generator(self.latents(batch), noise="random")
+                loss = generator_loss(self.discriminator(fake))
+            self.g_optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+        self.g_optimizer.step()
+        return loss.detach()
+
+    def record(self, epoch: int, idx: int, batch: BatchResult, evaluation: Evaluation) -> None:
+        """Appends one tidy row; the pooled scores start anew."""
+        adaptive = self.recipe.discriminator_rule.max_updates > 1
+        counts = {"d_train_count": batch.d_count} if adaptive else {}
+        self.rows.append({
+            "epoch": epoch, "idx": idx, "d_loss": batch.d_loss, "g_loss": batch.g_loss,
+            **counts, "g_train_count": batch.g_count,
+            "real_scores_mean": batch.real_scores.mean().item(),
+            "fake_scores_mean": batch.fake_scores.mean().item(),
+            "real_fake_auroc": auroc([self.pool[-1]]),
+            **{k: v for k, v in evaluation.row.items() if k.startswith("mean_")},
+            "elapsed_sec": self.elapsed_sec, "images_seen": self.images_seen,
+            "pooled_auroc": auroc(self.pool),
+            **{k: v for k, v in evaluation.row.items() if not k.startswith("mean_")},
+        })  # fmt: skip
+        self.pool = []
+
+
+def auroc(pairs: list[tuple[Tensor, Tensor]]) -> float:
+    """How well scores tell real from fake: 0.5 is guessing, 1 is perfect."""
+    real = torch.cat([pair[0] for pair in pairs]).float().cpu()
+    fake = torch.cat([pair[1] for pair in pairs]).float().cpu()
+    truth = torch.cat([torch.ones_like(real), torch.zeros_like(fake)])
+    return float(roc_auc_score(truth.numpy(), torch.cat([real, fake]).numpy()))
+
+
+@contextmanager
+def stop_on_interrupt() -> Iterator[list[int]]:
+    """Turns Ctrl-C and a kernel interrupt into a request: the list is no longer empty."""
+    asked: list[int] = []
+
+    def ask(number: int, _: FrameType | None) -> None:
+        asked.append(number)
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def finetune(
+    tuner: FineTuner,
+    evaluator: Evaluator,
+    *,
+    on_row: Callable[[FineTuner, Evaluation], None],
+    on_epoch: Callable[[FineTuner], None],
+    on_batch: Callable[[FineTuner], None],
+) -> bool:
+    """Fine-tunes from the tuner's present place to its last epoch.
+
+    Args:
+        tuner: What to train; holds the rows of the log.
+        evaluator: Scores samples when an evaluation is due.
+        on_row: Called after each new row.
+        on_epoch: Called after each epoch, and once when interrupted: save here.
+        on_batch: Called after each batch.
+
+    Returns:
+        Whether it finished; False after an interrupt, with the state saved.
+    """
+    started, before = time.monotonic(), tuner.elapsed_sec
+    last = batches_per_epoch(len(tuner.images), tuner.settings.batch) - 1
+    with stop_on_interrupt() as asked:
+        for epoch, idx, real in tuner.batches():
+            result = tuner.train_batch(real)
+            tuner.elapsed_sec = before + time.monotonic() - started
+            if evaluation_due(epoch, idx, tuner.settings):
+                evaluation = evaluator(tuner.generator, len(tuner.rows))
+                tuner.record(epoch, idx, result, evaluation)
+                on_row(tuner, evaluation)
+            on_batch(tuner)
+            if asked or idx == last:
+                on_epoch(tuner)
+            if asked:
+                return False
+    return True

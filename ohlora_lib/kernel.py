@@ -1,0 +1,252 @@
+"""Runs one notebook in a kernel of its own and reports how it goes.
+
+`python -m ohlora_lib.kernel` is the process the runner starts for each stage: it reads a job, one
+JSON line, from standard input, and writes events, a JSON object a line, to standard output. A
+further line `interrupt` stops the running cell as Ctrl-C would; the end of the input ends all.
+
+Also papermill's engine: kernels talk over sockets in a private folder, not over plain TCP, which
+every user of a shared machine could read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import IO, Any
+
+from nbclient.exceptions import DeadKernelError
+from papermill.clientwrap import PapermillNotebookClient
+from papermill.engines import NBClientEngine, papermill_engines
+from papermill.exceptions import PapermillExecutionError
+from papermill.execute import execute_notebook
+from papermill.log import logger
+from papermill.utils import merge_kwargs, remove_args
+from traitlets.config import Config
+
+IOPUB_TIMEOUT = 120  # seconds; nbclient's 4 kills a notebook on a busy machine
+ENGINE = "ohlora"
+START_TIMEOUT = 300  # seconds
+LINE_REWRITTEN = re.compile(r"[^\n]*\r(?=[^\n\r])")
+
+
+def settle(text: str) -> str:
+    """What a terminal shows of a text: carriage returns have taken effect."""
+    return LINE_REWRITTEN.sub("", text.replace("\r\n", "\n"))
+
+
+class Reporter:
+    """Writes events for the runner; without a file it says nothing."""
+
+    def __init__(self, file: IO[str] | None = None) -> None:
+        self.file = file
+        self.last_line = ""
+
+    def event(self, kind: str, **facts: Any) -> None:
+        """Writes one event."""
+        if self.file is not None:
+            self.file.write(json.dumps({"event": kind, **facts}) + "\n")
+            self.file.flush()
+
+    def text(self, text: str) -> None:
+        """Takes printed text; its last full or rewritten line is the progress."""
+        lines = [line.strip() for line in re.split(r"[\r\n]", text) if line.strip()]
+        if lines and lines[-1] != self.last_line:
+            self.last_line = lines[-1]
+            self.event("progress", text=self.last_line)
+
+
+class PrivateClient(PapermillNotebookClient):
+    """Executes the cells, reports each, and merges printed text as it comes."""
+
+    reporter = Reporter()
+    interrupted = False
+    exit_code: int | None = None
+
+    def papermill_execute_cells(self) -> None:
+        """Executes all cells; keeps the kernel's exit status if it dies."""
+        try:
+            super().papermill_execute_cells()
+        except DeadKernelError:
+            process = getattr(getattr(self.km, "provisioner", None), "process", None)
+            self.exit_code = None if process is None else process.poll()
+            raise
+
+    def execute_cell(self, cell: Any, cell_index: int, **kwargs: Any) -> Any:
+        """Executes one cell, or none once an interrupt was asked for."""
+        if self.interrupted:
+            return cell
+        self.reporter.event("cell", number=cell_index + 1, cells=len(self.nb.cells))
+        return super().execute_cell(cell, cell_index, **kwargs)
+
+    def process_message(self, msg: dict, cell: Any, cell_index: int) -> Any:
+        """Takes one message of the kernel."""
+        output = super().process_message(msg, cell, cell_index)
+        if output is not None and output.output_type == "stream":
+            self.reporter.text(output.text)
+            merge_last_streams(cell.outputs)
+        return output
+
+    def interrupt(self) -> None:
+        """Stops the running cell; the cells after it do not start."""
+        self.interrupted = True
+        if self.km is not None:
+            asyncio.run(self.km._async_interrupt_kernel())
+
+
+def merge_last_streams(outputs: list) -> None:
+    """Joins the last two outputs if both are text printed to the same stream."""
+    if len(outputs) < 2 or any(output.output_type != "stream" for output in outputs[-2:]):
+        return
+    first, second = outputs[-2:]
+    if first.name == second.name:
+        first.text = settle(first.text + second.text)
+        del outputs[-1]
+
+
+class PrivateKernelEngine(NBClientEngine):
+    """papermill's own engine, with the kernel on private sockets."""
+
+    reporter = Reporter()
+    client: PrivateClient | None = None
+
+    @classmethod
+    def execute_managed_notebook(
+        cls,
+        nb_man: Any,
+        kernel_name: str,
+        log_output: bool = False,
+        stdout_file: Any = None,
+        stderr_file: Any = None,
+        start_timeout: int = 60,
+        execution_timeout: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Executes the cells; the arguments are papermill's."""
+        options = remove_args(["input_path", "timeout", "startup_timeout"], **kwargs)
+        options.setdefault("iopub_timeout", IOPUB_TIMEOUT)
+        with private_sockets() as config:
+            cls.client = PrivateClient(
+                nb_man,
+                **merge_kwargs(
+                    options,
+                    timeout=execution_timeout or kwargs.get("timeout"),
+                    startup_timeout=start_timeout,
+                    kernel_name=kernel_name,
+                    log=logger,
+                    log_output=log_output,
+                    stdout_file=stdout_file,
+                    stderr_file=stderr_file,
+                    config=config,
+                ),
+            )
+            cls.client.reporter = cls.reporter
+            cls.client.execute()
+
+
+@contextmanager
+def private_sockets() -> Iterator[Config]:
+    """Gives a configuration by which kernels talk through a folder only their user can enter."""
+    if os.name == "nt":  # no such sockets there
+        yield Config()
+        return
+    before = os.environ.get("JUPYTER_RUNTIME_DIR")
+    with tempfile.TemporaryDirectory(prefix="ohlora-", ignore_cleanup_errors=True) as folder:
+        os.environ["JUPYTER_RUNTIME_DIR"] = folder
+        try:
+            yield Config({"KernelManager": {"transport": "ipc"}})
+        finally:
+            del os.environ["JUPYTER_RUNTIME_DIR"]
+            if before is not None:
+                os.environ["JUPYTER_RUNTIME_DIR"] = before
+
+
+def first_line(text: str) -> str:
+    """The first line that says something."""
+    return next((line.strip() for line in text.splitlines() if line.strip()), "")
+
+
+def run_notebook(job: dict[str, Any], reporter: Reporter) -> None:
+    """Executes the job's notebook and reports how it ended: done, failed, died or interrupted."""
+    PrivateKernelEngine.reporter = reporter
+    output = Path(job["output"])
+    working = output.with_name(f".{output.stem}.running.ipynb")
+    try:
+        execute_notebook(
+            job["notebook"],
+            working,
+            job["parameters"],
+            engine_name=ENGINE,
+            kernel_name="python3",
+            language="python",
+            progress_bar=False,
+            start_timeout=START_TIMEOUT,
+            cwd=job["root"],
+        )
+        ended: dict[str, Any] = {"kind": "done"}
+    except PapermillExecutionError as error:
+        what = f"{error.ename}: {first_line(error.evalue)}".rstrip(": ")
+        ended = {"kind": "failed", "cell": error.exec_count, "error": what}
+    except DeadKernelError:
+        ended = {"kind": "died", "exit_code": client_value("exit_code")}
+    except RuntimeError as error:  # the kernel did not start
+        ended = {"kind": "failed", "cell": None, "error": first_line(str(error))}
+    if client_value("interrupted"):
+        ended = {"kind": "interrupted"}
+    if working.exists():
+        working.replace(output)
+        reporter.event("progress", text="writing the page")
+        export_page(output)
+    reporter.event(**ended)
+
+
+def export_page(notebook: Path) -> None:
+    """Exports an executed notebook; imported late, while the stage has long been at work."""
+    from ohlora_lib.report.export import export_run
+
+    export_run(notebook)
+
+
+def client_value(name: str) -> Any:
+    """An attribute of the client of the running notebook, if one was started."""
+    client = PrivateKernelEngine.client
+    return None if client is None else getattr(client, name)
+
+
+def obey(commands: IO[bytes]) -> None:
+    """Obeys the runner: interrupts on its word, ends with it."""
+    for line in commands:
+        if line.strip() == b"interrupt" and PrivateKernelEngine.client is not None:
+            PrivateKernelEngine.client.interrupt()
+    signal.raise_signal(signal.SIGTERM)
+
+
+def end(number: int, _: FrameType | None) -> None:
+    """Ends this process, and the kernel on the way out."""
+    raise SystemExit(128 + number)
+
+
+def main() -> None:
+    """Runs the job given on standard input."""
+    events = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # whatever else prints must not mix with the events
+    commands = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115 - as long as the process
+    job = json.loads(commands.readline())
+    signal.signal(signal.SIGINT, lambda *_: None)  # the runner decides what Ctrl-C means
+    signal.signal(signal.SIGTERM, end)
+    threading.Thread(target=obey, args=(commands,), daemon=True).start()
+    run_notebook(job, Reporter(events))
+
+
+papermill_engines.register(ENGINE, PrivateKernelEngine)
+
+if __name__ == "__main__":
+    main()

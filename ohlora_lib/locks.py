@@ -1,0 +1,71 @@
+"""One writer a folder: a lock file that the system frees when its holder ends, crash included."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from datetime import UTC, datetime
+from pathlib import Path
+
+if os.name == "nt":
+    import msvcrt
+else:
+    import fcntl
+
+FAR_BYTE = 2**30  # Windows locks bytes against reading too: lock one beyond the text
+
+
+class FolderLock:
+    """A lock on a folder, held until `release` or the end of the process.
+
+    Args:
+        folder: The folder; it must be there.
+        name: Name of the lock file in it.
+
+    Raises:
+        ValueError: If another process holds the lock; says which and since when.
+    """
+
+    def __init__(self, folder: Path, name: str = ".lock") -> None:
+        self.path = folder / name
+        self._file: int | None = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            _lock(self._file)
+        except OSError as error:
+            self.release()
+            raise ValueError(
+                f"{folder}: {_holder(self.path)} is writing here. "
+                f"Wait for it or stop it; then start again."
+            ) from error
+        facts = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "since": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        os.ftruncate(self._file, 0)
+        os.write(self._file, json.dumps(facts).encode())
+
+    def release(self) -> None:
+        """Frees the lock; a second call does nothing."""
+        if self._file is not None:
+            os.close(self._file)  # closing frees it on every system
+            self._file = None
+
+
+def _lock(file: int) -> None:
+    if os.name == "nt":
+        os.lseek(file, FAR_BYTE, os.SEEK_SET)
+        msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+        os.lseek(file, 0, os.SEEK_SET)
+    else:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _holder(path: Path) -> str:
+    """Who holds the lock, as far as its file tells."""
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        return f"process {facts['pid']} on {facts['host']} (since {facts['since']})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"

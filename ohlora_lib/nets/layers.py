@@ -1,0 +1,155 @@
+"""Building blocks of StyleGAN 1: equalised layers, blur, noise, styles, minibatch deviation.
+
+Axes: B batch, C channels, H height, W width, D style width.
+Source: Karras et al., "Progressive Growing of GANs", 2018, https://arxiv.org/abs/1710.10196, and
+"A Style-Based Generator Architecture for GANs", 2019, https://arxiv.org/abs/1812.04948.
+Every layer follows the dtype of its input, so the whole network runs under `torch.autocast`;
+statistics (instance norm, minibatch deviation) are always taken in float32.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+LEAKY_SLOPE = 0.2
+
+
+def check_shape(x: Tensor, shape: tuple[int | None, ...], *, name: str) -> None:
+    """Raises ValueError unless `x` has the shape; None allows any length."""
+    if x.dim() != len(shape) or any(
+        s is not None and s != n for s, n in zip(shape, x.shape, strict=True)
+    ):
+        allowed = ", ".join("any" if s is None else str(s) for s in shape)
+        raise ValueError(f"{name} has shape {tuple(x.shape)}; it must be ({allowed})")
+
+
+def pixel_norm(x: Tensor, eps: float = 1e-8) -> Tensor:
+    """Divides each row by its root mean square over axis 1."""
+    return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + eps)
+
+
+def leaky(x: Tensor) -> Tensor:
+    """Leaky ReLU with StyleGAN's slope of 0.2."""
+    return F.leaky_relu(x, LEAKY_SLOPE)
+
+
+def smooth_kernel(weight: Tensor) -> Tensor:
+    """Turns a 3x3 kernel into the 4x4 kernel of convolution after (or before) a 2x box filter.
+
+    Args:
+        weight: Kernels, shape (C_out, C_in, 3, 3).
+
+    Returns:
+        Sums of the four shifted copies, shape (C_out, C_in, 4, 4).
+    """
+    padded = F.pad(weight, (1, 1, 1, 1))  # (C_out, C_in, 5, 5)
+    rows = padded[:, :, 1:] + padded[:, :, :-1]  # (C_out, C_in, 4, 5)
+    return rows[..., 1:] + rows[..., :-1]  # (C_out, C_in, 4, 4)
+
+
+class EqualDense(nn.Module):
+    """Dense layer with equalised learning rate: weights are stored at unit scale.
+
+    Args:
+        in_features: Width of the input.
+        out_features: Width of the output.
+        gain: Gain of the initialisation; sqrt(2) before a leaky ReLU, 1 for a linear output.
+        lr_multiplier: Factor on weight and bias; the stored weight is divided by it at the start.
+        bias_init: Effective bias at the start.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        gain: float = math.sqrt(2),
+        lr_multiplier: float = 1.0,
+        bias_init: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(out_features, in_features) / lr_multiplier)
+        self.bias = nn.Parameter(torch.full((out_features,), bias_init / lr_multiplier))
+        self.weight_scale = gain / math.sqrt(in_features) * lr_multiplier
+        self.bias_scale = lr_multiplier
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, in_features) to (B, out_features), no activation."""
+        return F.linear(x, self.weight * self.weight_scale, self.bias * self.bias_scale)
+
+
+class Blur(nn.Module):
+    """Depthwise 3x3 binomial low-pass filter with zero padding; its kernel is a buffer."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        line = torch.tensor([1.0, 2.0, 1.0]) / 4
+        kernel = torch.outer(line, line)  # (3, 3)
+        self.register_buffer("kernel", kernel.repeat(channels, 1, 1, 1))  # (C, 1, 3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Blurs (B, C, H, W), shape kept."""
+        return F.conv2d(x, self.kernel.to(x.dtype), padding=1, groups=x.shape[1])
+
+
+class Noise(nn.Module):
+    """Adds one noise plane, scaled per channel; the fixed plane is a buffer."""
+
+    def __init__(self, channels: int, image_px: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(channels))
+        self.register_buffer("noise", torch.randn(1, 1, image_px, image_px))
+
+    def forward(self, x: Tensor, mode: str) -> Tensor:
+        """Adds noise to (B, C, H, W): `random` is drawn anew per image, `fixed` is the buffer."""
+        if mode == "random":
+            noise = torch.randn(x.shape[0], 1, *x.shape[2:], device=x.device, dtype=x.dtype)
+        else:
+            noise = self.noise.to(x.dtype)
+        return torch.addcmul(x, noise, self.weight.to(x.dtype).view(1, -1, 1, 1))
+
+
+class Style(EqualDense):
+    """Instance norm followed by the scale and shift that a style vector asks for."""
+
+    def __init__(self, style_dim: int, channels: int) -> None:
+        super().__init__(style_dim, 2 * channels, gain=1.0)
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        """Normalises each channel of x and modulates it as x * (scale + 1) + shift.
+
+        Args:
+            x: Feature maps, shape (B, C, H, W).
+            w: Style vectors, shape (B, D).
+
+        Returns:
+            Feature maps, shape (B, C, H, W).
+        """
+        scale, shift = super().forward(w).float().chunk(2, dim=1)  # (B, C) each
+        variance, mean = torch.var_mean(x.float(), dim=(2, 3), correction=0)  # (B, C) each
+        factor = (scale + 1) * torch.rsqrt(variance + 1e-8)
+        offset = shift - mean * factor
+        y = torch.addcmul(offset[..., None, None], x.float(), factor[..., None, None])
+        return y.to(x.dtype)
+
+
+def minibatch_deviation(x: Tensor, max_group: int = 16) -> Tensor:
+    """Appends one channel: the mean deviation of features inside each group of images.
+
+    Args:
+        x: Feature maps, shape (B, C, H, W).
+        max_group: Largest group; the largest divisor of B up to it is used.
+
+    Returns:
+        Feature maps, shape (B, C + 1, H, W).
+    """
+    batch, _, height, width = x.shape
+    group = next(g for g in range(min(max_group, batch), 0, -1) if batch % g == 0)
+    y = x.float().view(group, -1, *x.shape[1:])  # (G, B/G, C, H, W)
+    deviation = (y.var(dim=0, correction=0) + 1e-8).sqrt().mean(dim=(1, 2, 3))  # (B/G,)
+    plane = deviation.repeat(group).view(batch, 1, 1, 1).expand(batch, 1, height, width)
+    return torch.cat([x, plane.to(x.dtype)], dim=1)

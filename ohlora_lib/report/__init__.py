@@ -1,0 +1,1 @@
+"""Pages to read and to share: one for each executed notebook, one for the study."""

@@ -1,0 +1,172 @@
+"""Exports an executed notebook as one HTML file that loads nothing and runs nothing."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from bs4 import BeautifulSoup, Tag
+from nbconvert.exporters import HTMLExporter
+
+from ohlora_lib import records
+from ohlora_lib.report.cleaning import PICTURES, clean_notebook
+from ohlora_lib.report.sheet import style
+
+HERE = Path(__file__).parent
+SHOWN = ["text/html", "text/markdown", *PICTURES, "text/plain"]  # the first there is, is shown
+# The browser enforces it: no script runs, and nothing is fetched, whatever the data holds.
+POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; media-src data:; "
+    "base-uri 'none'; form-action 'none'"
+)
+ACTIVE = ("script", "iframe", "object", "embed", "link", "base", "form", "template", "noscript")
+ADDRESSES = ("src", "srcset", "poster", "background", "data", "xlink:href")
+NUMBER = re.compile(r"\s*([-+\u2212]?[\d.,]+([eE][-+]?\d+)?\s?%?|nan|NaN|inf|-|)\s*")
+
+
+def export_run(notebook: Path) -> Path:
+    """Exports the executed notebook of a run folder, with the run's facts at the foot.
+
+    Returns:
+        The page, beside the notebook.
+    """
+    folder = notebook.parent
+    try:
+        summary = records.read_summary(folder)
+    except ValueError:
+        summary = {}
+    page = notebook.with_suffix(".html")
+    html = export_notebook(
+        notebook, crumbs=f"{folder.parent.name} / {folder.name}", facts=list(run_facts(summary))
+    )
+    records.write_atomic(page, html)
+    return page
+
+
+def run_facts(summary: dict[str, Any]) -> Iterator[str]:
+    """When, where and with what a run was made, and how to do it again."""
+    if not summary:
+        yield "This run has not finished."
+        return
+    hardware, git = summary["hardware"], summary["git"]
+    devices = ", ".join([hardware["cpu"], f"{hardware['cores']} cores", *hardware["gpus"]])
+    yield f"Finished {summary['finished'][:16].replace('T', ' ')} UTC on {devices}."
+    yield ", ".join(f"{name} {version}" for name, version in summary["versions"].items()) + "."
+    if git:
+        state = " with changes" if git["dirty"] else ""
+        yield f"Commit {git['commit'][:12]}{state}."
+    yield f"Again: {summary['command']}"
+
+
+def export_notebook(notebook: Path, *, crumbs: str = "", facts: Sequence[str] = ()) -> str:
+    """Turns a notebook into a page.
+
+    Args:
+        notebook: The executed notebook.
+        crumbs: What the page belongs to, shown at its head.
+        facts: Lines for its foot.
+
+    Returns:
+        The HTML.
+    """
+    node = nbformat.read(notebook, as_version=4)
+    clean_notebook(node)
+    exporter = HTMLExporter(
+        template_name="ohlora",
+        extra_template_basedirs=[str(HERE / "templates")],
+        embed_images=True,
+        exclude_anchor_links=False,
+    )
+    exporter.register_filter("text_base64", lambda text: base64.b64encode(text.encode()).decode())
+    exporter.config.NbConvertBase.display_data_priority = SHOWN
+    page = {"policy": POLICY, "style": style(), "crumbs": crumbs, "facts": list(facts)}
+    resources = {
+        "metadata": {"path": str(notebook.parent)},
+        "ohlora": {**page, "title": title_of(node, notebook.stem)},
+    }
+    html, _ = exporter.from_notebook_node(node, resources)
+    soup = BeautifulSoup(html, features="html.parser")
+    disarm(soup)
+    dress_tables(soup)
+    fill_contents(soup)
+    return str(soup)
+
+
+def title_of(node: nbformat.NotebookNode, default: str) -> str:
+    """The first heading, as plain text."""
+    for cell in node.cells:
+        match = re.search(r"^#\s+(.+)$", cell.source, re.MULTILINE)
+        if cell.cell_type == "markdown" and match:
+            return re.sub(r"[*`]|\\(?=[^\w\s])", "", match[1]).strip()
+    return default
+
+
+def disarm(soup: BeautifulSoup) -> None:
+    """Removes what runs, and what would be fetched from elsewhere."""
+    for tag in soup.select(", ".join(f"body {name}" for name in ACTIVE)):
+        tag.decompose()
+    for tag in soup.select("body *"):
+        for name in [n for n in tag.attrs if n.startswith("on") or n in ADDRESSES]:
+            if name.startswith("on") or not str(tag[name]).startswith("data:"):
+                del tag[name]
+        if str(tag.get("href", "")).strip().lower().startswith(("javascript:", "data:")):
+            del tag["href"]
+    for tag in soup.select("body img:not([src])"):
+        tag.replace_with(f"[{tag.get('alt', 'picture')}]")
+    for tag in soup.select("body style, body meta"):
+        tag.decompose()
+
+
+def dress_tables(soup: BeautifulSoup) -> None:
+    """Lets wide tables scroll, by keyboard too, and sets words apart from numbers."""
+    for table in soup.select("table"):
+        for name in ("border", "style"):
+            table.attrs.pop(name, None)
+        for cell in table.select("td"):
+            if not NUMBER.fullmatch(cell.get_text()):
+                cell["class"] = [*cell.get("class", []), "words"]
+        frame = soup.new_tag("div", attrs={"class": "table", "tabindex": "0", "role": "region"})
+        frame["aria-label"] = "Table"
+        table.wrap(frame)
+
+
+def fill_contents(soup: BeautifulSoup) -> None:
+    """Makes the list of contents from the headings, each with an address of its own."""
+    nav, seen = soup.select_one("nav.contents"), set()
+    entries = soup.new_tag("ol")
+    for heading in soup.select("main h1, main h2, main h3"):
+        heading["id"] = free_id(heading, seen)
+        for link in heading.select("a.anchor-link"):
+            link["href"] = f"#{heading['id']}"
+            link["aria-label"] = "Link to this part"
+        if heading.name != "h1":
+            entries.append(_entry(soup, heading))
+    if len(entries.contents) > 1:
+        label = soup.new_tag("p", attrs={"class": "label"})
+        label.string = "Contents"
+        nav.extend([label, entries])
+    else:
+        nav.decompose()
+
+
+def _entry(soup: BeautifulSoup, heading: Tag) -> Tag:
+    item = soup.new_tag("li", attrs={"class": "sub"} if heading.name == "h3" else {})
+    link = soup.new_tag("a", href=f"#{heading['id']}")
+    link.string = heading.get_text().replace("¶", "").strip()
+    item.append(link)
+    return item
+
+
+def free_id(heading: Tag, seen: set[str]) -> str:
+    """An address for a heading that no other heading has."""
+    text = heading.get_text().replace("¶", "").strip().lower()
+    base = re.sub(r"[^\w]+", "-", text).strip("-") or "part"
+    name, number = base, 2
+    while name in seen or name == "top":
+        name, number = f"{base}-{number}", number + 1
+    seen.add(name)
+    return name

@@ -1,0 +1,119 @@
+"""Finds and shapes what the report notebooks show: logs, facts of a run, tables, grids."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from ohlora_lib.labels import read_table
+from ohlora_lib.params import ReportRun
+from ohlora_lib.records import Run, project_root, read_summary
+from ohlora_lib.trends import log_names
+
+STAGES = ("base", "during", "after")
+
+
+@dataclass(frozen=True)
+class LogSource:
+    """Where a log comes from; all None if none was given."""
+
+    path: Path | None
+    folder: Path | None
+    name: str
+
+
+def in_project(path: str) -> Path:
+    """A path of a params file: relative ones count from the project root."""
+    return project_root() / path
+
+
+def find_log(run: Run, config: ReportRun, run_name: str, csv_name: str) -> LogSource:
+    """The log that a pair of parameters names: a run folder's, or a file by itself.
+
+    Raises:
+        ValueError: If both are given, or the first log is not given at all.
+    """
+    folder, csv = run.inputs.get(run_name), getattr(config, csv_name)
+    if folder and csv:
+        raise ValueError(f"{run_name} and {csv_name} are both given; give one, leave one empty")
+    if folder:
+        return LogSource(folder / "train_log.csv", folder, folder.name.rpartition("-")[2])
+    if csv:
+        path = in_project(csv)
+        return LogSource(path, None, log_names([path])[0])
+    if run_name == "finetune_run":
+        raise ValueError(f"neither {run_name} nor {csv_name} is given; give one of them")
+    return LogSource(None, None, "")
+
+
+def verdict_table(table: pd.DataFrame) -> pd.DataFrame:
+    """What people read of `trends.run_verdict`: a row a property."""
+    percent = f"{table['confidence'].iloc[0]:.2%}".replace(".00", "")
+    columns = {
+        "target": "target", "start": "mean score at the start", "end": "at the end",
+        "distance_start": "distance at the start", "distance_end": "distance at the end",
+        "change": "change of distance", "change_low": f"{percent} interval from",
+        "change_high": "to", "effect": "verdict",
+    }  # fmt: skip
+    return table.set_index("property")[list(columns)].rename(columns=columns)
+
+
+def comparison_table(table: pd.DataFrame) -> pd.DataFrame:
+    """What people read of `trends.compare_logs`: a row a property."""
+    a, b = table["run_a"].iloc[0], table["run_b"].iloc[0]
+    columns = {
+        "target": "target", "distance_a": f"distance of {a}", "distance_b": f"distance of {b}",
+        "difference": "difference", "difference_low": "interval from", "difference_high": "to",
+        "effect": f"{b} is",
+    }  # fmt: skip
+    return table.set_index("property")[list(columns)].rename(columns=columns)
+
+
+def run_facts(log: pd.DataFrame, folder: Path | None) -> pd.DataFrame:
+    """Start, end, hours, epochs, images and hardware, as far as they are known."""
+    facts: dict[str, str] = {}
+    if folder is not None:
+        summary = read_summary(folder)
+        hardware = summary["hardware"]
+        facts["start (UTC)"], facts["end (UTC)"] = summary["started"][:16], summary["finished"][:16]
+        facts["hours"] = f"{summary['wall_sec'] / 3600:.2f}"
+        facts["hardware"] = ", ".join(f"{k}: {v}" for k, v in hardware.items() if v)
+        facts["selected images"] = f"{summary['results'].get('selected', 'unknown')}"
+    facts["epochs"] = f"{int(log['epoch'].max()) + 1}"
+    facts["evaluations"] = f"{len(log)}"
+    if "images_seen" in log:
+        facts["images seen"] = f"{int(log['images_seen'].max()):,}"
+    return pd.DataFrame({"value": facts}).rename_axis("fact")
+
+
+def evaluation_grids(folder: Path | None) -> dict[str, Path]:
+    """Grids of the same latents that an evaluation sampling left: base, during, after."""
+    if folder is None:
+        return {}
+    paths = {stage: folder / "images" / f"{stage}.png" for stage in STAGES}
+    return {stage: path for stage, path in paths.items() if path.is_file()}
+
+
+def first_and_last_grid(folder: Path | None) -> list[Path]:
+    """First and last grid that a fine-tuning saved while it trained."""
+    grids = sorted(folder.glob("images/fixed-*.png")) if folder else []
+    return [grids[0], grids[-1]] if len(grids) > 1 else grids
+
+
+def last_evaluations(
+    folders: Sequence[Path], names: Sequence[str], concept: Mapping[str, float]
+) -> pd.DataFrame:
+    """Base and last checkpoint of each run: distances by the held-out judge, and diversity."""
+    rows: dict[str, dict[str, float]] = {}
+    for name, folder in zip(names, folders, strict=False):
+        columns = [f"heldout_{prop}_score" for prop in concept]
+        table = read_table(folder / "evaluations.csv", [*columns, "diversity", "recall"])
+        for label, row in (("base", table.iloc[0]), (name, table.iloc[-1])):
+            rows[label] = {
+                f"{prop}: distance": abs(row[f"heldout_{prop}_score"] - target)
+                for prop, target in concept.items()
+            } | {k: row[k] for k in ("diversity", "recall", "frechet", "precision")}
+    return pd.DataFrame(rows).T.rename_axis("run")

@@ -1,0 +1,160 @@
+"""Chooses the images that have the look: sample the base, score, keep by thresholds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from ohlora_lib.images import to_uint8
+from ohlora_lib.nets import Generator
+from ohlora_lib.precision import autocast
+
+CONDITION = re.compile(r"^\s*([A-Za-z_]\w*)\s*(>=|<=)\s*([-+0-9.eE]+)\s*$")
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One threshold on one score, for example `gender >= 0.92`."""
+
+    prop: str
+    sign: str
+    threshold: float
+
+    def holds(self, scores: pd.Series) -> pd.Series:
+        """Which scores are kept."""
+        return scores >= self.threshold if self.sign == ">=" else scores <= self.threshold
+
+    def __str__(self) -> str:
+        return f"{self.prop} {self.sign} {self.threshold:g}"
+
+
+def parse_condition(text: str) -> Condition:
+    """Reads `gender>=0.92` or `age<=0.008`.
+
+    Raises:
+        ValueError: If the text is no condition.
+    """
+    match = CONDITION.match(text)
+    if not match:
+        raise ValueError(f"condition {text!r} is not of the form 'gender>=0.92' or 'age<=0.008'")
+    return Condition(match[1], match[2], float(match[3]))
+
+
+def conditions(concept: Mapping[str, float], keep: Mapping[str, float]) -> list[Condition]:
+    """Thresholds of a look: at least the value for a target of 1, at most for a target of 0.
+
+    Raises:
+        ValueError: If a property of `keep` is not in the concept.
+    """
+    unknown = [prop for prop in keep if prop not in concept]
+    if unknown:
+        raise ValueError(f"keep names {unknown[0]!r}, which is not in the concept {list(concept)}")
+    return [
+        Condition(prop, ">=" if concept[prop] >= 0.5 else "<=", value)
+        for prop, value in keep.items()
+    ]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What was kept: a flag an image, and what each condition costs."""
+
+    kept: np.ndarray  # bool, (N,)
+    costs: pd.DataFrame  # condition, passes, passes_alone_share, lost_only_here
+
+
+def select(scores: pd.DataFrame, wanted: Iterable[Condition], *, skip_first: int = 0) -> Selection:
+    """Keeps the images that meet every condition.
+
+    Args:
+        scores: A row an image, columns `<property>_score`.
+        wanted: Conditions.
+        skip_first: Number of first images left out, because they were labelled for training.
+
+    Raises:
+        ValueError: If a score column is missing, or nothing is kept; says which threshold to loosen.
+    """
+    wanted = list(wanted)
+    eligible = np.arange(len(scores)) >= skip_first
+    passes = {}
+    for condition in wanted:
+        column = f"{condition.prop}_score"
+        if column not in scores:
+            raise ValueError(f"column {column!r} is missing; the scores have {list(scores.columns)}")
+        passes[condition] = condition.holds(scores[column]).to_numpy() & eligible
+    kept = np.logical_and.reduce([eligible, *passes.values()])
+    rows = []
+    for condition, flags in passes.items():
+        others = [f for c, f in passes.items() if c is not condition]
+        lost = np.logical_and.reduce([eligible, *others]) & ~flags
+        rows.append({
+            "condition": str(condition),
+            "passes": int(flags.sum()),
+            "share": flags.sum() / max(eligible.sum(), 1),
+            "lost_only_here": int(lost.sum()),
+        })  # fmt: skip
+    costs = pd.DataFrame(rows, columns=["condition", "passes", "share", "lost_only_here"])
+    if not kept.any():
+        raise ValueError(_nothing_kept(scores[eligible], wanted, costs))
+    return Selection(kept, costs)
+
+
+def _nothing_kept(scores: pd.DataFrame, wanted: list[Condition], costs: pd.DataFrame) -> str:
+    worst = wanted[int(costs["passes"].to_numpy().argmin())]
+    values = scores[f"{worst.prop}_score"]
+    reach = values.quantile(0.75 if worst.sign == ">=" else 0.25)
+    counts = ", ".join(f"{r.condition} passes {r.passes}" for r in costs.itertuples())
+    return (
+        f"no image of {len(scores)} meets all conditions ({counts}). Loosen {worst.prop} in `keep`: "
+        f"a threshold of {reach:.3g} would pass a quarter of the images."
+    )
+
+
+@torch.no_grad()
+def sample_images(
+    generator: Generator,
+    count: int,
+    *,
+    seed: int,
+    batch: int = 100,
+    precision: str = "float32",
+    start: int = 0,
+) -> Iterator[Tensor]:
+    """Images from random latents and property scores, both standard normal, noise fixed.
+
+    Args:
+        generator: On its device.
+        count: How many images.
+        seed: Draws latents; the same seed gives the same ones for any generator of these widths.
+        batch: Images at a time.
+        precision: Number format to draw in.
+        start: First latent, a multiple of `batch`: every batch has its own random state.
+
+    Yields:
+        uint8 images, shape (batch, H, H, 3), on the generator's device; the last may be shorter.
+    """
+    device = next(generator.parameters()).device
+    for first in range(start, start + count, batch):
+        z, properties = draw_latents(generator, batch, seed=seed, index=first // batch)
+        with autocast(device, precision):
+            images = generator(z, properties)
+        yield to_uint8(images)[: start + count - first]
+
+
+def draw_latents(
+    generator: Generator, count: int, *, seed: int, index: int = 0
+) -> tuple[Tensor, Tensor | None]:
+    """Standard normal latents (count, Z) and property scores (count, P), drawn on the CPU."""
+    device = next(generator.parameters()).device
+    entropy = np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0]
+    random = torch.Generator().manual_seed(int(entropy >> np.uint64(1)))
+    z = torch.randn(count, generator.z_dim, generator=random).to(device)
+    if not generator.num_properties:
+        return z, None
+    return z, torch.randn(count, generator.num_properties, generator=random).to(device)

@@ -1,0 +1,59 @@
+"""Shows figures, grids and sentences in a notebook, and keeps each in the run folder.
+
+Every picture carries an alternative text, so the exported page can be read without seeing it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from IPython.display import HTML, Image, Markdown, display
+from matplotlib.axes import Axes
+
+from ohlora_lib import plots
+from ohlora_lib.images import grid_image, save_png
+from ohlora_lib.records import Run
+
+
+def figure(run: Run, name: str, axes: Axes, alt: str) -> None:
+    """Saves the figure of some axes as PNG and SVG, shows it, and says its alternative text."""
+    path = run.path / "figures" / name
+    plots.save_figure(axes.figure, path)
+    display(Image(filename=path.with_suffix(".png"), alt=alt))
+    sentence(alt)
+
+
+def grid(
+    run: Run, name: str, images: np.ndarray, alt: str, *, columns: int = 8, scale: int = 1
+) -> None:
+    """Saves images, uint8 (N, H, H, 3), as one PNG grid and shows it."""
+    if not len(images):
+        sentence(f"No images to show: {alt}")
+        return
+    path = run.path / "images" / f"{name}.png"
+    save_png(path, grid_image(images, columns, scale=scale))
+    picture(path, alt)
+
+
+def picture(path: Path, alt: str) -> None:
+    """Shows a PNG file."""
+    display(Image(filename=path, alt=alt))
+
+
+def sentence(text: str) -> None:
+    """Shows a sentence, taken as plain text."""
+    display(Markdown(escape(text)))
+
+
+def escape(text: str) -> str:
+    """Makes text mean itself in Markdown and HTML."""
+    for mark in "\\`*_{}[]#|":
+        text = text.replace(mark, f"\\{mark}")
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def table(data: pd.DataFrame, *, digits: int = 3) -> None:
+    """Shows a table, numbers rounded."""
+    display(HTML(data.to_html(float_format=lambda x: f"{x:.{digits}f}", border=0)))

@@ -1,0 +1,268 @@
+"""Reads and writes network weights under their published names.
+
+The architecture is read off tensor names and shapes; nothing is asked of the user. `.safetensors`
+is ours; `.pth` files are read with `weights_only=True`, so nothing in them is ever executed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from ohlora_lib.nets import Discriminator, Generator, PropertyCNN
+from ohlora_lib.nets.generator import EMBEDDING_DIM
+from ohlora_lib.nets.property_cnn import CHANNELS, HEAD_WIDTH
+from ohlora_lib.records import write_atomic
+
+Net = TypeVar("Net", bound=nn.Module)
+WRAPPERS = {"generator": "generator_smooth", "discriminator": "discriminator"}  # in GenForce files
+
+
+def save_weights(net: nn.Module, path: Path | str, **facts: str) -> None:
+    """Writes a network as `.safetensors`, whole or not at all; facts go into its metadata.
+
+    Args:
+        net: Generator, discriminator or property CNN.
+        path: File to write.
+        **facts: Short texts, for example how the weights were made.
+    """
+    if isinstance(net, PropertyCNN):
+        facts |= {
+            "property": net.prop,
+            "image_px": str(net.image_px),
+            "width": str(net.width),
+            "crop": json.dumps(net.crop),
+        }
+    tensors = {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}
+    write_atomic(Path(path), save(tensors, metadata={"kind": kind_of(tensors), **facts}))
+
+
+def read_tensors(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Reads tensors and metadata of a `.safetensors` or `.pth` file.
+
+    Raises:
+        ValueError: If the file is missing, truncated, not a weight file, or holds code.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path}: no such weight file. Check the path in the params file.")
+    if path.suffix == ".safetensors":
+        try:
+            with safe_open(path, framework="pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                return tensors, dict(file.metadata() or {})
+        except SafetensorError as error:
+            raise ValueError(
+                f"{path}: not a readable .safetensors file ({error}). Fetch it again."
+            ) from error
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(
+            f"{path}: not a plain weight file ({reason}). Fetch it again, or convert it to "
+            f".safetensors where you trust it."
+        ) from error
+    return _unwrap(content, path), {}
+
+
+def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
+    """Finds the tensors in a loaded `.pth`: bare, or under the name of a network."""
+    if isinstance(content, Mapping):
+        for key in (*WRAPPERS.values(), "generator", "state_dict", "model"):
+            if isinstance(content.get(key), Mapping):
+                content = content[key]
+                break
+        if content and all(isinstance(v, Tensor) for v in content.values()):
+            return dict(content)
+    raise ValueError(f"{path}: holds no table of named tensors. Give a state_dict file.")
+
+
+def kind_of(tensors: Mapping[str, Tensor]) -> str:
+    """Says which network a table of tensors is: generator, discriminator or property_cnn."""
+    if "synthesis.layer0.const" in tensors:
+        return "generator"
+    if "input0.weight" in tensors:
+        return "discriminator"
+    if "conv1.0.weight" in tensors and "fc_final.0.weight" in tensors:
+        return "property_cnn"
+    raise ValueError(
+        f"these tensors are no generator, discriminator or property CNN; "
+        f"the first is {next(iter(tensors), None)!r}"
+    )
+
+
+def _shape(tensors: Mapping[str, Tensor], name: str) -> torch.Size:
+    if name not in tensors:
+        raise ValueError(f"tensor {name!r} is missing")
+    return tensors[name].shape
+
+
+def _count(tensors: Mapping[str, Tensor], pattern: str) -> int:
+    """How many of the numbered names are there, counting from the first number found."""
+    first = next((k for k in (0, 1) if pattern.format(k) in tensors), 0)
+    k = first
+    while pattern.format(k) in tensors:
+        k += 1
+    return k - first
+
+
+def _feature_maps(channels: Mapping[int, int]) -> dict[str, int]:
+    """The rule min(base / px, max) that gives these channels at these resolutions."""
+    largest = max(channels.values())
+    base = max(px * n for px, n in channels.items())
+    return {"fmaps_base": base, "fmaps_max": largest}
+
+
+def _generator(tensors: Mapping[str, Tensor], _: Mapping[str, str]) -> Generator:
+    blocks = _count(tensors, "synthesis.output{}.weight")
+    channels = {4 * 2**k: _shape(tensors, f"synthesis.output{k}.weight")[1] for k in range(blocks)}
+    properties = 0
+    if "mapping.label_weight" in tensors:
+        properties = tensors["mapping.label_weight"].shape[0]
+    width, z_dim = _shape(tensors, "mapping.dense0.weight")
+    wide = 0
+    if "mapping.dense_new0.weight" in tensors:
+        wide = tensors["mapping.dense_new0.weight"].shape[0]
+    return Generator(
+        4 * 2 ** (blocks - 1),
+        z_dim=z_dim - (EMBEDDING_DIM if properties else 0),
+        w_dim=width,
+        num_properties=properties,
+        wide_dim=wide,
+        **_feature_maps(channels),
+    )
+
+
+def _discriminator(tensors: Mapping[str, Tensor], _: Mapping[str, str]) -> Discriminator:
+    blocks = _count(tensors, "input{}.weight")
+    image_px = 4 * 2 ** (blocks - 1)
+    channels = {image_px // 2**k: _shape(tensors, f"input{k}.weight")[0] for k in range(blocks)}
+    hidden = _shape(tensors, f"layer{2 * blocks - 1}.weight")[0]
+    joined = _shape(tensors, f"layer{2 * blocks}.weight")[1]
+    return Discriminator(image_px, num_properties=joined - hidden, **_feature_maps(channels))
+
+
+def _property_cnn(tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> PropertyCNN:
+    if "property" in facts:
+        return PropertyCNN(
+            facts["property"],
+            image_px=int(facts["image_px"]),
+            width=float(facts["width"]),
+            crop=json.loads(facts["crop"]),
+        )
+    width = _shape(tensors, "conv1.0.weight")[0] / CHANNELS[0]
+    flat = _shape(tensors, "fc1.0.weight")[1]
+    for prop in ("gender", "age", "quality", "glass"):
+        net = PropertyCNN(prop, width=width)
+        same = net.fc1[0].in_features == flat
+        if same and len(net.pools) == _count(tensors, "conv{}.0.weight"):
+            return net
+    raise ValueError(
+        f"a property CNN with {flat} flattened features (width {width:g} of {HEAD_WIDTH}) is none "
+        f"of the published ones at 256 px, and the file has no metadata that says more"
+    )
+
+
+BUILDERS: dict[str, Callable[..., nn.Module]] = {
+    "generator": _generator,
+    "discriminator": _discriminator,
+    "property_cnn": _property_cnn,
+}
+
+
+def load_net(path: Path | str, kind: str) -> nn.Module:
+    """Builds the network a weight file describes and fills it.
+
+    Raises:
+        ValueError: If the file is unreadable, another kind, or its tensors do not fit; names one.
+    """
+    tensors, facts = read_tensors(path)
+    try:
+        found = kind_of(tensors)
+        if found != kind:
+            raise ValueError(f"holds a {found}, not a {kind}")
+        net = BUILDERS[kind](tensors, facts)
+        _fill(net, tensors)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return net.eval()
+
+
+def _fill(net: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    wanted = {name: tuple(value.shape) for name, value in net.state_dict().items()}
+    given = {name: tuple(value.shape) for name, value in tensors.items()}
+    for name in sorted(wanted.keys() | given.keys()):
+        if wanted.get(name) != given.get(name):
+            raise ValueError(
+                f"tensor {name!r} is {given.get(name, 'missing')}, "
+                f"the network that the other tensors describe needs {wanted.get(name, 'none')}"
+            )
+    net.load_state_dict(dict(tensors))
+
+
+def load_generator(path: Path | str) -> Generator:
+    """Reads a generator, plain or split, with or without properties, at any size."""
+    return load_net(path, "generator")
+
+
+def load_discriminator(path: Path | str) -> Discriminator:
+    """Reads a discriminator, with or without properties, at any size."""
+    return load_net(path, "discriminator")
+
+
+def load_property_cnn(path: Path | str) -> PropertyCNN:
+    """Reads a property CNN; published `.pth` files carry no metadata and are known by shape."""
+    return load_net(path, "property_cnn")
+
+
+def split_mapping(base: Generator, wide_dim: int, generator: torch.Generator) -> Generator:
+    """Injects a plain base into a generator with a split mapping.
+
+    Args:
+        base: Pretrained generator with a plain mapping.
+        wide_dim: Width of the new branch.
+        generator: Random state that draws the new branch, on the CPU.
+
+    Returns:
+        A new generator: all of the base's weights, and the new branch as published.
+
+    Raises:
+        ValueError: If the base is split already.
+    """
+    if base.wide_dim:
+        raise ValueError("the base has a split mapping already; start from a plain one")
+    net = Generator(
+        base.image_px,
+        z_dim=base.z_dim,
+        w_dim=base.w_dim,
+        num_properties=base.num_properties,
+        fmaps_base=base.fmaps_base,
+        fmaps_max=base.fmaps_max,
+        wide_dim=wide_dim,
+    )
+    net.load_state_dict(base.state_dict(), strict=False)
+    net.mapping.reset_new_branch(generator)
+    return net
+
+
+def describe(path: Path | str) -> dict[str, Any]:
+    """Facts of a weight file: kind, sizes, parameters, metadata."""
+    tensors, facts = read_tensors(path)
+    kind = kind_of(tensors)
+    net = load_net(path, kind)
+    names = ("image_px", "z_dim", "w_dim", "num_properties", "fmaps_base", "fmaps_max")
+    names += ("wide_dim", "prop", "width", "crop")
+    sizes = {name: getattr(net, name) for name in names if hasattr(net, name)}
+    parameters = sum(p.numel() for p in net.parameters())
+    megabytes = math.ceil(Path(path).stat().st_size / 1e4) / 100
+    return {"kind": kind, **sizes, "parameters": parameters, "megabytes": megabytes, **facts}

@@ -1,0 +1,100 @@
+"""What moves at the screen: the live monitor of a fine-tuning.
+
+In JupyterLab one figure is redrawn in place; in a batch run only the progress line is printed.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping
+
+import pandas as pd
+from IPython.display import DisplayHandle, Image, display
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from ohlora_lib import plots
+from ohlora_lib.finetune.stage import Progress
+from ohlora_lib.trends import time_epochs
+
+MIN_ROWS = 3  # a trend of fewer rows says nothing
+
+
+def at_the_screen() -> bool:
+    """Whether somebody watches: Jupyter's server names the session of kernels it starts."""
+    return "JPY_SESSION_NAME" in os.environ
+
+
+class Monitor:
+    """Shows how a fine-tuning goes: a progress line, and at the screen the trends and a grid.
+
+    Args:
+        concept: Target of each property.
+        resumed: Whether the training goes on from a checkpoint.
+        live: Whether to draw; None asks `at_the_screen`.
+    """
+
+    def __init__(
+        self, concept: Mapping[str, float], *, resumed: bool = False, live: bool | None = None
+    ) -> None:
+        self.concept = concept
+        self.live = at_the_screen() if live is None else live
+        self.rows = 0
+        self.bar: tqdm | None = None
+        self.figure: DisplayHandle | None = None
+        self.grid: DisplayHandle | None = None
+        if resumed:
+            print("Going on from the checkpoint of an earlier start.")  # noqa: T201
+
+    def __call__(self, progress: Progress) -> None:
+        """Shows the newest state."""
+        if self.bar is None:
+            self.bar = tqdm(total=progress.batches_total, desc="Fine-tuning", ncols=100)
+            self.bar.initial = progress.batches_done - 1
+        self.bar.n = progress.batches_done
+        self.bar.set_postfix_str(latest_scores(progress.log, self.concept), refresh=True)
+        if self.live and len(progress.log) > max(self.rows, MIN_ROWS - 1):
+            self._draw(progress)
+        self.rows = len(progress.log)
+
+    def _draw(self, progress: Progress) -> None:
+        image = Image(data=trend_png(progress.log, self.concept), alt="Trends so far.")
+        if self.figure is None:
+            self.figure = display(image, display_id=True)
+        else:
+            self.figure.update(image)
+        if progress.grid is None:
+            return
+        grid = Image(filename=progress.grid, alt="Newest samples of the same latents.")
+        if self.grid is None:
+            self.grid = display(grid, display_id=True)
+        else:
+            self.grid.update(grid)
+
+    def close(self, finished: bool) -> None:
+        """Ends the progress line and says whether training finished."""
+        if self.bar is not None:
+            self.bar.close()
+        word = "Finished." if finished else "Interrupted; the checkpoint is saved."
+        print(word)  # noqa: T201
+
+
+def latest_scores(log: pd.DataFrame, concept: Mapping[str, float]) -> str:
+    """The newest mean scores in a few letters."""
+    if log.empty:
+        return ""
+    last = log.iloc[-1]
+    return " ".join(f"{prop} {last[f'mean_{prop}_score']:.2f}" for prop in concept)
+
+
+def trend_png(log: pd.DataFrame, concept: Mapping[str, float]) -> bytes:
+    """Losses and scores so far, side by side, as PNG."""
+    log = log.assign(time_epochs=time_epochs(log))
+    figure = Figure(figsize=(13, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    plots.plot_losses(log, ax=left)
+    plots.plot_scores(log, list(concept), concept, ax=right)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=80)
+    return buffer.getvalue()

@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+from bs4 import BeautifulSoup
+
+from ohlora_lib import records
+from ohlora_lib.images import save_png
+from ohlora_lib.report.index import stage_title, write_index
+
+
+def finish(root, notebook, variant="", **results):
+    config = {"study": "tiny", "variant": variant, "seed": 0}
+    run = records.start_run(notebook, config, root=root)
+    (run.path / f"{notebook}.html").write_text("page")
+    save_png(run.path / "images" / "grid.png", np.full((900, 900, 3), 200, np.uint8))
+    run.finish(**results)
+    return run.path
+
+
+def read(root):
+    return BeautifulSoup(write_index(root / "outputs/tiny").read_text(), "html.parser")
+
+
+def test_cards_are_in_order_and_link_to_their_pages(tmp_path):
+    finish(tmp_path, "05_finetune_generator", "v9", thumbnail="images/grid.png")
+    finish(tmp_path, "01_make_population", images=4000, share={"age": 0.1234, "fine": True})
+    cards = read(tmp_path).select(".card")
+    assert [card.h2.get_text() for card in cards] == [
+        "1. make population",
+        "5. finetune generator (v9)",
+    ]
+    assert cards[1].a["href"] == "05_finetune_generator-v9/05_finetune_generator.html"
+    pairs = zip(cards[0].select("dt"), cards[0].select("dd"), strict=True)
+    assert {dt.get_text(): dd.get_text() for dt, dd in pairs} == {
+        "images": "4,000",
+        "share age": "0.123",
+        "share fine": "yes",
+    }
+    assert cards[1].img["src"].startswith("data:image/png;base64,")
+    assert int(cards[1].img["width"]) <= 480
+    assert cards[1].img["alt"]
+
+
+def test_the_answer_comes_from_comparison_then_reports(tmp_path):
+    assert not (tmp_path / "outputs").exists()
+    finish(tmp_path, "07_report_run", "v9", verdict="The look was learned.")
+    finish(tmp_path, "08_compare_runs", verdict=["v9 did better.", "Everywhere."])
+    finish(tmp_path, "06_evaluate_samples", "v9", verdict="Not for the top.")
+    answers = [p.get_text() for p in read(tmp_path).select(".answer p")]
+    assert answers == [
+        "v9 did better. Everywhere. 08_compare_runs",
+        "The look was learned. 07_report_run-v9",
+    ]
+
+
+def test_what_failed_or_runs_is_said(tmp_path):
+    for number, note in enumerate(["", '{"error": "kernel <died>"}', "broken"]):
+        run = records.start_run(f"0{number}_x", {"study": "tiny", "seed": 0}, root=tmp_path)
+        (run.path / ".runner.json").write_text(note)
+    page = read(tmp_path)
+    assert [b.get_text() for b in page.select(".state b")] == [
+        "not finished",
+        "failed",
+        "not finished",
+    ]
+    assert "kernel <died>" in page.get_text()
+    assert "No verdict yet" in page.get_text()
+
+
+@pytest.mark.parametrize("thumbnail", ["../../../secret.png", "gone.png", "config.json", 3, None])
+def test_a_thumbnail_is_a_picture_of_the_run_or_nothing(tmp_path, thumbnail):
+    save_png(tmp_path / "secret.png", np.zeros((8, 8, 3), np.uint8))
+    finish(tmp_path, "01_make_population", thumbnail=thumbnail)
+    assert not read(tmp_path).select("img")
+
+
+def test_data_is_escaped(tmp_path):
+    finish(tmp_path, "08_compare_runs", verdict="<script>alert(1)</script>", **{"<b>": "<i>"})
+    page = read(tmp_path)
+    assert not page.select("script, b:not(.state b), i")
+    assert "<script>alert(1)</script>" in page.get_text()
+
+
+def test_titles():
+    assert stage_title("05_finetune_generator-v8-long") == "5. finetune generator (v8-long)"
+    assert stage_title("strange") == "strange"

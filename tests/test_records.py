@@ -1,0 +1,190 @@
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from ohlora_lib import records
+from ohlora_lib.records import atomic_path, project_root, read_summary, start_run, write_atomic
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    monkeypatch.delenv("OHLORA_ROOT", raising=False)
+    monkeypatch.delenv("OHLORA_COMMAND", raising=False)
+    (tmp_path / "params").mkdir()
+    (tmp_path / "notebooks").mkdir()
+    return tmp_path
+
+
+def start(root, notebook="01_first", **config):
+    config = {"study": "tiny", "variant": "", "seed": 3, **config}
+    runs = {k: v for k, v in config.items() if k.endswith(("_run", "_runs"))}
+    return start_run(notebook, config, input_runs=runs, root=root)
+
+
+@pytest.mark.parametrize("start_in", [".", "notebooks", "outputs/tiny/01_first"])
+def test_root_is_the_same_from_everywhere(root, monkeypatch, start_in):
+    (root / start_in).mkdir(parents=True, exist_ok=True)
+    monkeypatch.chdir(root / start_in)
+    assert project_root() == root
+
+
+def test_root_by_environment_and_none(root, tmp_path_factory, monkeypatch):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    monkeypatch.chdir(elsewhere)
+    with pytest.raises(ValueError, match="OHLORA_ROOT"):
+        project_root()
+    monkeypatch.setenv("OHLORA_ROOT", str(root))
+    assert project_root() == root
+    monkeypatch.setenv("OHLORA_ROOT", str(root / "gone"))
+    with pytest.raises(ValueError, match="no folder"):
+        project_root()
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    write_atomic(tmp_path / "a.txt", "old")
+    with contextlib.suppress(RuntimeError), atomic_path(tmp_path / "a.txt") as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert (tmp_path / "a.txt").read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_atomic_path_keeps_the_suffix_and_folder(tmp_path):
+    with atomic_path(tmp_path / "new" / "x.npy") as temporary:
+        np.save(temporary, np.arange(3))  # would add .npy to any other suffix
+        assert temporary.parent == tmp_path / "new"
+    assert np.load(tmp_path / "new" / "x.npy").tolist() == [0, 1, 2]
+
+
+def test_json_means_the_same_to_yaml():
+    data = {"rate": 1e-05, "big": 1e20, "negative": -3e-9, "fine": 2.5e-7, "text": '1e-05 "2e-3'}
+    text = records.to_json({**data, "array": np.float32(0.5), "path": Path("a/b")})
+    read = yaml.safe_load(text)
+    assert read == json.loads(text) == {**data, "array": 0.5, "path": "a/b"}
+    assert isinstance(read["rate"], float)
+
+
+def test_config_is_there_before_the_first_step_and_summary_only_at_the_end(root):
+    run = start(root, variant="v9", learning_rate=1e-4)
+    assert run.path == root / "outputs" / "tiny" / "01_first-v9"
+    assert json.loads((run.path / "config.json").read_text())["learning_rate"] == 1e-4
+    with pytest.raises(ValueError, match="has not finished.*--only 01_first-v9"):
+        read_summary(run.path)
+    run.finish()
+    assert read_summary(run.path)["status"] == "finished"
+
+
+def test_summary_tells_what_was_made_and_how_to_make_it_again(root):
+    run = start(root)
+    write_atomic(run.path / "images" / "a.bin", b"1234")
+    (run.path / ".x.1-0.partial.bin").write_bytes(b"half")
+    run.note(precision="float32")
+    summary = run.finish(verdict="learned", score=np.float64(0.5))
+    assert summary == {**read_summary(run.path), "results": summary["results"]}
+    assert read_summary(run.path)["results"] == {"verdict": "learned", "score": 0.5}
+    assert summary["artefacts"] == [
+        {
+            "path": "images/a.bin",
+            "bytes": 4,
+            "sha256": "03ac674216f3e15c761ee1a5e255f067953623c8b388b4459e13f978d7c846f4",
+        }
+    ]
+    assert summary["seeds"] == {"seed": 3}
+    assert summary["facts"] == {"precision": "float32"}
+    assert summary["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert {"torch", "numpy", "pandas", "ohlora_lib"} <= summary["versions"].keys()
+    assert summary["hardware"]["cores"] >= 1
+    assert summary["wall_sec"] >= 0
+    assert summary["started"] <= summary["finished"]
+    assert "papermill notebooks/01_first.ipynb" in summary["command"]
+    assert "-f outputs/tiny/01_first/config.json" in summary["command"]
+
+
+def test_inputs_are_recorded_and_must_be_finished(root):
+    with pytest.raises(ValueError, match=r"base_run is 'outputs/tiny/01_first'.*does not exist"):
+        start(root, "02_second", base_run="outputs/tiny/01_first")
+    first = start(root)
+    with pytest.raises(ValueError, match="ohlora run params/tiny --only 01_first"):
+        start(root, "02_second", base_run="outputs/tiny/01_first")
+    first.finish()
+    second = start(root, "02_second", base_run="outputs/tiny/01_first", other_runs=[])
+    assert second.inputs == {"base_run": first.path, "other_runs": []}
+    fact = second.finish()["inputs"]["base_run"]
+    assert fact["path"] == "outputs/tiny/01_first"
+    assert fact["summary_sha256"] == records.sha256(first.path / "summary.json")
+
+
+def test_damaged_summary_is_said(root):
+    run = start(root)
+    run.finish()
+    (run.path / "summary.json").write_text('{"status": "fini')
+    with pytest.raises(ValueError, match="damaged"):
+        read_summary(run.path)
+
+
+def test_starting_again_keeps_checkpoints_and_drops_the_summary(root):
+    run = start(root)
+    write_atomic(run.path / "checkpoints" / "state.pt", b"state")
+    write_atomic(run.path / "images" / "old.png", b"old")
+    run.finish()
+    again = start(root)
+    assert not (run.path / "summary.json").exists()
+    assert (run.path / "checkpoints" / "state.pt").exists()
+    again.clear(keep=("checkpoints",))
+    assert (run.path / "checkpoints" / "state.pt").exists()
+    assert (run.path / "config.json").exists()
+    assert not (run.path / "images").exists()
+
+
+def test_second_writer_is_refused_and_a_crash_frees_the_folder(root):
+    code = (
+        "import os, sys; from pathlib import Path; from ohlora_lib.records import start_run\n"
+        "start_run('01_first', {'study': 'tiny', 'seed': 0}, root=Path(sys.argv[1]))\n"
+        "print('open', flush=True); sys.stdin.readline(); os._exit(9)"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, str(root)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=Path(records.__file__).parents[1],
+    )
+    with holder:
+        assert holder.stdout.readline() == b"open\n"
+        with pytest.raises(ValueError, match=rf"process {holder.pid} on .* \(since 20"):
+            start(root)
+        holder.communicate(b"\n")
+    assert holder.returncode == 9
+    start(root).finish()
+
+
+def test_the_same_process_may_start_again(root):
+    start(root)
+    run = start(root)  # as when a notebook's cell is run twice
+    run.finish()
+    assert run.path not in records._held
+
+
+def test_an_outputs_folder_that_cannot_be_written_is_one_line(root):
+    (root / "outputs").write_text("a file, so that even root cannot write here")
+    with pytest.raises(ValueError, match=r"cannot be written \(") as error:
+        start(root)
+    assert "\n" not in str(error.value)
+    assert root / "outputs/tiny/01_first" not in records._held
+
+
+def test_imports_nothing_beyond_the_core():
+    code = (
+        "import sys, ohlora_lib.records; "
+        "print([m for m in 'torch pandas pydantic rich papermill'.split() if m in sys.modules])"
+    )
+    folder = Path(records.__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=folder, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
+    assert os.environ.get("OHLORA_ROOT") is None
