@@ -74,7 +74,9 @@ class BaseRun:
     def __init__(self, folder: Path, nets: Base, images: Tensor, settings: BaseSettings) -> None:
         self.folder = folder
         self.state_path = folder / "checkpoints" / "state.pt"
-        generator, discriminator = (net.to(images.device) for net in (nets.generator, nets.discriminator))
+        generator, discriminator = (
+            net.to(images.device) for net in (nets.generator, nets.discriminator)
+        )
         self.trainer = BaseTrainer(generator, discriminator, images, settings)
         self.rows: list[dict[str, float]] = []
         if self.state_path.exists():

@@ -91,7 +91,9 @@ def grid_image(images: np.ndarray, columns: int = 8, *, scale: int = 1) -> Image
     picture = Image.fromarray(make_grid(images, columns))
     if scale == 1:
         return picture
-    return picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.BICUBIC)
+    return picture.resize(
+        (picture.width * scale, picture.height * scale), Image.Resampling.BICUBIC
+    )
 
 
 def save_png(path: Path | str, picture: Image.Image | np.ndarray) -> None:

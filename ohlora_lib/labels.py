@@ -44,7 +44,7 @@ def read_labels(path: Path | str, properties: Sequence[str]) -> pd.DataFrame:
         bad = table.index[~table[name].isin([0, 1])]
         if len(bad):
             raise ValueError(
-                f"{path}: row {bad[0]} has {name} = {table[name][bad[0]]!r}; labels must be 0 or 1 "
+                f"{path}: row {bad[0]} has {name} = {table[name][bad[0]]!r}; must be 0 or 1 "
                 f"({len(bad)} such rows). Correct them or drop the rows."
             )
     return table.astype({name: "int64" for name in properties})

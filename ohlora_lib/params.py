@@ -10,7 +10,14 @@ from typing import Any, ClassVar, Self
 
 import pandas as pd
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 Resolution = Field(64, ge=8, le=1024, description="side of the images, pixels; a power of two")
@@ -42,7 +49,9 @@ class NotebookParameters(BaseModel):
     NOTEBOOK: ClassVar[str] = ""
 
     study: str = Field("quickstart", pattern=NAME, description="name of the study")
-    variant: str = Field("", pattern=r"^$|" + NAME, description="name of this variant of the stage")
+    variant: str = Field(
+        "", pattern=r"^$|" + NAME, description="name of this variant of the stage"
+    )
     seed: int = Field(0, ge=0, lt=2**31, description="seeds every random draw of the stage")
 
     @classmethod

@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 def track(items: Iterable[T], label: str, *, total: int | None = None) -> Iterator[T]:
-    """Yields the items and shows on standard error how far it is; plain text, also in notebooks."""
+    """Yields the items and shows on standard error how far it is; plain text everywhere."""
     from tqdm import tqdm  # here, so that the core imports without it
 
     yield from tqdm(items, desc=label, total=total, mininterval=1.0, ncols=88)

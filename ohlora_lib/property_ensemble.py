@@ -319,7 +319,9 @@ def load_ensemble(
     for prop in properties:
         paths = sorted(Path(folder).glob(f"{prop}-fold*.safetensors"))
         if not paths:
-            there = sorted({path.name.rsplit("-fold", 1)[0] for path in Path(folder).glob("*-fold*")})
+            there = sorted(
+                {path.name.rsplit("-fold", 1)[0] for path in Path(folder).glob("*-fold*")}
+            )
             raise ValueError(
                 f"{folder}: no CNN for property {prop!r}; there are CNNs for {there}. Train it in "
                 f"03_train_property_cnn, or leave it out of `concept`."

@@ -78,7 +78,10 @@ def run_facts(log: pd.DataFrame, folder: Path | None) -> pd.DataFrame:
     if folder is not None:
         summary = read_summary(folder)
         hardware = summary["hardware"]
-        facts["start (UTC)"], facts["end (UTC)"] = summary["started"][:16], summary["finished"][:16]
+        facts["start (UTC)"], facts["end (UTC)"] = (
+            summary["started"][:16],
+            summary["finished"][:16],
+        )
         facts["hours"] = f"{summary['wall_sec'] / 3600:.2f}"
         facts["hardware"] = ", ".join(f"{k}: {v}" for k, v in hardware.items() if v)
         facts["selected images"] = f"{summary['results'].get('selected', 'unknown')}"

@@ -78,7 +78,7 @@ def select(scores: pd.DataFrame, wanted: Iterable[Condition], *, skip_first: int
         skip_first: Number of first images left out, because they were labelled for training.
 
     Raises:
-        ValueError: If a score column is missing, or nothing is kept; says which threshold to loosen.
+        ValueError: If a score column is missing, or nothing is kept (says what to loosen).
     """
     wanted = list(wanted)
     eligible = np.arange(len(scores)) >= skip_first
@@ -86,7 +86,9 @@ def select(scores: pd.DataFrame, wanted: Iterable[Condition], *, skip_first: int
     for condition in wanted:
         column = f"{condition.prop}_score"
         if column not in scores:
-            raise ValueError(f"column {column!r} is missing; the scores have {list(scores.columns)}")
+            raise ValueError(
+                f"column {column!r} is missing; the scores have {list(scores.columns)}"
+            )
         passes[condition] = condition.holds(scores[column]).to_numpy() & eligible
     kept = np.logical_and.reduce([eligible, *passes.values()])
     rows = []
@@ -111,8 +113,8 @@ def _nothing_kept(scores: pd.DataFrame, wanted: list[Condition], costs: pd.DataF
     reach = values.quantile(0.75 if worst.sign == ">=" else 0.25)
     counts = ", ".join(f"{r.condition} passes {r.passes}" for r in costs.itertuples())
     return (
-        f"no image of {len(scores)} meets all conditions ({counts}). Loosen {worst.prop} in `keep`: "
-        f"a threshold of {reach:.3g} would pass a quarter of the images."
+        f"no image of {len(scores)} meets all conditions ({counts}). Loosen {worst.prop} in "
+        f"`keep`: a threshold of {reach:.3g} would pass a quarter of the images."
     )
 
 

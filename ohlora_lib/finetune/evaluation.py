@@ -12,11 +12,9 @@ import torch
 from torch import Tensor
 
 from ohlora_lib.distances import DiversityScale
-from ohlora_lib.images import to_uint8
 from ohlora_lib.nets import Generator
-from ohlora_lib.precision import autocast
 from ohlora_lib.property_ensemble import Ensemble
-from ohlora_lib.selection import draw_latents
+from ohlora_lib.selection import sample_images
 
 FIXED_SEED_OFFSET = 1_000_003  # keeps the fixed latents apart from every fresh draw
 
@@ -55,17 +53,13 @@ class Evaluator:
         self.samples, self.seed, self.precision = samples, seed, precision
         self.diversity = DiversityScale(judge.features(selected), samples, seed=seed)
 
-    @torch.no_grad()
     def draw(self, generator: Generator, *, seed: int, index: int) -> Tensor:
         """Samples with fixed noise, uint8 (S, H, H, 3); training mode is left as it was."""
         training = generator.training
-        generator.eval()
-        z, properties = draw_latents(generator, self.samples, seed=seed, index=index)
-        with autocast(z.device, self.precision):
-            images = torch.cat([
-                to_uint8(generator(z[k : k + 50], None if properties is None else properties[k : k + 50]))
-                for k in range(0, len(z), 50)
-            ])  # fmt: skip
+        generator.eval()  # else the running mean of w would follow the samples
+        options = {"seed": seed, "batch": self.samples, "start": index * self.samples}
+        draws = sample_images(generator, self.samples, precision=self.precision, **options)
+        images = torch.cat(list(draws))
         generator.train(training)
         return images
 

@@ -81,7 +81,9 @@ def _prefixes(net: Generator | Discriminator, place: str) -> list[str]:
     if not match:
         return [f"{place}."]
     kind, px = match[1], int(match[2])
-    if px not in {4 * 2**k for k in range(net.synthesis.num_blocks if _is_g(net) else net.num_blocks)}:
+    if px not in {
+        4 * 2**k for k in range(net.synthesis.num_blocks if _is_g(net) else net.num_blocks)
+    }:
         raise ValueError(f"place {place!r} is outside a network of 4 to {net.image_px} px")
     if _is_g(net):
         k = int(math.log2(px)) - 2

@@ -43,7 +43,9 @@ class Progress:
     @property
     def left_sec(self) -> float:
         """Estimate of the time left, seconds."""
-        return self.elapsed_sec / max(self.batches_done, 1) * (self.batches_total - self.batches_done)
+        return (
+            self.elapsed_sec / max(self.batches_done, 1) * (self.batches_total - self.batches_done)
+        )
 
 
 class FinetuneRun:
@@ -117,7 +119,9 @@ class FinetuneRun:
                 watched[0] = time.monotonic()
                 watch(self.progress())
 
-        done = finetune(self.tuner, evaluator, on_row=on_row, on_epoch=self._save, on_batch=on_batch)
+        done = finetune(
+            self.tuner, evaluator, on_row=on_row, on_epoch=self._save, on_batch=on_batch
+        )
         if done:
             self.state_path.unlink(missing_ok=True)
             save_weights(self.tuner.generator, self.folder / "generator.safetensors")

@@ -179,8 +179,8 @@ class SynthesisLayer(nn.Module):
         if self.image_px < FUSED_FROM_PX and not torch.is_autocast_enabled(x.device.type):
             x = F.interpolate(x, scale_factor=2.0, mode="nearest")  # (B, C_in, 2H, 2W)
             return self.blur(F.conv2d(x, weight, padding=1))
-        # Upsampling and convolution as one transposed convolution, which mirrors its kernel. Public
-        # weights expect that from 128 px on; below, mirroring back gives the same sums, faster.
+        # Upsampling and convolution as one transposed convolution, which mirrors its kernel.
+        # Public weights expect that from 128 px on; below, mirroring back gives the same sums.
         weight = weight if self.image_px >= FUSED_FROM_PX else weight.flip(2, 3)
         kernel = smooth_kernel(weight).transpose(0, 1)  # (C_in, C_out, 4, 4)
         return self.blur(F.conv_transpose2d(x, kernel, stride=2, padding=1))
@@ -220,9 +220,7 @@ class Synthesis(nn.Module):
         for k in range(self.num_blocks):
             px = 4 * 2**k
             channels = feature_maps(px, fmaps_base, fmaps_max)
-            first = SynthesisLayer(
-                in_channels, channels, px, w_dim, kind="up" if k else "const"
-            )
+            first = SynthesisLayer(in_channels, channels, px, w_dim, kind="up" if k else "const")
             self.add_module(f"layer{2 * k}", first)
             second = SynthesisLayer(channels, channels, px, w_dim, kind="conv")
             self.add_module(f"layer{2 * k + 1}", second)

@@ -124,19 +124,48 @@ def disarm(soup: BeautifulSoup) -> None:
 def dress_tables(soup: BeautifulSoup) -> None:
     """Lets wide tables scroll, by keyboard too, and sets words apart from numbers."""
     for table in soup.select("table"):
-        for name in ("border", "style"):
-            table.attrs.pop(name, None)
+        for tag in [table, *table.select("tr, th, td")]:
+            for name in ("border", "style"):
+                tag.attrs.pop(name, None)
+        join_heads(table)
         for cell in table.select("td"):
             if not NUMBER.fullmatch(cell.get_text()):
-                cell["class"] = [*cell.get("class", []), "words"]
+                cell["class"] = "words"
+        align_heads(table)
         frame = soup.new_tag("div", attrs={"class": "table", "tabindex": "0", "role": "region"})
         frame["aria-label"] = "Table"
         table.wrap(frame)
 
 
+def join_heads(table: Tag) -> None:
+    """Puts the name of the index, which pandas writes in a row of its own, beside the others."""
+    rows = [row.select("th") for row in table.select("thead tr")]
+    if len(rows) != 2 or len(rows[0]) != len(rows[1]):
+        return
+    texts = [[head.get_text().strip() for head in row] for row in rows]
+    if not any(above and below for above, below in zip(*texts, strict=True)):
+        for head, below in zip(rows[0], texts[1], strict=True):
+            if below:
+                head.string = below
+        rows[1][0].parent.decompose()
+
+
+def align_heads(table: Tag) -> None:
+    """Aligns each head as the first row below it."""
+    first = table.select_one("tbody tr")
+    heads = table.select("thead tr:last-child th")
+    cells = [] if first is None else first.find_all(["th", "td"], recursive=False)
+    for head, cell in zip(heads, cells, strict=False):
+        if cell.name == "th" or "words" in cell.get("class", []):
+            head["class"] = "words"
+
+
 def fill_contents(soup: BeautifulSoup) -> None:
     """Makes the list of contents from the headings, each with an address of its own."""
     nav, seen = soup.select_one("nav.contents"), set()
+    title = soup.select_one("main h1")
+    if title is not None:
+        title.insert_after(nav.extract())
     entries = soup.new_tag("ol")
     for heading in soup.select("main h1, main h2, main h3"):
         heading["id"] = free_id(heading, seen)

@@ -134,12 +134,16 @@ def test_widgets_are_dropped(export):
 
 
 def test_tables_scroll_and_tell_words_from_numbers(export):
+    heads = "<tr><th></th><th>x</th><th>y</th><th>z</th></tr><tr><th>name</th>" + 3 * "<th></th>"
     row = "<tr><th>a</th><td>0.5</td><td>-3 %</td><td>word</td></tr>"
-    html = f"<table border=1 style='x:y'>{row}</table>"
+    html = f"<table border=1><thead>{heads}</tr></thead><tbody>{row}</tbody></table>"
     page = export("# T", [shown({"text/html": html, "text/plain": "a"})])
     table = page.select_one("div.table[tabindex='0'] > table")
     assert not table.has_attr("border")
     assert [cell.get("class") for cell in table.select("td")] == [None, None, ["words"]]
+    heads = table.select("th")[:-1]
+    assert [head.get_text() for head in heads] == ["name", "x", "y", "z"]
+    assert [head.get("class") for head in heads] == [["words"], None, None, ["words"]]
 
 
 def test_page_of_a_run_tells_how_it_was_made(tmp_path):
