@@ -185,22 +185,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def exit_status(given: list[str], *, debug: bool) -> int:
     """Runs the command and turns how it ended into an exit status."""
     try:
-        return app(args=given, prog_name="ohlora", standalone_mode=False) or 0
-    except KeyboardInterrupt as error:
-        complain(error, str(error) or "stopped by Ctrl-C", debug=debug)
-        return INTERRUPTED
+        status = app(args=given, prog_name="ohlora", standalone_mode=False) or 0
     except Exception as error:  # the last place where an error can be made readable
         if hasattr(error, "exit_code"):  # a wrong command line
             complain(error, error.format_message(), debug=debug)
             return error.exit_code
-        expected = isinstance(error, ValueError | OSError) or type(error).__name__ == "StageError"
+        status = getattr(error, "exit_status", 1)
+        expected = isinstance(error, ValueError | OSError) or hasattr(error, "exit_status")
         kind = "" if expected else f"unexpected {type(error).__name__}: "
         hint = "" if expected else " (--debug shows where it comes from)"
         complain(error, f"{kind}{error}{hint}", debug=debug)
-        return 1
+        return status
+    if status == INTERRUPTED:
+        complain(None, "stopped by Ctrl-C", debug=False)
+    return status
 
 
-def complain(error: BaseException, message: str, *, debug: bool) -> None:
+def complain(error: Exception | None, message: str, *, debug: bool) -> None:
     """Writes one line to standard error, after the traceback if asked for."""
     if debug:
         traceback.print_exception(error)

@@ -183,6 +183,7 @@ class TrainPropertyCNN(NotebookParameters, Compute):
     learning_rate: Concept = Field(default_factory=dict, description="AdamW, by property")
     loss_limit: Concept = Field(default_factory=dict, description="validation loss to stay under")
     max_attempts: int = Field(3, ge=1, le=100, description="trainings of one fold at most")
+    mirror: bool = Field(False, description="show each image mirrored half of the time")
     crops: dict[str, list[float]] = Field(
         default_factory=dict, description="top, bottom, left, right as fractions, by property"
     )

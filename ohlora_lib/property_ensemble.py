@@ -41,6 +41,7 @@ class CNNSettings:
     loss_limit: Mapping[str, float] = field(default_factory=dict)  # validation loss to stay under
     max_attempts: int = 3  # trainings of one fold before the best of them is taken
     crops: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    mirror: bool = False  # show each image mirrored half of the time; the published CNNs do not
     seed: int = 0
     precision: str = "float32"
 
@@ -154,9 +155,12 @@ def _train_epoch(
     order = rows[torch.randperm(len(rows), generator=shuffle).to(rows.device)]
     total = torch.zeros((), device=images.device)
     for batch in order.split(settings.batch):
-        pixels = to_unit(images[batch]).contiguous(memory_format=torch.channels_last)
+        pixels = to_unit(images[batch])  # (B, 3, H, H)
+        if settings.mirror:
+            flip = torch.rand(len(batch), 1, 1, 1, generator=shuffle).to(pixels.device) < 0.5
+            pixels = torch.where(flip, pixels.flip(3), pixels)
         with autocast(images.device, settings.precision):
-            logits = net.logits(pixels)
+            logits = net.logits(pixels.contiguous(memory_format=torch.channels_last))
         loss = F.binary_cross_entropy_with_logits(logits, target[batch])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

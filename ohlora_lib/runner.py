@@ -28,9 +28,13 @@ KILL_SEC = 15
 class StageError(RuntimeError):
     """A stage did not finish; the message is one line."""
 
+    exit_status = 1
 
-class StageInterrupted(KeyboardInterrupt):
-    """A stage was stopped from outside; the message is one line."""
+
+class StageInterrupted(StageError):
+    """A stage was stopped by Ctrl-C; the message is one line."""
+
+    exit_status = 130
 
 
 def run_study(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -128,10 +129,7 @@ def dress_tables(soup: BeautifulSoup) -> None:
             for name in ("border", "style"):
                 tag.attrs.pop(name, None)
         join_heads(table)
-        for cell in table.select("td"):
-            if not NUMBER.fullmatch(cell.get_text()):
-                cell["class"] = "words"
-        align_heads(table)
+        align_words(table)
         frame = soup.new_tag("div", attrs={"class": "table", "tabindex": "0", "role": "region"})
         frame["aria-label"] = "Table"
         table.wrap(frame)
@@ -150,14 +148,15 @@ def join_heads(table: Tag) -> None:
         rows[1][0].parent.decompose()
 
 
-def align_heads(table: Tag) -> None:
-    """Aligns each head as the first row below it."""
-    first = table.select_one("tbody tr")
-    heads = table.select("thead tr:last-child th")
-    cells = [] if first is None else first.find_all(["th", "td"], recursive=False)
-    for head, cell in zip(heads, cells, strict=False):
-        if cell.name == "th" or "words" in cell.get("class", []):
-            head["class"] = "words"
+def align_words(table: Tag) -> None:
+    """Marks the columns that hold words, heads included; numbers stand to the right."""
+    rows = [row.find_all(["th", "td"], recursive=False) for row in table.select("tr")]
+    for column in zip_longest(*rows):
+        cells = [cell for cell in column if cell is not None]
+        body = [cell for cell in cells if cell.find_parent("thead") is None]
+        if any(cell.name == "th" or not NUMBER.fullmatch(cell.get_text()) for cell in body):
+            for cell in cells:
+                cell["class"] = "words"
 
 
 def fill_contents(soup: BeautifulSoup) -> None:

@@ -1,0 +1,66 @@
+"""With learning rate 0 nothing is learnt, and the verdict must say so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ohlora_lib import trends
+from ohlora_lib.base import Base
+from ohlora_lib.finetune.evaluation import Evaluator
+from ohlora_lib.finetune.loop import FinetuneSettings
+from ohlora_lib.finetune.stage import FinetuneRun
+from ohlora_lib.nets import Discriminator, Generator, PropertyCNN
+from ohlora_lib.property_ensemble import Ensemble
+
+CONCEPT = {"gender": 1.0, "quality": 1.0, "age": 0.0, "glass": 0.0}
+WHOLE = (0.0, 1.0, 0.0, 1.0)
+
+
+def ensemble(seed: int) -> Ensemble:
+    torch.manual_seed(seed)
+    nets = {}
+    for prop in CONCEPT:
+        net = PropertyCNN(prop, image_px=32, width=0.125, crop=WHOLE)
+        net.fc_final[0].weight.data *= 20  # spread the scores, as a trained CNN would
+        nets[prop] = [net]
+    return Ensemble(nets)
+
+
+def train(folder: Path, learning_rate: float, recipe: str) -> trends.pd.DataFrame:
+    torch.manual_seed(0)
+    sizes = {"fmaps_base": 256, "fmaps_max": 16}
+    base = Base(Generator(32, z_dim=32, w_dim=32, **sizes), Discriminator(32, **sizes))
+    pixels = np.random.default_rng(0).integers(0, 255, (48, 32, 32, 3), dtype=np.uint8)
+    selected = torch.from_numpy(pixels // 4)  # dark: something to learn
+    settings = FinetuneSettings(
+        epochs=4, batch=8, learning_rate=learning_rate, every_batches=1, r1_gamma=1.0
+    )
+    folder.mkdir()
+    run = FinetuneRun(
+        folder, base, selected, recipe=recipe, wide_dim=64, settings=settings, grid_every=100
+    )
+    assert run.train(Evaluator(ensemble(1), ensemble(2), selected, samples=50), lambda _: None)
+    return trends.read_log(folder / "train_log.csv")
+
+
+@pytest.mark.parametrize("recipe", ["v8", "v9"])
+def test_no_learning_is_not_called_learning(tmp_path: Path, recipe: str) -> None:
+    log = train(tmp_path / "run", 0.0, recipe)
+    assert len(log) == 24
+    fixed = log[[f"fixed_{prop}_score" for prop in CONCEPT]]
+    assert (fixed.nunique() == 1).all()  # the same latents, the same weights, the same scores
+    assert log["mean_gender_score"].nunique() > 1  # while fresh latents do vary
+    for source in ("mean", "heldout"):
+        verdict = trends.run_verdict(log, CONCEPT, source=source)
+        assert list(verdict["effect"]) == ["not shown"] * 4
+
+
+def test_learning_is_called_learning(tmp_path: Path) -> None:
+    log = train(tmp_path / "run", 2e-2, "v9")
+    fixed = log[[f"fixed_{prop}_score" for prop in CONCEPT]]
+    assert (fixed.nunique() > 1).all()
+    assert (trends.run_verdict(log, CONCEPT)["effect"] != "not shown").any()

@@ -1,0 +1,116 @@
+"""Building blocks against their definitions, written out the slow way."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from ohlora_lib.nets.layers import (
+    Blur,
+    EqualDense,
+    Noise,
+    Style,
+    check_shape,
+    leaky,
+    minibatch_deviation,
+    pixel_norm,
+    smooth_kernel,
+)
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
+
+
+def test_pixel_norm_gives_unit_mean_square():
+    x = pixel_norm(torch.randn(3, 7) * 40)
+    torch.testing.assert_close(x.square().mean(dim=1), torch.ones(3))
+
+
+def test_leaky_slope():
+    assert leaky(torch.tensor([-1.0, 2.0])).tolist() == pytest.approx([-0.2, 2.0])
+
+
+def test_equal_dense_keeps_variance_and_scales_bias():
+    layer = EqualDense(256, 2000, gain=1.0, lr_multiplier=0.01, bias_init=3.0)
+    y = layer(torch.randn(8, 256)).detach()
+    assert layer.weight.std().item() == pytest.approx(100, rel=0.02)  # stored as N(0, 1) / 0.01
+    assert y.mean().item() == pytest.approx(3.0, abs=0.1)  # a bias not scaled would give 300
+    assert y.std().item() == pytest.approx(1.0, rel=0.05)
+
+
+def test_blur_is_binomial_and_keeps_the_sum_inside():
+    x = torch.zeros(1, 2, 7, 7)
+    x[0, 1, 3, 3] = 1
+    y = Blur(2)(x)
+    line = torch.tensor([1.0, 2.0, 1.0]) / 4
+    torch.testing.assert_close(y[0, 1, 2:5, 2:5], torch.outer(line, line))
+    assert y[0, 0].abs().max() == 0  # channels do not mix
+
+
+def test_smooth_kernel_is_upsampling_then_convolution():
+    x, weight = torch.randn(2, 3, 5, 5), torch.randn(4, 3, 3, 3)
+    slow = F.conv2d(F.interpolate(x, scale_factor=2.0), weight, padding=1)
+    kernel = smooth_kernel(weight.flip(2, 3)).transpose(0, 1)
+    fast = F.conv_transpose2d(x, kernel, stride=2, padding=1)
+    torch.testing.assert_close(fast, slow, rtol=1e-4, atol=1e-4)
+
+
+def test_smooth_kernel_is_convolution_then_pooling():
+    x, weight = torch.randn(2, 3, 8, 8), torch.randn(4, 3, 3, 3)
+    slow = F.avg_pool2d(F.conv2d(x, weight, padding=1), 2)
+    fast = F.conv2d(x, smooth_kernel(weight) / 4, stride=2, padding=1)
+    torch.testing.assert_close(fast, slow, rtol=1e-4, atol=1e-4)
+
+
+def test_noise_is_one_plane_scaled_per_channel():
+    layer = Noise(3, 4)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([0.0, 1.0, -2.0]))
+    y = layer(torch.zeros(2, 3, 4, 4), "random")
+    assert y[:, 0].abs().max() == 0
+    torch.testing.assert_close(y[:, 2], -2 * y[:, 1])
+    assert not torch.equal(y[0], y[1])  # each image has its own plane
+    fixed = layer(torch.zeros(2, 3, 4, 4), "fixed")
+    torch.testing.assert_close(fixed[:, 1], layer.noise[0].expand(2, 4, 4))
+
+
+def test_style_normalises_then_modulates():
+    layer, x, w = Style(5, 3), torch.randn(2, 3, 6, 6) * 4 + 9, torch.randn(2, 5)
+    with torch.no_grad():
+        layer.bias.normal_()
+    scale, shift = F.linear(w, layer.weight / math.sqrt(5), layer.bias).chunk(2, dim=1)
+    wanted = F.instance_norm(x, eps=1e-8) * (scale + 1)[..., None, None] + shift[..., None, None]
+    torch.testing.assert_close(layer(x, w), wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_minibatch_deviation_tells_same_from_different():
+    same = minibatch_deviation(torch.randn(1, 5, 4, 4).expand(8, 5, 4, 4))
+    assert same.shape == (8, 6, 4, 4)
+    assert same[:, 5].abs().max().item() < 1e-3
+    x = torch.randn(8, 5, 4, 4) * 3
+    plane = minibatch_deviation(x)[:, 5]
+    wanted = x.std(dim=0, correction=0).mean().item()
+    assert wanted > 2
+    assert plane.flatten().tolist() == pytest.approx([wanted] * plane.numel(), rel=1e-4)
+
+
+@pytest.mark.parametrize(("batch", "group"), [(16, 16), (32, 16), (18, 9), (2, 2), (1, 1)])
+def test_minibatch_deviation_groups(batch, group):
+    """Group k holds images k, k + B/G, ...: a wrong reshape would mix neighbours instead."""
+    x = torch.randn(batch, 3, 4, 4)
+    plane = minibatch_deviation(x)[:, 3, 0, 0]
+    groups = batch // group
+    for k in range(groups):
+        wanted = (x[k::groups].var(dim=0, correction=0) + 1e-8).sqrt().mean().item()
+        assert plane[k::groups].tolist() == pytest.approx([wanted] * group, rel=1e-4)
+
+
+def test_check_shape_names_what_is_wrong():
+    check_shape(torch.zeros(3, 4), (None, 4), name="z")
+    with pytest.raises(ValueError, match=r"z has shape \(3, 5\); it must be \(any, 4\)"):
+        check_shape(torch.zeros(3, 5), (None, 4), name="z")
+    with pytest.raises(ValueError, match="must be"):
+        check_shape(torch.zeros(3, 4, 1), (None, 4), name="z")

@@ -1,0 +1,194 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import ohlora_lib
+from ohlora_lib import cli, doctor, runner
+
+PACKAGE_ROOT = Path(ohlora_lib.__file__).parents[1]
+
+
+@pytest.fixture
+def call(capsys):
+    def run(*arguments):
+        with pytest.raises(SystemExit) as ended:
+            cli.main(arguments)
+        return ended.value.code, *capsys.readouterr()
+
+    return run
+
+
+def raising(error):
+    def run_study(*_, **__):
+        raise error
+
+    return run_study
+
+
+def test_version(call):
+    assert call("--version") == (0, f"ohlora {ohlora_lib.__version__}\n", "")
+
+
+def test_help_imports_nothing_slow():
+    code = (
+        "import sys\nfrom ohlora_lib.cli import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "slow = 'torch pandas numpy pydantic papermill nbconvert matplotlib'.split()\n"
+        "print([m for m in slow if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=PACKAGE_ROOT
+    )
+    assert "compare" in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]", done.stderr
+
+
+def test_python_m_is_the_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "ohlora_lib", "--version"],
+        capture_output=True,
+        text=True,
+        cwd=PACKAGE_ROOT,
+    )
+    assert done.stdout == f"ohlora {ohlora_lib.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (ValueError("a.yaml: seed is -1:\nmust be positive"), 1, "a.yaml: seed is -1: must be"),
+        (OSError(28, "No space left on device"), 1, "No space left"),
+        (runner.StageError("01_first: its kernel died"), 1, "01_first: its kernel died"),
+        (runner.StageInterrupted("01_first: stopped"), 130, "01_first: stopped"),
+        (ZeroDivisionError("oh"), 1, "unexpected ZeroDivisionError: oh (--debug shows"),
+    ],
+)
+def test_every_error_is_one_line(call, monkeypatch, error, status, message):
+    monkeypatch.setattr(runner, "run_study", raising(error))
+    code, out, err = call("run", "params/tiny")
+    assert (code, out) == (status, "")
+    assert err.startswith(f"ohlora: {message}") or message in err
+    assert err.count("\n") == 1
+    code, _, err = call("run", "params/tiny", "--debug")
+    assert code == status
+    assert "Traceback" in err
+    assert err.splitlines()[-1].startswith("ohlora: ")
+
+
+def test_ctrl_c_is_one_line(call, monkeypatch):
+    monkeypatch.setattr(runner, "run_study", raising(KeyboardInterrupt))
+    assert call("run", "params/tiny") == (130, "", "ohlora: stopped by Ctrl-C\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("rum",), "No such command 'rum'"),
+        (("run",), "Missing argument"),
+        (("run", "params/tiny", "--seed", "x"), "--seed"),
+        (("run", "params/tiny", "--seed", "-1"), "--seed"),
+        (("run", "params/tiny", "--farce"), "--farce"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line(call, arguments, message):
+    code, out, err = call(*arguments)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_run_passes_its_options_on(call, monkeypatch):
+    seen = []
+    monkeypatch.setattr(runner, "run_study", lambda *a, **k: seen.append((a, k)))
+    assert call("run", "params/tiny", "--only", "05*", "--force", "--seed", "2")[0] == 0
+    assert seen == [((Path("params/tiny"),), {"only": "05*", "force": True, "seed": 2})]
+
+
+def test_a_study_that_is_not_there(call):
+    code, _, err = call("run", "params/nowhere")
+    assert code == 1
+    assert "params/nowhere" in err
+
+
+@pytest.fixture
+def compare_files(monkeypatch):
+    from ohlora_lib import trends
+
+    row = {"property": "age", "target": 0.0, "start": 0.5, "end": 0.01234, "effect": "closer"}
+    facts = {"rows": 9, "epochs": 2.0, "sentence": "It [came] closer.", "properties": [row]}
+    found = {
+        "concept": {"age": 0.0},
+        "runs": [{"name": "v8", **facts}, {"name": "v9", **facts}],
+        "comparisons": [
+            {
+                "a": "v8",
+                "b": "v9",
+                "sentence": "v9 did better.",
+                "properties": [{"property": "age", "distance_a": 0.1, "distance_b": 0.01}],
+            }
+        ],
+    }
+    asked = []
+    monkeypatch.setattr(trends, "compare_files", lambda *a: asked.append(a) or found)
+    return found, asked
+
+
+def test_compare_prints_sentences_and_tables(call, compare_files):
+    code, out, _ = call("compare", "a.csv", "b.csv", "--concept", "age=0, glass=0.5")
+    assert code == 0
+    assert "It [came] closer." in out
+    assert "v9 against v8" in out
+    assert "v9 did better." in out
+    assert "0.0123" in out
+    assert compare_files[1] == [([Path("a.csv"), Path("b.csv")], {"age": 0.0, "glass": 0.5})]
+
+
+def test_compare_prints_json(call, compare_files):
+    code, out, _ = call("compare", "a.csv", "b.csv", "--json")
+    assert (code, json.loads(out)) == (0, compare_files[0])
+
+
+@pytest.mark.parametrize("concept", ["age", "age=x", "=1", "age=2", "age=0,glass", "age=nan"])
+def test_a_concept_that_is_none(call, compare_files, concept):
+    code, _, err = call("compare", "a.csv", "--concept", concept)
+    assert code == 1
+    assert "NAME=TARGET" in err
+    assert not compare_files[1]
+
+
+def test_weights_info(call, monkeypatch):
+    from ohlora_lib import weights
+
+    monkeypatch.setattr(weights, "describe", lambda path: {"kind": "generator", "from": str(path)})
+    code, out, _ = call("weights", "info", "a.safetensors")
+    assert code == 0
+    assert "generator" in out
+    assert "a.safetensors" in out
+
+
+def test_doctor_fails_only_for_what_is_needed(call, monkeypatch):
+    checks = [doctor.Check("GPU", "none", "buy one", needed=False), doctor.Check("python", "3.11")]
+    monkeypatch.setattr(doctor, "examine", lambda: checks)
+    code, out, _ = call("doctor")
+    assert code == 0
+    assert "buy one" in out
+    checks.append(doctor.Check("outputs", "cannot be written", "correct its rights"))
+    assert call("doctor")[0] == 1
+
+
+def test_doctor_looks_at_this_machine(tmp_path, monkeypatch):
+    for name in ("params", "notebooks"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "outputs").write_text("in the way")
+    monkeypatch.delenv("OHLORA_ROOT", raising=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("ohlora_lib.precision.bfloat16_speedup", lambda: 0.5)
+    checks = {check.name: check for check in doctor.examine()}
+    assert checks["python"].fine
+    assert checks["packages"].fine
+    assert not checks["outputs"].fine
+    assert "float32" in checks["number format"].found
+    assert {"processor", "memory", "GPU", "project", "disk"} <= checks.keys()
