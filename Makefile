@@ -3,6 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 STUDY ?= quickstart
+# pip says nothing for minutes at a time: print a dot every ten seconds while it works.
+DOTS = sh -c '(while sleep 10 && kill -0 $$$$; do printf .; done) 2>/dev/null & dots=$$!; \
+	"$$@"; status=$$?; kill $$dots; exit $$status' dots
 
 .DEFAULT_GOAL := help
 .PHONY: help setup study test lint lab bench clean
@@ -14,8 +17,8 @@ $(READY): pyproject.toml constraints.txt
 	@echo "Setting up .venv (a few minutes, once)"
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; say which with: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --progress-bar off -c constraints.txt torch
-	$(BIN)/python -m pip install --progress-bar off -c constraints.txt -e '.[test]'
+	@$(DOTS) $(BIN)/python -m pip install --progress-bar off -c constraints.txt torch
+	@$(DOTS) $(BIN)/python -m pip install --progress-bar off -c constraints.txt -e '.[test]'
 	@touch $(READY)
 
 setup: $(READY)  ## install the package and its tools into .venv

@@ -1,17 +1,14 @@
 """What is measured: the package's way, and a plain way that does the same work.
 
-Both ways of a case run in one process on the same sizes, so their ratio means something on any
-machine; the seconds do not. Axes: N images, B batch, H image height.
+Both run in one process on the same sizes. Axes: N images, B batch, H image height.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
 
 from ohlora_lib.finetune.loop import FineTuner, FinetuneSettings
 from ohlora_lib.finetune.losses import generator_loss, logistic_discriminator_loss, r1_penalty
@@ -22,7 +19,7 @@ from ohlora_lib.property_ensemble import Ensemble
 from ohlora_lib.selection import draw_latents, sample_images
 
 PROPERTIES = ("gender", "quality", "age", "glass")
-ONE_UPDATE = dataclasses.replace(  # v9, one update of each network: the same work every time
+ONE_UPDATE = replace(  # v9, one update of each network: the same work every time
     RECIPES["v9"], discriminator_rule=StepRule(), generator_rule=StepRule()
 )
 
@@ -56,14 +53,12 @@ class Case:
 def new_tuner(sizes: Sizes, device: torch.device, precision: str) -> FineTuner:
     """A fine-tuning of untrained networks on noise: speed does not ask what is in them."""
     torch.manual_seed(0)
-    shape = {"fmaps_base": sizes.fmaps_base, "fmaps_max": sizes.fmaps_max}
-    generator = Generator(sizes.image_px, w_dim=128, wide_dim=512, **shape)
-    discriminator = Discriminator(sizes.image_px, **shape)
-    side = sizes.image_px
+    side, shape = sizes.image_px, {"fmaps_base": sizes.fmaps_base, "fmaps_max": sizes.fmaps_max}
+    generator = Generator(side, w_dim=128, wide_dim=512, **shape).to(device)
+    discriminator = Discriminator(side, **shape).to(device)
     images = torch.randint(256, (sizes.batch, side, side, 3), dtype=torch.uint8)  # (N, H, H, 3)
     settings = FinetuneSettings(batch=sizes.batch, precision=precision)
-    nets = (generator.to(device), discriminator.to(device))
-    return FineTuner(*nets, images.to(device), ONE_UPDATE, settings)
+    return FineTuner(generator, discriminator, images.to(device), ONE_UPDATE, settings)
 
 
 def plain_tuner(sizes: Sizes, device: torch.device) -> FineTuner:
@@ -72,12 +67,6 @@ def plain_tuner(sizes: Sizes, device: torch.device) -> FineTuner:
     for net in (tuner.generator, tuner.discriminator):
         net.to(memory_format=torch.contiguous_format)
     return tuner
-
-
-def our_step(tuner: FineTuner) -> tuple[float, float]:
-    """One update of D and one of G; returns their losses."""
-    result = tuner.train_batch(to_signed(tuner.images))
-    return result.d_loss, result.g_loss
 
 
 def plain_step(tuner: FineTuner) -> tuple[float, float]:
@@ -89,55 +78,44 @@ def plain_step(tuner: FineTuner) -> tuple[float, float]:
     d_loss = logistic_discriminator_loss(real_scores, fake_scores)
     d_loss = d_loss + tuner.settings.r1_gamma / 2 * r1_penalty(real, real_scores)
     _plain_update(tuner, d_loss, tuner.d_optimizer)
-    fake = generator(tuner.latents(len(real)), noise="random")
-    g_loss = generator_loss(discriminator(fake))
+    g_loss = generator_loss(discriminator(generator(tuner.latents(len(real)), noise="random")))
     _plain_update(tuner, g_loss, tuner.g_optimizer)
     return d_loss.item(), g_loss.item()
 
 
-def _plain_update(tuner: FineTuner, loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
-    tuner.generator.zero_grad(set_to_none=True)
-    tuner.discriminator.zero_grad(set_to_none=True)
+def _plain_update(tuner: FineTuner, loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
+    for net in (tuner.generator, tuner.discriminator):
+        net.zero_grad(set_to_none=True)
     loss.backward()
     optimizer.step()
 
 
 @torch.no_grad()
-def plain_images(generator: Generator, count: int) -> Tensor:
-    """Random samples, uint8 (N, H, H, 3), in the number format and layout the network has."""
+def plain_images(generator: Generator, count: int) -> torch.Tensor:
+    """Random samples, uint8 (N, H, H, 3), in the format and layout the network has."""
     return to_uint8(generator(*draw_latents(generator, count, seed=0)))
 
 
-def new_ensemble(sizes: Sizes, device: torch.device, precision: str) -> Ensemble:
-    """Untrained property CNNs, several a property."""
-    nets = {
-        prop: [
-            PropertyCNN(prop, image_px=sizes.image_px, width=sizes.cnn_width)
-            for _ in range(sizes.folds)
-        ]
-        for prop in PROPERTIES
-    }
-    return Ensemble(nets, precision=precision).to(device)
-
-
 def all_cases(sizes: Sizes, device: torch.device, precision: str) -> Iterator[Case]:
-    """The cases one after the other, so that only one holds memory."""
+    """The cases, one after the other."""
     tuner, plain = new_tuner(sizes, device, precision), plain_tuner(sizes, device)
     yield Case(
         f"v9 training step, batch {sizes.batch}, {sizes.image_px} px",
-        lambda: our_step(tuner),
+        lambda: tuner.train_batch(to_signed(tuner.images)),
         lambda: plain_step(plain),
         "float32, default layout, G's graph kept in D's update, gradients of frozen layers",
     )
     ours, theirs = tuner.generator.eval(), plain.generator.eval()
-    options = {"seed": 0, "precision": precision}
+    drawing = {"seed": 0, "batch": sizes.samples, "precision": precision}
     yield Case(
         f"generating {sizes.samples} images",
-        lambda: list(sample_images(ours, sizes.samples, **options)),
+        lambda: list(sample_images(ours, sizes.samples, **drawing)),
         lambda: plain_images(theirs, sizes.samples),
         "float32, default layout",
     )
-    ensemble = new_ensemble(sizes, device, precision)
+    cnn = {"image_px": sizes.image_px, "width": sizes.cnn_width}
+    nets = {prop: [PropertyCNN(prop, **cnn) for _ in range(sizes.folds)] for prop in PROPERTIES}
+    ensemble = Ensemble(nets, precision=precision).to(device)
     images = plain_images(theirs, sizes.samples)
     yield Case(
         f"scoring {sizes.samples} images by {len(PROPERTIES) * sizes.folds} CNNs",

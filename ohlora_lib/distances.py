@@ -39,6 +39,12 @@ def coverage(of: Tensor, by: Tensor, k: int = 3) -> float:
     return inside.any(dim=1).float().mean().item()
 
 
+def compare_features(real: Tensor, fake: Tensor) -> dict[str, float]:
+    """Fréchet distance, precision and recall of samples (M, F) against real images (N, F)."""
+    precision, recall = coverage(fake, real), coverage(real, fake)
+    return {"frechet": frechet_distance(real, fake), "precision": precision, "recall": recall}
+
+
 class DiversityScale:
     """Diversity of samples as a ratio of the selected images' own.
 

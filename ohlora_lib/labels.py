@@ -23,7 +23,8 @@ def read_table(path: Path | str, columns: Sequence[str]) -> pd.DataFrame:
     except FileNotFoundError as error:
         raise ValueError(f"{path}: no such table. Check the path in the params file.") from error
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not a readable CSV table ({error})") from error
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path}: not a readable CSV table ({reason})") from error
     missing = [name for name in columns if name not in table.columns]
     if missing:
         raise ValueError(
@@ -41,7 +42,8 @@ def read_labels(path: Path | str, properties: Sequence[str]) -> pd.DataFrame:
     """
     table = read_table(path, properties)
     for name in properties:
-        bad = table.index[~table[name].isin([0, 1])]
+        values = pd.to_numeric(table[name], errors="coerce")  # one word makes the column text
+        bad = table.index[~values.isin([0, 1])]
         if len(bad):
             raise ValueError(
                 f"{path}: row {bad[0]} has {name} = {table[name][bad[0]]!r}; must be 0 or 1 "

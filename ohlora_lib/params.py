@@ -203,6 +203,7 @@ class SelectImages(NotebookParameters, Compute, Look):
 
     base_run: str = Field(description="run folder of the base")
     cnn_run: str = Field(description="run folder of the property CNNs")
+    population_run: str = Field("", description="run folder of the population, or empty")
     samples: int = Field(15000, ge=10, le=10**7, description="images sampled from the base")
     keep: Concept = Field(min_length=1, description="threshold of each property")
     skip_first: int = Field(0, ge=0, description="first images left out")

@@ -19,7 +19,8 @@ import seaborn as sns
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 
 from ohlora_lib.trends import (
     COLLAPSED_DIVERSITY,
@@ -66,7 +67,9 @@ def new_figure(*, width_in: float = 7.2, height_in: float = 4.2) -> Axes:
     """
     with rc_context():
         apply_style()
-        return Figure(figsize=(width_in, height_in), layout="constrained").add_subplot()
+        figure = Figure(figsize=(width_in, height_in), layout="constrained")
+        figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)
+        return figure.add_subplot()
 
 
 def save_figure(figure: Figure, path: str | Path) -> None:
@@ -103,11 +106,13 @@ def _trend(
     else:
         ax.plot(time, value, color=color, alpha=0.18, lw=0.6)
     band = smooth_band(value, window)
+    if value.between(0, 1).all():
+        band = band.clip(0, 1)
     ax.fill_between(time, band["low"], band["high"], color=color, alpha=0.2, lw=0)
     ax.plot(
         time, smooth(value, window), color=color, ls=DASHES[order % len(DASHES)], lw=2,
         marker=MARKERS[order % len(MARKERS)], ms=5, markevery=_marks(len(value), order),
-        label=label,
+        label=_shown(label),
     )  # fmt: skip
 
 
@@ -138,18 +143,50 @@ def _target_lines(ax: Axes, targets: Sequence[float]) -> None:
 
 
 def _finish(
-    ax: Axes, title: str, ylabel: str, *, xlabel: str = TIME_LABEL, columns: int = 4
+    ax: Axes,
+    title: str,
+    ylabel: str,
+    *,
+    xlabel: str = TIME_LABEL,
+    columns: int = 4,
+    handles: Sequence[Line2D] = (),
 ) -> Axes:
     """Titles, labels, and the legend under the axes, where it hides no data."""
-    ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.set_title(title, loc="left", weight="bold", size=12)
     sns.despine(ax=ax)
-    handles, _ = ax.get_legend_handles_labels()
+    handles = handles or ax.get_legend_handles_labels()[0]
     if handles:
-        ax.legend(
-            loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=min(columns, len(handles)),
-            frameon=False, handlelength=3.2,
+        legend = ax.legend(
+            handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.16), frameon=False,
+            ncols=min(columns, len(handles)), handlelength=3.2, fontsize=10,
         )  # fmt: skip
+        for handle in legend.legend_handles:  # faint lines must be seen here
+            handle.set_alpha(max(handle.get_alpha() or 1, 0.5))
     return ax
+
+
+def _key(order: int, label: str, *, hollow: bool = False, color: object = None) -> Line2D:
+    """An entry of a legend that is not one line of the figure."""
+    color = color or COLORS[order % len(COLORS)]
+    return Line2D(
+        [], [], color=color, lw=2, ls=DASHES[2] if hollow else "-", ms=5, label=label,
+        marker=MARKERS[order % len(MARKERS)], mfc="white" if hollow else color,
+    )  # fmt: skip
+
+
+def _kinds(names: Sequence[str], full: str, hollow: str) -> list[Line2D]:
+    """Legend of figures with two lines a property: the properties, then the two kinds."""
+    keys = [_key(order, _shown(name)) for order, name in enumerate(names)]
+    grey = {"color": LINE_GREY}
+    return [*keys, _key(0, full, **grey), _key(0, hollow, hollow=True, **grey)]
+
+
+def _shown(name: object, *, longest: int = 40) -> str:
+    """A name as text in a figure: no formula, not hidden, not endless."""
+    text = " ".join(str(name).split()).replace("$", r"\$")
+    text = text if len(text) <= longest else f"{text[: longest - 1]}…"
+    return f"\u200b{text}" if text.startswith("_") else text
 
 
 def _has(table: pd.DataFrame, *columns: str) -> None:
@@ -169,7 +206,7 @@ def property_groups(concept: Mapping[str, float]) -> dict[float, list[str]]:
 
 
 def plot_losses(log: pd.DataFrame, *, window: int | None = None, ax: Axes | None = None) -> Axes:
-    """Draws G and D loss over training, with the level of two undecided networks."""
+    """Draws G and D loss over training, a moving mean over the raw values."""
     _has(log, "g_loss", "d_loss")
     ax = ax or new_figure()
     _trend(ax, log, "d_loss", "discriminator", 0, window)
@@ -218,7 +255,11 @@ def plot_scores(
     targets = [concept[prop] for prop in properties]
     _target_lines(ax, targets)
     goal = listed([f"{target:g}" for target in sorted(set(targets), reverse=True)])
-    return _finish(ax, f"{_and(properties)}: toward {goal}", "mean score of 100 samples")
+    return _finish(
+        ax,
+        f"{listed([_shown(p) for p in properties])}: toward {goal}",
+        "mean score of 100 samples",
+    )
 
 
 def plot_property_comparison(
@@ -236,7 +277,9 @@ def plot_property_comparison(
         _has(log, f"{source}_{prop}_score")
         _trend(ax, log, f"{source}_{prop}_score", name, order, window)
     _target_lines(ax, [target])
-    return _finish(ax, f"{prop}: {' against '.join(reversed(list(logs)))}",
+    names = [_shown(name, longest=24) for name in reversed(logs)]
+    runs = " against ".join(names) if len(names) < 3 else f"{len(names)} runs"
+    return _finish(ax, f"{_shown(prop)}: {runs}",
                    "mean score of 100 samples", columns=3)  # fmt: skip
 
 
@@ -252,17 +295,19 @@ def plot_heldout(
     window = window or smoothing_window(len(log))
     for order, (prop, target) in enumerate(concept.items()):
         color, marker = COLORS[order % len(COLORS)], MARKERS[order % len(MARKERS)]
-        for source, dash, name in (("mean", "-", "selector"), ("heldout", DASHES[2], "held-out")):
+        for source, dash in (("mean", "-"), ("heldout", DASHES[2])):
             _has(log, f"{source}_{prop}_score")
             distance = (smooth(log[f"{source}_{prop}_score"].dropna(), window) - target).abs()
             ax.plot(
                 _time(log)[distance.index], distance, color=color, ls=dash, lw=2, marker=marker,
-                ms=5, mfc=color if source == "mean" else "white", label=f"{prop}, {name}",
+                ms=5, mfc=color if source == "mean" else "white",
                 markevery=_marks(len(distance), order),
             )  # fmt: skip
     ax.set_ylim(-0.05 * ax.get_ylim()[1])
     ax.axhline(0, color=LINE_GREY, ls=":", lw=1.4, zorder=1.5)
-    return _finish(ax, "Does the held-out judge agree?", "distance to target (score)")
+    keys = _kinds(list(concept), "selecting ensemble", "held-out judge")
+    return _finish(ax, "Does the held-out judge agree?", "distance to target (score)",
+                   columns=3, handles=keys)  # fmt: skip
 
 
 def plot_diversity(
@@ -301,8 +346,8 @@ def plot_score_distributions(
         count, edges = np.histogram(group["score"].clip(0, 1), bins=20, range=(0, 1))
         share, color = count / max(count.sum(), 1), COLORS[order % len(COLORS)]
         ax.stairs(share, edges, fill=True, color=color, alpha=0.15)
-        ax.stairs(share, edges, color=color, lw=2, ls=DASHES[order % len(DASHES)],
-                  label=f"{stage} ({len(group):,}; mean {group['score'].mean():.3f})")  # fmt: skip
+        label = f"{_shown(stage)} ({len(group):,}; mean {group['score'].mean():.3f})"
+        ax.stairs(share, edges, color=color, lw=2, ls=DASHES[order % len(DASHES)], label=label)
     if target is not None:
         ax.axvline(target, color=LINE_GREY, ls=":", lw=1.4)
         ax.annotate(
@@ -312,7 +357,9 @@ def plot_score_distributions(
         )  # fmt: skip
     ax.set_ylim(0, ax.get_ylim()[1] * 1.12)
     ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    return _finish(ax, f"{prop}: scores of samples", "share of samples", xlabel="score", columns=2)
+    return _finish(
+        ax, f"{_shown(prop)}: scores of samples", "share of samples", xlabel="score", columns=2
+    )
 
 
 def plot_fold_losses(
@@ -334,14 +381,16 @@ def plot_fold_losses(
         valid, train = epochs["valid_loss"], epochs["train_loss"].mean()
         low, high, middle = valid.min(), valid.max(), valid.mean()
         ax.fill_between(low.index, low, high, color=color, alpha=0.2, lw=0)
-        ax.plot(middle, color=color, lw=2, marker=marker, ms=5, label=f"{name}, validation",
+        ax.plot(middle, color=color, lw=2, marker=marker, ms=5,
                 markevery=_marks(len(middle), order))  # fmt: skip
         ax.plot(train, color=color, lw=1.2, ls=DASHES[2], marker=marker, ms=4, mfc="white",
-                markevery=_marks(len(train), order), label=f"{name}, training")  # fmt: skip
+                markevery=_marks(len(train), order))  # fmt: skip
     ax.set_ylim(0)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     folds = history["fold"].nunique()
     return _finish(ax, f"Property CNNs: mean over {folds} folds",
-                   "binary cross-entropy (nats)", xlabel="epoch of the property CNN")  # fmt: skip
+                   "binary cross-entropy (nats)", xlabel="epoch of the property CNN",
+                   columns=3, handles=_kinds(names, "validation", "training"))  # fmt: skip
 
 
 def plot_calibration(table: pd.DataFrame, *, bins: int = 10, ax: Axes | None = None) -> Axes:
@@ -360,7 +409,7 @@ def plot_calibration(table: pd.DataFrame, *, bins: int = 10, ax: Axes | None = N
         ax.errorbar(
             points["score"], points["share"], points[["below", "above"]].T, color=color, lw=2,
             ls=DASHES[order % len(DASHES)], marker=MARKERS[order % len(MARKERS)], ms=6,
-            elinewidth=1, label=str(prop),
+            elinewidth=1, label=_shown(prop),
         )  # fmt: skip
     ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
     return _finish(ax, "Calibration", "share of images labelled 1", xlabel="mean score", columns=3)
@@ -393,14 +442,17 @@ def plot_selection_costs(costs: pd.DataFrame, *, ax: Axes | None = None) -> Axes
     ax = ax or new_figure(height_in=1.7 + 0.45 * len(costs))
     place = np.arange(len(costs))[::-1]
     ax.barh(place, costs[count], 0.62, color=COLORS[0], label="images that pass")
+    ends = costs[count]
     if "lost_only_here" in costs:
-        ax.barh(place, costs["lost_only_here"], 0.62, left=costs[count], color=COLORS[1],
-                hatch="///", edgecolor="white", lw=0, label="lost by this condition alone")  # fmt: skip
-    ends = costs[count] + (costs["lost_only_here"] if "lost_only_here" in costs else 0)
+        ax.barh(place, costs["lost_only_here"], 0.62, left=ends, color=COLORS[1], lw=0,
+                hatch="///", edgecolor="white", label="lost by it alone")  # fmt: skip
+        ends = ends + costs["lost_only_here"]
     for y, value, end in zip(place, costs[count], ends, strict=True):
-        ax.annotate(f"{value:,.0f}", (end, y), (4, 0), textcoords="offset points", va="center")
-    ax.set_yticks(place, [str(text) for text in costs["condition"]])
+        ax.annotate(f"{value:,.0f}", (end, y), (4, 0), textcoords="offset points", va="center",
+                    fontsize=10)  # fmt: skip
+    ax.set_yticks(place, [_shown(text) for text in costs["condition"]])
     ax.set_xlim(0, max(1, ends.max()) * 1.12)
+    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     ax.grid(visible=False, axis="y")
     return _finish(ax, "What the selection keeps", "", xlabel="images")
 
@@ -421,10 +473,6 @@ def _ends(log: pd.DataFrame, column: str) -> tuple[float, float]:
         return np.nan, np.nan
     time = _time(found).to_numpy(float)
     return found.loc[start_of(time), column].mean(), found.loc[end_of(time), column].mean()
-
-
-def _and(names: Sequence[str]) -> str:
-    return listed([str(name) for name in names])
 
 
 def _span(log: pd.DataFrame) -> str:

@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ohlora_lib.distances import DiversityScale, coverage, frechet_distance
+from ohlora_lib.distances import DiversityScale, compare_features
 from ohlora_lib.nets import Generator
 from ohlora_lib.property_ensemble import Ensemble
 from ohlora_lib.selection import sample_images
@@ -81,10 +81,9 @@ class SampleJudge:
             row |= {f"{kind}{k}": v for k, v in tables[kind].mean().items()}
         features = self.judge.features(fresh)
         row["diversity"], row["recall"] = self.scale(features)
-        row["frechet"] = frechet_distance(self.features, features)
-        row["precision"] = coverage(features, self.features)
-        row["recall_raw"] = coverage(self.features, features)
-        return Judged(row, tables[""], fixed.cpu().numpy())
+        distances = compare_features(self.features, features)
+        row["recall_raw"] = distances.pop("recall")
+        return Judged(row | distances, tables[""], fixed.cpu().numpy())
 
     def _draw(self, generator: Generator, *, seed: int) -> Tensor:
         options = {"seed": seed, "precision": self.precision}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,9 +42,10 @@ def parse_condition(text: str) -> Condition:
         ValueError: If the text is no condition.
     """
     match = CONDITION.match(text)
-    if not match:
-        raise ValueError(f"condition {text!r} is not of the form 'gender>=0.92' or 'age<=0.008'")
-    return Condition(match[1], match[2], float(match[3]))
+    with suppress(ValueError):
+        if match:
+            return Condition(match[1], match[2], float(match[3]))
+    raise ValueError(f"condition {text!r} is not of the form 'gender>=0.92' or 'age<=0.008'")
 
 
 def conditions(concept: Mapping[str, float], keep: Mapping[str, float]) -> list[Condition]:
@@ -82,6 +84,8 @@ def select(scores: pd.DataFrame, wanted: Iterable[Condition], *, skip_first: int
     """
     wanted = list(wanted)
     eligible = np.arange(len(scores)) >= skip_first
+    if not eligible.any():
+        raise ValueError(f"skip_first is {skip_first}, but there are {len(scores)} images in all")
     passes = {}
     for condition in wanted:
         column = f"{condition.prop}_score"

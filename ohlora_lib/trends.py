@@ -223,12 +223,12 @@ def block_length(values: np.ndarray) -> int:
 
 
 def _safe_rho(residual: np.ndarray) -> float:
-    """Autocorrelation of neighbours, corrected for short series, half a standard error up."""
+    """Autocorrelation of neighbours, corrected for short series; 0.75 standard errors up."""
     n = len(residual)
     if n < 8 or np.ptp(residual) < 1e-9:
         return 0.5
     rho = (autocorrelation(residual, 1)[1] * n + 2) / (n - 5)
-    return float(np.clip(rho + 0.5 / np.sqrt(n), 0, 0.9))
+    return float(np.clip(rho + 0.75 / np.sqrt(n), 0, 0.9))
 
 
 def _window_mean(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import pickle
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -65,7 +66,8 @@ def read_tensors(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
                 f"{path}: not a readable .safetensors file ({error}). Fetch it again."
             ) from error
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of pickle protocols; the error says enough
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(
@@ -119,7 +121,7 @@ def _count(tensors: Mapping[str, Tensor], pattern: str) -> int:
 def _feature_maps(channels: Mapping[int, int]) -> dict[str, int]:
     """The rule min(base / px, max) that gives these channels at these resolutions."""
     largest = max(channels.values())
-    base = max(px * n for px, n in channels.items())
+    base = max((px * n for px, n in channels.items() if n > 1), default=1)  # 1 is never less
     return {"fmaps_base": base, "fmaps_max": largest}
 
 
@@ -147,7 +149,7 @@ def _discriminator(tensors: Mapping[str, Tensor], _: Mapping[str, str]) -> Discr
     blocks = _count(tensors, "input{}.weight")
     image_px = 4 * 2 ** (blocks - 1)
     channels = {image_px // 2**k: _shape(tensors, f"input{k}.weight")[0] for k in range(blocks)}
-    hidden = _shape(tensors, f"layer{2 * blocks - 1}.weight")[0]
+    hidden = channels[2] = _shape(tensors, f"layer{2 * blocks - 1}.weight")[0]
     joined = _shape(tensors, f"layer{2 * blocks}.weight")[1]
     return Discriminator(image_px, num_properties=joined - hidden, **_feature_maps(channels))
 
@@ -258,7 +260,10 @@ def split_mapping(base: Generator, wide_dim: int, generator: torch.Generator) ->
 def describe(path: Path | str) -> dict[str, Any]:
     """Facts of a weight file: kind, sizes, parameters, metadata."""
     tensors, facts = read_tensors(path)
-    kind = kind_of(tensors)
+    try:
+        kind = kind_of(tensors)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     net = load_net(path, kind)
     names = ("image_px", "z_dim", "w_dim", "num_properties", "fmaps_base", "fmaps_max")
     names += ("wide_dim", "prop", "width", "crop")

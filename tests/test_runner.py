@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import ClassVar
 
@@ -306,13 +305,11 @@ def test_ctrl_c_lets_the_cell_save_and_starts_no_other_cell(project):
         project / "notebooks/01_first.ipynb",
         "value = 1",
         "import time\nprint('ready', flush=True)\n"
-        "try:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    open('saved', 'w').close()",
+        "try:\n    time.sleep(600)\nexcept KeyboardInterrupt:\n    open('saved', 'w').close()",
         "open('went-on', 'w').close()",
     )
-    started = time.monotonic()
     with pytest.raises(StageInterrupted, match="stopped by Ctrl-C"):
         run_study("params/tiny", status=Listening({"ready": press}))
-    assert time.monotonic() - started < 45
     assert (project / "saved").exists()
     assert not (project / "went-on").exists()
     assert stages.reason_to_run(

@@ -1,0 +1,73 @@
+"""Label tables: every mistake in one is said in one line, with file, row and column."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ohlora_lib.labels import read_labels, read_table, save_table, split_halves
+
+
+@pytest.fixture
+def table():
+    return pd.DataFrame({"image": ["a", "b", "c"], "gender": [0, 1, 1], "age": [1.0, 0.0, 0.0]})
+
+
+def complaint(path, columns):
+    with pytest.raises(ValueError, match=path.name) as caught:
+        read_labels(path, columns)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_round_trip(tmp_path, table):
+    save_table(tmp_path / "t.csv", table)
+    back = read_labels(tmp_path / "t.csv", ["gender", "age"])
+    assert back["age"].tolist() == [1, 0, 0]
+    assert back.dtypes["age"] == back.dtypes["gender"] == np.int64
+    assert back["image"].tolist() == ["a", "b", "c"]
+
+
+def test_missing_column(tmp_path, table):
+    save_table(tmp_path / "t.csv", table)
+    message = complaint(tmp_path / "t.csv", ["gender", "glass"])
+    assert "column 'glass' is missing; the table has ['image', 'gender', 'age']" in message
+
+
+@pytest.mark.parametrize("bad", [2, 0.5, -1, "yes", None])
+def test_label_neither_0_nor_1(tmp_path, table, bad):
+    table["gender"] = table["gender"].astype(object)
+    table.loc[[1, 2], "gender"] = bad
+    save_table(tmp_path / "t.csv", table)
+    message = complaint(tmp_path / "t.csv", ["gender"])
+    assert "row 1 has gender = " in message
+    assert "must be 0 or 1 (2 such rows)" in message
+
+
+def test_unasked_columns_are_not_checked(tmp_path, table):
+    save_table(tmp_path / "t.csv", table.assign(age=7))
+    assert len(read_labels(tmp_path / "t.csv", ["gender"])) == 3
+
+
+@pytest.mark.parametrize("content", [b"", b"a,b\n1,2,3\n1,2,3,4\n", b"\xff\xfe\x00x"])
+def test_unreadable(tmp_path, content):
+    (tmp_path / "t.csv").write_bytes(content)
+    assert "not a readable CSV table" in complaint(tmp_path / "t.csv", ["gender"])
+
+
+def test_no_file(tmp_path):
+    with pytest.raises(ValueError, match=r"t\.csv: no such table"):
+        read_table(tmp_path / "t.csv", [])
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 1000])
+def test_halves_are_disjoint_and_complete(count):
+    first, second = split_halves(count, seed=1)
+    assert sorted([*first, *second]) == list(range(count))
+    assert 0 <= len(second) - len(first) <= 1
+
+
+def test_halves_follow_the_seed_and_are_shuffled():
+    first, _ = split_halves(1000, seed=1)
+    assert np.array_equal(first, split_halves(1000, seed=1)[0])
+    assert not np.array_equal(first, split_halves(1000, seed=2)[0])
+    assert 430 < first.mean() < 570  # the first 500 rows alone would give 250

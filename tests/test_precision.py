@@ -1,0 +1,48 @@
+"""Devices and number formats are picked by name, and wrong names are told."""
+
+import pytest
+import torch
+
+from ohlora_lib import precision
+from ohlora_lib.precision import autocast, bfloat16_speedup, pick_device, pick_precision
+
+CPU = torch.device("cpu")
+
+
+def test_device_by_name(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert pick_device("cpu") == CPU
+    assert pick_device("auto") == CPU
+    with pytest.raises(ValueError, match="'cuda', but this machine has no CUDA; use auto or cpu"):
+        pick_device("cuda")
+    with pytest.raises(ValueError, match="device is 'tpu'; it must be auto, cpu or cuda"):
+        pick_device("tpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert pick_device("auto") == torch.device("cuda")
+    assert pick_device("cuda:1") == torch.device("cuda:1")
+
+
+@pytest.mark.parametrize(("speedup", "wanted"), [(0.4, "float32"), (2.0, "bfloat16")])
+def test_auto_takes_what_is_faster(monkeypatch, speedup, wanted):
+    monkeypatch.setattr(precision, "bfloat16_speedup", lambda: speedup)
+    assert pick_precision("auto", CPU) == wanted
+    assert pick_precision("float32", CPU) == "float32"
+    assert pick_precision("bfloat16", CPU) == "bfloat16"
+
+
+def test_bad_precision():
+    with pytest.raises(ValueError, match=r"precision is 'float16'; it must be one of"):
+        pick_precision("float16", CPU)
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("float32", torch.float32), ("bfloat16", torch.bfloat16)]
+)
+def test_autocast(name, dtype):
+    layer, x = torch.nn.Linear(2, 2), torch.ones(1, 2)
+    with autocast(CPU, name):
+        assert layer(x).dtype == dtype
+
+
+def test_speedup_is_measured():
+    assert 0.001 < bfloat16_speedup(rounds=1) < 1000

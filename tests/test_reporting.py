@@ -1,0 +1,46 @@
+"""Report notebooks find their logs and shape their tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+
+from ohlora_lib.reporting import find_log, first_and_last_grid, last_evaluations
+
+RUN = "finetune_run", "log_csv"
+
+
+def test_a_run_folder_names_its_log(tmp_path: Path) -> None:
+    folder = tmp_path / "05_finetune_generator-v9"
+    source = find_log(SimpleNamespace(inputs={RUN[0]: folder}), SimpleNamespace(log_csv=""), *RUN)
+    assert source.path == folder / "train_log.csv"
+    assert source.name == "v9"
+
+
+def test_both_or_neither_is_an_error(tmp_path: Path) -> None:
+    both = SimpleNamespace(inputs={RUN[0]: tmp_path})
+    with pytest.raises(ValueError, match="finetune_run and log_csv are both given"):
+        find_log(both, SimpleNamespace(log_csv="x.csv"), *RUN)
+    with pytest.raises(ValueError, match="neither finetune_run nor log_csv"):
+        find_log(SimpleNamespace(inputs={}), SimpleNamespace(log_csv=""), *RUN)
+
+
+def test_last_evaluations_are_distances_of_base_and_end(tmp_path: Path) -> None:
+    columns = {"diversity": 0.9, "recall": 0.8, "frechet": 2.0, "precision": 0.7}
+    rows = [{"heldout_gender_score": score, **columns} for score in (0.4, 0.6, 0.9)]
+    pd.DataFrame(rows).to_csv(tmp_path / "evaluations.csv", index=False)
+    table = last_evaluations([tmp_path], ["v9"], {"gender": 1.0})
+    assert table.loc["base", "gender: distance"] == pytest.approx(0.6)
+    assert table.loc["v9", "gender: distance"] == pytest.approx(0.1)
+
+
+def test_first_and_last_grid(tmp_path: Path) -> None:
+    assert first_and_last_grid(None) == []
+    (tmp_path / "images").mkdir()
+    for k in range(3):
+        (tmp_path / "images" / f"fixed-epoch000{k}-idx00000.png").touch()
+    names = [path.name[:15] for path in first_and_last_grid(tmp_path)]
+    assert names == ["fixed-epoch0000", "fixed-epoch0002"]

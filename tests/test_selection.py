@@ -1,0 +1,150 @@
+"""Selection: the published table gives the published count, and a dead end says the way out."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from ohlora_lib.nets import Generator
+from ohlora_lib.selection import (
+    Condition,
+    conditions,
+    draw_latents,
+    parse_condition,
+    sample_images,
+    select,
+)
+
+PUBLISHED = Path(__file__).parents[2] / "shared/reference/scores_15k.csv"
+
+
+@pytest.fixture
+def scores():
+    return pd.DataFrame({
+        "gender_score": [0.9, 0.95, 0.2, 0.99],
+        "age_score": [0.1, 0.9, 0.0, 0.05],
+    })  # fmt: skip
+
+
+@pytest.mark.skipif(not PUBLISHED.exists(), reason="no published table here")
+def test_published_selection_keeps_4930():
+    texts = ["gender>=0.92", "quality>=0.9", "age<=0.008", "glass<=0.01"]
+    wanted = [parse_condition(text) for text in texts]
+    table = pd.read_csv(PUBLISHED)
+    selection = select(table, wanted, skip_first=2000)
+    assert selection.kept.sum() == 4930
+    assert not selection.kept[:2000].any()
+    assert select(table, wanted).kept.sum() != 4930  # leaving out the first 2,000 matters
+    concept = {"gender": 1.0, "quality": 1.0, "age": 0.0, "glass": 0.0}
+    keep = {"gender": 0.92, "quality": 0.9, "age": 0.008, "glass": 0.01}
+    assert conditions(concept, keep) == wanted
+
+
+def test_each_condition_and_what_it_costs(scores):
+    wanted = [Condition("gender", ">=", 0.9), Condition("age", "<=", 0.1)]
+    selection = select(scores, wanted)
+    assert selection.kept.tolist() == [True, False, False, True]  # a threshold itself is kept
+    assert selection.costs["passes"].tolist() == [3, 3]
+    assert selection.costs["lost_only_here"].tolist() == [1, 1]
+    assert selection.costs["condition"].tolist() == ["gender >= 0.9", "age <= 0.1"]
+    assert selection.costs["share"].tolist() == [0.75, 0.75]
+
+
+def test_first_images_are_left_out(scores):
+    selection = select(scores, [Condition("gender", ">=", 0.9)], skip_first=1)
+    assert selection.kept.tolist() == [False, True, False, True]
+    assert selection.costs["share"].tolist() == [pytest.approx(2 / 3)]
+
+
+def complaint(scores, wanted, **options):
+    with pytest.raises(ValueError, match=r".") as caught:
+        select(scores, wanted, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_nothing_kept_names_the_threshold_to_loosen():
+    values = np.linspace(0, 1, 101)
+    scores = pd.DataFrame({"gender_score": values, "age_score": values})
+    wanted = [Condition("gender", ">=", 0.5), Condition("age", "<=", -1.0)]
+    message = complaint(scores, wanted)
+    assert "Loosen age" in message
+    assert "age <= -1 passes 0" in message
+    number = float(re.search(r"threshold of (\S+)", message)[1])
+    assert number == pytest.approx(0.25, abs=0.01)
+    with_number = select(scores, [Condition("age", "<=", number)])
+    assert with_number.kept.sum() >= 25  # the advice works
+
+
+def test_more_left_out_than_there_are(scores):
+    message = complaint(scores, [Condition("gender", ">=", 0.1)], skip_first=4)
+    assert "skip_first is 4" in message
+    assert "nan" not in message
+
+
+def test_missing_score(scores):
+    assert "column 'glass_score' is missing" in complaint(scores, [Condition("glass", "<=", 0.1)])
+
+
+def test_missing_values_are_not_kept(scores):
+    scores.loc[0, "gender_score"] = float("nan")
+    assert not select(scores, [Condition("gender", ">=", 0.1)]).kept[0]
+
+
+@pytest.mark.parametrize("text", ["gender", "gender>0.9", "gender>=", ">=0.9", "gender>=0.9 age"])
+def test_no_condition(text):
+    with pytest.raises(ValueError, match="is not of the form 'gender>=0.92'"):
+        parse_condition(text)
+
+
+@pytest.mark.parametrize("text", ["gender>=--1", "gender>=e", "gender>=1.2.3"])
+def test_no_number(text):
+    with pytest.raises(ValueError, match="is not of the form 'gender>=0.92'"):
+        parse_condition(text)
+
+
+def test_unknown_property_in_keep():
+    with pytest.raises(ValueError, match=r"keep names 'hat', which is not in the concept"):
+        conditions({"gender": 1.0}, {"hat": 0.5})
+
+
+@pytest.fixture(scope="module")
+def generator():
+    torch.manual_seed(0)
+    return Generator(8, z_dim=8, w_dim=8, fmaps_base=64).eval()
+
+
+def draw(generator, count, **options):
+    return torch.cat(list(sample_images(generator, count, **{"seed": 5, "batch": 4, **options})))
+
+
+def test_same_seed_same_pixels(generator):
+    first = draw(generator, 10)
+    assert (first.shape, first.dtype) == ((10, 8, 8, 3), torch.uint8)
+    assert torch.equal(first, draw(generator, 10))
+    assert not torch.equal(first, draw(generator, 10, seed=6))
+    assert len({image.numpy().tobytes() for image in first}) == 10  # no latent twice
+
+
+def test_start_goes_on_in_the_same_sequence(generator):
+    assert torch.equal(draw(generator, 6, start=4), draw(generator, 10)[4:])
+    assert torch.equal(draw(generator, 3), draw(generator, 10)[:3])
+
+
+def test_drawing_leaves_the_global_random_state_alone(generator):
+    before = torch.get_rng_state()
+    draw(generator, 4)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_latents_are_standard_normal(generator):
+    z, properties = draw_latents(generator, 4000, seed=1)
+    for values in (z, properties):
+        assert abs(values.mean().item()) < 0.03
+        assert values.std().item() == pytest.approx(1, abs=0.03)
+    assert not torch.equal(z[0], draw_latents(generator, 1, seed=1, index=1)[0][0])
+    plain = Generator(8, z_dim=8, w_dim=8, fmaps_base=64, num_properties=0)
+    assert draw_latents(plain, 2, seed=1)[1] is None

@@ -1,0 +1,55 @@
+"""The monitor shows progress, and draws only where somebody watches."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from ohlora_lib.finetune.stage import Progress
+from ohlora_lib.widgets import Monitor, at_the_screen, latest_scores, trend_png
+
+CONCEPT = {"gender": 1.0, "age": 0.0}
+
+
+def log(rows: int) -> pd.DataFrame:
+    k = np.arange(rows)
+    return pd.DataFrame({
+        "epoch": k // 5, "idx": k % 5, "d_loss": 1.0 + 0.1 * k, "g_loss": 1.0,
+        "mean_gender_score": 0.5 + 0.04 * k, "mean_age_score": 0.4 - 0.03 * k,
+    })  # fmt: skip
+
+
+def test_latest_scores_are_the_last_row() -> None:
+    assert latest_scores(log(10), CONCEPT) == "gender 0.86 age 0.13"
+    assert latest_scores(pd.DataFrame(), CONCEPT) == ""
+
+
+def test_trends_are_a_wide_picture_that_changes_with_the_log() -> None:
+    first, second = trend_png(log(6), CONCEPT), trend_png(log(10), CONCEPT)
+    assert first != second
+    width, height = Image.open(io.BytesIO(first)).size
+    assert width > 2 * height > 400
+
+
+def test_batch_runs_print_one_line_and_draw_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
+    assert not at_the_screen()
+    monitor = Monitor(CONCEPT)
+    monitor(Progress(log(6), None, batches_done=3, batches_total=10, elapsed_sec=6.0))
+    monitor.close(finished=False)
+    said = capsys.readouterr()
+    assert "3/10" in said.err
+    assert "gender 0.70" in said.err
+    assert said.out.strip() == "Interrupted; the checkpoint is saved."
+    assert monitor.figure is None
+
+
+def test_time_left_is_proportional() -> None:
+    progress = Progress(log(3), None, batches_done=25, batches_total=100, elapsed_sec=10.0)
+    assert progress.left_sec == pytest.approx(30.0)
