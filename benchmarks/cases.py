@@ -1,7 +1,4 @@
-"""What is measured: the package's way, and a plain way that does the same work.
-
-Both run in one process on the same sizes. Axes: N images, B batch, H image height.
-"""
+"""Cases, each done our way and a plain way. Axes: N images, B batch, H image height."""
 
 from __future__ import annotations
 

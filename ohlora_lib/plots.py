@@ -21,6 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
+from matplotlib.transforms import ScaledTranslation
 
 from ohlora_lib.trends import (
     COLLAPSED_DIVERSITY,
@@ -135,9 +136,11 @@ def _line(ax: Axes, height: float, text: str, *, above: bool) -> None:
 def _target_lines(ax: Axes, targets: Sequence[float]) -> None:
     """Draws the targets, with room for their names beyond the scores."""
     low, high = ax.get_ylim()
-    low, high = min(low, *targets), max(high, *targets)
-    room = 0.09 * (high - low)
-    ax.set_ylim(low - room * (min(targets) <= low), high + room * (max(targets) >= high))
+    room = 0.09 * (max(high, *targets) - min(low, *targets))
+    for target in targets:
+        low = min(low, target - room * (target == 0))
+        high = max(high, target + room * (target > 0))
+    ax.set_ylim(low, high)
     for target in sorted(set(targets)):
         _line(ax, target, f"target {target:g}", above=target > 0)
 
@@ -157,9 +160,11 @@ def _finish(
     sns.despine(ax=ax)
     handles = handles or ax.get_legend_handles_labels()[0]
     if handles:
+        below = ScaledTranslation(0, -0.5, ax.figure.dpi_scale_trans)  # inches, past the label
         legend = ax.legend(
-            handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.16), frameon=False,
-            ncols=min(columns, len(handles)), handlelength=3.2, fontsize=10,
+            handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0), frameon=False,
+            bbox_transform=ax.transAxes + below, ncols=min(columns, len(handles)),
+            handlelength=3.2, fontsize=10, borderpad=0.1,
         )  # fmt: skip
         for handle in legend.legend_handles:  # faint lines must be seen here
             handle.set_alpha(max(handle.get_alpha() or 1, 0.5))

@@ -112,13 +112,19 @@ def select(scores: pd.DataFrame, wanted: Iterable[Condition], *, skip_first: int
 
 
 def _nothing_kept(scores: pd.DataFrame, wanted: list[Condition], costs: pd.DataFrame) -> str:
-    worst = wanted[int(costs["passes"].to_numpy().argmin())]
-    values = scores[f"{worst.prop}_score"]
-    reach = values.quantile(0.75 if worst.sign == ">=" else 0.25)
+    """What to loosen: the condition that alone stands in the way most often, and to what."""
+    lost = costs["lost_only_here"]
+    k = int(lost.argmax() if lost.any() else costs["passes"].argmin())
+    worst, whose = wanted[k], "the images"
+    if lost.any():  # a quarter of all images could be fewer than pass now
+        others = [c.holds(scores[f"{c.prop}_score"]) for c in wanted if c is not worst]
+        scores = scores[np.logical_and.reduce([np.full(len(scores), True), *others])]
+        whose += " that meet the others"
+    reach = scores[f"{worst.prop}_score"].quantile(0.75 if worst.sign == ">=" else 0.25)
     counts = ", ".join(f"{r.condition} passes {r.passes}" for r in costs.itertuples())
     return (
-        f"no image of {len(scores)} meets all conditions ({counts}). Loosen {worst.prop} in "
-        f"`keep`: a threshold of {reach:.3g} would pass a quarter of the images."
+        f"no image meets all conditions ({counts}). Loosen {worst.prop} in `keep`: "
+        f"a threshold of {reach:.3g} would pass a quarter of {whose}."
     )
 
 

@@ -28,7 +28,8 @@ def load_state(path: Path) -> dict[str, Any]:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        reason = str(error).partition("\n")[0] or "it ends too early"
         raise ValueError(
-            f"{path}: damaged checkpoint ({str(error).splitlines()[0]}). "
+            f"{path}: damaged checkpoint ({reason}). "
             f"Delete it to start the stage anew."
         ) from error

@@ -71,7 +71,7 @@ def trainable_prefixes(net: Generator | Discriminator, places: Sequence[str]) ->
     """Turns places such as `mapping` or `layers@16px` into parameter name prefixes.
 
     Raises:
-        ValueError: If a place is malformed or outside the network's resolutions.
+        ValueError: If the network has no such resolution, or no such layers.
     """
     return tuple(prefix for place in places for prefix in _prefixes(net, place))
 
@@ -85,6 +85,8 @@ def _prefixes(net: Generator | Discriminator, place: str) -> list[str]:
         4 * 2**k for k in range(net.synthesis.num_blocks if _is_g(net) else net.num_blocks)
     }:
         raise ValueError(f"place {place!r} is outside a network of 4 to {net.image_px} px")
+    if kind == ("input" if _is_g(net) else "output"):
+        raise ValueError(f"place {place!r}: a {type(net).__name__.lower()} has no {kind} layers")
     if _is_g(net):
         k = int(math.log2(px)) - 2
         names = [f"layer{2 * k}", f"layer{2 * k + 1}"] if kind == "layers" else [f"output{k}"]

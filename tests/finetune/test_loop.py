@@ -1,0 +1,258 @@
+"""The loop: what moves, what stays, how often, and that a stop leaves no trace."""
+
+import os
+import signal
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from ohlora_lib.finetune.evaluation import Evaluation
+from ohlora_lib.finetune.loop import (
+    FineTuner,
+    FinetuneSettings,
+    auroc,
+    batches_per_epoch,
+    evaluation_due,
+    finetune,
+    stop_on_interrupt,
+)
+from ohlora_lib.finetune.recipe import RECIPES
+from ohlora_lib.nets import Discriminator, Generator
+
+PUBLISHED = Path(__file__).parents[3] / "shared/reference/train_log_v9.csv"
+SETTINGS = FinetuneSettings(
+    epochs=2,
+    batch=4,
+    learning_rate=1e-2,
+    every_batches=2,
+    first_epoch_every=2,
+    first_epoch_each=1,
+    seed=3,
+)
+
+
+def tuner(version="v9", images=10, **changes):
+    """A fresh one each time: training changes the networks in place."""
+    torch.manual_seed(0)
+    sizes = {"z_dim": 8, "w_dim": 8, "fmaps_base": 64, "wide_dim": 12 * (version == "v9")}
+    generator, discriminator = Generator(32, **sizes), Discriminator(32, fmaps_base=64)
+    pixels = torch.randint(0, 256, (images, 32, 32, 3), dtype=torch.uint8)
+    settings = FinetuneSettings(**{**vars(SETTINGS), **changes})
+    return FineTuner(generator, discriminator, pixels, RECIPES[version], settings)
+
+
+def evaluate(generator, index):
+    """Stands in for the evaluator: figures that follow from the weights alone."""
+    total = sum(p.double().sum().item() for p in generator.parameters())
+    return Evaluation({"mean_gender_score": total, "diversity": float(index)}, None)
+
+
+def train(one, *, on_epoch=lambda _: None, on_batch=lambda _: None):
+    return finetune(one, evaluate, on_row=lambda *_: None, on_epoch=on_epoch, on_batch=on_batch)
+
+
+def trained(**changes):
+    one = tuner(**changes)
+    train(one)
+    return one
+
+
+def weights(one):
+    nets = {"generator": one.generator, "discriminator": one.discriminator}
+    return {
+        f"{kind}.{name}": value.clone()
+        for kind, net in nets.items()
+        for name, value in net.state_dict().items()
+    }
+
+
+def rows(one):
+    return [{k: v for k, v in row.items() if k != "elapsed_sec"} for row in one.rows]
+
+
+def same(a, b):
+    assert a.keys() == b.keys()
+    return [name for name in a if not torch.equal(a[name], b[name])] == []
+
+
+@pytest.mark.skipif(not PUBLISHED.exists(), reason="no published log here")
+def test_evaluations_are_due_where_the_published_log_has_rows():
+    log, settings = pd.read_csv(PUBLISHED), FinetuneSettings()
+    batches = batches_per_epoch(4930, settings.batch)
+    assert batches == 617
+    due = [
+        (epoch, idx)
+        for epoch in range(settings.epochs)
+        for idx in range(batches)
+        if evaluation_due(epoch, idx, settings)
+    ]
+    published = list(zip(log["epoch"], log["idx"], strict=True))
+    assert len(published) == 958
+    assert due == published[:957]
+    # The published run was stopped one batch into a 73rd epoch, which was due for a row too.
+    assert published[957] == (72, 0)
+    assert evaluation_due(72, 0, settings)
+
+
+@pytest.mark.parametrize("version", ["v8", "v9"])
+def test_trainable_parameters_move_and_frozen_ones_stay_bit_equal(version):
+    one = tuner(version, epochs=1)
+    before = weights(one)
+    flags = [p.requires_grad for net in (one.generator, one.discriminator) for p in net.parameters()]
+    assert train(one)
+    after = weights(one)
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    trainable = {f"generator.{n}" for n in one.g_names}
+    trainable |= {f"discriminator.{n}" for n in one.d_names}
+    # Full-size images use the last output and the first input alone, so these get no gradient.
+    idle = {n for n in trainable if "synthesis.output" in n or ".input" in n}
+    assert len(idle) == {"v8": 2, "v9": 10}[version]
+    assert moved == trainable - idle | {"generator.truncation.w_avg"}
+    nets = (one.generator, one.discriminator)
+    assert [p.requires_grad for net in nets for p in net.parameters()] == flags
+
+
+def test_learning_rate_zero_moves_nothing():
+    one = tuner(learning_rate=0.0)
+    before = weights(one)
+    assert train(one)
+    after = weights(one)
+    before.pop("generator.truncation.w_avg")
+    assert after.pop("generator.truncation.w_avg").any()
+    assert same(before, after)
+
+
+def test_training_changes_the_losses_in_the_right_direction():
+    """With the generator held, the discriminator learns to tell real from fake."""
+    one = tuner("v9", images=16, batch=16, epochs=25, r1_gamma=0.1, first_epoch_each=0)
+    one.g_optimizer.param_groups[0]["lr"] = 0.0
+    assert train(one)
+    first, last = one.rows[0], one.rows[-1]
+    assert last["d_loss"] < 0.7 * first["d_loss"]
+    assert last["real_scores_mean"] - last["fake_scores_mean"] > 0.5
+    assert last["real_fake_auroc"] > 0.9
+
+
+@pytest.mark.parametrize("version", ["v8", "v9"])
+def test_update_counts(version):
+    one = tuner(version, images=12, epochs=3)
+    counts = []
+    for _, _, real in one.batches():
+        result = one.train_batch(real)
+        counts.append((result.d_count, result.g_count))
+    assert all(1 <= d <= 4 and 1 <= g <= 4 for d, g in counts)
+    assert counts[0][0] == 1  # there is no generator loss yet to compare with
+    if version == "v8":
+        assert {d for d, _ in counts} == {1}
+
+
+@pytest.mark.parametrize(("losses", "count"), [([9, 9, 1, 9], 3), ([9] * 9, 4), ([1], 1)])
+def test_updates_go_on_until_caught_up(losses, count):
+    left = iter(losses)
+    rule = RECIPES["v9"].generator_rule
+    loss, taken = FineTuner._until_caught_up(lambda: torch.tensor(float(next(left))), rule, 1.0)
+    assert (loss, taken) == (losses[count - 1], count)
+
+
+def test_every_image_once_an_epoch_and_the_last_short_batch_kept():
+    one = tuner(images=10, epochs=2)
+    one.images[:] = torch.arange(10, dtype=torch.uint8).view(10, 1, 1, 1)
+    seen = [(epoch, idx, real) for epoch, idx, real in one.batches()]
+    assert [(epoch, idx) for epoch, idx, _ in seen] == [(e, i) for e in (0, 1) for i in range(3)]
+    assert [len(real) for *_, real in seen] == [4, 4, 2] * 2
+    numbers = [
+        torch.cat([((real[:, 0, 0, 0] + 1) * 127.5).round() for e, _, real in seen if e == epoch])
+        for epoch in (0, 1)
+    ]
+    for epoch in numbers:
+        assert sorted(epoch.tolist()) == list(range(10))
+    assert not torch.equal(*numbers)  # shuffled anew
+    assert one.total_batches == 6
+
+
+def test_rows_say_where_and_how_many():
+    one = tuner()
+    assert train(one)
+    assert [(r["epoch"], r["idx"], r["images_seen"]) for r in one.rows] == [
+        (0, 0, 4), (0, 2, 10), (1, 0, 14), (1, 2, 20),
+    ]  # fmt: skip
+    assert [r["diversity"] for r in one.rows] == [0, 1, 2, 3]  # each has its own fresh latents
+    times = [r["elapsed_sec"] for r in one.rows]
+    assert times == sorted(times)
+    assert times[0] > 0
+
+
+def test_same_seed_same_weights():
+    first, second, other = (trained(seed=seed) for seed in (3, 3, 4))
+    assert same(weights(first), weights(second))
+    assert rows(first) == rows(second)
+    assert not same(weights(first), weights(other))
+
+
+@pytest.fixture(scope="module")
+def uninterrupted():
+    one = tuner()
+    assert train(one)
+    return weights(one), rows(one)
+
+
+@pytest.mark.parametrize("stop_after", [1, 2, 3, 4, 6])
+def test_resume_equals_uninterrupted(uninterrupted, tmp_path, stop_after):
+    """After 3 and 6 batches an epoch ends: a state that forgot to go on would repeat one."""
+    done, saved = [], tmp_path / "state.pt"
+
+    def stop(one):
+        done.append(0)
+        if len(done) == stop_after:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    one = tuner()
+    assert not train(one, on_batch=stop, on_epoch=lambda one: torch.save(one.state(), saved))
+    assert len(done) == stop_after
+    again = tuner()
+    torch.manual_seed(99)  # a fresh process is somewhere else
+    again.load(torch.load(saved, weights_only=True))
+    assert again.elapsed_sec == one.elapsed_sec > 0
+    count = []
+    assert train(again, on_batch=count.append)
+    assert len(count) == 6 - stop_after
+    assert same(weights(again), uninterrupted[0])
+    assert rows(again) == uninterrupted[1]
+    assert again.elapsed_sec >= one.elapsed_sec
+
+
+def test_state_is_saved_at_the_end_of_each_epoch():
+    places = []
+    assert train(tuner(), on_epoch=lambda one: places.append((one.epoch, one.idx)))
+    assert places == [(0, 3), (1, 3)]
+
+
+def test_interrupt_handler_is_given_back():
+    before = signal.getsignal(signal.SIGINT)
+    with stop_on_interrupt() as asked:
+        assert not asked
+        os.kill(os.getpid(), signal.SIGINT)
+        assert asked == [signal.SIGINT]
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_auroc():
+    low, high = torch.tensor([0.0, 1.0]), torch.tensor([2.0, 3.0])
+    assert auroc([(high, low)]) == 1
+    assert auroc([(low, high)]) == 0
+    assert auroc([(low, low)]) == 0.5
+    assert auroc([(high, low), (low, high)]) == 0.5  # pooled, not averaged pairwise
+
+
+def test_pooled_auroc_is_over_all_batches_since_the_last_row():
+    one = tuner(epochs=1)
+    seen = []
+
+    def keep(one):
+        seen.append(one.last_scores)
+
+    assert train(one, on_batch=keep)
+    assert one.rows[-1]["pooled_auroc"] == pytest.approx(auroc(seen[1:]))
+    assert one.rows[-1]["real_fake_auroc"] == pytest.approx(auroc(seen[2:]))

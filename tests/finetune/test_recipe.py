@@ -1,0 +1,147 @@
+"""What v8 and v9 train, and when they stop: the published lists, written out."""
+
+import itertools
+import math
+
+import pytest
+import torch
+
+from ohlora_lib.finetune.recipe import (
+    RECIPES,
+    StepRule,
+    only_trainable,
+    trainable_names,
+    trainable_prefixes,
+)
+from ohlora_lib.nets import Discriminator, Generator
+
+GENERATOR = {
+    "v8": ["mapping.", "synthesis.layer0.", "synthesis.layer1.", "synthesis.output0."],
+    "v9": [
+        "mapping.",
+        *(f"synthesis.layer{k}." for k in range(6)),
+        *(f"synthesis.output{k}." for k in range(3)),
+    ],
+}
+DISCRIMINATOR = {
+    "v8": ["layer12.", "layer13.", "layer14."],
+    "v9": [*(f"layer{k}." for k in range(8, 15)), "input5.", "input6."],
+}
+
+
+@pytest.fixture(scope="module")
+def nets():
+    """Layer names at 256 px do not depend on the number of channels."""
+    sizes = {"fmaps_base": 256, "fmaps_max": 4}
+    discriminator = Discriminator(256, **sizes)
+    plain = Generator(256, z_dim=8, w_dim=8, **sizes)
+    split = Generator(256, z_dim=8, w_dim=8, wide_dim=12, **sizes)
+    return {"v8": (plain, discriminator), "v9": (split, discriminator)}
+
+
+@pytest.mark.parametrize("version", ["v8", "v9"])
+def test_published_layers_at_256_px(nets, version):
+    recipe = RECIPES[version]
+    for net, places, prefixes in zip(
+        nets[version],
+        (recipe.generator_trainable, recipe.discriminator_trainable),
+        (GENERATOR[version], DISCRIMINATOR[version]),
+        strict=True,
+    ):
+        every = [name for name, _ in net.named_parameters()]
+        wanted = [name for name in every if any(name.startswith(p) for p in prefixes)]
+        assert trainable_names(net, places) == wanted
+        assert 0 < len(wanted) < len(every)
+        assert sorted(trainable_prefixes(net, places)) == sorted(prefixes)
+
+
+def test_published_rules():
+    v8, v9 = RECIPES["v8"], RECIPES["v9"]
+    assert not v8.split_mapping
+    assert v9.split_mapping
+    assert v8.discriminator_rule.max_updates == 1
+    assert v9.discriminator_rule == StepRule(4, 2.5)
+    assert v8.generator_rule == v9.generator_rule == StepRule(4, 2.0)
+
+
+def test_a_layer_name_is_not_taken_for_a_longer_one(nets):
+    """`layer1` must not take `layer10` along."""
+    names = trainable_names(nets["v8"][0], ["layers@4px"])
+    assert {name.split(".")[1] for name in names} == {"layer0", "layer1"}
+
+
+@pytest.mark.parametrize("image_px", [16, 64])
+def test_other_resolutions_train_the_same_resolutions(image_px):
+    generator = Generator(image_px, z_dim=8, w_dim=8, fmaps_base=64, wide_dim=12)
+    names = trainable_names(generator, RECIPES["v9"].generator_trainable)
+    layers = {name.split(".")[1] for name in names if "synthesis.layer" in name}
+    assert layers == {f"layer{k}" for k in range(6)}
+    blocks = int(math.log2(image_px)) - 1
+    discriminator = Discriminator(image_px, fmaps_base=64)
+    names = trainable_names(discriminator, RECIPES["v9"].discriminator_trainable)
+    inputs = {name.split(".")[0] for name in names if name.startswith("input")}
+    assert inputs == {f"input{blocks - 1}", f"input{blocks - 2}"}
+    layers = {name.split(".")[0] for name in names if name.startswith("layer")}
+    assert layers == {f"layer{k}" for k in range(2 * blocks - 6, 2 * blocks + 1)}
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("layers@512px", "'layers@512px' is outside a network of 4 to 256 px"),
+        ("layers@2px", "outside a network"),
+        ("mappings", "'mappings.' matches no parameter; the network has"),
+        ("layer0", "'layer0.' matches no parameter"),
+        ("input@4px", "'input@4px': a generator has no input layers"),
+    ],
+)
+def test_unknown_place(nets, place, message):
+    generator = nets["v9"][0]
+    with pytest.raises(ValueError, match=message):
+        trainable_names(generator, ["mapping", place])
+
+
+def test_input_at_4px_is_a_place_of_the_discriminator_only(nets):
+    assert trainable_prefixes(nets["v9"][1], ["input@4px"]) == ("input6.",)
+    with pytest.raises(ValueError, match="'output@4px': a discriminator has no output layers"):
+        trainable_names(nets["v9"][1], ["output@4px"])
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "taken", "wanted"),
+    [
+        (1.9, 1.0, 1, True),  # below twice the other: caught up
+        (2.0, 1.0, 1, False),  # equal is not below
+        (9.0, 1.0, 1, False),
+        (9.0, 1.0, 3, False),
+        (9.0, 1.0, 4, True),  # as often as allowed
+        (9.0, 1.0, 5, True),
+        (9.0, None, 1, True),  # no other loss yet: once is enough
+        (0.0, 0.0, 2, False),
+        (math.nan, 1.0, 1, False),  # a lost network goes on to the limit, and stops there
+        (math.nan, 1.0, 4, True),
+    ],
+)
+def test_step_rule(own, other, taken, wanted):
+    assert StepRule(4, 2.0).caught_up(own, other, taken) is wanted
+
+
+def test_default_rule_is_one_update():
+    losses = (0.0, 1.0, math.inf)
+    assert all(StepRule().caught_up(a, b, 1) for a, b in itertools.product(losses, losses))
+
+
+def test_only_trainable_restores_flags_after_an_error_too():
+    net = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
+    net[0].bias.requires_grad_(False)
+    before = [p.requires_grad for p in net.parameters()]
+    with only_trainable(net, ["0.bias", "1.weight"]):
+        flags = {name: p.requires_grad for name, p in net.named_parameters()}
+        assert [name for name, flag in flags.items() if flag] == ["0.bias", "1.weight"]
+        with only_trainable(net, []):
+            assert not any(p.requires_grad for p in net.parameters())
+        assert {name: p.requires_grad for name, p in net.named_parameters()} == flags
+    assert [p.requires_grad for p in net.parameters()] == before
+    with pytest.raises(RuntimeError, match="inside"), only_trainable(net, []):
+        raise RuntimeError("inside")
+    assert [p.requires_grad for p in net.parameters()] == before

@@ -1,0 +1,196 @@
+"""A fine-tuning in its folder: log, grids, checkpoints, and how it goes on."""
+
+import os
+import re
+import signal
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from ohlora_lib.base import Base
+from ohlora_lib.finetune.evaluation import Evaluation
+from ohlora_lib.finetune.loop import FinetuneSettings
+from ohlora_lib.finetune.stage import FinetuneRun
+from ohlora_lib.nets import Discriminator, Generator
+from ohlora_lib.weights import load_discriminator, load_generator, read_tensors
+
+PROPERTIES = ("gender", "quality", "age", "glass")
+COLUMNS = [
+    *("epoch", "idx", "d_loss", "g_loss", "d_train_count", "g_train_count"),
+    *("real_scores_mean", "fake_scores_mean", "real_fake_auroc"),
+    *(f"mean_{prop}_score" for prop in PROPERTIES),
+    *("elapsed_sec", "images_seen", "pooled_auroc"),
+    *(f"{kind}_{p}_score" for kind in ("heldout", "fixed", "fixed_heldout") for p in PROPERTIES),
+    *("diversity", "recall"),
+]
+OURS = ("elapsed_sec",)  # differs from run to run
+
+
+class StandIn:
+    """Instead of the evaluator: scores that follow from the weights."""
+
+    def __call__(self, generator, index):
+        total = sum(p.double().sum().item() for p in generator.parameters())
+        kinds = ("mean", "heldout", "fixed", "fixed_heldout")
+        row = {f"{kind}_{p}_score": total / 1e4 for kind in kinds for p in PROPERTIES}
+        images = np.full((30, 16, 16, 3), index, dtype=np.uint8)
+        return Evaluation(row | {"diversity": 1.0, "recall": 0.5}, images)
+
+
+def open_run(folder, recipe="v9", *, grid_every=1, wide_dim=12, pixel_seed=0, **changes):
+    torch.manual_seed(0)
+    options = {"fmaps_base": 64}
+    base = Base(Generator(16, z_dim=8, w_dim=8, **options), Discriminator(16, **options))
+    random = torch.Generator().manual_seed(pixel_seed)
+    selected = torch.randint(0, 256, (10, 16, 16, 3), dtype=torch.uint8, generator=random)
+    settings = {
+        "epochs": 2, "batch": 4, "learning_rate": 1e-2, "every_batches": 2,
+        "first_epoch_every": 2, "first_epoch_each": 1, "seed": 3, **changes,
+    }  # fmt: skip
+    return FinetuneRun(
+        folder,
+        base,
+        selected,
+        recipe=recipe,
+        wide_dim=wide_dim,
+        settings=FinetuneSettings(**settings),
+        grid_every=grid_every,
+    )
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("v9")
+    seen = []
+    assert open_run(folder).train(StandIn(), seen.append)
+    return folder, seen
+
+
+@pytest.mark.parametrize("recipe", ["v8", "v9"])
+def test_log_has_the_published_form(finished, tmp_path, recipe):
+    folder = finished[0]
+    if recipe == "v8":
+        folder = tmp_path
+        assert open_run(folder, "v8").train(StandIn(), lambda _: None)
+    text = (folder / "train_log.csv").read_text()
+    wanted = [c for c in COLUMNS if recipe == "v9" or c != "d_train_count"]
+    lines = text.splitlines()
+    assert lines[0].split(",") == ["", *wanted]
+    assert [line.split(",")[:3] for line in lines[1:]] == [
+        ["0", "0", "0"], ["1", "0", "2"], ["2", "1", "0"], ["3", "1", "2"],
+    ]  # fmt: skip
+    cells = dict(zip(wanted, lines[1].split(",")[1:], strict=True))
+    counts = {"epoch", "idx", "g_train_count", "d_train_count", "images_seen"}
+    for name, cell in cells.items():
+        assert re.fullmatch(r"\d+" if name in counts else r"-?\d+\.\d{4}", cell), name
+
+
+def test_files(finished):
+    folder = finished[0]
+    assert names(folder) == [
+        "checkpoints", "discriminator.safetensors", "generator.safetensors", "images",
+        "train_log.csv",
+    ]  # fmt: skip
+    assert names(folder / "checkpoints") == [
+        "generator-epoch0001.safetensors", "generator-epoch0002.safetensors",
+    ]  # fmt: skip
+    grids = ["epoch0000-idx00000", "epoch0000-idx00002", "epoch0001-idx00000", "epoch0001-idx00002"]
+    assert names(folder / "images") == [f"fixed-{name}.png" for name in grids]
+    with Image.open(folder / "images" / "fixed-epoch0001-idx00000.png") as grid:
+        assert grid.size == (8 * 18 - 2, 3 * 18 - 2)  # 24 of the 30
+        assert grid.getpixel((0, 0)) == (2, 2, 2)  # the third evaluation's
+    facts = read_tensors(folder / "checkpoints" / "generator-epoch0001.safetensors")[1]
+    assert (facts["epochs"], facts["images_seen"]) == ("1", "10")
+
+
+def test_final_weights_are_the_last_checkpoint_and_load(finished):
+    folder = finished[0]
+    final = load_generator(folder / "generator.safetensors").state_dict()
+    last = load_generator(folder / "checkpoints" / "generator-epoch0002.safetensors").state_dict()
+    first = load_generator(folder / "checkpoints" / "generator-epoch0001.safetensors").state_dict()
+    assert all(torch.equal(final[name], last[name]) for name in final)
+    assert not torch.equal(final["mapping.dense0.weight"], first["mapping.dense0.weight"])
+    assert final["mapping.dense_new0.weight"].shape == (12, 8)
+    load_discriminator(folder / "discriminator.safetensors")
+
+
+def test_whoever_watches_sees_it_advance(finished):
+    seen = finished[1]
+    assert [len(p.log) for p in seen[:4]] == [1, 2, 3, 4]
+    assert {p.batches_total for p in seen} == {6}
+    done = [p.batches_done for p in seen]
+    assert done == sorted(done)
+    assert all(p.left_sec >= 0 and p.grid.is_file() for p in seen)
+
+
+def test_fewer_grids(tmp_path):
+    open_run(tmp_path, grid_every=3).train(StandIn(), lambda _: None)
+    assert names(tmp_path / "images") == [
+        "fixed-epoch0000-idx00000.png", "fixed-epoch0001-idx00002.png",
+    ]  # fmt: skip
+
+
+def interrupted(folder, rows=2, **options):
+    def stop(progress):
+        if len(progress.log) == rows:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    run = open_run(folder, **options)
+    assert not run.train(StandIn(), stop)
+    assert (folder / "checkpoints" / "state.pt").is_file()
+    assert not (folder / "generator.safetensors").exists()
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_interrupted_and_resumed_is_as_if_never_stopped(finished, tmp_path, rows):
+    interrupted(tmp_path, rows)
+    run = open_run(tmp_path)
+    assert run.resumed
+    assert len(run.tuner.rows) == rows
+    assert run.train(StandIn(), lambda _: None)
+    for file in ("generator.safetensors", "discriminator.safetensors"):
+        there, here = (read_tensors(folder / file)[0] for folder in (finished[0], tmp_path))
+        assert all(torch.equal(there[name], here[name]) for name in there)
+    logs = [pd.read_csv(folder / "train_log.csv") for folder in (finished[0], tmp_path)]
+    pd.testing.assert_frame_equal(*(log.drop(columns=list(OURS)) for log in logs))
+    for folder in ("images", "checkpoints", "."):
+        assert names(tmp_path / folder) == names(finished[0] / folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"learning_rate": 2e-2}, {"seed": 4}, {"epochs": 3}, {"recipe": "v8"}),
+        *({"wide_dim": 14}, {"pixel_seed": 1}),
+    ],
+)
+def test_other_settings_start_anew(tmp_path, change):
+    interrupted(tmp_path)
+    run = open_run(tmp_path, **change)
+    assert not run.resumed
+    assert run.tuner.rows == []
+    assert names(tmp_path / "checkpoints") == names(tmp_path / "images") == []
+
+
+def test_other_looks_do_not_matter(tmp_path):
+    interrupted(tmp_path)
+    assert open_run(tmp_path, grid_every=7).resumed
+
+
+def test_damaged_checkpoint_is_told(tmp_path):
+    interrupted(tmp_path)
+    path = tmp_path / "checkpoints" / "state.pt"
+    data = path.read_bytes()
+    for size in (0, 5, len(data) // 2):
+        path.write_bytes(data[:size])
+        with pytest.raises(ValueError, match=r"state\.pt: damaged checkpoint") as caught:
+            open_run(tmp_path)
+        assert "\n" not in str(caught.value)
+        assert "Delete it" in str(caught.value)

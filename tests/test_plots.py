@@ -1,0 +1,219 @@
+"""Figures: they hold the data they were given, fit on their canvas, and are said in words."""
+
+import ast
+import math
+import sys
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.axes import Axes
+
+from ohlora_lib import plots, trends
+from ohlora_lib.trends import PUBLISHED_CONCEPT as CONCEPT
+
+ENDS = {"gender": (0.65, 0.9), "quality": (0.9, 0.85), "age": (0.31, 0.02), "glass": (0.19, 0.01)}
+
+
+def make_log(rows=24, seed=0):
+    """A short log with all our columns."""
+    rng = np.random.default_rng(seed)
+    log = pd.DataFrame({"epoch": np.arange(rows) // 8, "idx": np.arange(rows) % 8 * 5})
+    way = np.linspace(0, 1, rows)
+    log["d_loss"], log["g_loss"] = rng.normal(1.3, 0.1, rows), rng.normal(1, 0.2, rows)
+    log["real_fake_auroc"] = rng.uniform(0.6, 1, rows)
+    for source in ("mean", "heldout"):
+        for prop, (start, end) in ENDS.items():
+            mean = start + (end - start) * way
+            log[f"{source}_{prop}_score"] = rng.binomial(100, mean) / 100
+    log["pooled_auroc"] = log["real_fake_auroc"].expanding().mean()
+    log["diversity"], log["recall"] = 1 - 0.1 * way, 0.9 - 0.1 * way
+    return log.assign(time_epochs=trends.time_epochs(log))
+
+
+def make_scores():
+    rng = np.random.default_rng(0)
+    return pd.concat([
+        pd.DataFrame({"stage": stage, "property": "gender", "score": rng.beta(a, 1, 300)})
+        for stage, a in (("base", 2), ("after", 20))
+    ])  # fmt: skip
+
+
+def make_history():
+    return pd.DataFrame([
+        {"property": prop, "fold": fold, "epoch": epoch, "train_loss": 0.5 / (1 + epoch),
+         "valid_loss": 0.6 / (1 + epoch) + 0.01 * fold}
+        for prop in CONCEPT for fold in range(5) for epoch in range(9)
+    ])  # fmt: skip
+
+
+def make_calibration():
+    rng = np.random.default_rng(0)
+    score = rng.uniform(0, 1, 2000)
+    label = (rng.uniform(0, 1, 2000) < score).astype(int)
+    honest = pd.DataFrame({"property": "gender", "score": score, "label": label})
+    biased = honest.assign(property="age", score=np.sqrt(score))
+    return pd.concat([honest, biased])
+
+
+COSTS = pd.DataFrame({
+    "condition": ["gender >= 0.92", "age <= 0.008", "all of them"],
+    "passes": [9000, 7000, 4930], "share": [0.9, 0.7, 0.5], "lost_only_here": [700, 1500, 0],
+})  # fmt: skip
+LONG = {"05_finetune_generator-v8_of_a_long_study": make_log(seed=1), "_$x^$ <b>": make_log()}
+FIGURES = {
+    "losses": (plots.plot_losses, plots.describe_losses, (make_log(),)),
+    "auroc": (plots.plot_auroc, plots.describe_auroc, (make_log(),)),
+    "auroc_published": (
+        plots.plot_auroc, plots.describe_auroc, (make_log().drop(columns="pooled_auroc"),),
+    ),
+    "scores_one": (
+        plots.plot_scores, plots.describe_scores, (make_log(), ["gender", "quality"], CONCEPT),
+    ),
+    "scores_all": (plots.plot_scores, plots.describe_scores, (make_log(), list(CONCEPT), CONCEPT)),
+    "comparison": (
+        plots.plot_property_comparison, plots.describe_property_comparison, (LONG, "age", 0),
+    ),
+    "heldout": (plots.plot_heldout, plots.describe_heldout, (make_log(), CONCEPT)),
+    "diversity": (plots.plot_diversity, plots.describe_diversity, (make_log(),)),
+    "distributions": (
+        plots.plot_score_distributions, plots.describe_score_distributions,
+        (make_scores(), "gender", 1),
+    ),
+    "folds": (plots.plot_fold_losses, plots.describe_fold_losses, (make_history(),)),
+    "calibration": (plots.plot_calibration, plots.describe_calibration, (make_calibration(),)),
+    "costs": (plots.plot_selection_costs, plots.describe_selection_costs, (COSTS,)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figure_fits_its_canvas_and_hides_no_data(name):
+    """Every text inside the canvas, the legend outside the data, labels on both axes."""
+    plot, _, given = FIGURES[name]
+    ax = plot(*given)
+    assert isinstance(ax, Axes)
+    ax.figure.draw_without_rendering()
+    drawn, canvas, legend = ax.get_tightbbox(), ax.figure.bbox, ax.get_legend()
+    assert 0 <= drawn.x0 < drawn.x1 <= canvas.x1
+    assert 0 <= drawn.y0 < drawn.y1 <= canvas.y1
+    assert not legend.get_window_extent().overlaps(ax.get_window_extent())
+    assert not legend.get_window_extent().overlaps(ax.xaxis.label.get_window_extent())
+    assert ax.get_xlabel()
+    assert ax.get_title(loc="left")
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_description_is_one_sentence_of_the_data(name):
+    _, describe, given = FIGURES[name]
+    text = describe(*given)
+    assert text.endswith(".")
+    assert "\n" not in text
+    assert "nan" not in text
+    assert any(character.isdigit() for character in text)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_plot_draws_where_it_is_told_and_leaves_the_input_alone(name):
+    plot, _, given = FIGURES[name]
+    ax = plots.new_figure()
+    frames = [each.copy() for each in given if isinstance(each, pd.DataFrame)]
+    assert plot(*given, ax=ax) is ax
+    for before, after in zip(
+        frames, [g for g in given if isinstance(g, pd.DataFrame)], strict=True
+    ):
+        pd.testing.assert_frame_equal(before, after)
+
+
+def test_lines_are_the_data():
+    log = make_log()
+    ax = plots.plot_losses(log, window=5)
+    raw, smoothed = (line.get_ydata() for line in ax.lines[:2])
+    np.testing.assert_array_equal(raw, log["d_loss"])
+    np.testing.assert_allclose(smoothed, trends.smooth(log["d_loss"], 5))
+    np.testing.assert_array_equal(ax.lines[0].get_xdata(), log["time_epochs"])
+    assert ax.lines[0].get_alpha() < 0.5 < ax.lines[1].get_linewidth()
+
+
+def test_series_differ_by_more_than_colour():
+    ax = plots.plot_scores(make_log(), list(CONCEPT), CONCEPT)
+    strong = [line for line in ax.lines if line.get_linewidth() == 2]
+    assert len({line.get_marker() for line in strong}) == len(strong) == 4
+    assert len({str(line._unscaled_dash_pattern) for line in strong}) == 4
+
+
+def test_targets_and_limits_are_drawn_and_named():
+    ax = plots.plot_scores(make_log(), list(CONCEPT), CONCEPT)
+    assert {text.get_text() for text in ax.texts} == {"target 0", "target 1"}
+    levels = {line.get_ydata()[0] for line in ax.lines if line.get_linestyle() == ":"}
+    assert levels >= {0, 1}
+    low, high = ax.get_ylim()
+    assert low < 0 < 1 < high
+    assert plots.property_groups(CONCEPT) == {1: ["gender", "quality"], 0: ["age", "glass"]}
+    assert any("0.7" in text.get_text() for text in plots.plot_diversity(make_log()).texts)
+
+
+def test_gaps_and_running_logs_are_drawn():
+    log = make_log()
+    log.loc[::2, ["heldout_gender_score", "diversity"]] = np.nan
+    plots.plot_heldout(log, CONCEPT).figure.draw_without_rendering()
+    plots.plot_diversity(log).figure.draw_without_rendering()
+    for rows in (1, 2):
+        first = make_log().head(rows)
+        plots.plot_scores(first, list(CONCEPT), CONCEPT).figure.draw_without_rendering()
+        plots.plot_losses(first.drop(columns="time_epochs")).figure.draw_without_rendering()
+
+
+def test_missing_column_is_named():
+    with pytest.raises(ValueError, match="heldout_gender_score"):
+        plots.plot_heldout(make_log().drop(columns="heldout_gender_score"), CONCEPT)
+
+
+def test_names_are_shown_as_text():
+    labels = [
+        t.get_text() for t in plots.plot_property_comparison(LONG, "age", 0).get_legend().texts
+    ]
+    assert len(labels) == 2  # a leading underscore does not hide a run
+    assert r"\$x^\$" in labels[1]
+    assert max(map(len, labels)) <= 42
+
+
+def test_calibration_tells_honest_from_biased_scores():
+    table = make_calibration()
+    for prop, honest in (("gender", True), ("age", False)):
+        points = plots.calibration_points(table[table["property"] == prop])
+        covered = (points["share"] - points["below"] <= points["score"]) & (
+            points["score"] <= points["share"] + points["above"]
+        )
+        assert (covered.mean() >= 0.8) == honest
+
+
+def test_saved_files_are_whole_and_repeatable(tmp_path):
+    for name in ("a", "b"):
+        plots.save_figure(plots.plot_losses(make_log()).figure, tmp_path / "figures" / name)
+    files = sorted(path.name for path in (tmp_path / "figures").iterdir())
+    assert files == ["a.png", "a.svg", "b.png", "b.svg"]
+    for kind in ("png", "svg"):
+        first, second = ((tmp_path / "figures" / f"{n}.{kind}").read_bytes() for n in "ab")
+        assert first == second
+    assert (tmp_path / "figures" / "a.png").read_bytes()[16:24] == (
+        math.floor(7.2 * 150).to_bytes(4) + math.floor(4.2 * 150).to_bytes(4)
+    )
+
+
+def test_plots_leave_pyplot_and_settings_alone():
+    before = dict(mpl.rcParams)
+    plots.plot_losses(make_log())
+    assert dict(mpl.rcParams) == before
+    assert not mpl.pyplot.get_fignums() if "matplotlib.pyplot" in sys.modules else True
+
+
+@pytest.mark.parametrize("module", [plots, trends])
+def test_imports_run_one_way(module):
+    tree = ast.parse(Path(module.__file__).read_text())
+    names = {a.name for node in ast.walk(tree) if isinstance(node, ast.Import) for a in node.names}
+    names |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    ours = {name for name in names if name.startswith("ohlora_lib")}
+    assert ours <= {"ohlora_lib.trends"}
+    assert not any(name.split(".")[0] == "torch" for name in names)

@@ -1,0 +1,308 @@
+"""Statistics on logs: they read what is published, find what moved, and claim nothing else."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import signal, stats
+
+from ohlora_lib import trends
+
+REFERENCE = Path(__file__).parents[2] / "shared" / "reference"
+CONCEPT = trends.PUBLISHED_CONCEPT
+BASE = {"gender": 0.65, "quality": 0.9, "age": 0.31, "glass": 0.19}
+
+published = pytest.mark.skipif(
+    not (REFERENCE / "train_log_v9.csv").exists(), reason="the published logs are not here"
+)
+
+
+def score_noise(rng, rows, mean, rho=0.0):
+    """Means of 100 scores about `mean` (one number or a row each), autocorrelated by `rho`."""
+    raw = rng.standard_normal(rows)
+    raw[0] /= np.sqrt(1 - rho**2)
+    raw = signal.lfilter([np.sqrt(1 - rho**2)], [1, -rho], raw)
+    size = 100 / rng.uniform(0.6, 1) ** 2
+    mean = np.broadcast_to(mean, rows)
+    return stats.beta.ppf(stats.norm.cdf(raw), mean * size, (1 - mean) * size).round(4)
+
+
+def make_log(seed=0, rows=24, epochs=4, ends=None, rho=0.0):
+    """A healthy log whose scores go from BASE to `ends`."""
+    rng = np.random.default_rng(seed)
+    per = -(-rows // epochs)
+    log = pd.DataFrame({"epoch": np.arange(rows) // per, "idx": np.arange(rows) % per * 10})
+    log["d_loss"] = 1.3 + 0.1 * rng.standard_normal(rows)
+    log["g_loss"] = 1.0 + 0.2 * rng.standard_normal(rows)
+    log["real_fake_auroc"] = rng.uniform(0.7, 1, rows).round(4)
+    way = 1 - np.exp(-4 * np.linspace(0, 1, rows))
+    for prop, start in BASE.items():
+        end = (ends or BASE).get(prop, start)
+        log[f"mean_{prop}_score"] = score_noise(rng, rows, start + (end - start) * way, rho)
+    log["diversity"] = 1 + 0.03 * rng.standard_normal(rows)
+    return log.assign(time_epochs=trends.time_epochs(log))
+
+
+def write(log, path):
+    log.drop(columns="time_epochs").to_csv(path)
+    return path
+
+
+# ---- verdicts
+
+
+@pytest.mark.parametrize(
+    ("rows", "epochs", "rho", "runs"),
+    [(24, 4, 0, 60), (24, 4, 0.6, 60), (958, 72, 0, 15), (958, 72, 0.6, 15)],
+)
+def test_unmoved_runs_are_not_called(rows, epochs, rho, runs):
+    """Learning rate 0: at most 5 % of runs may be called on any property.
+
+    An interval from the rows' spread alone calls a third of the autocorrelated runs.
+    """
+    tables = (trends.run_verdict(make_log(k, rows, epochs, rho=rho), CONCEPT) for k in range(runs))
+    wrong = sum((table["effect"] != "not shown").any() for table in tables)
+    assert wrong <= stats.binom.ppf(0.99, runs, 0.05)
+
+
+def test_equal_runs_are_not_told_apart():
+    tables = [
+        trends.compare_logs(make_log(2 * k), make_log(2 * k + 1), CONCEPT) for k in range(40)
+    ]
+    assert sum((table["effect"] != "not shown").any() for table in tables) <= 4
+
+
+def test_moved_runs_are_called_with_their_direction():
+    """A short run like the quickstart's; quality truly gets worse here."""
+    ends = {"gender": 0.9, "quality": 0.65, "age": 0.03, "glass": 0.19}
+    want = {"gender": "closer", "quality": "farther", "age": "closer", "glass": "not shown"}
+    tables = [trends.run_verdict(make_log(k, ends=ends), CONCEPT) for k in range(10)]
+    right = [dict(zip(t["property"], t["effect"], strict=True)) == want for t in tables]
+    assert np.mean(right) >= 0.8
+
+
+def test_interval_holds_the_true_change():
+    """Coverage of the change between true window means; too narrow or shifted would miss."""
+    ends, inside = {"gender": 0.9}, []
+    for k in range(60):
+        row = trends.run_verdict(make_log(k, ends=ends), {"gender": 1}).iloc[0]
+        mean = 0.65 + 0.25 * (1 - np.exp(-4 * np.linspace(0, 1, 24)))
+        truth = mean[: row["start_rows"]].mean() - mean[-row["end_rows"] :].mean()
+        inside.append(row["change_low"] <= truth <= row["change_high"])
+        assert row["change_low"] < row["change"] < row["change_high"]
+    assert np.mean(inside) >= 0.9
+
+
+def test_effect_agrees_with_the_interval_and_the_seed_repeats():
+    log = make_log(3, ends={"gender": 0.9})
+    table = trends.run_verdict(log, CONCEPT, seed=7)
+    pd.testing.assert_frame_equal(table, trends.run_verdict(log, CONCEPT, seed=7))
+    shown = (table["change_low"] > 0) | (table["change_high"] < 0)
+    assert list(shown) == list(table["effect"] != "not shown")
+    assert table["confidence"].eq(0.9875).all()
+    assert table["block_rows"].ge(1).all()
+
+
+def test_constant_scores_and_a_target_in_between():
+    """Fixed samples of an unmoved generator: no noise at all must not look like certainty."""
+    log = make_log().assign(mean_gender_score=0.5)
+    row = trends.run_verdict(log, {"gender": 0.5}).iloc[0]
+    assert (row["change"], row["effect"]) == (0, "not shown")
+    assert row["change_low"] < -0.01
+    away = make_log(ends={"gender": 0.3})  # 0.65 to 0.3, past the target 0.5, and 0.2 beyond it
+    table = trends.run_verdict(away, {"gender": 0.5}).iloc[0]
+    assert table["distance_end"] == pytest.approx(abs(table["end"] - 0.5))
+    assert trends.run_verdict(away, {"gender": 0.2})["effect"].item() == "closer"
+    assert trends.run_verdict(away, {"gender": 0.7})["effect"].item() == "farther"
+
+
+def test_more_rows_narrow_the_interval():
+    widths = [
+        (table["change_high"] - table["change_low"]).mean()
+        for table in (trends.run_verdict(make_log(1, rows, 4), CONCEPT) for rows in (24, 96, 384))
+    ]
+    assert widths[0] > 1.3 * widths[1] > 1.69 * widths[2]
+
+
+def test_too_few_rows_show_nothing():
+    table = trends.run_verdict(make_log(rows=5, ends={"gender": 0.99}), CONCEPT)
+    assert set(table["effect"]) == {"not shown"}
+    assert table["change"].isna().all()
+    assert "too few" in trends.verdict_sentence(table)
+
+
+def test_other_sources_and_gaps_between_evaluations():
+    log = make_log(ends={"gender": 0.95}, rows=48)
+    log["heldout_gender_score"] = log["mean_gender_score"].where(log.index % 2 == 0)
+    table = trends.run_verdict(log, {"gender": 1}, source="heldout")
+    assert table["effect"].item() == "closer"
+    assert trends.sources_of(log) == ["mean", "heldout"]
+    with pytest.raises(ValueError, match="fixed_gender_score"):
+        trends.run_verdict(log, {"gender": 1}, source="fixed")
+
+
+def test_comparison_says_which_run_is_closer():
+    near = make_log(0, 200, 10, ends={"gender": 0.95})
+    far = make_log(1, 200, 10, ends={"gender": 0.8})
+    table = trends.compare_logs(far, near, CONCEPT, names=("far", "near")).set_index("property")
+    assert table.loc["gender", "effect"] == "closer"
+    assert table.loc["gender", "difference"] == pytest.approx(-0.15, abs=0.03)
+    back = trends.compare_logs(near, far, CONCEPT).set_index("property")
+    assert back.loc["gender", "effect"] == "farther"
+    words = trends.verdict_sentence(table.reset_index())
+    assert words.startswith("near ended closer to the target than far on 1 of 4: gender")
+
+
+def test_block_length_follows_the_memory():
+    rng = np.random.default_rng(0)
+    white = rng.standard_normal(800)
+    slow = signal.lfilter([1], [1, -0.9], white)
+    assert trends.block_length(slow) > 2 * trends.block_length(white)
+    assert trends.block_length(white) >= 9  # n^(1/3)
+
+
+# ---- stability
+
+
+def test_healthy_runs_have_no_findings():
+    assert [trends.stability(make_log(k, rows)) for k in range(5) for rows in (24, 400)] == [
+        []
+    ] * 10
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        ({"g_loss": 9.0}, "diverged"),
+        ({"d_loss": 0.02}, "saturated"),
+        ({"diversity": 0.4}, "collapsed"),
+        ({"d_loss": np.nan}, "not finite"),
+        ({"mean_age_score": np.nan}, "not finite"),
+        ({"d_loss": np.inf}, "not finite"),
+    ],
+)
+def test_planted_failures_are_found(change, rule):
+    log = make_log()
+    log.loc[log.index >= 14, list(change)] = list(change.values())
+    found = trends.stability(log)
+    assert rule in [finding.rule for finding in found]
+    assert "not stable" in trends.verdict_sentence(trends.run_verdict(log, CONCEPT), found)
+
+
+def test_one_bad_batch_is_not_divergence():
+    log = make_log()
+    log.loc[22, ["d_loss", "g_loss"]] = 30.0
+    assert trends.stability(log) == []
+
+
+def test_scores_that_stop_are_not_judged():
+    log = make_log(ends={"gender": 0.95})
+    log.loc[log.index >= 14, "mean_gender_score"] = np.nan
+    table = trends.run_verdict(log, CONCEPT).set_index("property")
+    assert table.loc["gender", "effect"] == "not shown"
+    assert np.isnan(table.loc["gender", "change"])
+
+
+# ---- reading
+
+
+def test_own_log_reads_as_it_was_written(tmp_path):
+    log = make_log()
+    read = trends.read_log(write(log, tmp_path / "train_log.csv"))
+    pd.testing.assert_frame_equal(read, log)
+    assert trends.properties_of(read) == list(CONCEPT)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda text: "", "empty"),
+        (lambda text: text.splitlines()[0] + "\n", "only a header"),
+        (lambda text: text[: len(text) - 60], "line 25 has"),
+        (lambda text: "a,b\n1,2\n", "epoch, idx, d_loss"),
+        (lambda text: text.replace("mean_", "score_"), "mean_<property>_score"),
+        (lambda text: text.replace("d_loss", "loss"), "d_loss"),
+        (lambda text: text + text.split("\n", 1)[1], "not later in training"),
+        (lambda text: text.replace("\n3,0,30,", "\n3,0,x30,"), "'x30', not a number"),
+        (lambda text: text.replace("\n3,0,30,", "\n3,0,,"), "epoch and idx"),
+    ],
+)
+def test_spoilt_files_are_refused_in_one_line(tmp_path, spoil, words):
+    path = write(make_log(), tmp_path / "train_log.csv")
+    path.write_text(spoil(path.read_text()))
+    with pytest.raises(ValueError, match="train_log.csv: ") as caught:
+        trends.read_log(path)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert ";" in str(caught.value) or "?" in str(caught.value)  # a remedy follows
+
+
+def test_absent_and_binary_files_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="no such file"):
+        trends.read_log(tmp_path / "train_log.csv")
+    (tmp_path / "weights.csv").write_bytes(bytes(range(256)))
+    with pytest.raises(ValueError, match="not a CSV"):
+        trends.read_log(tmp_path / "weights.csv")
+
+
+@pytest.mark.parametrize("concept", [{}, {"gender": 1.5}, {"gender": float("nan")}])
+def test_impossible_concepts_are_refused(concept):
+    with pytest.raises(ValueError, match="targets 0 to 1"):
+        trends.run_verdict(make_log(), concept)
+
+
+def test_smoothing_is_centred_and_its_band_has_the_right_width():
+    rng = np.random.default_rng(0)
+    series = pd.Series(rng.standard_normal(4000))
+    smoothed, band = trends.smooth(series, 25), trends.smooth_band(series, 25)
+    assert smoothed[100] == pytest.approx(series[88:113].mean())
+    inside = ((band["low"] < 0) & (band["high"] > 0))[100:-100].mean()
+    assert 0.88 < inside < 0.99
+    assert [trends.smoothing_window(rows) for rows in (3, 24, 958)] == [3, 3, 25]
+
+
+# ---- files
+
+
+def test_compare_files_is_json_and_names_runs_apart(tmp_path):
+    for name in ("05_finetune-v8", "05_finetune-v9"):
+        (tmp_path / name).mkdir()
+        write(make_log(), tmp_path / name / "train_log.csv")
+    folder = tmp_path / "05_finetune-v8"
+    found = trends.compare_files([folder, tmp_path / "05_finetune-v9" / "train_log.csv"])
+    assert [run["name"] for run in found["runs"]] == ["05_finetune-v8", "05_finetune-v9"]
+    assert "same log" in found["comparisons"][0]["sentence"]
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    with pytest.raises(ValueError, match="no score of smile"):
+        trends.compare_files([folder], {"smile": 1})
+    assert trends.log_names([Path("train_log_v8.csv"), Path("b/train_log_v9.csv")]) == ["v8", "v9"]
+    assert len(set(trends.log_names([folder / "train_log.csv"] * 2))) == 2
+
+
+@published
+def test_published_claim_is_checked_not_assumed():
+    """The report says closer on all four; the logs bear out three, and glass is within noise."""
+    found = trends.compare_files([REFERENCE / f"train_log_{v}.csv" for v in ("v8", "v9")])
+    assert [run["name"] for run in found["runs"]] == ["v8", "v9"]
+    assert [run["rows"] for run in found["runs"]] == [958, 958]
+    for run in found["runs"]:
+        assert [row["effect"] for row in run["properties"]] == ["closer"] * 4
+        assert run["findings"] == []
+    table = {row["property"]: row for row in found["comparisons"][0]["properties"]}
+    effects = {prop: row["effect"] for prop, row in table.items()}
+    assert effects == dict.fromkeys(("gender", "quality", "age"), "closer") | {
+        "glass": "not shown"
+    }
+    assert table["gender"]["distance_a"] == pytest.approx(0.0179, abs=0.0003)
+    assert table["gender"]["distance_b"] == pytest.approx(0.0138, abs=0.0003)
+
+
+@published
+def test_published_log_keeps_its_columns():
+    log = trends.read_log(REFERENCE / "train_log_v9.csv")
+    raw = pd.read_csv(REFERENCE / "train_log_v9.csv", index_col=0)
+    assert list(log)[:-1] == list(raw)
+    assert log["time_epochs"].is_monotonic_increasing
+    assert log["time_epochs"].iloc[-1] == 72
