@@ -73,6 +73,10 @@ def resize_real(images: Tensor, lod: float) -> Tensor:
     return images.lerp(coarse, share)
 
 
+def _multiples(kimg: float, every_kimg: float) -> int:
+    return math.floor(kimg / every_kimg + 1e-9)
+
+
 class BaseTrainer:
     """Generator, its average, discriminator, optimizers and random state of one training.
 
@@ -132,12 +136,13 @@ class BaseTrainer:
 
     def run(self, every_kimg: float, report: Callable[[BaseTrainer, dict], None]) -> None:
         """Trains to `total_kimg`, calling `report(self, row)` every so often and at the end."""
-        due = self.kimg + every_kimg
+        reported = self.kimg
         while self.kimg < self.settings.total_kimg:
             losses = self.step()
             done = self.kimg >= self.settings.total_kimg
-            if done or self.kimg >= due:
-                due += every_kimg
+            # Whole multiples, so that a resumed run reports where an uninterrupted one does.
+            if done or _multiples(self.kimg, every_kimg) > _multiples(reported, every_kimg):
+                reported = self.kimg
                 row = {"kimg": round(self.kimg, 3)} | {k: v.item() for k, v in losses.items()}
                 report(self, row)
 

@@ -45,7 +45,7 @@ def open_store(path: Path | str) -> np.ndarray:
 
 def to_tensor(images: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
     """Copies uint8 images (N, H, H, 3) to a device; they stay uint8."""
-    return torch.from_numpy(np.ascontiguousarray(images)).to(device)
+    return torch.from_numpy(np.array(images)).to(device)  # a store opened read-only is copied
 
 
 def to_signed(images: Tensor) -> Tensor:

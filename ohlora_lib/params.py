@@ -22,6 +22,7 @@ from pydantic import (
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 Resolution = Field(64, ge=8, le=1024, description="side of the images, pixels; a power of two")
 Concept = dict[str, float]
+QUICKSTART = "outputs/quickstart"
 
 
 def describe_error(error: ValidationError, source: str) -> str:
@@ -92,10 +93,10 @@ class NotebookParameters(BaseModel):
         values = self.model_dump()
         return {k: v for k, v in values.items() if k.endswith(("_run", "_runs")) and v}
 
-    def input_files(self) -> dict[str, str]:
+    def input_files(self) -> dict[str, Any]:
         """Parameters that name files and are not empty."""
         values = self.model_dump()
-        return {k: v for k, v in values.items() if k.endswith(("_csv", "_file")) and v}
+        return {k: v for k, v in values.items() if k.endswith(("_csv", "_csvs", "_file")) and v}
 
     def table(self) -> pd.DataFrame:
         """Name, value and meaning of every parameter, for showing."""
@@ -154,10 +155,10 @@ class TrainBase(NotebookParameters, Compute):
     training_images: int = Field(20000, ge=32, le=10**7, description="images to train on")
     total_kimg: float = Field(300.0, gt=0, le=1e6, description="images shown, thousands")
     grow_kimg: dict[str, float] = Field(default_factory=dict, description="px: kimg to grow at")
-    fade_kimg: float = Field(20.0, gt=0, le=1e6, description="length of a cross-fade, kimg")
+    fade_kimg: float = Field(15.0, gt=0, le=1e6, description="length of a cross-fade, kimg")
     batch: int = Field(32, ge=2, le=4096, description="images a step")
     learning_rate: float = Field(2e-3, ge=0, le=1, description="Adam")
-    decay_kimg: float = Field(60.0, ge=0, le=1e6, description="learning rate falls at the end")
+    decay_kimg: float = Field(100.0, ge=0, le=1e6, description="learning rate falls at the end")
     r1_gamma: float = Field(2.0, ge=0, le=1e4, description="weight of the gradient penalty")
     r1_every: int = Field(16, ge=1, le=1000, description="steps from penalty to penalty")
     average_kimg: float = Field(5.0, gt=0, le=1e4, description="half-life of the average, kimg")
@@ -256,7 +257,10 @@ class ReportRun(NotebookParameters, Look):
 
     NOTEBOOK: ClassVar[str] = "07_report_run"
 
-    finetune_run: str = Field("", description="run folder of the fine-tuning")
+    finetune_run: str = Field(
+        f"{QUICKSTART}/05_finetune_generator-v9",
+        description="run folder of the fine-tuning, or empty",
+    )
     log_csv: str = Field("", description="or a training log by itself, published ones included")
     evaluation_run: str = Field("", description="run folder of its evaluation sampling")
     earlier_run: str = Field("", description="run folder of an earlier fine-tuning")
@@ -268,10 +272,16 @@ class CompareRuns(NotebookParameters, Look):
 
     NOTEBOOK: ClassVar[str] = "08_compare_runs"
 
-    finetune_runs: list[str] = Field(default_factory=list, description="run folders to compare")
-    evaluation_runs: list[str] = Field(default_factory=list, description="their evaluations")
+    finetune_runs: list[str] = Field(
+        [f"{QUICKSTART}/05_finetune_generator-{v}" for v in ("v8", "v9")],
+        description="run folders to compare",
+    )
+    evaluation_runs: list[str] = Field(
+        [f"{QUICKSTART}/06_evaluate_samples-{v}" for v in ("v8", "v9")],
+        description="their evaluation sampling",
+    )
     log_csvs: list[str] = Field(default_factory=list, description="or training logs by themselves")
-    names: list[str] = Field(default_factory=list, description="what to call them")
+    names: list[str] = Field(["v8", "v9"], description="what to call them")
 
 
 MODELS: dict[str, type[NotebookParameters]] = {

@@ -158,7 +158,7 @@ def _start(stage: Stage, root: Path, command: str, errors: IO[bytes]) -> subproc
     job = {
         "notebook": str(stage.notebook),
         "output": str(stage.executed),
-        "parameters": stage.parameters.model_dump(exclude_unset=True),
+        "parameters": stage.parameters.model_dump(),
         "root": str(root),
     }
     facts = {"OHLORA_ROOT": str(root), "OHLORA_COMMAND": command}

@@ -54,6 +54,11 @@ def escape(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
+def markdown(text: str) -> None:
+    """Shows Markdown that the package wrote itself."""
+    display(Markdown(text))
+
+
 def table(data: pd.DataFrame, *, digits: int = 3) -> None:
     """Shows a table, numbers rounded."""
     display(HTML(data.to_html(float_format=lambda x: f"{x:.{digits}f}", border=0)))

@@ -108,7 +108,7 @@ def reseed(model: NotebookParameters, seed: int, source: str) -> NotebookParamet
     """The same parameters with another seed, in a study of its own."""
     study = f"{model.study}-seed{seed}"
     given = repoint(
-        model.model_dump(exclude_unset=True), f"outputs/{model.study}/", f"outputs/{study}/"
+        model.model_dump(), f"outputs/{model.study}/", f"outputs/{study}/"
     )
     return type(model).checked({**given, "study": study, "seed": seed}, f"{source} (seed {seed})")
 

@@ -66,9 +66,18 @@ def read_tensors(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
                 f"{path}: not a readable .safetensors file ({error}). Fetch it again."
             ) from error
     try:
-        with warnings.catch_warnings(action="ignore"):  # of pickle protocols; the error says enough
+        with warnings.catch_warnings(
+            action="ignore"
+        ):  # of pickle protocols; the error says enough
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+    except (
+        pickle.UnpicklingError,
+        LookupError,
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+    ) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(
             f"{path}: not a plain weight file ({reason}). Fetch it again, or convert it to "

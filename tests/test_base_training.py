@@ -208,7 +208,8 @@ def test_run_in_a_folder_resumes_and_leaves_loadable_weights(tmp_path, monkeypat
     assert isinstance(here, Base)
     for a, b in ((there.generator, here.generator), (there.discriminator, here.discriminator)):
         assert different(a.state_dict(), b.state_dict()) == set()
-    assert torch.equal(here.generator.mapping.dense0.weight, resumed.trainer.average.mapping.dense0.weight)
+    average = resumed.trainer.average.mapping.dense0.weight
+    assert torch.equal(here.generator.mapping.dense0.weight, average)
     assert not (tmp_path / "run" / "checkpoints" / "state.pt").exists()
     assert len(list((tmp_path / "run" / "images").glob("samples-*.png"))) >= 1
     assert "d_loss" in capsys.readouterr().out

@@ -21,8 +21,8 @@ from ohlora_lib.property_ensemble import (
 )
 
 SETTINGS = {
-    "folds": 2, "width": 0.125, "batch": 16, "max_epochs": 8, "patience": 8,
-    "learning_rate": {"bright": 2e-3}, "max_attempts": 1, "seed": 1,
+    "folds": 2, "width": 0.125, "batch": 8, "max_epochs": 12, "patience": 12,
+    "learning_rate": {"bright": 3e-3}, "max_attempts": 1, "seed": 1,
 }  # fmt: skip
 
 
@@ -34,7 +34,7 @@ def planted(count=160, seed=0):
     """Noise pictures, bright where the label is 1; the classes overlap pixel by pixel."""
     random = np.random.default_rng(seed)
     labels = random.permutation(np.arange(count) % 2)
-    images = random.integers(0, 200, (count, 32, 32, 3)) + 40 * labels[:, None, None, None]
+    images = random.integers(0, 170, (count, 32, 32, 3)) + 80 * labels[:, None, None, None]
     return torch.from_numpy(images.astype(np.uint8)), labels
 
 
@@ -68,8 +68,8 @@ def test_too_few_of_a_class(zeros, ones):
 
 def test_planted_property_is_learnt(learnt):
     assert [fold.fold for fold in learnt] == [0, 1]
+    assert min(fold.auroc for fold in learnt) > 0.95
     for fold in learnt:
-        assert fold.auroc > 0.95
         assert not fold.net.training
         assert len(fold.valid_scores) == 80
 

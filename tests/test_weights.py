@@ -145,7 +145,9 @@ def test_truncated_file(tmp_path, suffix, share):
     assert "Fetch it again" in complaint(load_generator, path)
 
 
-@pytest.mark.parametrize("content", [b"", b"<html>not found</html>", b"\x80\x02]q\x00.", b"\x00" * 99])
+@pytest.mark.parametrize(
+    "content", [b"", b"<html>not found</html>", b"\x80\x02]q\x00.", b"\x00" * 99]
+)
 def test_something_else(tmp_path, content):
     for suffix in ("safetensors", "pth"):
         path = tmp_path / f"g.{suffix}"

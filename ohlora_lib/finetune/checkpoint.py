@@ -30,6 +30,5 @@ def load_state(path: Path) -> dict[str, Any]:
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         reason = str(error).partition("\n")[0] or "it ends too early"
         raise ValueError(
-            f"{path}: damaged checkpoint ({reason}). "
-            f"Delete it to start the stage anew."
+            f"{path}: damaged checkpoint ({reason}). Delete it to start the stage anew."
         ) from error

@@ -100,7 +100,8 @@ def test_evaluations_are_due_where_the_published_log_has_rows():
 def test_trainable_parameters_move_and_frozen_ones_stay_bit_equal(version):
     one = tuner(version, epochs=1)
     before = weights(one)
-    flags = [p.requires_grad for net in (one.generator, one.discriminator) for p in net.parameters()]
+    nets = (one.generator, one.discriminator)
+    flags = [p.requires_grad for net in nets for p in net.parameters()]
     assert train(one)
     after = weights(one)
     moved = {name for name in before if not torch.equal(before[name], after[name])}
@@ -110,7 +111,6 @@ def test_trainable_parameters_move_and_frozen_ones_stay_bit_equal(version):
     idle = {n for n in trainable if "synthesis.output" in n or ".input" in n}
     assert len(idle) == {"v8": 2, "v9": 10}[version]
     assert moved == trainable - idle | {"generator.truncation.w_avg"}
-    nets = (one.generator, one.discriminator)
     assert [p.requires_grad for net in nets for p in net.parameters()] == flags
 
 

@@ -101,8 +101,8 @@ def test_files(finished):
     assert names(folder / "checkpoints") == [
         "generator-epoch0001.safetensors", "generator-epoch0002.safetensors",
     ]  # fmt: skip
-    grids = ["epoch0000-idx00000", "epoch0000-idx00002", "epoch0001-idx00000", "epoch0001-idx00002"]
-    assert names(folder / "images") == [f"fixed-{name}.png" for name in grids]
+    grids = ["0000-idx00000", "0000-idx00002", "0001-idx00000", "0001-idx00002"]
+    assert names(folder / "images") == [f"fixed-epoch{name}.png" for name in grids]
     with Image.open(folder / "images" / "fixed-epoch0001-idx00000.png") as grid:
         assert grid.size == (8 * 18 - 2, 3 * 18 - 2)  # 24 of the 30
         assert grid.getpixel((0, 0)) == (2, 2, 2)  # the third evaluation's

@@ -22,7 +22,9 @@ def small(image_px=16, **options):
 def latents(net, count=4, seed=1):
     random = torch.Generator().manual_seed(seed)
     z = torch.randn(count, net.z_dim, generator=random)
-    return z, torch.randn(count, net.num_properties, generator=random) if net.num_properties else None
+    if not net.num_properties:
+        return z, None
+    return z, torch.randn(count, net.num_properties, generator=random)
 
 
 @pytest.mark.parametrize("num_properties", [0, 7])
@@ -55,7 +57,8 @@ def test_gradient_reaches_every_parameter_in_use(wide_dim):
     net(*latents(net)).square().sum().backward()
     without = {n for n, p in net.named_parameters() if p.grad is None or not p.grad.any()}
     # Full-size images are drawn by the last output alone, as published.
-    assert without == {f"synthesis.output{k}.{part}" for k in (0, 1) for part in ("weight", "bias")}
+    outputs = ("synthesis.output0", "synthesis.output1")
+    assert without == {f"{name}.{part}" for name in outputs for part in ("weight", "bias")}
 
 
 @torch.no_grad()

@@ -62,6 +62,19 @@ def grad_norms(loss: torch.Tensor, net: torch.nn.Module, names: list[str]) -> di
     }
 
 
+def norms_agree(found: dict[str, float], wanted: dict[str, float]) -> None:
+    """Compares norms relative to the largest of them.
+
+    A pre-activation within rounding of zero falls on either side of the leaky ReLU's kink, and its
+    slope is then 1 instead of 0.2. In a small gradient, one such pixel shows in the fourth digit:
+    there is no exact figure to compare it with (seen: 2e-4 of the largest norm). One blur or one
+    noise plane left out moves a norm by over 2e-2 of the largest.
+    """
+    assert found == pytest.approx(wanted, rel=0, abs=5e-4 * max(wanted.values()))
+    zero = [name for name, norm in wanted.items() if norm == 0]  # such as a label weight at zero
+    assert [found[name] for name in zero] == [0.0] * len(zero)
+
+
 @pytest.fixture(scope="module")
 def small(cases: dict) -> dict:
     return cases["small-128"]
@@ -104,13 +117,10 @@ def test_discriminator_losses_and_gradients(small: dict, latents: tuple) -> None
     assert penalty.item() == pytest.approx(small["r1_penalty"], rel=TOLERANCE)
     d_loss = logistic_discriminator_loss(real_scores, net(fake.detach())) + 5 * penalty
     assert d_loss.item() == pytest.approx(small["d_loss"], rel=TOLERANCE)
-    wanted = small["d_grad_norm"]
-    assert grad_norms(d_loss, net, list(wanted)) == pytest.approx(wanted, rel=TOLERANCE, abs=1e-9)
+    norms_agree(grad_norms(d_loss, net, list(small["d_grad_norm"])), small["d_grad_norm"])
     g_loss = generator_loss(fake_scores)
     assert g_loss.item() == pytest.approx(small["g_loss"], rel=TOLERANCE)
-    wanted = small["g_grad_norm"]
-    found = grad_norms(g_loss, generator, list(wanted))
-    assert found == pytest.approx(wanted, rel=TOLERANCE, abs=1e-9)
+    norms_agree(grad_norms(g_loss, generator, list(small["g_grad_norm"])), small["g_grad_norm"])
 
 
 def test_unconditional_layout(cases: dict) -> None:
