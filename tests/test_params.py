@@ -77,6 +77,8 @@ TRAIN = "02_train_base"
 SELECT = "04_select_images"
 INPUTS = "base_run: a\ncnn_run: b\n"
 LOOK = "concept: {gender: 1.0}\nkeep: {gender: 0.9}\n"
+HAT = LOOK.replace("keep: {gender", "keep: {hat")
+HIGH = LOOK.replace("1.0", "high")
 BAD = {  # file name, text, what the message must name
     "unknown parameter": (TRAIN, "totl_kimg: 3.0", ["'totl_kimg'", "spelling"]),
     "1e-4 as text": (TRAIN, "learning_rate: 1e-4", ["learning_rate", "'1e-4'", "1.0e-4"]),
@@ -95,10 +97,10 @@ BAD = {  # file name, text, what the message must name
         "03_train_property_cnn", "population_run: a\nproperties: []", ["properties", "at least 1"]
     ),
     "unknown property": (
-        SELECT, INPUTS + LOOK.replace("keep: {gender", "keep: {hat"), ["'hat'", "not in the concept"]
+        SELECT, INPUTS + HAT, ["'hat'", "not in the concept"]
     ),
     "missing": (SELECT, LOOK + "base_run: a", ["cnn_run", "required"]),
-    "wrong type inside": (SELECT, INPUTS + LOOK.replace("1.0", "high"), ["concept.gender", "high"]),
+    "wrong type inside": (SELECT, INPUTS + HIGH, ["concept.gender", "high"]),
     "variant without a file name": (TRAIN, "variant: b", ["'b'", "02_train_base-b.yaml"]),
     "file name without a variant": (f"{TRAIN}-b", "seed: 1", ["''", "02_train_base.yaml"]),
     "no notebook's name": ("09_dream", "seed: 1", ["09_dream", "02_train_base"]),
