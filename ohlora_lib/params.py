@@ -237,6 +237,12 @@ class FinetuneGenerator(NotebookParameters, Compute, Look):
     first_epoch_every: int = Field(25, ge=1, le=10**6, description="the same in epoch 0")
     first_epoch_each: int = Field(10, ge=0, le=10**6, description="first batches all evaluated")
     samples: int = Field(100, ge=4, le=10**5, description="samples an evaluation")
+    average_batches: float = Field(
+        0.0, ge=0, le=1e6, description="half-life of averaged weights, batches; 0: none"
+    )
+    checkpoint_every: int = Field(
+        1, ge=1, le=10**5, description="epochs from kept to kept weights"
+    )
     grid_every: int = Field(1, ge=1, le=10**6, description="evaluations from grid to grid")
 
 

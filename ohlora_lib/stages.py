@@ -107,9 +107,7 @@ def load(path: Path, shown: Path) -> NotebookParameters:
 def reseed(model: NotebookParameters, seed: int, source: str) -> NotebookParameters:
     """The same parameters with another seed, in a study of its own."""
     study = f"{model.study}-seed{seed}"
-    given = repoint(
-        model.model_dump(), f"outputs/{model.study}/", f"outputs/{study}/"
-    )
+    given = repoint(model.model_dump(), f"outputs/{model.study}/", f"outputs/{study}/")
     return type(model).checked({**given, "study": study, "seed": seed}, f"{source} (seed {seed})")
 
 

@@ -5,6 +5,7 @@ Axes: N selected images, B batch, H image height.
 
 from __future__ import annotations
 
+import copy
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -37,6 +38,7 @@ class FinetuneSettings:
     every_batches: int = 50
     first_epoch_every: int = 25
     first_epoch_each: int = 10
+    average_batches: float = 0.0  # half-life of averaged weights, batches; 0 averages nothing
     seed: int = 0
     precision: str = "float32"
 
@@ -93,6 +95,9 @@ class FineTuner:
         self.d_names = trainable_names(discriminator, recipe.discriminator_trainable)
         self.g_optimizer = self._optimizer(generator, self.g_names)
         self.d_optimizer = self._optimizer(discriminator, self.d_names)
+        self.average: Generator | None = None
+        if settings.average_batches:
+            self.average = copy.deepcopy(generator).eval().requires_grad_(False)
         torch.manual_seed(settings.seed)
         self.random = torch.Generator(self.device).manual_seed(settings.seed)
         self.order_random = torch.Generator().manual_seed(settings.seed)
@@ -112,6 +117,7 @@ class FineTuner:
     def state(self) -> dict[str, Any]:
         """Everything needed to go on as if never stopped."""
         nets = ("generator", "discriminator", "g_optimizer", "d_optimizer")
+        nets += ("average",) if self.average is not None else ()
         plain = ("order", "epoch", "idx", "last_g_loss", "images_seen", "elapsed_sec", "rows")
         return {name: getattr(self, name).state_dict() for name in nets} | {
             **{name: getattr(self, name) for name in plain},
@@ -123,7 +129,8 @@ class FineTuner:
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Takes over what `state` gave."""
-        for name in ("generator", "discriminator", "g_optimizer", "d_optimizer"):
+        nets = ("generator", "discriminator", "g_optimizer", "d_optimizer")
+        for name in (*nets, "average") if self.average is not None else nets:
             getattr(self, name).load_state_dict(state[name])
         for name in ("order", "epoch", "idx", "last_g_loss", "images_seen", "elapsed_sec"):
             setattr(self, name, state[name])
@@ -132,6 +139,24 @@ class FineTuner:
         self.random.set_state(state["random"])
         self.order_random.set_state(state["order_random"])
         torch.set_rng_state(state["torch_random"])
+
+    @property
+    def result(self) -> Generator:
+        """The generator that is evaluated and kept: averaged weights, if they are averaged."""
+        return self.generator if self.average is None else self.average
+
+    @torch.no_grad()
+    def average_weights(self) -> None:
+        """Moves the averaged weights toward the trained ones; buffers are copied."""
+        if self.average is None:
+            return
+        keep = 0.5 ** (1 / self.settings.average_batches)
+        for mean, value in zip(
+            self.average.parameters(), self.generator.parameters(), strict=True
+        ):
+            mean.lerp_(value, 1 - keep)
+        for mean, value in zip(self.average.buffers(), self.generator.buffers(), strict=True):
+            mean.copy_(value)
 
     @property
     def total_batches(self) -> int:
@@ -166,6 +191,7 @@ class FineTuner:
         g_loss, g_count = self._until_caught_up(
             lambda: self._update_generator(len(real)), self.recipe.generator_rule, d_loss
         )
+        self.average_weights()
         self.last_g_loss = g_loss
         self.images_seen += len(real)
         self.pool.append(self.last_scores)
@@ -277,7 +303,7 @@ def finetune(
             result = tuner.train_batch(real)
             tuner.elapsed_sec = before + time.monotonic() - started
             if evaluation_due(epoch, idx, tuner.settings):
-                evaluation = evaluator(tuner.generator, len(tuner.rows))
+                evaluation = evaluator(tuner.result, len(tuner.rows))
                 tuner.record(epoch, idx, result, evaluation)
                 on_row(tuner, evaluation)
             on_batch(tuner)

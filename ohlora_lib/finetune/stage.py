@@ -59,6 +59,7 @@ class FinetuneRun:
         wide_dim: Width of the split mapping's new branch.
         settings: How to train.
         grid_every: Evaluations from one saved grid to the next.
+        checkpoint_every: Epochs from one kept generator to the next; the last is always kept.
     """
 
     def __init__(
@@ -71,8 +72,10 @@ class FinetuneRun:
         wide_dim: int,
         settings: FinetuneSettings,
         grid_every: int = 1,
+        checkpoint_every: int = 1,
     ) -> None:
         self.folder, self.grid_every = folder, grid_every
+        self.checkpoint_every = checkpoint_every
         self.state_path = folder / "checkpoints" / "state.pt"
         generator = base.generator
         if RECIPES[recipe].split_mapping:
@@ -124,16 +127,18 @@ class FinetuneRun:
         )
         if done:
             self.state_path.unlink(missing_ok=True)
-            save_weights(self.tuner.generator, self.folder / "generator.safetensors")
+            save_weights(self.tuner.result, self.folder / "generator.safetensors")
             save_weights(self.tuner.discriminator, self.folder / "discriminator.safetensors")
         return done
 
     def _save(self, tuner: FineTuner) -> None:
         save_state(self.state_path, tuner.state() | {"identity": self.identity})
         epochs = tuner.epoch + (tuner.idx > 0)
+        if epochs % self.checkpoint_every and epochs != tuner.settings.epochs:
+            return
         path = self.folder / "checkpoints" / f"generator-epoch{epochs:04d}.safetensors"
         facts = {"epochs": str(epochs), "images_seen": str(tuner.images_seen)}
-        save_weights(tuner.generator, path, **facts)
+        save_weights(tuner.result, path, **facts)
 
     def _save_grid(self, images: np.ndarray) -> None:
         row = self.tuner.rows[-1]
