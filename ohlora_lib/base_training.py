@@ -29,10 +29,10 @@ class BaseSettings:
 
     total_kimg: float = 300.0
     grow_kimg: Mapping[str, float] = field(default_factory=dict)  # px: kimg until it grows on
-    fade_kimg: float = 20.0  # length of the cross-fade into each larger size
+    fade_kimg: float = 15.0  # length of the cross-fade into each larger size
     batch: int = 32
     learning_rate: float = 2e-3
-    decay_kimg: float = 60.0  # over the last kimg the learning rate falls to a twentieth
+    decay_kimg: float = 100.0  # over the last kimg the learning rate falls to a twentieth
     r1_gamma: float = 2.0
     r1_every: int = 16  # discriminator steps from one penalty to the next
     average_kimg: float = 5.0  # half-life of the averaged weights
