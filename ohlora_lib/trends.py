@@ -236,7 +236,9 @@ def _window_mean(
 ) -> WindowMean:
     """Mean of the marked rows (a stretch at one end of the log) with draws of its error."""
     rows, at_start = int(window.sum()), bool(window[0])
-    reach = max(rows, STRETCH_ROWS)
+    # At most a third of the log: a longer stretch of a short log holds the change itself, which no
+    # smooth trend fits, and would count it as noise.
+    reach = max(rows, min(STRETCH_ROWS, len(time) // 3))
     near = slice(0, reach) if at_start else slice(-reach, None)
     t, y, inside = time[near], score[near], window[near]
     basis = np.stack([np.ones_like(t), np.sqrt(t - t[0])], 1)  # (N, 2)
