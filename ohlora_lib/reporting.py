@@ -50,26 +50,28 @@ def find_log(run: Run, config: ReportRun, run_name: str, csv_name: str) -> LogSo
 
 
 def verdict_table(table: pd.DataFrame) -> pd.DataFrame:
-    """What people read of `trends.run_verdict`: a row a property."""
-    percent = f"{table['confidence'].iloc[0]:.2%}".replace(".00", "")
+    """What people read of `trends.run_verdict`: a row a property, the verdict first."""
+    shown = table.assign(interval=_interval(table["change_low"], table["change_high"]))
     columns = {
-        "target": "target", "start": "mean score at the start", "end": "at the end",
-        "distance_start": "distance at the start", "distance_end": "distance at the end",
-        "change": "change of distance", "change_low": f"{percent} interval from",
-        "change_high": "to", "effect": "verdict",
+        "effect": "verdict", "target": "target", "start": "score at the start",
+        "end": "at the end", "change": "change of distance", "interval": "interval",
     }  # fmt: skip
-    return table.set_index("property")[list(columns)].rename(columns=columns)
+    return shown.set_index("property")[list(columns)].rename(columns=columns)
 
 
 def comparison_table(table: pd.DataFrame) -> pd.DataFrame:
-    """What people read of `trends.compare_logs`: a row a property."""
+    """What people read of `trends.compare_logs`: a row a property, the verdict first."""
     a, b = table["run_a"].iloc[0], table["run_b"].iloc[0]
+    shown = table.assign(interval=_interval(table["difference_low"], table["difference_high"]))
     columns = {
-        "target": "target", "distance_a": f"distance of {a}", "distance_b": f"distance of {b}",
-        "difference": "difference", "difference_low": "interval from", "difference_high": "to",
-        "effect": f"{b} is",
+        "effect": f"{b} is", "target": "target", "distance_a": f"distance of {a}",
+        "distance_b": f"distance of {b}", "difference": "difference", "interval": "interval",
     }  # fmt: skip
-    return table.set_index("property")[list(columns)].rename(columns=columns)
+    return shown.set_index("property")[list(columns)].rename(columns=columns)
+
+
+def _interval(low: pd.Series, high: pd.Series) -> list[str]:
+    return [f"{a:+.3f} to {b:+.3f}" for a, b in zip(low, high, strict=True)]
 
 
 def run_facts(log: pd.DataFrame, folder: Path | None) -> pd.DataFrame:

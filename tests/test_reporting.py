@@ -8,7 +8,13 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from ohlora_lib.reporting import find_log, first_and_last_grid, last_evaluations
+from ohlora_lib.reporting import (
+    comparison_table,
+    find_log,
+    first_and_last_grid,
+    last_evaluations,
+    verdict_table,
+)
 
 RUN = "finetune_run", "log_csv"
 
@@ -44,3 +50,19 @@ def test_first_and_last_grid(tmp_path: Path) -> None:
         (tmp_path / "images" / f"fixed-epoch000{k}-idx00000.png").touch()
     names = [path.name[:15] for path in first_and_last_grid(tmp_path)]
     assert names == ["fixed-epoch0000", "fixed-epoch0002"]
+
+
+def test_tables_put_the_verdict_first_and_join_the_interval() -> None:
+    row = {
+        "property": "age", "target": 0.0, "start": 0.4, "end": 0.1, "change": -0.3,
+        "change_low": -0.4, "change_high": -0.2, "effect": "closer",
+    }  # fmt: skip
+    table = verdict_table(pd.DataFrame([row]))
+    assert table.columns[0] == "verdict"
+    assert table.loc["age", "verdict"] == "closer"
+    assert table.loc["age", "interval"] == "-0.400 to -0.200"
+    row |= {"run_a": "v8", "run_b": "v9", "distance_a": 0.3, "distance_b": 0.1, "difference": -0.2}
+    row |= {"difference_low": -0.25, "difference_high": 0.05}
+    table = comparison_table(pd.DataFrame([row]))
+    assert table.loc["age", "v9 is"] == "closer"
+    assert table.loc["age", "interval"] == "-0.250 to +0.050"
