@@ -16,10 +16,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ohlora_lib.finetune.losses import generator_loss, logistic_discriminator_loss, r1_penalty
 from ohlora_lib.nets import Discriminator, Generator
+from ohlora_lib.nets.averaging import move_average
 from ohlora_lib.precision import autocast
 
 
@@ -225,17 +226,8 @@ class BaseTrainer:
         normal = torch.rand(batch, 1, **options) < self.settings.normal_labels
         return z, properties * normal
 
-    @torch.no_grad()
     def average_weights(self) -> None:
         """Moves the averaged generator, buffers included, toward the trained one."""
         half_life = min(self.settings.average_kimg * 1000, max(self.images_seen * 0.1, 1.0))
         keep = 0.5 ** (self.settings.batch / half_life)
-        pairs = zip(self.average.parameters(), self.generator.parameters(), strict=True)
-        for mean, value in pairs:
-            mean.lerp_(value, 1 - keep)
-        _copy_buffers(self.generator, self.average)
-
-
-def _copy_buffers(source: nn.Module, target: nn.Module) -> None:
-    for value, mean in zip(source.buffers(), target.buffers(), strict=True):
-        mean.copy_(value)
+        move_average(self.average, self.generator, keep)

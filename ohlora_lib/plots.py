@@ -9,7 +9,6 @@ outside pyplot: nothing to close, nothing shown twice in a notebook.
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 from matplotlib.transforms import ScaledTranslation
 
+from ohlora_lib.records import write_atomic
 from ohlora_lib.trends import (
     COLLAPSED_DIVERSITY,
     end_of,
@@ -76,15 +76,12 @@ def new_figure(*, width_in: float = 7.2, height_in: float = 4.2) -> Axes:
 def save_figure(figure: Figure, path: str | Path) -> None:
     """Writes `path`.png and `path`.svg, each whole or not at all."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     for kind in ("png", "svg"):
         buffer = io.BytesIO()
         with rc_context({"svg.hashsalt": "ohlora"}):  # the same figure gives the same bytes
             metadata = {"Date": None} if kind == "svg" else None
             figure.savefig(buffer, format=kind, dpi=150, metadata=metadata)
-        part = path.with_name(f".{path.name}.{kind}.part")
-        part.write_bytes(buffer.getvalue())
-        os.replace(part, path.with_name(f"{path.name}.{kind}"))
+        write_atomic(path.with_name(f"{path.name}.{kind}"), buffer.getvalue())
 
 
 # ---- parts of figures ---------------------------------------------------------------------------

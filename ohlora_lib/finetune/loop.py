@@ -23,6 +23,7 @@ from ohlora_lib.finetune.losses import generator_loss, logistic_discriminator_lo
 from ohlora_lib.finetune.recipe import Recipe, only_trainable, trainable_names
 from ohlora_lib.images import to_signed
 from ohlora_lib.nets import Discriminator, Generator
+from ohlora_lib.nets.averaging import move_average
 from ohlora_lib.precision import autocast
 
 
@@ -145,18 +146,11 @@ class FineTuner:
         """The generator that is evaluated and kept: averaged weights, if they are averaged."""
         return self.generator if self.average is None else self.average
 
-    @torch.no_grad()
     def average_weights(self) -> None:
-        """Moves the averaged weights toward the trained ones; buffers are copied."""
-        if self.average is None:
-            return
-        keep = 0.5 ** (1 / self.settings.average_batches)
-        for mean, value in zip(
-            self.average.parameters(), self.generator.parameters(), strict=True
-        ):
-            mean.lerp_(value, 1 - keep)
-        for mean, value in zip(self.average.buffers(), self.generator.buffers(), strict=True):
-            mean.copy_(value)
+        """Moves the averaged weights toward the trained ones, if they are averaged."""
+        if self.average is not None:
+            keep = 0.5 ** (1 / self.settings.average_batches)
+            move_average(self.average, self.generator, keep)
 
     @property
     def total_batches(self) -> int:

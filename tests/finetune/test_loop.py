@@ -1,5 +1,6 @@
 """The loop: what moves, what stays, how often, and that a stop leaves no trace."""
 
+import copy
 import os
 import signal
 from pathlib import Path
@@ -256,3 +257,29 @@ def test_pooled_auroc_is_over_all_batches_since_the_last_row():
     assert train(one, on_batch=keep)
     assert one.rows[-1]["pooled_auroc"] == pytest.approx(auroc(seen[1:]))
     assert one.rows[-1]["real_fake_auroc"] == pytest.approx(auroc(seen[2:]))
+
+
+def test_averaged_weights_follow_by_their_half_life_and_leave_training_alone():
+    plain, averaged = trained(), trained(average_batches=1.0, epochs=2)
+    assert plain.result is plain.generator
+    assert averaged.result is averaged.average
+    assert same(weights(plain), weights(averaged))  # the average only watches
+    trained_w = dict(averaged.generator.named_parameters())
+    start_w = dict(tuner().generator.named_parameters())
+    name = "synthesis.layer0.const"
+    mean = dict(averaged.average.named_parameters())[name]
+    assert not torch.equal(mean, trained_w[name])
+    assert (mean - trained_w[name]).norm() < (start_w[name] - trained_w[name]).norm()
+    w_avg = averaged.generator.truncation.w_avg
+    assert torch.equal(averaged.average.truncation.w_avg, w_avg)
+
+
+def test_averaged_weights_survive_a_stop():
+    whole, first = trained(average_batches=3.0), tuner(average_batches=3.0)
+    states = []
+    train(first, on_epoch=lambda one: states.append(copy.deepcopy(one.state())))
+    second = tuner(average_batches=3.0)
+    second.load(states[0])
+    train(second)
+    for name, value in whole.average.state_dict().items():
+        assert torch.equal(value, second.average.state_dict()[name]), name

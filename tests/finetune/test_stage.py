@@ -40,7 +40,9 @@ class StandIn:
         return Evaluation(row | {"diversity": 1.0, "recall": 0.5}, images)
 
 
-def open_run(folder, recipe="v9", *, grid_every=1, wide_dim=12, pixel_seed=0, **changes):
+def open_run(
+    folder, recipe="v9", *, grid_every=1, checkpoint_every=1, wide_dim=12, pixel_seed=0, **changes
+):
     torch.manual_seed(0)
     options = {"fmaps_base": 64}
     base = Base(Generator(16, z_dim=8, w_dim=8, **options), Discriminator(16, **options))
@@ -58,6 +60,7 @@ def open_run(folder, recipe="v9", *, grid_every=1, wide_dim=12, pixel_seed=0, **
         wide_dim=wide_dim,
         settings=FinetuneSettings(**settings),
         grid_every=grid_every,
+        checkpoint_every=checkpoint_every,
     )
 
 
@@ -194,3 +197,10 @@ def test_damaged_checkpoint_is_told(tmp_path):
             open_run(tmp_path)
         assert "\n" not in str(caught.value)
         assert "Delete it" in str(caught.value)
+
+
+def test_fewer_checkpoints_keep_the_last(tmp_path):
+    run = open_run(tmp_path / "run", epochs=3, checkpoint_every=2)
+    assert run.train(StandIn(), lambda _: None)
+    kept = sorted(path.name for path in (tmp_path / "run" / "checkpoints").glob("generator-*"))
+    assert kept == ["generator-epoch0002.safetensors", "generator-epoch0003.safetensors"]
