@@ -5,7 +5,10 @@ Sources: PyTorch's automatic mixed precision, https://docs.pytorch.org/docs/stab
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import functools
+import sys
 import time
 
 import torch
@@ -27,7 +30,22 @@ def pick_device(name: str) -> torch.device:
     if name != "cpu" and not torch.cuda.is_available():
         raise ValueError(f"device is {name!r}, but this machine has no CUDA; use auto or cpu")
     torch.set_flush_denormal(True)  # denormal numbers slow a CPU down a hundredfold
+    keep_freed_memory()
     return torch.device(name)
+
+
+def keep_freed_memory() -> None:
+    """Lets the process keep up to 512 MiB that it has freed, instead of asking for it anew.
+
+    Feature maps come and go every step; fetching their pages each time can take a third of it.
+    Only where the C library is glibc. Source: https://man7.org/linux/man-pages/man3/mallopt.3.html.
+    """
+    trim_threshold, mmap_threshold, mmap_largest = -1, -3, 32 * 2**20
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):  # another C library, as on Alpine
+            mallopt = ctypes.CDLL("libc.so.6").mallopt
+            mallopt(trim_threshold, 512 * 2**20)
+            mallopt(mmap_threshold, mmap_largest)
 
 
 def pick_precision(name: str, device: torch.device) -> str:

@@ -4,7 +4,7 @@ Axes: B batch, C channels, H height, W width, D style width.
 Source: Karras et al., "Progressive Growing of GANs", 2018, https://arxiv.org/abs/1710.10196, and
 "A Style-Based Generator Architecture for GANs", 2019, https://arxiv.org/abs/1812.04948.
 Every layer follows the dtype of its input, so the whole network runs under `torch.autocast`;
-statistics (instance norm, minibatch deviation) are always taken in float32.
+statistics (instance norm, minibatch deviation) are always summed in float32.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 LEAKY_SLOPE = 0.2
 
@@ -130,11 +131,58 @@ class Style(EqualDense):
             Feature maps, shape (B, C, H, W).
         """
         scale, shift = super().forward(w).float().chunk(2, dim=1)  # (B, C) each
-        variance, mean = torch.var_mean(x.float(), dim=(2, 3), correction=0)  # (B, C) each
+        if x.dtype in {torch.bfloat16, torch.float16}:
+            return _HalfStyle.apply(x, scale, shift)
+        variance, mean = torch.var_mean(x, dim=(2, 3), correction=0)  # (B, C) each
         factor = (scale + 1) * torch.rsqrt(variance + 1e-8)
         offset = shift - mean * factor
-        y = torch.addcmul(offset[..., None, None], x.float(), factor[..., None, None])
-        return y.to(x.dtype)
+        return torch.addcmul(offset[..., None, None], x, factor[..., None, None])
+
+
+class _HalfStyle(torch.autograd.Function):
+    """Instance norm, scale and shift of a 16-bit feature map, with its gradient written out.
+
+    Autograd would keep and walk several float32 copies of the map; this keeps the map alone.
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        rows = _rows(x)  # (B, N, C), N pixels
+        mean = rows.sum(1, dtype=torch.float32) / rows.shape[1]  # (B, C)
+        square = (rows * rows).sum(1, dtype=torch.float32) / rows.shape[1]  # (B, C)
+        deviation = (square - mean.square()).clamp_(min=0).add_(1e-8).sqrt_()  # (B, C)
+        factor = (scale + 1) / deviation
+        ctx.save_for_backward(rows, mean, deviation, factor)
+        return _planes(_affine(rows, factor, shift - mean * factor), x.shape)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        rows, mean, deviation, factor = ctx.saved_tensors
+        grad = _rows(gradient)  # (B, N, C)
+        shift_grad = grad.sum(1, dtype=torch.float32)  # (B, C)
+        product = (grad * rows).sum(1, dtype=torch.float32)  # (B, C)
+        scale_grad = (product - mean * shift_grad) / deviation
+        # d loss / d x = factor * (grad - mean of grad - normalised x * mean of (grad * it)).
+        slope = -factor * scale_grad / (deviation * rows.shape[1])
+        offset = -factor * shift_grad / rows.shape[1] - mean * slope
+        x_grad = _affine(rows, slope, offset).addcmul_(grad, factor.to(grad.dtype)[:, None])
+        return _planes(x_grad, gradient.shape), scale_grad, shift_grad
+
+
+def _rows(x: Tensor) -> Tensor:
+    """Turns planes (B, C, H, W) into pixels (B, H * W, C); a view when x is channels_last."""
+    return x.permute(0, 2, 3, 1).flatten(1, 2)
+
+
+def _planes(rows: Tensor, shape: torch.Size) -> Tensor:
+    """Turns pixels (B, H * W, C) back into channels_last planes of the given shape."""
+    batch, channels, height, width = shape
+    return rows.view(batch, height, width, channels).permute(0, 3, 1, 2)
+
+
+def _affine(rows: Tensor, factor: Tensor, offset: Tensor) -> Tensor:
+    return torch.addcmul(offset.to(rows.dtype)[:, None], rows, factor.to(rows.dtype)[:, None])
 
 
 def minibatch_deviation(x: Tensor, max_group: int = 16) -> Tensor:
