@@ -11,7 +11,7 @@ import pandas as pd
 from ohlora_lib.labels import read_table
 from ohlora_lib.params import ReportRun
 from ohlora_lib.records import Run, project_root, read_summary
-from ohlora_lib.trends import log_names
+from ohlora_lib.training_logs import log_names
 
 STAGES = ("base", "during", "after")
 

@@ -12,7 +12,7 @@ import pandas as pd
 from IPython.display import HTML, Image, Markdown, display
 from matplotlib.axes import Axes
 
-from ohlora_lib import plots
+from ohlora_lib import figures
 from ohlora_lib.images import grid_image, save_png
 from ohlora_lib.records import Run
 
@@ -20,7 +20,7 @@ from ohlora_lib.records import Run
 def figure(run: Run, name: str, axes: Axes, alt: str) -> None:
     """Saves the figure of some axes as PNG and SVG, shows it, and says its alternative text."""
     path = run.path / "figures" / name
-    plots.save_figure(axes.figure, path)
+    figures.save_figure(axes.figure, path)
     display(Image(filename=path.with_suffix(".png"), alt=alt))
     sentence(alt)
 

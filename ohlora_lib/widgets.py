@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from ohlora_lib import plots
 from ohlora_lib.finetune.stage import Progress
-from ohlora_lib.trends import time_epochs
+from ohlora_lib.training_logs import time_epochs
 
 MIN_ROWS = 3  # a trend of fewer rows says nothing
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from scipy import signal, stats
 
-from ohlora_lib import trends
+from ohlora_lib import training_logs, trend_noise, trends
 
 REFERENCE = Path(__file__).parents[2] / "shared" / "reference"
 CONCEPT = trends.PUBLISHED_CONCEPT
@@ -42,7 +42,7 @@ def make_log(seed=0, rows=24, epochs=4, ends=None, rho=0.0):
         end = (ends or BASE).get(prop, start)
         log[f"mean_{prop}_score"] = score_noise(rng, rows, start + (end - start) * way, rho)
     log["diversity"] = 1 + 0.03 * rng.standard_normal(rows)
-    return log.assign(time_epochs=trends.time_epochs(log))
+    return log.assign(time_epochs=training_logs.time_epochs(log))
 
 
 def write(log, path):
@@ -138,7 +138,7 @@ def test_other_sources_and_gaps_between_evaluations():
     log["heldout_gender_score"] = log["mean_gender_score"].where(log.index % 2 == 0)
     table = trends.run_verdict(log, {"gender": 1}, source="heldout")
     assert table["effect"].item() == "closer"
-    assert trends.sources_of(log) == ["mean", "heldout"]
+    assert training_logs.sources_of(log) == ["mean", "heldout"]
     with pytest.raises(ValueError, match="fixed_gender_score"):
         trends.run_verdict(log, {"gender": 1}, source="fixed")
 
@@ -159,8 +159,8 @@ def test_block_length_follows_the_memory():
     rng = np.random.default_rng(0)
     white = rng.standard_normal(800)
     slow = signal.lfilter([1], [1, -0.9], white)
-    assert trends.block_length(slow) > 2 * trends.block_length(white)
-    assert trends.block_length(white) >= 9  # n^(1/3)
+    assert trend_noise.block_length(slow) > 2 * trend_noise.block_length(white)
+    assert trend_noise.block_length(white) >= 9  # n^(1/3)
 
 
 # ---- stability
@@ -210,9 +210,9 @@ def test_scores_that_stop_are_not_judged():
 
 def test_own_log_reads_as_it_was_written(tmp_path):
     log = make_log()
-    read = trends.read_log(write(log, tmp_path / "train_log.csv"))
+    read = training_logs.read_log(write(log, tmp_path / "train_log.csv"))
     pd.testing.assert_frame_equal(read, log)
-    assert trends.properties_of(read) == list(CONCEPT)
+    assert training_logs.properties_of(read) == list(CONCEPT)
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ def test_spoilt_files_are_refused_in_one_line(tmp_path, spoil, words):
     path = write(make_log(), tmp_path / "train_log.csv")
     path.write_text(spoil(path.read_text()))
     with pytest.raises(ValueError, match="train_log.csv: ") as caught:
-        trends.read_log(path)
+        training_logs.read_log(path)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
     assert ";" in str(caught.value) or "?" in str(caught.value)  # a remedy follows
@@ -241,10 +241,10 @@ def test_spoilt_files_are_refused_in_one_line(tmp_path, spoil, words):
 
 def test_absent_and_binary_files_are_refused(tmp_path):
     with pytest.raises(ValueError, match="no such file"):
-        trends.read_log(tmp_path / "train_log.csv")
+        training_logs.read_log(tmp_path / "train_log.csv")
     (tmp_path / "weights.csv").write_bytes(bytes(range(256)))
     with pytest.raises(ValueError, match="not a CSV"):
-        trends.read_log(tmp_path / "weights.csv")
+        training_logs.read_log(tmp_path / "weights.csv")
 
 
 @pytest.mark.parametrize("concept", [{}, {"gender": 1.5}, {"gender": float("nan")}])
@@ -301,7 +301,7 @@ def test_published_claim_is_checked_not_assumed():
 
 @published
 def test_published_log_keeps_its_columns():
-    log = trends.read_log(REFERENCE / "train_log_v9.csv")
+    log = training_logs.read_log(REFERENCE / "train_log_v9.csv")
     raw = pd.read_csv(REFERENCE / "train_log_v9.csv", index_col=0)
     assert list(log)[:-1] == list(raw)
     assert log["time_epochs"].is_monotonic_increasing

@@ -10,6 +10,7 @@ statistics (instance norm, minibatch deviation) are always summed in float32.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -146,7 +147,7 @@ class _HalfStyle(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         rows = _rows(x)  # (B, N, C), N pixels
         mean = rows.sum(1, dtype=torch.float32) / rows.shape[1]  # (B, C)
         square = (rows * rows).sum(1, dtype=torch.float32) / rows.shape[1]  # (B, C)
@@ -157,7 +158,7 @@ class _HalfStyle(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         rows, mean, deviation, factor = ctx.saved_tensors
         grad = _rows(gradient)  # (B, N, C)
         shift_grad = grad.sum(1, dtype=torch.float32)  # (B, C)

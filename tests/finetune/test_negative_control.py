@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from ohlora_lib import trends
+from ohlora_lib import training_logs, trends
 from ohlora_lib.base import Base
 from ohlora_lib.finetune.evaluation import Evaluator
 from ohlora_lib.finetune.loop import FinetuneSettings
@@ -44,7 +44,7 @@ def train(folder: Path, learning_rate: float, recipe: str) -> trends.pd.DataFram
         folder, base, selected, recipe=recipe, wide_dim=64, settings=settings, grid_every=100
     )
     assert run.train(Evaluator(ensemble(1), ensemble(2), selected, samples=50), lambda _: None)
-    return trends.read_log(folder / "train_log.csv")
+    return training_logs.read_log(folder / "train_log.csv")
 
 
 @pytest.mark.parametrize("recipe", ["v8", "v9"])
