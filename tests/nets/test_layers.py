@@ -86,6 +86,24 @@ def test_style_normalises_then_modulates():
     torch.testing.assert_close(layer(x, w), wanted, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_style_in_16_bits_has_the_values_and_gradients_of_32(layout):
+    torch.manual_seed(0)
+    layer, w = Style(5, 4), torch.randn(3, 5)
+    x = (torch.randn(3, 4, 8, 8) * 2 + 1).to(torch.bfloat16).contiguous(memory_format=layout)
+    upstream = torch.randn(3, 4, 8, 8).to(torch.bfloat16)
+
+    def run(dtype):
+        leaves = [x.detach().to(dtype).requires_grad_(), w.clone().requires_grad_()]
+        leaves += list(layer.parameters())
+        y = layer(*leaves[:2])
+        assert y.dtype == dtype
+        return [y, *torch.autograd.grad(y, leaves, upstream.to(dtype))]
+
+    for half, full in zip(run(torch.bfloat16), run(torch.float32), strict=True):
+        assert (half.float() - full).norm() < 0.01 * full.norm()
+
+
 def test_minibatch_deviation_tells_same_from_different():
     same = minibatch_deviation(torch.randn(1, 5, 4, 4).expand(8, 5, 4, 4))
     assert same.shape == (8, 6, 4, 4)
