@@ -158,10 +158,15 @@ def test_gaps_and_running_logs_are_drawn():
     log = make_log()
     log.loc[::2, ["heldout_gender_score", "diversity"]] = np.nan
     plots.plot_heldout(log, CONCEPT).figure.draw_without_rendering()
-    plots.plot_diversity(log).figure.draw_without_rendering()
+    ax = plots.plot_diversity(log)
+    ax.figure.draw_without_rendering()
+    longest = max(ax.lines, key=lambda line: len(line.get_xdata()))
+    assert np.isfinite(np.asarray(longest.get_ydata(), float)).sum() >= len(log) // 2
     for rows in (1, 2):
         first = make_log().head(rows)
-        plots.plot_scores(first, list(CONCEPT), CONCEPT).figure.draw_without_rendering()
+        ax = plots.plot_scores(first, list(CONCEPT), CONCEPT)
+        ax.figure.draw_without_rendering()
+        assert sum(len(line.get_xdata()) == rows for line in ax.lines) >= len(CONCEPT)
         plots.plot_losses(first.drop(columns="time_epochs")).figure.draw_without_rendering()
 
 
