@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from ohlora_lib.finetune.loop import FineTuner, FinetuneSettings
-from ohlora_lib.finetune.losses import generator_loss, logistic_discriminator_loss, r1_penalty
+from ohlora_lib.finetune.losses import discriminator_loss, generator_loss
 from ohlora_lib.finetune.recipe import RECIPES, StepRule
 from ohlora_lib.images import to_signed, to_uint8
 from ohlora_lib.nets import Discriminator, Generator, PropertyCNN
@@ -72,8 +72,7 @@ def plain_step(tuner: FineTuner) -> tuple[float, float]:
     real = to_signed(tuner.images).contiguous().requires_grad_()  # (B, 3, H, H)
     fake = generator(tuner.latents(len(real)), noise="random")  # keeps its graph
     real_scores, fake_scores = discriminator(real), discriminator(fake)
-    d_loss = logistic_discriminator_loss(real_scores, fake_scores)
-    d_loss = d_loss + tuner.settings.r1_gamma / 2 * r1_penalty(real, real_scores)
+    d_loss = discriminator_loss(real, real_scores, fake_scores, tuner.settings.r1_gamma)
     _plain_update(tuner, d_loss, tuner.d_optimizer)
     g_loss = generator_loss(discriminator(generator(tuner.latents(len(real)), noise="random")))
     _plain_update(tuner, g_loss, tuner.g_optimizer)

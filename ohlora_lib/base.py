@@ -1,4 +1,4 @@
-"""The base StyleGAN of a study: the one shipped with the package, or one trained here.
+"""The base StyleGAN of a study: shipped with the package, read from files, or trained here.
 
 Axes: H image height.
 """
@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
 from ohlora_lib.base_training import BaseSettings, BaseTrainer, level_of_detail
+from ohlora_lib.faces import render_faces
 from ohlora_lib.finetune.checkpoint import load_state, save_state
-from ohlora_lib.images import grid_image, save_png, to_uint8
+from ohlora_lib.images import Images, grid_image, open_store, save_png, to_uint8
 from ohlora_lib.labels import save_table
 from ohlora_lib.nets import Discriminator, Generator
 from ohlora_lib.selection import draw_latents
@@ -52,6 +54,54 @@ def copy_shipped(folder: Path) -> str:
         return (assets / "base64-card.md").read_text(encoding="utf-8")
 
 
+def import_base(folder: Path, generator_file: Path, discriminator_file: Path) -> str:
+    """Takes over published weights as a base; both networks may be in one file.
+
+    Returns:
+        What they are, a sentence.
+
+    Raises:
+        ValueError: If a file is unreadable, or the two do not fit each other; one line.
+    """
+    generator = load_generator(generator_file)
+    discriminator = load_discriminator(discriminator_file)
+    for name in ("image_px", "num_properties"):
+        ours, theirs = getattr(generator, name), getattr(discriminator, name)
+        if ours != theirs:
+            raise ValueError(
+                f"{discriminator_file}: its {name} is {theirs}, but that of {generator_file} is "
+                f"{ours}. Give the discriminator that was trained with this generator."
+            )
+    save_weights(generator, folder / "generator.safetensors")
+    save_weights(discriminator, folder / "discriminator.safetensors")
+    return f"Weights of {generator_file.name} and {discriminator_file.name}, unchanged."
+
+
+def training_images(
+    population: Path | None, *, count: int, seed: int, image_px: int
+) -> np.ndarray:
+    """Images to train a base on, uint8 (N, H, H, 3): a population's, or built-in faces.
+
+    Args:
+        population: Run folder; None draws faces, others than a population of the same seed has.
+        count: Faces drawn.
+        seed: Which faces.
+        image_px: Side H, pixels.
+
+    Raises:
+        ValueError: If the population's images have another size.
+    """
+    if population is None:
+        return render_faces(range(100_000, 100_000 + count), seed=seed, image_px=image_px)
+    images = open_store(population / "images" / "images.npy")
+    if images.shape[1] != image_px:
+        raise ValueError(
+            f"{population}: its images have {images.shape[1]} px, but image_px is {image_px}. "
+            f"Make both the same in the params files."
+        )
+    return images
+
+
 def new_nets(
     image_px: int, *, z_dim: int, w_dim: int, num_properties: int, fmaps_base: int, fmaps_max: int
 ) -> Base:
@@ -71,7 +121,7 @@ class BaseRun:
         settings: How to train.
     """
 
-    def __init__(self, folder: Path, nets: Base, images: Tensor, settings: BaseSettings) -> None:
+    def __init__(self, folder: Path, nets: Base, images: Images, settings: BaseSettings) -> None:
         self.folder = folder
         self.state_path = folder / "checkpoints" / "state.pt"
         generator, discriminator = (

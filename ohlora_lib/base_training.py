@@ -18,7 +18,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ohlora_lib.finetune.losses import generator_loss, logistic_discriminator_loss, r1_penalty
+from ohlora_lib.finetune.losses import (
+    discriminator_loss,
+    generator_loss,
+    logistic_discriminator_loss,
+)
+from ohlora_lib.images import Images
 from ohlora_lib.nets import Discriminator, Generator
 from ohlora_lib.nets.averaging import move_average
 from ohlora_lib.precision import autocast
@@ -92,7 +97,7 @@ class BaseTrainer:
         self,
         generator: Generator,
         discriminator: Discriminator,
-        images: Tensor,
+        images: Images,
         settings: BaseSettings,
     ) -> None:
         self.settings, self.images = settings, images
@@ -170,15 +175,12 @@ class BaseTrainer:
         with autocast(self.device, self.settings.precision):
             real_scores = self.discriminator(real, lod=lod)
             fake_scores = self.discriminator(fake, lod=lod)
-        d_loss = logistic_discriminator_loss(real_scores, fake_scores)
-        loss = d_loss
-        if r1:
-            weight = self.settings.r1_gamma / 2 * self.settings.r1_every
-            loss = loss + weight * r1_penalty(real, real_scores)
+        gamma = self.settings.r1_gamma * self.settings.r1_every * r1
+        loss = discriminator_loss(real, real_scores, fake_scores, gamma)
         self.d_optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.d_optimizer.step()
-        return d_loss.detach()
+        return logistic_discriminator_loss(real_scores, fake_scores).detach()
 
     def update_generator(self, lod: float) -> Tensor:
         """One generator update; the discriminator only passes gradients on."""

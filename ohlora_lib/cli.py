@@ -31,8 +31,12 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-weights_app = typer.Typer(help="Look into weight files.", no_args_is_help=True)
+weights_app = typer.Typer(
+    help="Look into weight files, convert them, fetch and publish them.", no_args_is_help=True
+)
 app.add_typer(weights_app, name="weights")
+labels_app = typer.Typer(help="Work with label tables.", no_args_is_help=True)
+app.add_typer(labels_app, name="labels")
 
 
 def show_version(asked: bool) -> None:
@@ -88,6 +92,44 @@ def compare(
 
 
 @app.command()
+def select(
+    scores: Annotated[Path, typer.Argument(help="CSV with a row an image: <property>_score.")],
+    keep: Annotated[
+        list[str], typer.Option(help='Condition, such as "gender>=0.92"; once for each.')
+    ],
+    skip_first: Annotated[
+        int, typer.Option(min=0, help="First images left out, labelled for training.")
+    ] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the rows that are kept to this CSV.")
+    ] = None,
+) -> None:
+    """Say which images of a table of scores have a look, and what each condition costs."""
+    from ohlora_lib import conditions, labels, selection
+
+    wanted = [conditions.parse_condition(text) for text in keep]
+    table = selection.read_scores(scores, wanted)
+    try:
+        chosen = selection.select(table, wanted, skip_first=skip_first)
+    except ValueError as error:
+        raise ValueError(f"{scores}: {error}") from None
+    found = chosen.summary(skip_first)
+    if out is not None:
+        labels.save_table(out, table[chosen.kept])
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+        return
+    heads = ["condition", "passes", "fails", "fails only this one"]
+    names = ["condition", "passes", "fails", "lost_only_here"]
+    show_table(heads, [[row[name] for name in names] for row in found["conditions"]])
+    typer.echo(
+        f"{found['kept']:,} of {found['candidates']:,} images ({found['share']:.1%}) have the look"
+        f"{f'; the first {skip_first:,} were left out' if skip_first else ''}."
+    )
+
+
+@app.command()
 def doctor() -> None:
     """Check what this machine has, and say what to do about what it lacks."""
     from ohlora_lib.doctor import examine
@@ -111,6 +153,75 @@ def info(file: Annotated[Path, typer.Argument(help="A .safetensors or .pth file.
 
     facts = weights.describe(file)
     show_table(["fact", "value"], [(name, as_text(value)) for name, value in facts.items()])
+
+
+@weights_app.command()
+def convert(
+    file: Annotated[Path, typer.Argument(help="A .safetensors or .pth file.")],
+    out: Annotated[Path, typer.Argument(help="File to write; its suffix says in which form.")],
+    network: Annotated[
+        str, typer.Option(help="Which network, where a .pth holds several: see `weights info`.")
+    ] = "",
+    split: Annotated[
+        int, typer.Option(min=0, help="Split the mapping: width of the new branch, as v9's 2048.")
+    ] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Draws the new branch.")] = 0,
+) -> None:
+    """Write weights in another form; the tensors stay bit for bit the same."""
+    from ohlora_lib.weight_conversion import convert
+
+    facts = convert(file, out, network=network, wide_dim=split, seed=seed)
+    typer.echo(f"{out}: {', '.join(f'{k} {as_text(v)}' for k, v in facts.items())}")
+
+
+@weights_app.command()
+def publish(
+    source: Annotated[Path, typer.Argument(help="Run folder, or a .safetensors or .pth file.")],
+    folder: Annotated[Path, typer.Argument(help="Folder to write: weights, config, model card.")],
+    upload: Annotated[
+        str, typer.Option(help="Then upload it as this model of the hub, USER/NAME.")
+    ] = "",
+    private: Annotated[bool, typer.Option("--private", help="Upload it as private.")] = False,
+) -> None:
+    """Write a folder with weights and a model card; upload it only if asked to."""
+    from ohlora_lib import weight_publishing
+
+    for path in weight_publishing.write_folder(source, folder):
+        typer.echo(path)
+    if upload:
+        typer.echo(weight_publishing.upload(folder, upload, private=private))
+
+
+@weights_app.command()
+def fetch(
+    model: Annotated[str, typer.Argument(help="A model of the hub, USER/NAME.")],
+    file: Annotated[str, typer.Argument(help="Name of a weight file in it.")],
+    folder: Annotated[Path, typer.Argument(help="Folder to put it in.")],
+    revision: Annotated[str, typer.Option(help="Branch, tag or commit.")] = "main",
+) -> None:
+    """Fetch a weight file from the hub, and say what it holds."""
+    from ohlora_lib import weight_publishing
+
+    info(weight_publishing.fetch(model, file, folder, revision=revision))
+
+
+@labels_app.command()
+def merge(
+    tables: Annotated[list[Path], typer.Argument(help="Label tables of the same images.")],
+    out: Annotated[Path, typer.Option(help="CSV to write.")],
+) -> None:
+    """Join label tables of several people; where they disagree, there is no label."""
+    from ohlora_lib.labelling import merge_tables
+    from ohlora_lib.labels import save_table
+
+    merged = merge_tables(tables)
+    save_table(out, merged.table)
+    if len(merged.disagreements):
+        heads = [Path(str(name)).name for name in merged.disagreements]
+        show_table(heads, merged.disagreements.astype(str).to_numpy().tolist())
+    typer.echo(
+        f"{out}: {len(merged.table)} images, {len(merged.disagreements)} disagreements left open."
+    )
 
 
 def read_concept(text: str) -> dict[str, float]:

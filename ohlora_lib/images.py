@@ -6,8 +6,10 @@ Axes: N images, B batch, H image height.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -16,11 +18,49 @@ from torch import Tensor
 
 from ohlora_lib.records import atomic_path, write_atomic
 
+HOLD_BYTES = 2**31  # images over this size stay on the disk and are read as they are needed
+
 
 def save_store(path: Path | str, images: np.ndarray) -> None:
     """Writes images, uint8 (N, H, H, 3), as one `.npy` file, whole or not at all."""
     with atomic_path(Path(path)) as temporary, temporary.open("wb") as file:
         np.save(file, images)
+
+
+class StoreWriter:
+    """Writes an image store batch by batch; only one batch is ever in memory.
+
+    Args:
+        file: Open for binary writing, empty.
+        image_px: Side H of the images.
+    """
+
+    def __init__(self, file: BinaryIO, image_px: int) -> None:
+        self.file, self.image_px, self.count = file, image_px, 0
+        self.write_header()
+
+    def append(self, images: np.ndarray) -> None:
+        """Adds images, uint8 (N, H, H, 3)."""
+        assert images.dtype == np.uint8, images.dtype
+        assert images.shape[1:] == (self.image_px, self.image_px, 3), images.shape
+        self.file.write(np.ascontiguousarray(images).data)
+        self.count += len(images)
+
+    def write_header(self) -> None:
+        """Says at the file's beginning how many images there are; numpy leaves room to grow."""
+        shape = (self.count, self.image_px, self.image_px, 3)
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        self.file.seek(0)
+        np.lib.format.write_array_header_1_0(self.file, header)
+
+
+@contextmanager
+def new_store(path: Path | str, image_px: int) -> Iterator[StoreWriter]:
+    """Opens an image store for writing batch by batch; it appears whole or not at all."""
+    with atomic_path(Path(path)) as temporary, temporary.open("wb") as file:
+        writer = StoreWriter(file, image_px)
+        yield writer
+        writer.write_header()
 
 
 def open_store(path: Path | str) -> np.ndarray:
@@ -46,6 +86,67 @@ def open_store(path: Path | str) -> np.ndarray:
 def to_tensor(images: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
     """Copies uint8 images (N, H, H, 3) to a device; they stay uint8."""
     return torch.from_numpy(np.array(images)).to(device)  # a store opened read-only is copied
+
+
+class StoredImages:
+    """Images that stay in a memory-mapped store; reads like a uint8 tensor (N, H, H, 3).
+
+    Rows are copied to the device when they are asked for, so any number of images fits.
+
+    Args:
+        store: uint8, shape (M, H, H, 3).
+        rows: Which N of them, in which order.
+        device: Where to copy what is asked for.
+    """
+
+    def __init__(self, store: np.ndarray, rows: np.ndarray, device: torch.device | str) -> None:
+        self.store, self.rows, self.device = store, rows, torch.device(device)
+        self.shape = torch.Size((len(rows), *store.shape[1:]))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, rows: Tensor | np.ndarray | slice) -> Tensor:
+        """Copies some rows to the device, uint8 (n, H, H, 3)."""
+        if isinstance(rows, Tensor):
+            rows = rows.cpu().numpy()
+        return to_tensor(self.store[self.rows[rows]], self.device)
+
+    def split(self, batch: int) -> Iterator[Tensor]:
+        """Yields all rows in order, a batch at a time."""
+        for first in range(0, len(self), batch):
+            yield self[first : first + batch]
+
+
+Images = Tensor | StoredImages  # uint8, shape (N, H, H, 3): on a device, or on the disk
+
+
+def hold(
+    store: np.ndarray,
+    device: torch.device | str = "cpu",
+    *,
+    rows: np.ndarray | None = None,
+    most_bytes: int = HOLD_BYTES,
+) -> Images:
+    """Puts images on a device if they are few; else leaves them on the disk.
+
+    Args:
+        store: uint8, shape (M, H, H, 3).
+        device: Where they are used.
+        rows: Which of them; all if None.
+        most_bytes: Memory they may take.
+    """
+    rows = np.arange(len(store)) if rows is None else np.asarray(rows)
+    if len(rows) * store[:1].nbytes <= most_bytes:
+        return to_tensor(store[rows], device)
+    return StoredImages(store, rows, device)
+
+
+def take(images: Images, rows: np.ndarray) -> Images:
+    """Some of the images, where they are: on the device, or on the disk."""
+    if isinstance(images, StoredImages):
+        return StoredImages(images.store, images.rows[rows], images.device)
+    return images[torch.from_numpy(rows).to(images.device)]
 
 
 def to_signed(images: Tensor) -> Tensor:
@@ -103,27 +204,3 @@ def save_png(path: Path | str, picture: Image.Image | np.ndarray) -> None:
     buffer = io.BytesIO()
     picture.save(buffer, format="png", optimize=True)
     write_atomic(Path(path), buffer.getvalue())
-
-
-def read_folder(paths: Sequence[Path], image_px: int) -> np.ndarray:
-    """Reads image files, centre-cropped to a square and resized, as uint8 (N, H, H, 3).
-
-    Raises:
-        ValueError: If a file cannot be read as an image; names it.
-    """
-    images = np.empty((len(paths), image_px, image_px, 3), dtype=np.uint8)
-    for k, path in enumerate(paths):
-        try:
-            with Image.open(path) as file:
-                images[k] = _square(file.convert("RGB"), image_px)
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{path}: not a readable image ({error})") from error
-    return images
-
-
-def _square(picture: Image.Image, image_px: int) -> np.ndarray:
-    side = min(picture.size)
-    left, top = (picture.width - side) // 2, (picture.height - side) // 2
-    box = (left, top, left + side, top + side)
-    size = (image_px, image_px)
-    return np.asarray(picture.resize(size, Image.Resampling.LANCZOS, box=box))

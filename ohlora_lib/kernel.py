@@ -239,7 +239,13 @@ def main() -> None:
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever else prints must not mix with the events
     commands = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115 - as long as the process
-    job = json.loads(commands.readline())
+    import ohlora_lib.report.export  # noqa: F401 - takes seconds: done while there is no job yet
+
+    line = commands.readline()
+    if not line:
+        return  # the runner has no job left
+    job = json.loads(line)
+    os.environ["OHLORA_COMMAND"] = job["command"]
     signal.signal(signal.SIGINT, lambda *_: None)  # the runner decides what Ctrl-C means
     signal.signal(signal.SIGTERM, end)
     threading.Thread(target=obey, args=(commands,), daemon=True).start()

@@ -2,131 +2,24 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
-import pandas as pd
 import yaml
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
+from pydantic import Field, field_validator, model_validator
+
+from ohlora_lib.conditions import parse_condition
+from ohlora_lib.params_model import (
+    Compute,
+    Concept,
+    Look,
+    NotebookParameters,
+    Resolution,
+    check_power_of_two,
+    check_share,
 )
 
-NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
-Resolution = Field(64, ge=8, le=1024, description="side of the images, pixels; a power of two")
-Concept = dict[str, float]
 QUICKSTART = "outputs/quickstart"
-
-
-def describe_error(error: ValidationError, source: str) -> str:
-    """One line from a pydantic error: where, what was given, what is allowed."""
-    first = error.errors()[0]
-    name = ".".join(str(part) for part in first["loc"]) or "parameters"
-    if first["type"] == "extra_forbidden":
-        return (
-            f"{source}: unknown parameter {name!r}. Check its spelling against the notebook's "
-            f"parameters cell."
-        )
-    given = first["input"]
-    message = first["msg"].removeprefix("Value error, ").lower()
-    hint = ""
-    if isinstance(given, str) and re.fullmatch(r"[-+]?\d+[eE][-+]?\d+", given):
-        hint = f" YAML reads {given} as text: write {given.lower().replace('e', '.0e')}."
-    value = "" if isinstance(given, dict) else f" is {given!r}"
-    return f"{source}: {name}{value}: {message}.{hint}"
-
-
-class NotebookParameters(BaseModel):
-    """What all notebooks share."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-    NOTEBOOK: ClassVar[str] = ""
-
-    study: str = Field("quickstart", pattern=NAME, description="name of the study")
-    variant: str = Field(
-        "", pattern=r"^$|" + NAME, description="name of this variant of the stage"
-    )
-    seed: int = Field(0, ge=0, lt=2**31, description="seeds every random draw of the stage")
-
-    @classmethod
-    def from_cell(cls, namespace: Mapping[str, Any]) -> Self:
-        """Picks the parameters out of a notebook's `globals()`.
-
-        Raises:
-            ValueError: If a value is not allowed; one line.
-        """
-        given = {name: namespace[name] for name in cls.model_fields if name in namespace}
-        return cls.checked(given, cls.NOTEBOOK)
-
-    @classmethod
-    def checked(cls, given: Mapping[str, Any], source: str) -> Self:
-        """Builds the model; errors are one line that begins with the source."""
-        try:
-            return cls.model_validate(dict(given))
-        except ValidationError as error:
-            raise ValueError(describe_error(error, source)) from None
-
-    @property
-    def stage(self) -> str:
-        """Name of the run folder: the notebook's, and the variant's if there is one."""
-        return f"{self.NOTEBOOK}-{self.variant}" if self.variant else self.NOTEBOOK
-
-    def config(self) -> dict[str, Any]:
-        """All values, plain."""
-        return self.model_dump()
-
-    def pick(self, names: str | type, *, but: str = "") -> dict[str, Any]:
-        """Some values by name: `"a b c"`, or those a dataclass has fields for, but for some."""
-        wanted = names.split() if isinstance(names, str) else [f.name for f in fields(names)]
-        known = type(self).model_fields
-        return {k: getattr(self, k) for k in wanted if k in known and k not in but.split()}
-
-    def input_runs(self) -> dict[str, Any]:
-        """Parameters that name run folders: `*_run` one, `*_runs` several."""
-        values = self.model_dump()
-        return {k: v for k, v in values.items() if k.endswith(("_run", "_runs")) and v}
-
-    def input_files(self) -> dict[str, Any]:
-        """Parameters that name files and are not empty."""
-        values = self.model_dump()
-        return {k: v for k, v in values.items() if k.endswith(("_csv", "_csvs", "_file")) and v}
-
-    def table(self) -> pd.DataFrame:
-        """Name, value and meaning of every parameter, for showing."""
-        known = type(self).model_fields
-        rows = [(k, str(v), known[k].description or "") for k, v in self.model_dump().items()]
-        return pd.DataFrame(rows, columns=["parameter", "value", "meaning"]).set_index("parameter")
-
-
-class Compute(BaseModel):
-    """Where and in which number format a stage computes."""
-
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda")
-    precision: str = Field(
-        "auto", pattern="^(auto|float32|bfloat16)$", description="auto measures once and chooses"
-    )
-
-
-def check_power_of_two(image_px: int) -> int:
-    """Validator: image sides are powers of two."""
-    if image_px & (image_px - 1):
-        raise ValueError("must be a power of two from 8 to 1024")
-    return image_px
-
-
-def check_share(shares: Mapping[str, float]) -> Mapping[str, float]:
-    """Validator: every value lies in 0..1."""
-    for name, value in shares.items():
-        if not 0 <= value <= 1:
-            raise ValueError(f"{name} is {value}; it must be from 0 to 1")
-    return shares
 
 
 class MakePopulation(NotebookParameters):
@@ -134,10 +27,45 @@ class MakePopulation(NotebookParameters):
 
     NOTEBOOK: ClassVar[str] = "01_make_population"
 
-    image_px: int = Field(64, ge=32, le=512, description="side of the images, pixels")
-    labelled_images: int = Field(4000, ge=20, le=10**6, description="faces drawn with labels")
-    shares: Concept = Field(default_factory=dict, description="share of ones of each property")
+    source: str = Field(
+        "faces",
+        pattern="^(faces|folder|celeba|generator)$",
+        description="faces, folder, celeba or generator",
+    )
+    image_px: int = Resolution
+    labelled_images: int = Field(4000, ge=20, le=10**6, description="faces drawn, or samples")
+    shares: Concept = Field(default_factory=dict, description="faces: share of ones by property")
+    image_folder: str = Field("", description="folder, celeba: where the images are")
+    fit: str = Field("crop", pattern="^(crop|pad)$", description="how images become square")
+    generator_file: str = Field("", description="generator: its weights")
+    labels_csv: str = Field("", description="folder, generator: label table, or empty")
+    labelled_rows: int = Field(0, ge=0, description="first rows of it that are labels; 0: all")
+    label_rules: dict[str, str] = Field(
+        default_factory=dict, description="labels by rule, property: condition on a column"
+    )
     _shares = field_validator("shares")(check_share)
+    _image_px = field_validator("image_px")(check_power_of_two)
+
+    @field_validator("label_rules")
+    @classmethod
+    def _rules(cls, rules: dict[str, str]) -> dict[str, str]:
+        for rule in rules.values():
+            parse_condition(rule)
+        return rules
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.source == "faces" and not 32 <= self.image_px <= 512:
+            raise ValueError(f"faces are drawn at 32 to 512 px; image_px is {self.image_px}")
+        needed = {
+            "folder": "image_folder",
+            "celeba": "image_folder",
+            "generator": "generator_file",
+        }
+        name = needed.get(self.source)
+        if name and not getattr(self, name):
+            raise ValueError(f"source {self.source!r} needs {name}")
+        return self
 
 
 class TrainBase(NotebookParameters, Compute):
@@ -145,14 +73,19 @@ class TrainBase(NotebookParameters, Compute):
 
     NOTEBOOK: ClassVar[str] = "02_train_base"
 
-    source: str = Field("shipped", pattern="^(shipped|train)$", description="shipped or train")
+    source: str = Field(
+        "shipped", pattern="^(shipped|train|files)$", description="shipped, train or files"
+    )
+    generator_file: str = Field("", description="files: weights of the generator")
+    discriminator_file: str = Field("", description="files: weights of its discriminator")
+    population_run: str = Field("", description="train: run folder of the images; empty: faces")
     image_px: int = Resolution
     z_dim: int = Field(512, ge=1, le=4096, description="width of the latent")
     w_dim: int = Field(128, ge=1, le=4096, description="width of the style vector")
     fmaps_base: int = Field(2048, ge=64, le=65536, description="channels at r px: base / r ...")
     fmaps_max: int = Field(96, ge=1, le=2048, description="... but at most this many")
     num_properties: int = Field(7, ge=0, le=256, description="property scores beside the latent")
-    training_images: int = Field(20000, ge=32, le=10**7, description="images to train on")
+    training_images: int = Field(20000, ge=32, le=10**7, description="faces drawn to train on")
     total_kimg: float = Field(300.0, gt=0, le=1e6, description="images shown, thousands")
     grow_kimg: dict[str, float] = Field(default_factory=dict, description="px: kimg to grow at")
     fade_kimg: float = Field(15.0, gt=0, le=1e6, description="length of a cross-fade, kimg")
@@ -166,6 +99,12 @@ class TrainBase(NotebookParameters, Compute):
     normal_labels: float = Field(0.5, ge=0, le=1, description="share of non-zero scores")
     report_kimg: float = Field(10.0, gt=0, le=1e4, description="from one checkpoint to the next")
     _image_px = field_validator("image_px")(check_power_of_two)
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.source == "files" and not (self.generator_file and self.discriminator_file):
+            raise ValueError("source 'files' needs generator_file and discriminator_file")
+        return self
 
 
 class TrainPropertyCNN(NotebookParameters, Compute):
@@ -181,7 +120,11 @@ class TrainPropertyCNN(NotebookParameters, Compute):
     batch: int = Field(16, ge=2, le=4096, description="images a step")
     max_epochs: int = Field(100, ge=1, le=10**4, description="most passes over a fold")
     patience: int = Field(20, ge=1, le=10**4, description="epochs without a better loss")
+    selector_folder: str = Field("", description="trained CNNs to select with, or empty")
     learning_rate: Concept = Field(default_factory=dict, description="AdamW, by property")
+    judge_learning_rate: Concept = Field(
+        default_factory=dict, description="the same for the judge, where it differs"
+    )
     loss_limit: Concept = Field(default_factory=dict, description="validation loss to stay under")
     max_attempts: int = Field(3, ge=1, le=100, description="trainings of one fold at most")
     mirror: bool = Field(False, description="show each image mirrored half of the time")
@@ -190,22 +133,19 @@ class TrainPropertyCNN(NotebookParameters, Compute):
     )
 
 
-class Look(BaseModel):
-    """The look to teach."""
-
-    concept: Concept = Field(min_length=1, description="target score of each property")
-    _concept = field_validator("concept")(check_share)
-
-
 class SelectImages(NotebookParameters, Compute, Look):
     """Parameters of 04_select_images."""
 
     NOTEBOOK: ClassVar[str] = "04_select_images"
 
-    base_run: str = Field(description="run folder of the base")
-    cnn_run: str = Field(description="run folder of the property CNNs")
+    candidates: str = Field(
+        "base", pattern="^(base|population|table)$", description="what to select from"
+    )
+    base_run: str = Field("", description="base: run folder of the base")
+    cnn_run: str = Field("", description="run folder of the property CNNs")
     population_run: str = Field("", description="run folder of the population, or empty")
-    samples: int = Field(15000, ge=10, le=10**7, description="images sampled from the base")
+    scores_csv: str = Field("", description="scores made elsewhere, a row an image, or empty")
+    samples: int = Field(15000, ge=10, le=10**7, description="base: images sampled")
     keep: Concept = Field(min_length=1, description="threshold of each property")
     skip_first: int = Field(0, ge=0, description="first images left out")
     _keep = field_validator("keep")(check_share)
@@ -215,6 +155,12 @@ class SelectImages(NotebookParameters, Compute, Look):
         for name in self.keep:
             if name not in self.concept:
                 raise ValueError(f"keep names {name!r}, which is not in the concept")
+        needed = {"base": "base_run cnn_run", "population": "population_run cnn_run"}
+        for name in needed.get(self.candidates, "scores_csv").split():
+            if not getattr(self, name):
+                raise ValueError(f"candidates {self.candidates!r} need {name}")
+        if self.candidates == "base" and self.scores_csv:
+            raise ValueError("scores_csv scores no fresh samples; candidates must be 'population'")
         return self
 
 
@@ -290,6 +236,34 @@ class CompareRuns(NotebookParameters, Look):
     names: list[str] = Field(["v8", "v9"], description="what to call them")
 
 
+class LabelImages(NotebookParameters):
+    """Parameters of label_images."""
+
+    NOTEBOOK: ClassVar[str] = "label_images"
+
+    population_run: str = Field("", description="run folder whose images are labelled")
+    image_folder: str = Field("", description="or a folder of images")
+    generator_file: str = Field("", description="or weights of a generator, which is sampled")
+    image_px: int = Resolution
+    count: int = Field(2000, ge=1, le=10**6, description="first images that are asked about")
+    properties: list[str] = Field(
+        ["gender", "quality", "age", "glass"], min_length=1, description="what is asked"
+    )
+    by_image: bool = Field(False, description="all questions about an image before the next")
+    _image_px = field_validator("image_px")(check_power_of_two)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        given = [
+            n for n in ("population_run", "image_folder", "generator_file") if getattr(self, n)
+        ]
+        if len(given) != 1:
+            raise ValueError(
+                f"give one of population_run, image_folder and generator_file; given: {given}"
+            )
+        return self
+
+
 MODELS: dict[str, type[NotebookParameters]] = {
     model.NOTEBOOK: model
     for model in (
@@ -301,6 +275,7 @@ MODELS: dict[str, type[NotebookParameters]] = {
         EvaluateSamples,
         ReportRun,
         CompareRuns,
+        LabelImages,
     )
 }
 

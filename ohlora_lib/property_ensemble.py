@@ -8,8 +8,9 @@ Source: the published study's training (BCE, AdamW, cosine schedule of period 10
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 from torch import Tensor
 
-from ohlora_lib.images import to_unit
+from ohlora_lib.images import Images, take, to_unit
 from ohlora_lib.nets import PropertyCNN
 from ohlora_lib.precision import autocast
 from ohlora_lib.weights import load_property_cnn, save_weights
@@ -78,7 +79,7 @@ def stratified_folds(labels: np.ndarray, settings: CNNSettings, prop: str) -> li
 
 
 def train_folds(
-    images: Tensor, labels: np.ndarray, prop: str, settings: CNNSettings
+    images: Images, labels: np.ndarray, prop: str, settings: CNNSettings
 ) -> Iterator[Fold]:
     """Trains one property's folds, one after another.
 
@@ -104,7 +105,7 @@ def train_folds(
 
 
 def _train_fold(
-    images: Tensor,
+    images: Images,
     labels: np.ndarray,
     prop: str,
     settings: CNNSettings,
@@ -145,7 +146,7 @@ def _train_fold(
 def _train_epoch(
     net: PropertyCNN,
     optimizer: torch.optim.Optimizer,
-    images: Tensor,
+    images: Images,
     target: Tensor,
     rows: Tensor,
     settings: CNNSettings,
@@ -170,7 +171,7 @@ def _train_epoch(
 
 
 @torch.no_grad()
-def _logits(net: PropertyCNN, images: Tensor, rows: Tensor, settings: CNNSettings) -> Tensor:
+def _logits(net: PropertyCNN, images: Images, rows: Tensor, settings: CNNSettings) -> Tensor:
     net.eval()
     with autocast(images.device, settings.precision):
         return torch.cat([net.logits(to_unit(images[part])) for part in rows.split(256)])
@@ -206,7 +207,7 @@ class Ensemble:
         return self
 
     @torch.no_grad()
-    def member_scores(self, images: Tensor, batch: int = 250) -> dict[str, Tensor]:
+    def member_scores(self, images: Images, batch: int = 250) -> dict[str, Tensor]:
         """Scores of every CNN.
 
         Args:
@@ -224,13 +225,13 @@ class Ensemble:
                     parts[prop].append(torch.cat([net(pixels) for net in nets], dim=1))  # (B, K)
         return {prop: torch.cat(scores) for prop, scores in parts.items()}
 
-    def scores(self, images: Tensor) -> Tensor:
+    def scores(self, images: Images) -> Tensor:
         """Soft votes of uint8 images (N, H, H, 3): probabilities, shape (N, P)."""
         members = self.member_scores(images)
         return torch.stack([members[prop].mean(dim=1) for prop in self.members], dim=1)
 
     @torch.no_grad()
-    def features(self, images: Tensor, batch: int = 250) -> Tensor:
+    def features(self, images: Images, batch: int = 250) -> Tensor:
         """Features of the first CNN of each property, side by side: uint8 images to (N, F)."""
         nets = [members[0] for members in self.members.values()]
         parts = []
@@ -240,14 +241,14 @@ class Ensemble:
                 parts.append(torch.cat([net.features(pixels).float() for net in nets], dim=1))
         return torch.cat(parts)
 
-    def table(self, images: Tensor) -> pd.DataFrame:
+    def table(self, images: Images) -> pd.DataFrame:
         """Soft votes as a table, a column `<property>_score` each."""
         columns = [f"{prop}_score" for prop in self.members]
         return pd.DataFrame(self.scores(images).cpu().numpy(), columns=columns)
 
 
 def train_ensemble(
-    images: Tensor,
+    images: Images,
     labels: pd.DataFrame,
     rows: np.ndarray,
     properties: Sequence[str],
@@ -268,12 +269,62 @@ def train_ensemble(
         Each fold as it is done; its `valid_rows` count within `rows`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    part = images[torch.from_numpy(rows).to(images.device)]
+    part = take(images, rows)
     for prop in properties:
         for done in train_folds(part, labels[prop].to_numpy()[rows], prop, settings):
             path = folder / f"{done.prop}-fold{done.fold}.safetensors"
             save_weights(done.net, path, validation_auroc=f"{done.auroc:.4f}")
             yield done
+
+
+def role_plans(
+    settings: CNNSettings, judge_folds: int, judge_learning_rate: Mapping[str, float]
+) -> dict[str, CNNSettings]:
+    """How to train the selector and the held-out judge: apart in folds, seeds and rates.
+
+    Args:
+        settings: The selector's.
+        judge_folds: CNNs a property of the judge.
+        judge_learning_rate: Rates that differ, by property.
+    """
+    rates = {**settings.learning_rate, **judge_learning_rate}
+    seed = settings.seed + 1000
+    judge = replace(settings, folds=judge_folds, learning_rate=rates, seed=seed)
+    return {"selector": settings, "judge": judge}
+
+
+def import_cnns(source: Path, properties: Sequence[str], folder: Path) -> str:
+    """Takes over trained CNNs, each from a file with its property in its name.
+
+    Args:
+        source: Folder of `.pth` or `.safetensors` files.
+        properties: Which to take.
+        folder: Gets `<property>-fold<k>.safetensors`.
+
+    Returns:
+        What was taken over, a sentence.
+
+    Raises:
+        ValueError: If a property has none, or a file is unreadable or another property's.
+    """
+    files = [p for p in sorted(source.iterdir()) if p.suffix in {".pth", ".safetensors"}]
+    folder.mkdir(parents=True, exist_ok=True)
+    counts = {}
+    for prop in properties:
+        name = re.compile(rf"(?<![A-Za-z]){re.escape(prop)}(?![A-Za-z])")
+        mine = [path for path in files if name.search(path.stem)]
+        if not mine:
+            raise ValueError(
+                f"{source}: no file has {prop!r} in its name; it has "
+                f"{[path.name for path in files][:8]}. Name them as {prop}_0.pth."
+            )
+        for k, path in enumerate(mine):
+            net = load_property_cnn(path)
+            if net.prop != prop:
+                raise ValueError(f"{path}: is a CNN for {net.prop!r} by its tensors, not {prop!r}")
+            save_weights(net, folder / f"{prop}-fold{k}.safetensors")
+        counts[prop] = len(mine)
+    return "Taken over: " + ", ".join(f"{n} CNNs for {prop}" for prop, n in counts.items()) + "."
 
 
 def fold_table(folds: Sequence[Fold]) -> pd.DataFrame:
@@ -288,7 +339,7 @@ def history_table(folds: Sequence[Fold]) -> pd.DataFrame:
     return pd.concat([f.history.assign(property=f.prop, fold=f.fold) for f in folds])
 
 
-def unseen_scores(ensemble: Ensemble, images: Tensor, labels: pd.DataFrame) -> pd.DataFrame:
+def unseen_scores(ensemble: Ensemble, images: Images, labels: pd.DataFrame) -> pd.DataFrame:
     """Scores of images the ensemble never saw, tidy: image, property, score, label."""
     scores = ensemble.scores(images).cpu().numpy()
     parts = [

@@ -70,6 +70,7 @@ def run_study(
     began, outputs = time.monotonic(), chosen[0].folder.parent
     command = f"ohlora run {stages.shown_path(folder, root)}"
     command += "" if seed is None else f" --seed {seed}"
+    workers = Workers(root)
     try:
         for number, stage in enumerate(chosen, 1):
             label = f"[{number}/{len(chosen)}] {stage.name}"
@@ -77,17 +78,99 @@ def run_study(
             if why is None:
                 status.say(f"{label}  unchanged, skipped")
                 continue
-            run_stage(stage, root, status, label, why, command, fresh=force)
+            workers.more = number < len(chosen)
+            run_stage(stage, workers, status, label, why, command, fresh=force)
             write_index(outputs)
     finally:
+        workers.close()
         index = write_index(outputs)
     status.say(f"{len(chosen)} stages in {clock(time.monotonic() - began)}")
     status.say(str(stages.shown_path(index, Path.cwd())))
     return index
 
 
+class Workers:
+    """Processes that run notebooks; the next one gets ready while the present one works.
+
+    Args:
+        root: The project, where they work.
+
+    Attributes:
+        more: Whether a further stage may follow.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.more = root, False
+        self.spare: Worker | None = None
+
+    def take(self) -> Worker:
+        """A process that waits for its job; another one starts to get ready if more may follow."""
+        worker, self.spare = self.spare or Worker(self.root), None
+        if self.more:
+            self.spare = Worker(self.root)
+        return worker
+
+    def close(self) -> None:
+        """Ends the process that nobody took."""
+        if self.spare is not None:
+            self.spare.close()
+            self.spare = None
+
+
+class Worker:
+    """One process that runs one notebook; what it writes to standard error is kept aside."""
+
+    def __init__(self, root: Path) -> None:
+        self.errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
+        quiet = {"PYDEVD_DISABLE_FILE_VALIDATION": "1", "JUPYTER_PREFER_ENV_PATH": "1"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "ohlora_lib.kernel"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+            env={**os.environ, "OHLORA_ROOT": str(root), **quiet},
+            cwd=root,
+            start_new_session=True,  # Ctrl-C reaches the runner alone, which passes it on
+        )
+
+    def tell(self, line: str) -> None:
+        """Sends a line: the job, or `interrupt`."""
+        with suppress(BrokenPipeError):
+            self.process.stdin.write(line.encode() + b"\n")
+            self.process.stdin.flush()
+
+    def stop(self) -> None:
+        """Ends the process if it still runs; its kernel ends with it."""
+        with suppress(BrokenPipeError):
+            self.process.stdin.close()
+        try:
+            self.process.wait(KILL_SEC)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process.stdout.close()
+
+    def last_line(self) -> str:
+        """The last line of what the process wrote to standard error."""
+        self.errors.seek(0)
+        lines = self.errors.read().decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else ""
+
+    def close(self) -> None:
+        """Ends the process and forgets what it wrote."""
+        self.stop()
+        self.errors.close()
+
+
 def run_stage(
-    stage: Stage, root: Path, status: Status, label: str, why: str, command: str, *, fresh: bool
+    stage: Stage,
+    workers: Workers,
+    status: Status,
+    label: str,
+    why: str,
+    command: str,
+    *,
+    fresh: bool,
 ) -> None:
     """Runs one stage and keeps a note of what it was run with.
 
@@ -95,6 +178,7 @@ def run_stage(
         StageError: If it failed.
         StageInterrupted: If it was stopped.
     """
+    root = workers.root
     stage.folder.mkdir(parents=True, exist_ok=True)
     lock = FolderLock(stage.folder, ".runner.lock")
     fingerprint = stages.fingerprint(stage, root)
@@ -105,7 +189,7 @@ def run_stage(
     status.start(label, why)
     outcome = "failed"
     try:
-        problem = supervise(stage, root, status, f"{command} --only {stage.name} --force")
+        problem = supervise(stage, workers, status, f"{command} --only {stage.name} --force")
         summary = _summary_hash(stage)
         if problem is None and (summary is None or summary == summary_before):
             problem = "the notebook ended without run.finish()"
@@ -123,7 +207,7 @@ def run_stage(
         lock.release()
 
 
-def supervise(stage: Stage, root: Path, status: Status, command: str) -> str | None:
+def supervise(stage: Stage, workers: Workers, status: Status, command: str) -> str | None:
     """Runs the notebook in another process.
 
     Returns:
@@ -132,12 +216,20 @@ def supervise(stage: Stage, root: Path, status: Status, command: str) -> str | N
     Raises:
         StageInterrupted: If Ctrl-C ended it.
     """
-    with tempfile.TemporaryFile() as errors:
-        process = _start(stage, root, command, errors)
+    job = {
+        "notebook": str(stage.notebook),
+        "output": str(stage.executed),
+        "parameters": stage.parameters.model_dump(),
+        "root": str(workers.root),
+        "command": command,
+    }
+    worker = workers.take()
+    try:
+        worker.tell(json.dumps(job))
         try:
-            last = _follow(process, stage, status)
+            last = _follow(worker, stage, status)
         finally:
-            _stop(process)
+            worker.stop()
         kind = last.get("event")
         if kind == "interrupted":
             raise StageInterrupted(
@@ -150,42 +242,16 @@ def supervise(stage: Stage, root: Path, status: Status, command: str) -> str | N
             return f"{place}{last['error']}"
         if kind == "died":
             return f"its kernel died{_cause(last['exit_code'])}"
-        return f"its process ended{_cause(process.returncode)} {_last_line(errors)}".rstrip()
+        cause = _cause(worker.process.returncode)
+        return f"its process ended{cause} {worker.last_line()}".rstrip()
+    finally:
+        worker.close()
 
 
-def _start(stage: Stage, root: Path, command: str, errors: IO[bytes]) -> subprocess.Popen[bytes]:
-    """Starts the process that runs the notebook, and gives it its job."""
-    job = {
-        "notebook": str(stage.notebook),
-        "output": str(stage.executed),
-        "parameters": stage.parameters.model_dump(),
-        "root": str(root),
-    }
-    facts = {"OHLORA_ROOT": str(root), "OHLORA_COMMAND": command}
-    quiet = {"PYDEVD_DISABLE_FILE_VALIDATION": "1", "JUPYTER_PREFER_ENV_PATH": "1"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ohlora_lib.kernel"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=errors,
-        env={**os.environ, **facts, **quiet},
-        cwd=root,
-        start_new_session=True,  # Ctrl-C reaches the runner alone, which passes it on
-    )
-    _tell(process, json.dumps(job))
-    return process
-
-
-def _tell(process: subprocess.Popen[bytes], line: str) -> None:
-    with suppress(BrokenPipeError):
-        process.stdin.write(line.encode() + b"\n")
-        process.stdin.flush()
-
-
-def _follow(process: subprocess.Popen[bytes], stage: Stage, status: Status) -> dict[str, Any]:
+def _follow(worker: Worker, stage: Stage, status: Status) -> dict[str, Any]:
     """Shows the events of the process until it ends; the last event says how."""
     events: queue.Queue[dict[str, Any] | None] = queue.Queue()
-    threading.Thread(target=_read, args=(process.stdout, events), daemon=True).start()
+    threading.Thread(target=_read, args=(worker.process.stdout, events), daemon=True).start()
     last: dict[str, Any] = {}
     deadline = None
     while True:
@@ -204,7 +270,7 @@ def _follow(process: subprocess.Popen[bytes], stage: Stage, status: Status) -> d
                 return {"event": "interrupted"}
             deadline = time.monotonic() + STOP_SEC
             status.say(f"stopping {stage.name}: it saves its state (Ctrl-C again to end it now)")
-            _tell(process, "interrupt")
+            worker.tell("interrupt")
 
 
 def _next_event(events: queue.Queue[dict[str, Any] | None]) -> dict[str, Any] | None:
@@ -229,18 +295,6 @@ def _show(event: dict[str, Any], status: Status) -> None:
         status.update(text=event["text"])
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Ends the process if it still runs; its kernel ends with it."""
-    with suppress(BrokenPipeError):
-        process.stdin.close()
-    try:
-        process.wait(KILL_SEC)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    process.stdout.close()
-
-
 def _cause(exit_code: int | None) -> str:
     """Why a process ended, as far as its exit status tells."""
     if exit_code is None:
@@ -248,13 +302,6 @@ def _cause(exit_code: int | None) -> str:
     if exit_code == -9:
         return " (killed; most often the memory ran out: use a smaller batch or fewer samples)"
     return f" (signal {-exit_code})" if exit_code < 0 else f" (exit status {exit_code})"
-
-
-def _last_line(errors: IO[bytes]) -> str:
-    """The last line of what a process wrote to standard error."""
-    errors.seek(0)
-    lines = errors.read().decode(errors="replace").strip().splitlines()
-    return lines[-1] if lines else ""
 
 
 def _summary_hash(stage: Stage) -> str | None:

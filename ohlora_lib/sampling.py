@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ohlora_lib.distances import DiversityScale, compare_features
+from ohlora_lib.images import Images
 from ohlora_lib.nets import Generator
 from ohlora_lib.property_ensemble import Ensemble
 from ohlora_lib.selection import sample_images
@@ -58,7 +59,7 @@ class SampleJudge:
         self,
         selector: Ensemble,
         judge: Ensemble,
-        selected: Tensor,
+        selected: Images,
         *,
         samples: int,
         seed: int,

@@ -2,65 +2,21 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
+from ohlora_lib.conditions import Condition
 from ohlora_lib.images import to_uint8
+from ohlora_lib.labels import as_numbers, read_table
 from ohlora_lib.nets import Generator
 from ohlora_lib.precision import autocast
-
-CONDITION = re.compile(r"^\s*([A-Za-z_]\w*)\s*(>=|<=)\s*([-+0-9.eE]+)\s*$")
-
-
-@dataclass(frozen=True)
-class Condition:
-    """One threshold on one score, for example `gender >= 0.92`."""
-
-    prop: str
-    sign: str
-    threshold: float
-
-    def holds(self, scores: pd.Series) -> pd.Series:
-        """Which scores are kept."""
-        return scores >= self.threshold if self.sign == ">=" else scores <= self.threshold
-
-    def __str__(self) -> str:
-        return f"{self.prop} {self.sign} {self.threshold:g}"
-
-
-def parse_condition(text: str) -> Condition:
-    """Reads `gender>=0.92` or `age<=0.008`.
-
-    Raises:
-        ValueError: If the text is no condition.
-    """
-    match = CONDITION.match(text)
-    with suppress(ValueError):
-        if match:
-            return Condition(match[1], match[2], float(match[3]))
-    raise ValueError(f"condition {text!r} is not of the form 'gender>=0.92' or 'age<=0.008'")
-
-
-def conditions(concept: Mapping[str, float], keep: Mapping[str, float]) -> list[Condition]:
-    """Thresholds of a look: at least the value for a target of 1, at most for a target of 0.
-
-    Raises:
-        ValueError: If a property of `keep` is not in the concept.
-    """
-    unknown = [prop for prop in keep if prop not in concept]
-    if unknown:
-        raise ValueError(f"keep names {unknown[0]!r}, which is not in the concept {list(concept)}")
-    return [
-        Condition(prop, ">=" if concept[prop] >= 0.5 else "<=", value)
-        for prop, value in keep.items()
-    ]
 
 
 @dataclass(frozen=True)
@@ -68,7 +24,20 @@ class Selection:
     """What was kept: a flag an image, and what each condition costs."""
 
     kept: np.ndarray  # bool, (N,)
-    costs: pd.DataFrame  # condition, passes, passes_alone_share, lost_only_here
+    costs: pd.DataFrame  # condition, passes, fails, share, lost_only_here
+
+    def summary(self, skip_first: int = 0) -> dict[str, Any]:
+        """All numbers, plain: rows, skipped, candidates, kept, share, and each condition's."""
+        rows, kept = len(self.kept), int(self.kept.sum())
+        skipped = min(skip_first, rows)
+        return {
+            "rows": rows,
+            "skipped": skipped,
+            "candidates": rows - skipped,
+            "kept": kept,
+            "share": kept / (rows - skipped),
+            "conditions": self.costs.to_dict("records"),
+        }
 
 
 def select(scores: pd.DataFrame, wanted: Iterable[Condition], *, skip_first: int = 0) -> Selection:
@@ -102,13 +71,42 @@ def select(scores: pd.DataFrame, wanted: Iterable[Condition], *, skip_first: int
         rows.append({
             "condition": str(condition),
             "passes": int(flags.sum()),
+            "fails": int((eligible & ~flags).sum()),
             "share": flags.sum() / max(eligible.sum(), 1),
             "lost_only_here": int(lost.sum()),
         })  # fmt: skip
-    costs = pd.DataFrame(rows, columns=["condition", "passes", "share", "lost_only_here"])
+    costs = pd.DataFrame(rows, columns=["condition", "passes", "fails", "share", "lost_only_here"])
     if not kept.any():
         raise ValueError(_nothing_kept(scores[eligible], wanted, costs))
     return Selection(kept, costs)
+
+
+def read_scores(path: Path | str, wanted: Sequence[Condition]) -> pd.DataFrame:
+    """Reads a table of scores made elsewhere, a row an image in the images' order.
+
+    Args:
+        path: CSV with columns `<property>_score`, or `<property>` by itself.
+        wanted: Conditions whose properties must be there.
+
+    Returns:
+        All columns; those of the conditions are numbers named `<property>_score`.
+
+    Raises:
+        ValueError: If the file, a column or a number is not right; one line.
+    """
+    table = read_table(path, [])
+    names = list(dict.fromkeys(condition.prop for condition in wanted))
+    bare = [name for name in names if f"{name}_score" not in table and name in table]
+    table = table.rename(columns={name: f"{name}_score" for name in bare})
+    for name in names:
+        column = f"{name}_score"
+        if column not in table:
+            raise ValueError(
+                f"{path}: has no scores of {name!r}, neither {column} nor {name}; the table has "
+                f"{list(table.columns)}. Correct the condition."
+            )
+        table[column] = as_numbers(table[column], str(path))
+    return table
 
 
 def _nothing_kept(scores: pd.DataFrame, wanted: list[Condition], costs: pd.DataFrame) -> str:

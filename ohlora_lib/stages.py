@@ -155,10 +155,13 @@ def check_study(stages: Sequence[Stage], root: Path) -> None:
                 check_input_run(stage, name, text, root)
         for name, text in each_path(stage.parameters.input_files()):
             path = root / text
-            if not path.is_file() and made_folder(path, made) is None:
+            folder = name.endswith("_folder")
+            there = path.is_dir() if folder else path.is_file()
+            if not there and made_folder(path, made) is None:
                 raise ValueError(
-                    f"{stage.params_file}: {name} is {text!r}, and there is no such file. "
-                    f"Correct the path; it is relative to {root}."
+                    f"{stage.params_file}: {name} is {text!r}, and there is no such "
+                    f"{'folder' if folder else 'file'}. Correct the path; it is relative to "
+                    f"{root}."
                 )
         made.append(stage.folder)
     check_writable(stages[0].folder.parent)
@@ -206,8 +209,21 @@ def fingerprint(stage: Stage, root: Path) -> dict[str, Any]:
         "parameters": json.loads(records.to_json(stage.parameters.config())),
         "notebook": hashlib.sha256(json.dumps(source).encode()).hexdigest(),
         "ohlora_lib": ohlora_lib.__version__,
-        "files": {str(path): records.sha256(path) for path in files if path.is_file()},
+        "files": {str(path): content_hash(path) for path in files if path.exists()},
     }
+
+
+def content_hash(path: Path) -> str:
+    """Hash of a file; of a folder, of the names, sizes and times of all files in it."""
+    if path.is_file():
+        return records.sha256(path)
+    digest = hashlib.sha256()
+    for file in sorted(path.rglob("*")):
+        if file.is_file():
+            fact = file.stat()
+            name = file.relative_to(path).as_posix()
+            digest.update(f"{name} {fact.st_size} {fact.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
 
 
 def keep_note(stage: Stage, **facts: Any) -> None:

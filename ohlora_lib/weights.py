@@ -25,7 +25,10 @@ from ohlora_lib.nets.property_cnn import CHANNELS, HEAD_WIDTH
 from ohlora_lib.records import write_atomic
 
 Net = TypeVar("Net", bound=nn.Module)
-WRAPPERS = {"generator": "generator_smooth", "discriminator": "discriminator"}  # in GenForce files
+PREFERRED = {  # which of the networks in one `.pth` is meant; GenForce's holds three
+    "generator": ("generator_smooth", "generator_ema", "generator"),
+    "discriminator": ("discriminator",),
+}
 
 
 def save_weights(net: nn.Module, path: Path | str, **facts: str) -> None:
@@ -36,6 +39,13 @@ def save_weights(net: nn.Module, path: Path | str, **facts: str) -> None:
         path: File to write.
         **facts: Short texts, for example how the weights were made.
     """
+    save_tensors(net, net.state_dict(), path, **facts)
+
+
+def save_tensors(
+    net: nn.Module, tensors: Mapping[str, Tensor], path: Path | str, **facts: str
+) -> None:
+    """Writes a network's tensors as they are given, in whatever number format."""
     if isinstance(net, PropertyCNN):
         facts |= {
             "property": net.prop,
@@ -43,12 +53,35 @@ def save_weights(net: nn.Module, path: Path | str, **facts: str) -> None:
             "width": str(net.width),
             "crop": json.dumps(net.crop),
         }
-    tensors = {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}
-    write_atomic(Path(path), save(tensors, metadata={"kind": kind_of(tensors), **facts}))
+    tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    facts = {**facts, "kind": kind_of(tensors)}
+    write_atomic(Path(path), save(tensors, metadata=facts))
 
 
-def read_tensors(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_tensors(
+    path: Path | str, kind: str | None = None, *, network: str = ""
+) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Reads tensors and metadata of a `.safetensors` or `.pth` file.
+
+    Args:
+        path: The file.
+        kind: Which kind of network is wanted, where a `.pth` holds several; None takes the first.
+        network: Or which one, by its name in the file.
+
+    Raises:
+        ValueError: If the file is missing, truncated, not a weight file, or holds code.
+    """
+    path = Path(path)
+    tables, facts = read_networks(path)
+    if network and network not in tables:
+        raise ValueError(f"{path}: holds no network {network!r}; it holds {list(tables)}")
+    wanted = PREFERRED.get(kind or "", ()) if kind else sum(PREFERRED.values(), ())
+    name = network or next((name for name in wanted if name in tables), next(iter(tables)))
+    return tables[name], facts
+
+
+def read_networks(path: Path | str) -> tuple[dict[str, dict[str, Tensor]], dict[str, str]]:
+    """Reads every network of a weight file by its name in there; the only one may have none.
 
     Raises:
         ValueError: If the file is missing, truncated, not a weight file, or holds code.
@@ -60,16 +93,22 @@ def read_tensors(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
         try:
             with safe_open(path, framework="pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                return tensors, dict(file.metadata() or {})
+                return {"": tensors}, dict(file.metadata() or {})
         except SafetensorError as error:
             raise ValueError(
                 f"{path}: not a readable .safetensors file ({error}). Fetch it again."
             ) from error
+    tables = _tables(_load_pth(path))
+    if not tables:
+        raise ValueError(f"{path}: holds no table of named tensors. Give a state_dict file.")
+    return tables, {}
+
+
+def _load_pth(path: Path) -> Any:
+    """Reads a `.pth` file; nothing but tensors and plain containers is unpickled."""
     try:
-        with warnings.catch_warnings(
-            action="ignore"
-        ):  # of pickle protocols; the error says enough
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of pickle protocols; the error says it
+            return torch.load(path, map_location="cpu", weights_only=True)
     except (
         pickle.UnpicklingError,
         LookupError,
@@ -83,19 +122,18 @@ def read_tensors(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
             f"{path}: not a plain weight file ({reason}). Fetch it again, or convert it to "
             f".safetensors where you trust it."
         ) from error
-    return _unwrap(content, path), {}
 
 
-def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
-    """Finds the tensors in a loaded `.pth`: bare, or under the name of a network."""
-    if isinstance(content, Mapping):
-        for key in (*WRAPPERS.values(), "generator", "state_dict", "model"):
-            if isinstance(content.get(key), Mapping):
-                content = content[key]
-                break
-        if content and all(isinstance(v, Tensor) for v in content.values()):
-            return dict(content)
-    raise ValueError(f"{path}: holds no table of named tensors. Give a state_dict file.")
+def _tables(content: Any, name: str = "", depth: int = 2) -> dict[str, dict[str, Tensor]]:
+    """The tables of tensors in a loaded `.pth`: bare, by network, or inside `models`."""
+    if not isinstance(content, Mapping) or not content:
+        return {}
+    if all(isinstance(value, Tensor) for value in content.values()):
+        return {name: dict(content)}
+    tables: dict[str, dict[str, Tensor]] = {}
+    for key, value in content.items() if depth else ():
+        tables |= _tables(value, str(key), depth - 1)
+    return tables
 
 
 def kind_of(tensors: Mapping[str, Tensor]) -> str:
@@ -197,15 +235,32 @@ def load_net(path: Path | str, kind: str) -> nn.Module:
     Raises:
         ValueError: If the file is unreadable, another kind, or its tensors do not fit; names one.
     """
-    tensors, facts = read_tensors(path)
+    tensors, facts = read_tensors(path, kind)
+    return build(tensors, facts, kind, source=str(path))
+
+
+def build(
+    tensors: Mapping[str, Tensor], facts: Mapping[str, str], kind: str = "", *, source: str
+) -> nn.Module:
+    """Builds the network that tensors and metadata describe.
+
+    Args:
+        tensors: By published name.
+        facts: Metadata of the file; a property CNN of unpublished size needs it.
+        kind: Which kind it must be; empty for whatever it is.
+        source: Begins error messages.
+
+    Raises:
+        ValueError: If it is another kind, or a tensor is missing, too many or of another shape.
+    """
     try:
         found = kind_of(tensors)
-        if found != kind:
+        if kind and found != kind:
             raise ValueError(f"holds a {found}, not a {kind}")
-        net = BUILDERS[kind](tensors, facts)
+        net = BUILDERS[found](tensors, facts)
         _fill(net, tensors)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise ValueError(f"{source}: {error}") from error
     return net.eval()
 
 
@@ -267,16 +322,22 @@ def split_mapping(base: Generator, wide_dim: int, generator: torch.Generator) ->
 
 
 def describe(path: Path | str) -> dict[str, Any]:
-    """Facts of a weight file: kind, sizes, parameters, metadata."""
+    """Facts of a weight file: kind, sizes, parameters, metadata.
+
+    Raises:
+        ValueError: As `load_net`.
+    """
+    tables, facts = read_networks(path)
     tensors, facts = read_tensors(path)
-    try:
-        kind = kind_of(tensors)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    net = load_net(path, kind)
+    net = build(tensors, facts, source=str(path))
+    megabytes = math.ceil(Path(path).stat().st_size / 1e4) / 100
+    also = {"networks": list(tables)} if len(tables) > 1 else {}
+    return {"kind": kind_of(tensors), **sizes(net), "megabytes": megabytes, **also, **facts}
+
+
+def sizes(net: nn.Module) -> dict[str, Any]:
+    """What a network was built with, and its number of parameters."""
     names = ("image_px", "z_dim", "w_dim", "num_properties", "fmaps_base", "fmaps_max")
     names += ("wide_dim", "prop", "width", "crop")
-    sizes = {name: getattr(net, name) for name in names if hasattr(net, name)}
-    parameters = sum(p.numel() for p in net.parameters())
-    megabytes = math.ceil(Path(path).stat().st_size / 1e4) / 100
-    return {"kind": kind, **sizes, "parameters": parameters, "megabytes": megabytes, **facts}
+    found = {name: getattr(net, name) for name in names if hasattr(net, name)}
+    return found | {"parameters": sum(p.numel() for p in net.parameters())}

@@ -7,6 +7,8 @@ import pytest
 
 import ohlora_lib
 from ohlora_lib import cli, doctor, runner
+from ohlora_lib.nets import Generator
+from ohlora_lib.weights import load_generator, save_weights
 
 PACKAGE_ROOT = Path(ohlora_lib.__file__).parents[1]
 
@@ -192,3 +194,76 @@ def test_doctor_looks_at_this_machine(tmp_path, monkeypatch):
     assert not checks["outputs"].fine
     assert "float32" in checks["number format"].found
     assert {"processor", "memory", "GPU", "project", "disk"} <= checks.keys()
+
+
+SCORES = "img_no,gender_score,age_score\n0,0.99,0.0\n1,0.95,0.5\n2,0.2,0.0\n3,0.97,0.001\n"
+
+
+def test_select_says_what_is_kept_and_what_each_condition_costs(call, tmp_path):
+    path = tmp_path / "scores.csv"
+    path.write_text(SCORES)
+    conditions = ("--keep", "gender>=0.92", "--keep", "age<=0.008", "--skip-first", "1")
+    code, out, _ = call("select", str(path), *conditions, "--json")
+    assert code == 0
+    assert json.loads(out) == {
+        "rows": 4, "skipped": 1, "candidates": 3, "kept": 1, "share": pytest.approx(1 / 3),
+        "conditions": [
+            {"condition": "gender >= 0.92", "passes": 2, "fails": 1, "lost_only_here": 1,
+             "share": pytest.approx(2 / 3)},
+            {"condition": "age <= 0.008", "passes": 2, "fails": 1, "lost_only_here": 1,
+             "share": pytest.approx(2 / 3)},
+        ],
+    }  # fmt: skip
+    kept = tmp_path / "kept.csv"
+    code, out, _ = call("select", str(path), *conditions, "--out", str(kept))
+    assert code == 0
+    assert "1 of 3 images (33.3%) have the look; the first 1 were left out." in out
+    assert kept.read_text().splitlines()[1].startswith("3,")
+
+
+@pytest.mark.parametrize(
+    ("content", "arguments", "words"),
+    [
+        (SCORES, ("--keep", "gender>0.9"), "is not of the form"),
+        (SCORES, ("--keep", "hat>=0.9"), "no scores of 'hat'"),
+        (SCORES, ("--keep", "gender>=0.999"), "Loosen gender"),
+        (SCORES, ("--keep", "gender>=0.9", "--skip-first", "9"), "skip_first is 9"),
+        (SCORES.replace("0.95", "high"), ("--keep", "gender>=0.9"), "row 1 has gender_score"),
+        ("", ("--keep", "gender>=0.9"), "not a readable CSV"),
+    ],
+)
+def test_select_mistakes_are_one_line(call, tmp_path, content, arguments, words):
+    path = tmp_path / "scores.csv"
+    path.write_text(content)
+    code, out, err = call("select", str(path), *arguments)
+    assert code == 1
+    assert words in err
+    assert len(err.splitlines()) == 1
+    assert out == ""
+
+
+def test_weights_are_converted_and_published(call, tmp_path):
+    net = Generator(32, z_dim=8, w_dim=8, fmaps_base=64)
+    save_weights(net, tmp_path / "g.safetensors")
+    split = tmp_path / "split.pth"
+    code, out, _ = call("weights", "convert", str(tmp_path / "g.safetensors"), str(split),
+                        "--split", "12")  # fmt: skip
+    assert code == 0
+    assert "wide_dim 12" in out
+    assert load_generator(split).wide_dim == 12
+    code, out, _ = call("weights", "publish", str(split), str(tmp_path / "out"))
+    assert code == 0
+    assert (tmp_path / "out" / "README.md").is_file()
+    code, _, err = call("weights", "convert", str(split), str(tmp_path / "a.safetensors"),
+                        "--split", "12")  # fmt: skip
+    assert (code, len(err.splitlines())) == (1, 1)
+
+
+def test_label_tables_are_merged(call, tmp_path):
+    (tmp_path / "anna.csv").write_text("file,hat\na,1\nb,0\n")
+    (tmp_path / "otto.csv").write_text("file,hat\na,1\nb,1\n")
+    tables = (str(tmp_path / "anna.csv"), str(tmp_path / "otto.csv"))
+    code, out, _ = call("labels", "merge", *tables, "--out", str(tmp_path / "both.csv"))
+    assert code == 0
+    assert "2 images, 1 disagreements left open" in out
+    assert (tmp_path / "both.csv").read_text() == "file,hat\na,1\nb,\n"

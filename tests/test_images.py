@@ -6,12 +6,14 @@ import torch
 from PIL import Image
 
 from ohlora_lib.images import (
+    StoredImages,
     grid_image,
+    hold,
     make_grid,
     open_store,
-    read_folder,
     save_png,
     save_store,
+    take,
     to_signed,
     to_tensor,
     to_uint8,
@@ -86,18 +88,17 @@ def test_png_round_trip(tmp_path, images):
     assert grid_image(images, columns=3, scale=2).size == (56, 36)
 
 
-def test_read_folder_crops_the_centre(tmp_path):
-    wide = np.zeros((16, 48, 3), np.uint8)
-    wide[:, 16:32] = (200, 100, 50)
-    Image.fromarray(wide).save(tmp_path / "wide.png")
-    Image.fromarray(wide).convert("RGBA").rotate(90, expand=True).save(tmp_path / "tall.png")
-    images = read_folder([tmp_path / "wide.png", tmp_path / "tall.png"], 16)
-    assert images.shape == (2, 16, 16, 3)
-    inside = images[:, 2:-2, 2:-2].astype(int)  # the filter reaches over the edge of the crop
-    assert np.abs(inside - [200, 100, 50]).max() <= 8  # black where not the centre is cropped
-
-
-def test_read_folder_names_the_bad_file(tmp_path):
-    (tmp_path / "bad.png").write_text("no image")
-    with pytest.raises(ValueError, match=r"bad\.png: not a readable image"):
-        read_folder([tmp_path / "bad.png"], 8)
+def test_images_left_on_disk_read_as_those_held(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 4, 4, 3), dtype=np.uint8)
+    save_store(tmp_path / "a.npy", pixels)
+    store, rows = open_store(tmp_path / "a.npy"), np.array([5, 3, 11, 7, 0])
+    held, left = hold(store, rows=rows), hold(store, rows=rows, most_bytes=10)
+    assert isinstance(held, torch.Tensor)
+    assert isinstance(left, StoredImages)
+    assert left.shape == held.shape == (5, 4, 4, 3)
+    for pick in (torch.tensor([4, 0, 0]), np.array([1, 2]), slice(1, 4)):
+        assert torch.equal(left[pick], held[pick])
+    assert torch.equal(torch.cat(list(left.split(2))), held)
+    part = np.array([3, 1])
+    assert torch.equal(take(left, part)[:], take(held, part))
+    assert torch.equal(take(held, part), torch.from_numpy(pixels[[7, 3]]))

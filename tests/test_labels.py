@@ -9,7 +9,7 @@ from ohlora_lib.labels import read_labels, read_table, save_table, split_halves
 
 @pytest.fixture
 def table():
-    return pd.DataFrame({"image": ["a", "b", "c"], "gender": [0, 1, 1], "age": [1.0, 0.0, 0.0]})
+    return pd.DataFrame({"img_no": [4, 7, 9], "gender": [0, 1, 1], "age": [1.0, 0.0, 0.0]})
 
 
 def complaint(path, columns):
@@ -24,13 +24,13 @@ def test_round_trip(tmp_path, table):
     back = read_labels(tmp_path / "t.csv", ["gender", "age"])
     assert back["age"].tolist() == [1, 0, 0]
     assert back.dtypes["age"] == back.dtypes["gender"] == np.int64
-    assert back["image"].tolist() == ["a", "b", "c"]
+    assert back["img_no"].tolist() == [4, 7, 9]
 
 
 def test_missing_column(tmp_path, table):
     save_table(tmp_path / "t.csv", table)
     message = complaint(tmp_path / "t.csv", ["gender", "glass"])
-    assert "column 'glass' is missing; the table has ['image', 'gender', 'age']" in message
+    assert "column 'glass' is missing; the table has ['img_no', 'gender', 'age']" in message
 
 
 @pytest.mark.parametrize("bad", [2, 0.5, -1, "yes", None])

@@ -99,7 +99,7 @@ BAD = {  # file name, text, what the message must name
     "unknown property": (
         SELECT, INPUTS + HAT, ["'hat'", "not in the concept"]
     ),
-    "missing": (SELECT, LOOK + "base_run: a", ["cnn_run", "required"]),
+    "missing": (SELECT, LOOK + "base_run: a", ["cnn_run", "candidates 'base' need"]),
     "wrong type inside": (SELECT, INPUTS + HIGH, ["concept.gender", "high"]),
     "variant without a file name": (TRAIN, "variant: b", ["'b'", "02_train_base-b.yaml"]),
     "file name without a variant": (f"{TRAIN}-b", "seed: 1", ["''", "02_train_base.yaml"]),

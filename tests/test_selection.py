@@ -8,12 +8,10 @@ import pandas as pd
 import pytest
 import torch
 
+from ohlora_lib.conditions import Condition, conditions, parse_condition
 from ohlora_lib.nets import Generator
 from ohlora_lib.selection import (
-    Condition,
-    conditions,
     draw_latents,
-    parse_condition,
     sample_images,
     select,
 )

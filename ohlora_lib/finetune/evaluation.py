@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ohlora_lib.distances import DiversityScale
+from ohlora_lib.images import Images
 from ohlora_lib.nets import Generator
 from ohlora_lib.property_ensemble import Ensemble
 from ohlora_lib.selection import sample_images
@@ -43,7 +44,7 @@ class Evaluator:
         self,
         selector: Ensemble,
         judge: Ensemble,
-        selected: Tensor,
+        selected: Images,
         *,
         samples: int = 100,
         seed: int = 0,

@@ -19,9 +19,9 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from ohlora_lib.finetune.evaluation import Evaluation, Evaluator
-from ohlora_lib.finetune.losses import generator_loss, logistic_discriminator_loss, r1_penalty
+from ohlora_lib.finetune.losses import discriminator_loss, generator_loss
 from ohlora_lib.finetune.recipe import Recipe, only_trainable, trainable_names
-from ohlora_lib.images import to_signed
+from ohlora_lib.images import Images, to_signed
 from ohlora_lib.nets import Discriminator, Generator
 from ohlora_lib.nets.averaging import move_average
 from ohlora_lib.precision import autocast
@@ -52,11 +52,6 @@ def evaluation_due(epoch: int, idx: int, settings: FinetuneSettings) -> bool:
     return epoch == 0 and early
 
 
-def batches_per_epoch(images: int, batch: int) -> int:
-    """Number of batches with the last, short one kept."""
-    return -(-images // batch)
-
-
 @dataclass(frozen=True)
 class BatchResult:
     """What one batch did: losses of the last updates, their numbers, scores of both sides."""
@@ -84,7 +79,7 @@ class FineTuner:
         self,
         generator: Generator,
         discriminator: Discriminator,
-        images: Tensor,
+        images: Images,
         recipe: Recipe,
         settings: FinetuneSettings,
     ) -> None:
@@ -154,21 +149,42 @@ class FineTuner:
 
     @property
     def total_batches(self) -> int:
-        """Batches from the first to the last epoch."""
-        return self.settings.epochs * batches_per_epoch(len(self.images), self.settings.batch)
+        """Batches from the first to the last epoch, and the closing one."""
+        return self.settings.epochs * self.batches_per_epoch + 1
+
+    @property
+    def batches_done(self) -> int:
+        """Batches trained so far."""
+        return self.epoch * self.batches_per_epoch + self.idx
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Number of batches with the last, short one kept."""
+        return -(-len(self.images) // self.settings.batch)
 
     def batches(self) -> Iterator[tuple[int, int, Tensor]]:
-        """Yields epoch, idx and real images (B, 3, H, H) in [-1, 1] from the present place on."""
+        """Yields epoch, idx and real images (B, 3, H, H) in [-1, 1] from the present place on.
+
+        One closing batch follows the last epoch, as in the published run: its row of the log
+        shows what whole epochs have made of the networks, as every epoch's first row does.
+        """
         size = self.settings.batch
-        while self.epoch < self.settings.epochs:
+        while self.epoch <= self.settings.epochs:
             if self.idx == 0:
                 self.order = torch.randperm(len(self.images), generator=self.order_random)
-            while self.idx * size < len(self.images):
+            while self.idx < (1 if self.closing else self.batches_per_epoch):
                 rows = self.order[self.idx * size : (self.idx + 1) * size].to(self.device)
                 epoch, idx = self.epoch, self.idx
                 self.idx += 1  # before the yield: a state saved after this batch goes on behind it
                 yield epoch, idx, to_signed(self.images[rows])
+            if self.closing:
+                return
             self.epoch, self.idx = self.epoch + 1, 0
+
+    @property
+    def closing(self) -> bool:
+        """Whether all epochs are done, and only the closing batch is left."""
+        return self.epoch == self.settings.epochs
 
     def latents(self, batch: int) -> Tensor:
         """Standard normal latents (B, Z); property scores stay zero in training."""
@@ -210,9 +226,7 @@ class FineTuner:
             with autocast(self.device, self.settings.precision):
                 real_scores = self.discriminator(real)
                 fake_scores = self.discriminator(fake.detach())
-            loss = logistic_discriminator_loss(real_scores, fake_scores)
-            if self.settings.r1_gamma > 0:
-                loss = loss + self.settings.r1_gamma / 2 * r1_penalty(real, real_scores)
+            loss = discriminator_loss(real, real_scores, fake_scores, self.settings.r1_gamma)
             self.d_optimizer.zero_grad(set_to_none=True)
             loss.backward()
         self.d_optimizer.step()
@@ -284,14 +298,14 @@ def finetune(
         tuner: What to train; holds the rows of the log.
         evaluator: Scores samples when an evaluation is due.
         on_row: Called after each new row.
-        on_epoch: Called after each epoch, and once when interrupted: save here.
+        on_epoch: Called after each epoch, after the closing batch, and when interrupted: save.
         on_batch: Called after each batch.
 
     Returns:
         Whether it finished; False after an interrupt, with the state saved.
     """
     started, before = time.monotonic(), tuner.elapsed_sec
-    last = batches_per_epoch(len(tuner.images), tuner.settings.batch) - 1
+    last = tuner.batches_per_epoch - 1
     with stop_on_interrupt() as asked:
         for epoch, idx, real in tuner.batches():
             result = tuner.train_batch(real)
@@ -301,7 +315,7 @@ def finetune(
                 tuner.record(epoch, idx, result, evaluation)
                 on_row(tuner, evaluation)
             on_batch(tuner)
-            if asked or idx == last:
+            if asked or idx == last or tuner.closing:
                 on_epoch(tuner)
             if asked:
                 return False

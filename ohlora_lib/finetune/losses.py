@@ -22,6 +22,21 @@ def generator_loss(fake_scores: Tensor) -> Tensor:
     return F.softplus(-fake_scores).mean()
 
 
+def discriminator_loss(
+    real_images: Tensor, real_scores: Tensor, fake_scores: Tensor, r1_gamma: float
+) -> Tensor:
+    """Logistic loss and gamma / 2 times the R1 penalty, which 0 leaves out.
+
+    Args:
+        real_images: Shape (B, C, H, W), with `requires_grad` where gamma is not 0.
+        real_scores: Shape (B, 1), made from them.
+        fake_scores: Shape (B, 1).
+        r1_gamma: Weight of the penalty; published: 10.
+    """
+    loss = logistic_discriminator_loss(real_scores, fake_scores)
+    return loss + r1_gamma / 2 * r1_penalty(real_images, real_scores) if r1_gamma else loss
+
+
 def r1_penalty(real_images: Tensor, real_scores: Tensor) -> Tensor:
     """Mean squared length of the scores' gradient at the real images, to be differentiated again.
 

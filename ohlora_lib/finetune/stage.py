@@ -16,18 +16,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
 from ohlora_lib.base import Base
 from ohlora_lib.finetune.checkpoint import load_state, save_state
 from ohlora_lib.finetune.evaluation import Evaluation, Evaluator
 from ohlora_lib.finetune.loop import FineTuner, FinetuneSettings, finetune
 from ohlora_lib.finetune.recipe import RECIPES
-from ohlora_lib.images import grid_image, save_png
+from ohlora_lib.images import Images, grid_image, save_png
 from ohlora_lib.records import write_atomic
 from ohlora_lib.weights import save_weights, split_mapping
 
 GRID_IMAGES = 24
+HASHED_AT_ONCE = 1000  # images
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class FinetuneRun:
         self,
         folder: Path,
         base: Base,
-        selected: Tensor,
+        selected: Images,
         *,
         recipe: str,
         wide_dim: int,
@@ -133,7 +133,7 @@ class FinetuneRun:
 
     def _save(self, tuner: FineTuner) -> None:
         save_state(self.state_path, tuner.state() | {"identity": self.identity})
-        epochs = tuner.epoch + (tuner.idx > 0)
+        epochs = tuner.epoch + (tuner.idx > 0 and not tuner.closing)
         if epochs % self.checkpoint_every and epochs != tuner.settings.epochs:
             return
         path = self.folder / "checkpoints" / f"generator-epoch{epochs:04d}.safetensors"
@@ -148,7 +148,7 @@ class FinetuneRun:
 
     def progress(self) -> Progress:
         """Where it is now."""
-        done = self.tuner.images_seen // self.tuner.settings.batch
+        done = self.tuner.batches_done
         log = pd.DataFrame(self.tuner.rows)
         return Progress(log, self.grid, done, self.tuner.total_batches, self.tuner.elapsed_sec)
 
@@ -159,10 +159,11 @@ def write_log(path: Path, rows: list[dict[str, float]]) -> None:
     write_atomic(path, table.to_csv(float_format="%.4f", lineterminator="\n"))
 
 
-def _fingerprint(facts: Mapping[str, Any], base: Base, selected: Tensor) -> str:
+def _fingerprint(facts: Mapping[str, Any], base: Base, selected: Images) -> str:
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for net in (base.generator, base.discriminator):
         for name, value in net.state_dict().items():
             digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
-    digest.update(selected.cpu().contiguous().numpy().tobytes())
+    for part in selected.split(HASHED_AT_ONCE):
+        digest.update(part.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

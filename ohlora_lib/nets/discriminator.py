@@ -18,6 +18,7 @@ from ohlora_lib.nets.layers import (
     Blur,
     EqualDense,
     check_shape,
+    convolve,
     leaky,
     minibatch_deviation,
     smooth_kernel,
@@ -42,10 +43,10 @@ class EqualConv(nn.Module):
         """Maps (B, C_in, H, W) to (B, C, H, W), or half as high and wide."""
         weight = self.weight * self.weight_scale
         if not self.down:
-            return leaky(F.conv2d(x, weight, self.bias, padding=self.padding))
+            return leaky(convolve(x, weight, self.bias, padding=self.padding))
         # Convolution and average pooling as one kernel: the same sums, fewer multiplications.
         kernel = smooth_kernel(weight) / 4  # (C, C_in, 4, 4)
-        return leaky(F.conv2d(self.blur(x), kernel, self.bias, stride=2, padding=1))
+        return leaky(convolve(self.blur(x), kernel, self.bias, stride=2, padding=1))
 
 
 class Discriminator(nn.Module):

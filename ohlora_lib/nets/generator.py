@@ -176,9 +176,6 @@ class SynthesisLayer(nn.Module):
         weight = self.weight * self.weight_scale
         if self.kind == "conv":
             return F.conv2d(x, weight, padding=1)
-        if self.image_px < FUSED_FROM_PX and not torch.is_autocast_enabled(x.device.type):
-            x = F.interpolate(x, scale_factor=2.0, mode="nearest")  # (B, C_in, 2H, 2W)
-            return self.blur(F.conv2d(x, weight, padding=1))
         # Upsampling and convolution as one transposed convolution, which mirrors its kernel.
         # Public weights expect that from 128 px on; below, mirroring back gives the same sums.
         weight = weight if self.image_px >= FUSED_FROM_PX else weight.flip(2, 3)

@@ -31,7 +31,7 @@ def check_shape(x: Tensor, shape: tuple[int | None, ...], *, name: str) -> None:
 
 def pixel_norm(x: Tensor, eps: float = 1e-8) -> Tensor:
     """Divides each row by its root mean square over axis 1."""
-    return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + eps)
+    return x / torch.sqrt(x.square().mean(dim=1, keepdim=True) + eps)  # rounds as published
 
 
 def leaky(x: Tensor) -> Tensor:
@@ -51,6 +51,72 @@ def smooth_kernel(weight: Tensor) -> Tensor:
     padded = F.pad(weight, (1, 1, 1, 1))  # (C_out, C_in, 5, 5)
     rows = padded[:, :, 1:] + padded[:, :, :-1]  # (C_out, C_in, 4, 5)
     return rows[..., 1:] + rows[..., :-1]  # (C_out, C_in, 4, 4)
+
+
+def convolve(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    stride: int = 1,
+    padding: int = 0,
+    groups: int = 1,
+) -> Tensor:
+    """2d convolution; one whose weights are frozen spends nothing on gradients they never get.
+
+    Where R1 differentiates a gradient again, PyTorch's own convolution also works out gradients
+    of the weights, wanted or not: a quarter of the time of a discriminator update.
+    """
+    frozen = not (weight.requires_grad or (bias is not None and bias.requires_grad))
+    if not (frozen and x.requires_grad and torch.is_grad_enabled()):
+        return F.conv2d(x, weight, bias, stride=stride, padding=padding, groups=groups)
+    if torch.is_autocast_enabled(x.device.type):
+        dtype = torch.get_autocast_dtype(x.device.type)
+        x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
+    return _FrozenConv.apply(x, weight, bias, (stride, padding, groups))
+
+
+class _FrozenConv(torch.autograd.Function):
+    """Convolution as a linear map of its input alone; any order of derivative."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, how: tuple[int, int, int]
+    ) -> Tensor:
+        ctx.save_for_backward(weight)
+        ctx.shape, ctx.how = x.shape, how
+        stride, padding, groups = how
+        return F.conv2d(x, weight, bias, stride=stride, padding=padding, groups=groups)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        (weight,) = ctx.saved_tensors
+        return _FrozenConvAdjoint.apply(gradient, weight, ctx.shape, ctx.how), None, None, None
+
+
+class _FrozenConvAdjoint(torch.autograd.Function):
+    """The adjoint of `_FrozenConv`: gradients of outputs to gradients of inputs."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, gradient: Tensor, weight: Tensor, shape: torch.Size, how: tuple[int, int, int]
+    ) -> Tensor:
+        ctx.save_for_backward(weight)
+        ctx.how = how
+        stride, padding, groups = how
+        dense = gradient.is_contiguous(memory_format=torch.channels_last)
+        layout = torch.channels_last if dense else torch.contiguous_format
+        like = torch.empty(  # only its shape and layout are looked at
+            shape, dtype=gradient.dtype, device=gradient.device, memory_format=layout
+        )
+        options = ([stride] * 2, [padding] * 2, [1, 1], False, [0, 0], groups)
+        mask = [True, False, False]  # of the input alone
+        return torch.ops.aten.convolution_backward(gradient, like, weight, None, *options, mask)[0]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        (weight,) = ctx.saved_tensors
+        return _FrozenConv.apply(gradient, weight, None, ctx.how), None, None, None
 
 
 class EqualDense(nn.Module):
@@ -95,7 +161,7 @@ class Blur(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Blurs (B, C, H, W), shape kept."""
-        return F.conv2d(x, self.kernel.to(x.dtype), padding=1, groups=x.shape[1])
+        return convolve(x, self.kernel.to(x.dtype), padding=1, groups=x.shape[1])
 
 
 class Noise(nn.Module):
@@ -131,26 +197,22 @@ class Style(EqualDense):
         Returns:
             Feature maps, shape (B, C, H, W).
         """
-        scale, shift = super().forward(w).float().chunk(2, dim=1)  # (B, C) each
-        if x.dtype in {torch.bfloat16, torch.float16}:
-            return _HalfStyle.apply(x, scale, shift)
-        variance, mean = torch.var_mean(x, dim=(2, 3), correction=0)  # (B, C) each
-        factor = (scale + 1) * torch.rsqrt(variance + 1e-8)
-        offset = shift - mean * factor
-        return torch.addcmul(offset[..., None, None], x, factor[..., None, None])
+        scale, shift = _at_least_float32(super().forward(w)).chunk(2, dim=1)  # (B, C) each
+        return _FusedStyle.apply(x, scale, shift)
 
 
-class _HalfStyle(torch.autograd.Function):
-    """Instance norm, scale and shift of a 16-bit feature map, with its gradient written out.
+class _FusedStyle(torch.autograd.Function):
+    """Instance norm, scale and shift of a feature map, with its gradient written out.
 
     Autograd would keep and walk several float32 copies of the map; this keeps the map alone.
+    Sums are taken in float32 at least.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        rows = _rows(x)  # (B, N, C), N pixels
-        mean = rows.sum(1, dtype=torch.float32) / rows.shape[1]  # (B, C)
-        square = (rows * rows).sum(1, dtype=torch.float32) / rows.shape[1]  # (B, C)
+        rows, exact = _rows(x), torch.promote_types(x.dtype, torch.float32)  # (B, N, C), N pixels
+        mean = rows.sum(1, dtype=exact) / rows.shape[1]  # (B, C)
+        square = (rows * rows).sum(1, dtype=exact) / rows.shape[1]  # (B, C)
         deviation = (square - mean.square()).clamp_(min=0).add_(1e-8).sqrt_()  # (B, C)
         factor = (scale + 1) / deviation
         ctx.save_for_backward(rows, mean, deviation, factor)
@@ -160,15 +222,19 @@ class _HalfStyle(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         rows, mean, deviation, factor = ctx.saved_tensors
-        grad = _rows(gradient)  # (B, N, C)
-        shift_grad = grad.sum(1, dtype=torch.float32)  # (B, C)
-        product = (grad * rows).sum(1, dtype=torch.float32)  # (B, C)
+        grad, exact = _rows(gradient), mean.dtype  # (B, N, C)
+        shift_grad = grad.sum(1, dtype=exact)  # (B, C)
+        product = (grad * rows).sum(1, dtype=exact)  # (B, C)
         scale_grad = (product - mean * shift_grad) / deviation
         # d loss / d x = factor * (grad - mean of grad - normalised x * mean of (grad * it)).
         slope = -factor * scale_grad / (deviation * rows.shape[1])
         offset = -factor * shift_grad / rows.shape[1] - mean * slope
         x_grad = _affine(rows, slope, offset).addcmul_(grad, factor.to(grad.dtype)[:, None])
         return _planes(x_grad, gradient.shape), scale_grad, shift_grad
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _rows(x: Tensor) -> Tensor:

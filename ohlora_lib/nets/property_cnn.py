@@ -92,8 +92,12 @@ class PropertyCNN(nn.Module):
         check_shape(images, (None, 3, self.image_px, self.image_px), name="images")
         x = images[(slice(None), slice(None), *self.box)]  # (B, 3, crop rows, crop columns)
         for k, pool in enumerate(self.pools, start=1):
-            x = getattr(self, f"conv{k}")(x)
+            convolution, *rest = getattr(self, f"conv{k}")
+            x = convolution(x)
+            # The largest of four stays the largest under what follows, which then has less to do.
             x = F.max_pool2d(x, 2) if pool else x
+            for layer in rest:
+                x = layer(x)
         return self.fc1(x.flatten(1))  # (B, F)
 
     def logits(self, images: Tensor) -> Tensor:

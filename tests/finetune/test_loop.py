@@ -1,6 +1,7 @@
 """The loop: what moves, what stays, how often, and that a stop leaves no trace."""
 
 import copy
+import dataclasses
 import os
 import signal
 from pathlib import Path
@@ -14,7 +15,6 @@ from ohlora_lib.finetune.loop import (
     FineTuner,
     FinetuneSettings,
     auroc,
-    batches_per_epoch,
     evaluation_due,
     finetune,
     stop_on_interrupt,
@@ -80,21 +80,18 @@ def same(a, b):
 
 @pytest.mark.skipif(not PUBLISHED.exists(), reason="no published log here")
 def test_evaluations_are_due_where_the_published_log_has_rows():
+    """4,930 images, as the published selection keeps: 617 batches an epoch, the last one short."""
     log, settings = pd.read_csv(PUBLISHED), FinetuneSettings()
-    batches = batches_per_epoch(4930, settings.batch)
-    assert batches == 617
-    due = [
-        (epoch, idx)
-        for epoch in range(settings.epochs)
-        for idx in range(batches)
-        if evaluation_due(epoch, idx, settings)
-    ]
-    published = list(zip(log["epoch"], log["idx"], strict=True))
-    assert len(published) == 958
-    assert due == published[:957]
-    # The published run was stopped one batch into a 73rd epoch, which was due for a row too.
-    assert published[957] == (72, 0)
-    assert evaluation_due(72, 0, settings)
+    one = tuner("v8", images=4930, **dataclasses.asdict(settings))
+    sizes, due = {}, []
+    for epoch, idx, real in one.batches():
+        sizes[epoch] = [*sizes.get(epoch, []), len(real)]
+        due += [(epoch, idx)] if evaluation_due(epoch, idx, settings) else []
+    assert sizes[0] == sizes[71] == [8] * 616 + [2]
+    assert sizes[72] == [8]  # the closing batch
+    assert due == list(zip(log["epoch"], log["idx"], strict=True))
+    assert len(due) == 958
+    assert one.batches_done == one.total_batches == 72 * 617 + 1
 
 
 @pytest.mark.parametrize("version", ["v8", "v9"])
@@ -161,8 +158,9 @@ def test_every_image_once_an_epoch_and_the_last_short_batch_kept():
     one = tuner(images=10, epochs=2)
     one.images[:] = torch.arange(10, dtype=torch.uint8).view(10, 1, 1, 1)
     seen = [(epoch, idx, real) for epoch, idx, real in one.batches()]
-    assert [(epoch, idx) for epoch, idx, _ in seen] == [(e, i) for e in (0, 1) for i in range(3)]
-    assert [len(real) for *_, real in seen] == [4, 4, 2] * 2
+    places = [(e, i) for e in (0, 1) for i in range(3)]
+    assert [(epoch, idx) for epoch, idx, _ in seen] == [*places, (2, 0)]  # the last one closes
+    assert [len(real) for *_, real in seen] == [4, 4, 2] * 2 + [4]
     numbers = [
         torch.cat([((real[:, 0, 0, 0] + 1) * 127.5).round() for e, _, real in seen if e == epoch])
         for epoch in (0, 1)
@@ -170,16 +168,16 @@ def test_every_image_once_an_epoch_and_the_last_short_batch_kept():
     for epoch in numbers:
         assert sorted(epoch.tolist()) == list(range(10))
     assert not torch.equal(*numbers)  # shuffled anew
-    assert one.total_batches == 6
+    assert one.total_batches == one.batches_done == 7
 
 
 def test_rows_say_where_and_how_many():
     one = tuner()
     assert train(one)
     assert [(r["epoch"], r["idx"], r["images_seen"]) for r in one.rows] == [
-        (0, 0, 4), (0, 2, 10), (1, 0, 14), (1, 2, 20),
+        (0, 0, 4), (0, 2, 10), (1, 0, 14), (1, 2, 20), (2, 0, 24),
     ]  # fmt: skip
-    assert [r["diversity"] for r in one.rows] == [0, 1, 2, 3]  # each has its own fresh latents
+    assert [r["diversity"] for r in one.rows] == [0, 1, 2, 3, 4]  # each has its own fresh latents
     times = [r["elapsed_sec"] for r in one.rows]
     assert times == sorted(times)
     assert times[0] > 0
@@ -218,16 +216,16 @@ def test_resume_equals_uninterrupted(uninterrupted, tmp_path, stop_after):
     assert again.elapsed_sec == one.elapsed_sec > 0
     count = []
     assert train(again, on_batch=count.append)
-    assert len(count) == 6 - stop_after
+    assert len(count) == 7 - stop_after
     assert same(weights(again), uninterrupted[0])
     assert rows(again) == uninterrupted[1]
     assert again.elapsed_sec >= one.elapsed_sec
 
 
-def test_state_is_saved_at_the_end_of_each_epoch():
+def test_state_is_saved_at_the_end_of_each_epoch_and_of_the_closing_batch():
     places = []
     assert train(tuner(), on_epoch=lambda one: places.append((one.epoch, one.idx)))
-    assert places == [(0, 3), (1, 3)]
+    assert places == [(0, 3), (1, 3), (2, 1)]
 
 
 def test_interrupt_handler_is_given_back():
@@ -255,8 +253,8 @@ def test_pooled_auroc_is_over_all_batches_since_the_last_row():
         seen.append(one.last_scores)
 
     assert train(one, on_batch=keep)
-    assert one.rows[-1]["pooled_auroc"] == pytest.approx(auroc(seen[1:]))
-    assert one.rows[-1]["real_fake_auroc"] == pytest.approx(auroc(seen[2:]))
+    assert one.rows[1]["pooled_auroc"] == pytest.approx(auroc(seen[1:3]))
+    assert one.rows[1]["real_fake_auroc"] == pytest.approx(auroc(seen[2:3]))
 
 
 def test_averaged_weights_follow_by_their_half_life_and_leave_training_alone():

@@ -50,7 +50,7 @@ def train(folder: Path, learning_rate: float, recipe: str) -> trends.pd.DataFram
 @pytest.mark.parametrize("recipe", ["v8", "v9"])
 def test_no_learning_is_not_called_learning(tmp_path: Path, recipe: str) -> None:
     log = train(tmp_path / "run", 0.0, recipe)
-    assert len(log) == 24
+    assert len(log) == 25
     fixed = log[[f"fixed_{prop}_score" for prop in CONCEPT]]
     assert (fixed.nunique() == 1).all()  # the same latents, the same weights, the same scores
     assert log["mean_gender_score"].nunique() > 1  # while fresh latents do vary

@@ -87,7 +87,7 @@ def test_log_has_the_published_form(finished, tmp_path, recipe):
     lines = text.splitlines()
     assert lines[0].split(",") == ["", *wanted]
     assert [line.split(",")[:3] for line in lines[1:]] == [
-        ["0", "0", "0"], ["1", "0", "2"], ["2", "1", "0"], ["3", "1", "2"],
+        ["0", "0", "0"], ["1", "0", "2"], ["2", "1", "0"], ["3", "1", "2"], ["4", "2", "0"],
     ]  # fmt: skip
     cells = dict(zip(wanted, lines[1].split(",")[1:], strict=True))
     counts = {"epoch", "idx", "g_train_count", "d_train_count", "images_seen"}
@@ -104,7 +104,8 @@ def test_files(finished):
     assert names(folder / "checkpoints") == [
         "generator-epoch0001.safetensors", "generator-epoch0002.safetensors",
     ]  # fmt: skip
-    grids = ["0000-idx00000", "0000-idx00002", "0001-idx00000", "0001-idx00002"]
+    places = [(0, 0), (0, 2), (1, 0), (1, 2), (2, 0)]
+    grids = [f"{epoch:04d}-idx{idx:05d}" for epoch, idx in places]
     assert names(folder / "images") == [f"fixed-epoch{name}.png" for name in grids]
     with Image.open(folder / "images" / "fixed-epoch0001-idx00000.png") as grid:
         assert grid.size == (8 * 18 - 2, 3 * 18 - 2)  # 24 of the 30
@@ -127,7 +128,7 @@ def test_final_weights_are_the_last_checkpoint_and_load(finished):
 def test_whoever_watches_sees_it_advance(finished):
     seen = finished[1]
     assert [len(p.log) for p in seen[:4]] == [1, 2, 3, 4]
-    assert {p.batches_total for p in seen} == {6}
+    assert {p.batches_total for p in seen} == {7}
     done = [p.batches_done for p in seen]
     assert done == sorted(done)
     assert all(p.left_sec >= 0 and p.grid.is_file() for p in seen)

@@ -12,6 +12,7 @@ from ohlora_lib.nets.layers import (
     Noise,
     Style,
     check_shape,
+    convolve,
     leaky,
     minibatch_deviation,
     pixel_norm,
@@ -132,3 +133,56 @@ def test_check_shape_names_what_is_wrong():
         check_shape(torch.zeros(3, 5), (None, 4), name="z")
     with pytest.raises(ValueError, match="must be"):
         check_shape(torch.zeros(3, 4, 1), (None, 4), name="z")
+
+
+@pytest.mark.parametrize(
+    ("channels", "kernel", "options"),
+    [((6, 4), 3, {"padding": 1}), ((6, 4), 4, {"padding": 1, "stride": 2}), ((4, 4), 1, {})],
+)
+def test_frozen_convolution_has_the_derivatives_of_pytorchs_own(channels, kernel, options):
+    """First and second derivative by the input, as R1 takes them, with nothing for the weights."""
+    torch.manual_seed(0)
+    weight = torch.randn(channels[0], channels[1], kernel, kernel, dtype=torch.float64)
+    bias = torch.randn(channels[0], dtype=torch.float64)
+    x = torch.randn(2, channels[1], 8, 8, dtype=torch.float64, requires_grad=True)
+
+    def penalty(convolution):
+        y = convolution(x, weight, bias, **options).square()  # curved, so that R1 depends on x
+        (gradient,) = torch.autograd.grad(y.sum(), x, create_graph=True)
+        loss = gradient.square().sum()
+        return [y, gradient, loss, *torch.autograd.grad(loss, x)]
+
+    ours, theirs = penalty(convolve), penalty(F.conv2d)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b)
+        assert a.abs().max() > 0.1
+
+
+def test_convolution_with_trainable_weights_keeps_their_gradients():
+    torch.manual_seed(0)
+    weight = torch.randn(3, 2, 3, 3, requires_grad=True)
+    x = torch.randn(1, 2, 5, 5, requires_grad=True)
+    grads = torch.autograd.grad(convolve(x, weight, padding=1).square().sum(), [x, weight])
+    wanted = torch.autograd.grad(F.conv2d(x, weight, padding=1).square().sum(), [x, weight])
+    for a, b in zip(grads, wanted, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_frozen_convolution_under_autocast_is_sixteen_bit_both_ways():
+    weight, x = torch.randn(4, 4, 3, 3), torch.randn(1, 4, 8, 8, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = convolve(x, weight, padding=1)
+    assert y.dtype == torch.bfloat16
+    (gradient,) = torch.autograd.grad(y.float().square().sum(), x, create_graph=True)
+    assert gradient.dtype == torch.float32
+    wanted = torch.autograd.grad(F.conv2d(x, weight, padding=1).square().sum(), x)[0]
+    assert (gradient - wanted).norm() < 0.05 * wanted.norm()
+    assert torch.autograd.grad(gradient.square().sum(), x)[0].abs().max() > 0
+
+
+def test_the_adjoint_of_the_blur_is_the_blur():
+    x = torch.randn(1, 3, 6, 6, requires_grad=True)
+    seed = torch.randn(1, 3, 6, 6)
+    blur = Blur(3)
+    (gradient,) = torch.autograd.grad(blur(x), x, seed)
+    torch.testing.assert_close(gradient, blur(seed))

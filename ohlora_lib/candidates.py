@@ -1,0 +1,141 @@
+"""Scores candidate images batch by batch and keeps what has the look; memory stays flat.
+
+Axes: N candidates, K kept, B batch, H image height.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from ohlora_lib.conditions import Condition
+from ohlora_lib.images import new_store, open_store, to_tensor
+from ohlora_lib.labels import match_rows
+from ohlora_lib.property_ensemble import Ensemble
+from ohlora_lib.selection import Selection, select
+
+BATCH = 100
+EXAMPLES = 48  # images thrown away that are shown
+FIRST = 1000  # first candidates held, to measure how close they come to a population
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Scores of all candidates, and the images that were kept."""
+
+    scores: pd.DataFrame  # (N, P), columns <property>_score
+    selection: Selection
+    kept: np.ndarray  # uint8, (K, H, H, 3), memory-mapped
+    thrown: np.ndarray  # uint8, (at most 48, H, H, 3)
+    first: np.ndarray  # uint8, (at most 1,000, H, H, 3)
+
+    def table(self) -> pd.DataFrame:
+        """A row a candidate: img_no, its scores, whether it was kept."""
+        names = [name for name in self.scores if name.endswith("_score")]
+        scores = self.scores[names].rename_axis("img_no").reset_index()
+        return scores.assign(kept=self.selection.kept.astype(int))
+
+    def means(self) -> pd.DataFrame:
+        """Mean scores of all candidates and of those kept, a row a property."""
+        scores = self.scores.filter(like="_score")
+        return pd.DataFrame(
+            {"candidates": scores.mean(), "kept": scores[self.selection.kept].mean()}
+        )
+
+
+def stored(images: np.ndarray, device: torch.device) -> Iterator[Tensor]:
+    """Images of a store, uint8 (B, H, H, 3), a batch at a time on the device."""
+    for first in range(0, len(images), BATCH):
+        yield to_tensor(images[first : first + BATCH], device)
+
+
+def align_scores(scores: pd.DataFrame, files: pd.DataFrame, source: str) -> pd.DataFrame:
+    """Puts rows of scores in the order of a population's images; images without a row get none.
+
+    Args:
+        scores: A row an image, with its file's name or `img_no`.
+        files: The population's files.
+        source: Begins error messages.
+
+    Raises:
+        ValueError: If the rows do not say which image they are about; one line.
+    """
+    read = files[files["img_no"].notna()]
+    numbers = match_rows(scores, read, source)
+    known = numbers.notna()
+    rows = scores[known].set_index(numbers[known].astype("int64"))
+    return rows.reindex(range(int(read["img_no"].max()) + 1)).reset_index(drop=True)
+
+
+def choose_rows(
+    scores: pd.DataFrame, wanted: Sequence[Condition], *, skip_first: int = 0
+) -> Chosen:
+    """Keeps rows of a table of scores whose images are elsewhere.
+
+    Raises:
+        ValueError: If nothing is kept (says what to loosen).
+    """
+    none = _joined([])
+    return Chosen(scores, select(scores, wanted, skip_first=skip_first), none, none, none)
+
+
+def choose(
+    batches: Iterable[Tensor],
+    selector: Ensemble | pd.DataFrame,
+    wanted: Sequence[Condition],
+    path: Path,
+    *,
+    skip_first: int = 0,
+) -> Chosen:
+    """Scores batches of images and writes those that meet every condition to a store.
+
+    Args:
+        batches: uint8, shape (B, H, H, 3), on the selector's device.
+        selector: Scores them; or a table of their scores, made elsewhere, in their order.
+        wanted: Conditions.
+        path: Store to write.
+        skip_first: Number of first images left out.
+
+    Raises:
+        ValueError: If nothing is kept (says what to loosen); nothing is written then.
+    """
+    batches = iter(batches)
+    batch = next(batches)
+    tables, thrown, first, done = [], [], [], 0
+    with new_store(path, batch.shape[1]) as store:
+        while batch is not None:
+            part = _scores(selector, batch, done)
+            flags = np.logical_and.reduce([c.holds(part[f"{c.prop}_score"]) for c in wanted])
+            flags &= np.arange(done, done + len(batch)) >= skip_first
+            pixels = batch.cpu().numpy()
+            store.append(pixels[flags])
+            _hold(thrown, pixels[~flags], EXAMPLES)
+            _hold(first, pixels, FIRST)
+            tables.append(part)
+            done, batch = done + len(batch), next(batches, None)
+        scores = pd.concat(tables, ignore_index=True)
+        selection = select(scores, wanted, skip_first=skip_first)
+    return Chosen(scores, selection, open_store(path), _joined(thrown), _joined(first))
+
+
+def _scores(selector: Ensemble | pd.DataFrame, batch: Tensor, done: int) -> pd.DataFrame:
+    if isinstance(selector, Ensemble):
+        return selector.table(batch)
+    return selector.iloc[done : done + len(batch)]
+
+
+def _hold(held: list[np.ndarray], images: np.ndarray, most: int) -> None:
+    """Adds images to a list, up to so many in all."""
+    room = most - sum(map(len, held))
+    if room > 0 and len(images):
+        held.append(images[:room])
+
+
+def _joined(held: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate(held) if held else np.empty((0, 1, 1, 3), dtype=np.uint8)

@@ -1,0 +1,161 @@
+"""Reads image files of any common format into a store: one square size, nothing dropped silently.
+
+Axes: N images, H image height.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image, ImageOps
+
+from ohlora_lib.images import StoreWriter
+
+KNOWN = (  # what counts as an image by its name; the content decides how it is read
+    "jpg jpeg jpe jfif png webp bmp gif tif tiff ppm pgm pbm pnm tga ico jp2 jpx avif heic heif"
+)
+FORMATS = frozenset(f".{name}" for name in KNOWN.split(" "))
+UNREADABLE = (  # what Pillow's decoders raise on damaged files
+    *(OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, OverflowError),
+    *(struct.error, zlib.error, Image.DecompressionBombError),
+)
+CHUNK = 256  # files decoded together, and in memory together
+STATUSES = ("read", "unreadable", "duplicate")
+
+
+def find_images(folder: Path | str) -> list[Path]:
+    """Image files in a folder and the folders in it, in order of name; hidden ones are left out.
+
+    Raises:
+        ValueError: If the folder is missing or holds no image files.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder of images. Check `image_folder`.")
+    paths = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in FORMATS
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
+    )
+    if not paths:
+        there = sorted({path.suffix for path in folder.rglob("*") if path.is_file()})[:8]
+        raise ValueError(
+            f"{folder}: holds no image files; it has {there or 'nothing'}. "
+            f"Known formats are {KNOWN}."
+        )
+    return paths
+
+
+def read_image(path: Path | str, image_px: int, *, fit: str = "crop") -> np.ndarray:
+    """Reads one image file as a square, uint8 (H, H, 3).
+
+    Rotated as its EXIF orientation says; transparent parts become white; of an animation the
+    first frame is taken.
+
+    Args:
+        path: The file.
+        image_px: Side H, pixels.
+        fit: `crop` keeps the centre square, `pad` the whole image, on white.
+
+    Raises:
+        ValueError: If the file cannot be read as an image; says why.
+    """
+    try:
+        with Image.open(path) as file:
+            file.draft("RGB", (2 * image_px, 2 * image_px))  # large photographs decode faster
+            picture = _opaque(ImageOps.exif_transpose(file))
+            return _crop(picture, image_px) if fit == "crop" else _pad(picture, image_px)
+    except UNREADABLE as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{path}: not a readable image ({reason})") from error
+
+
+def _opaque(picture: Image.Image) -> Image.Image:
+    if picture.mode.startswith("I;16") or picture.mode in {"I", "F"}:  # 16-bit or measured grey
+        values = np.asarray(picture, dtype=np.float64)
+        top = 65535 if values.max(initial=0) > 255 else 255
+        picture = Image.fromarray((values / top * 255).clip(0, 255).round().astype(np.uint8))
+    if not picture.has_transparency_data:
+        return picture.convert("RGB")
+    picture = picture.convert("RGBA")
+    white = Image.new("RGBA", picture.size, "white")
+    return Image.alpha_composite(white, picture).convert("RGB")
+
+
+def _crop(picture: Image.Image, image_px: int) -> np.ndarray:
+    side = min(picture.size)
+    left, top = (picture.width - side) // 2, (picture.height - side) // 2
+    box = (left, top, left + side, top + side)
+    return np.asarray(picture.resize((image_px, image_px), Image.Resampling.LANCZOS, box=box))
+
+
+def _pad(picture: Image.Image, image_px: int) -> np.ndarray:
+    size = (image_px, image_px)
+    return np.asarray(ImageOps.pad(picture, size, Image.Resampling.LANCZOS, color="white"))
+
+
+@dataclass
+class Importer:
+    """Reads files into a store, each different image once, and remembers what became of each.
+
+    Args:
+        writer: The store.
+        fit: `crop` or `pad`.
+        workers: Files decoded at the same time.
+    """
+
+    writer: StoreWriter
+    fit: str = "crop"
+    workers: int = 4
+    seen: dict[bytes, str] = field(default_factory=dict)  # hash of pixels: first file
+    rows: list[tuple] = field(default_factory=list)
+
+    def run(self, paths: Sequence[Path], folder: Path) -> Iterator[int]:
+        """Reads all files.
+
+        Args:
+            paths: The files.
+            folder: What their names are relative to.
+
+        Yields:
+            Number of files done, after each chunk.
+        """
+        with ThreadPoolExecutor(self.workers) as pool:
+            for first in range(0, len(paths), CHUNK):
+                chunk = paths[first : first + CHUNK]
+                for path, found in zip(chunk, pool.map(self._read, chunk), strict=True):
+                    self._add(path.relative_to(folder).as_posix(), found)
+                yield first + len(chunk)
+
+    def _read(self, path: Path) -> np.ndarray | str:
+        try:
+            return read_image(path, self.writer.image_px, fit=self.fit)
+        except ValueError as error:
+            return str(error).removeprefix(f"{path}: ")
+
+    def _add(self, name: str, found: np.ndarray | str) -> None:
+        if isinstance(found, str):
+            self.rows.append((pd.NA, name, "unreadable", found))
+            return
+        key = hashlib.blake2b(found.tobytes(), digest_size=16).digest()
+        if key in self.seen:
+            self.rows.append((pd.NA, name, "duplicate", f"same pixels as {self.seen[key]}"))
+            return
+        self.seen[key] = name
+        self.rows.append((self.writer.count, name, "read", ""))
+        self.writer.append(found[None])
+
+    def table(self) -> pd.DataFrame:
+        """A row a file: img_no (row of the store), file, status, detail."""
+        table = pd.DataFrame(self.rows, columns=["img_no", "file", "status", "detail"])
+        return table.astype({"img_no": "Int64"})

@@ -1,0 +1,199 @@
+"""Labels by hand: one question at a time, every answer on the disk before the next is asked.
+
+Answers are appended to `answers.csv`; `labels.csv` is written anew from them each time, so a crash
+or a closed tab loses nothing, and opening again goes on where it stopped.
+Axes: N images, H image height.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ohlora_lib.labels import FILE_COLUMNS, label_columns, read_table, save_table
+
+YES, NO, SKIP = "1", "0", "skip"
+ANSWERS = (YES, NO, SKIP)
+COLUMNS = ("img_no", "property", "answer")
+
+
+@dataclass(frozen=True)
+class Question:
+    """Does this image have this property?"""
+
+    img_no: int
+    prop: str
+
+
+class LabelSession:
+    """Where a person is in labelling, and what was answered.
+
+    Args:
+        images: uint8, shape (N, H, H, 3).
+        properties: Questions about each image.
+        folder: Gets `answers.csv` and `labels.csv`; what is there is gone on with.
+        files: Names of the images, N; numbers if None.
+        by_image: Ask all properties of an image before the next image; else all images first.
+
+    Raises:
+        ValueError: If answers in the folder are about other properties or images; one line.
+    """
+
+    def __init__(
+        self,
+        images: np.ndarray,
+        properties: Sequence[str],
+        folder: Path | str,
+        *,
+        files: Sequence[str] | None = None,
+        by_image: bool = False,
+    ) -> None:
+        self.images, self.properties, self.folder = images, list(properties), Path(folder)
+        self.files = list(files) if files is not None else [str(k) for k in range(len(images))]
+        numbers = range(len(images))
+        pairs = [(k, p) for k in numbers for p in properties]
+        if not by_image:
+            pairs = [(k, p) for p in properties for k in numbers]
+        self.questions = [Question(*pair) for pair in pairs]
+        self.answers: dict[Question, str] = {}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._read()
+        self.place = self._next_open(0)
+
+    @property
+    def question(self) -> Question | None:
+        """What is asked now; None when everything is answered."""
+        return self.questions[self.place] if self.place < len(self.questions) else None
+
+    @property
+    def image(self) -> np.ndarray | None:
+        """The image that is asked about, uint8 (H, H, 3)."""
+        return None if self.question is None else self.images[self.question.img_no]
+
+    def answer(self, answer: str) -> None:
+        """Writes an answer to the disk, then goes on to the next open question.
+
+        Raises:
+            ValueError: If it is no answer, or there is no question left.
+        """
+        if answer not in ANSWERS:
+            raise ValueError(f"answer is {answer!r}; it must be one of {list(ANSWERS)}")
+        if self.question is None:
+            raise ValueError("everything is answered; go back to change an answer")
+        self._append(self.question, answer)
+        self.place = self._next_open(self.place + 1)
+
+    def back(self) -> None:
+        """Returns to the question before, answered or not, to answer it again."""
+        self.place = max(self.place - 1, 0)
+
+    def progress(self) -> str:
+        """How far, and how the answers to the present property are balanced."""
+        done = len(self.answers)
+        prop = self.question.prop if self.question else self.properties[-1]
+        mine = [answer for question, answer in self.answers.items() if question.prop == prop]
+        yes, no, skip = (mine.count(answer) for answer in ANSWERS)
+        balance = f"{prop}: {yes} yes, {no} no, {skip} skipped"
+        return f"{done} of {len(self.questions)} answered. {balance}."
+
+    def table(self) -> pd.DataFrame:
+        """A row an image with an answer: img_no, file, 1 or 0 or nothing a property."""
+        numbers = sorted({question.img_no for question in self.answers})
+        table = pd.DataFrame({"img_no": numbers, "file": [self.files[k] for k in numbers]})
+        for prop in self.properties:
+            answers = [self.answers.get(Question(k, prop), SKIP) for k in numbers]
+            values = [pd.NA if answer == SKIP else int(answer) for answer in answers]
+            table[prop] = pd.array(values, dtype="Int64")
+        return table
+
+    def _next_open(self, place: int) -> int:
+        while place < len(self.questions) and self.questions[place] in self.answers:
+            place += 1
+        return place
+
+    def _append(self, question: Question, answer: str) -> None:
+        path = self.folder / "answers.csv"
+        new = not path.exists()
+        with path.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            if new:
+                writer.writerow(COLUMNS)
+            writer.writerow((question.img_no, question.prop, answer))
+            file.flush()
+            os.fsync(file.fileno())
+        self.answers[question] = answer
+        save_table(self.folder / "labels.csv", self.table())
+
+    def _read(self) -> None:
+        """Takes over earlier answers; a last line that a crash cut off is asked again."""
+        path = self.folder / "answers.csv"
+        if not path.exists():
+            return
+        known = set(self.questions)
+        text = path.read_text(encoding="utf-8")
+        if not text.endswith("\n"):
+            text = text[: text.rfind("\n") + 1]
+            path.write_text(text, encoding="utf-8")
+        for row, line in enumerate(csv.DictReader(text.splitlines())):
+            try:
+                question = Question(int(line["img_no"]), line["property"])
+                fits = question in known and line["answer"] in ANSWERS
+            except (KeyError, TypeError, ValueError):
+                fits = False
+            if not fits:
+                raise ValueError(
+                    f"{path}: row {row} ({line}) is no answer to a question about these "
+                    f"{len(self.images)} images and {self.properties}. Label into another "
+                    f"variant, or remove the file."
+                )
+            self.answers[question] = line["answer"]
+
+
+@dataclass(frozen=True)
+class Merged:
+    """Label tables of several people as one, and where they disagree."""
+
+    table: pd.DataFrame
+    disagreements: pd.DataFrame  # image, property, a column of answers a person
+
+
+def merge_tables(paths: Sequence[Path]) -> Merged:
+    """Joins label tables of the same images; where people disagree, there is no label.
+
+    Args:
+        paths: Tables with a column that names the image, and columns of 0, 1 and nothing.
+
+    Raises:
+        ValueError: If a table is unreadable, or two of them share no column of names; one line.
+    """
+    tables = {str(path): read_table(path, []) for path in paths}
+    keys = [name for name in (*FILE_COLUMNS, "img_no") if all(name in t for t in tables.values())]
+    if not keys:
+        raise ValueError(
+            f"{', '.join(tables)}: have no column in common that names the image; each needs "
+            f"`file` or `img_no`"
+        )
+    key = keys[0]
+    frames = {name: table.set_index(key) for name, table in tables.items()}
+    for name, frame in frames.items():
+        if not frame.index.is_unique:
+            twice = frame.index[frame.index.duplicated()][0]
+            raise ValueError(f"{name}: {key} {twice!r} is there twice. Keep one row an image.")
+    properties = list(dict.fromkeys(p for t in tables.values() for p in label_columns(t)))
+    images = list(dict.fromkeys(image for frame in frames.values() for image in frame.index))
+    table, rows = pd.DataFrame({key: images}), []
+    for prop in properties:
+        answers = pd.DataFrame(
+            {name: f[prop].reindex(images) for name, f in frames.items() if prop in f}
+        )
+        low, high = answers.min(axis=1), answers.max(axis=1)
+        table[prop] = low.where(low == high).astype("Int64").array
+        for image in answers.index[(low != high) & low.notna()]:
+            rows.append({key: image, "property": prop, **answers.loc[image].to_dict()})
+    return Merged(table, pd.DataFrame(rows, columns=[key, "property", *frames]))

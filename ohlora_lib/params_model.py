@@ -1,0 +1,127 @@
+"""What the parameter models of all notebooks share: strictness, one-line errors, common fields."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, ClassVar, Self
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
+Resolution = Field(64, ge=8, le=1024, description="side of the images, pixels; a power of two")
+Concept = dict[str, float]
+
+
+def describe_error(error: ValidationError, source: str) -> str:
+    """One line from a pydantic error: where, what was given, what is allowed."""
+    first = error.errors()[0]
+    name = ".".join(str(part) for part in first["loc"]) or "parameters"
+    if first["type"] == "extra_forbidden":
+        return (
+            f"{source}: unknown parameter {name!r}. Check its spelling against the notebook's "
+            f"parameters cell."
+        )
+    given = first["input"]
+    message = first["msg"].removeprefix("Value error, ").lower()
+    hint = ""
+    if isinstance(given, str) and re.fullmatch(r"[-+]?\d+[eE][-+]?\d+", given):
+        hint = f" YAML reads {given} as text: write {given.lower().replace('e', '.0e')}."
+    value = "" if isinstance(given, dict) else f" is {given!r}"
+    return f"{source}: {name}{value}: {message}.{hint}"
+
+
+class NotebookParameters(BaseModel):
+    """What all notebooks share."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    NOTEBOOK: ClassVar[str] = ""
+
+    study: str = Field("quickstart", pattern=NAME, description="name of the study")
+    variant: str = Field(
+        "", pattern=r"^$|" + NAME, description="name of this variant of the stage"
+    )
+    seed: int = Field(0, ge=0, lt=2**31, description="seeds every random draw of the stage")
+
+    @classmethod
+    def from_cell(cls, namespace: Mapping[str, Any]) -> Self:
+        """Picks the parameters out of a notebook's `globals()`.
+
+        Raises:
+            ValueError: If a value is not allowed; one line.
+        """
+        given = {name: namespace[name] for name in cls.model_fields if name in namespace}
+        return cls.checked(given, cls.NOTEBOOK)
+
+    @classmethod
+    def checked(cls, given: Mapping[str, Any], source: str) -> Self:
+        """Builds the model; errors are one line that begins with the source."""
+        try:
+            return cls.model_validate(dict(given))
+        except ValidationError as error:
+            raise ValueError(describe_error(error, source)) from None
+
+    @property
+    def stage(self) -> str:
+        """Name of the run folder: the notebook's, and the variant's if there is one."""
+        return f"{self.NOTEBOOK}-{self.variant}" if self.variant else self.NOTEBOOK
+
+    def config(self) -> dict[str, Any]:
+        """All values, plain."""
+        return self.model_dump()
+
+    def pick(self, names: str | type, *, but: str = "") -> dict[str, Any]:
+        """Some values by name: `"a b c"`, or those a dataclass has fields for, but for some."""
+        wanted = names.split() if isinstance(names, str) else [f.name for f in fields(names)]
+        known = type(self).model_fields
+        return {k: getattr(self, k) for k in wanted if k in known and k not in but.split()}
+
+    def input_runs(self) -> dict[str, Any]:
+        """Parameters that name run folders: `*_run` one, `*_runs` several."""
+        values = self.model_dump()
+        return {k: v for k, v in values.items() if k.endswith(("_run", "_runs")) and v}
+
+    def input_files(self) -> dict[str, Any]:
+        """Parameters that name files or folders of files, and are not empty."""
+        values = self.model_dump()
+        ends = ("_csv", "_csvs", "_file", "_folder")
+        return {k: v for k, v in values.items() if k.endswith(ends) and v}
+
+    def table(self) -> pd.DataFrame:
+        """Name, value and meaning of every parameter, for showing."""
+        known = type(self).model_fields
+        rows = [(k, str(v), known[k].description or "") for k, v in self.model_dump().items()]
+        return pd.DataFrame(rows, columns=["parameter", "value", "meaning"]).set_index("parameter")
+
+
+class Compute(BaseModel):
+    """Where and in which number format a stage computes."""
+
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda")
+    precision: str = Field(
+        "auto", pattern="^(auto|float32|bfloat16)$", description="auto measures once and chooses"
+    )
+
+
+def check_power_of_two(image_px: int) -> int:
+    """Validator: image sides are powers of two."""
+    if image_px & (image_px - 1):
+        raise ValueError("must be a power of two from 8 to 1024")
+    return image_px
+
+
+def check_share(shares: Mapping[str, float]) -> Mapping[str, float]:
+    """Validator: every value lies in 0..1."""
+    for name, value in shares.items():
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name} is {value}; it must be from 0 to 1")
+    return shares
+
+
+class Look(BaseModel):
+    """The look to teach."""
+
+    concept: Concept = Field(min_length=1, description="target score of each property")
+    _concept = field_validator("concept")(check_share)

@@ -1,0 +1,146 @@
+"""Labelling in a real browser: JupyterLab on loopback, answers by keys, a reload half-way."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from ohlora_lib import population
+from ohlora_lib.records import start_run
+
+ROOT = Path(__file__).parents[2]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+TOKEN = "loopback"
+COUNT = 20
+SECONDS = 60_000  # of waiting at most, in milliseconds
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.slow,
+    pytest.mark.skipif(not CHROMIUM, reason="no chromium here"),
+    pytest.mark.skipif(not importlib.util.find_spec("playwright"), reason="no playwright here"),
+]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with a population and the notebook, which is to ask about glasses."""
+    root = tmp_path_factory.mktemp("project")
+    (root / "params").mkdir()
+    (root / "notebooks").mkdir()
+    config = {"study": "quickstart", "seed": 0}
+    run = start_run("01_make_population", config, root=root)
+    population.draw_faces(run.path, COUNT + 5, image_px=64, seed=0)
+    run.finish()
+    text = (ROOT / "notebooks" / "label_images.ipynb").read_text(encoding="utf-8")
+    asked = '[\\"gender\\", \\"quality\\", \\"age\\", \\"glass\\"]'
+    assert asked in text
+    text = text.replace(asked, '[\\"glass\\"]').replace(
+        "count: int = 2000", f"count: int = {COUNT}"
+    )
+    (root / "notebooks" / "label_images.ipynb").write_text(text, encoding="utf-8")
+    return root
+
+
+@pytest.fixture(scope="module")
+def address(project: Path) -> Iterator[str]:
+    """JupyterLab's, with the notebook."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1",
+               f"--port={port}", f"--IdentityProvider.token={TOKEN}", "--allow-root",
+               "--LabApp.expose_app_in_browser=True",
+               f"--ServerApp.root_dir={project}"]  # fmt: skip
+    home = {"JUPYTER_CONFIG_DIR": project / "c", "JUPYTER_DATA_DIR": project / "d"}
+    env = {**os.environ, **{name: str(path) for name, path in home.items()}}
+    with (project / "server.log").open("wb") as log:
+        server = subprocess.Popen(command, cwd=project, env=env, stdout=log, stderr=log)
+    base = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(120):
+            try:
+                urllib.request.urlopen(f"{base}/api?token={TOKEN}", timeout=5).close()
+                break
+            except OSError:
+                assert server.poll() is None, (project / "server.log").read_text()
+                time.sleep(0.5)
+        yield f"{base}/lab/tree/notebooks/label_images.ipynb?token={TOKEN}"
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def open_labeller(page, address: str):  # noqa: ANN001, ANN201
+    """Opens the notebook, runs it, and gives the labeller with the focus."""
+    page.goto(address, timeout=SECONDS)
+    page.get_by_text("| Idle").first.wait_for(timeout=SECONDS)  # the kernel has started
+    page.evaluate("void window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    labeller = page.locator(".ohlora-labeller")
+    labeller.wait_for(timeout=SECONDS)
+    labeller.locator("img").click()
+    return labeller
+
+
+def press(page, labeller, key: str) -> None:  # noqa: ANN001
+    """Presses a key and waits until the next question is there."""
+    before = labeller.get_attribute("data-place")
+    page.keyboard.press(key)
+    page.wait_for_function(
+        "before => document.querySelector('.ohlora-labeller').dataset.place !== before",
+        arg=before,
+        timeout=SECONDS,
+    )
+
+
+def test_twenty_images_by_keys_with_a_reload_half_way(project: Path, address: str) -> None:
+    from playwright.sync_api import sync_playwright
+
+    truth = pd.read_csv(project / "outputs/quickstart/01_make_population/labels.csv")["glass"]
+    truth = truth.tolist()[:COUNT]
+    assert 0 < sum(truth) < COUNT
+    folder = project / "outputs" / "quickstart" / "label_images"
+    shots = Path(os.environ.get("OHLORA_SCREENSHOTS", project))
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1200, "height": 1000})
+        labeller = open_labeller(page, address)
+        for k in range(COUNT // 2):
+            assert labeller.locator(".ohlora-question").inner_text() == "glass?"
+            press(
+                page,
+                labeller,
+                ("n", "y")[truth[k]] if k % 2 else ("ArrowLeft", "ArrowRight")[truth[k]],
+            )
+            answers = pd.read_csv(folder / "answers.csv")  # on the disk when the next one shows
+            assert answers["answer"].tolist() == truth[: k + 1]
+        page.screenshot(path=shots / "labelling.png")
+        labeller = open_labeller(page, address)  # the page anew
+        assert labeller.get_attribute("data-place") == str(COUNT // 2)
+        press(page, labeller, "b")  # an answer taken back, a wrong one, and that one corrected
+        assert labeller.get_attribute("data-place") == str(COUNT // 2 - 1)
+        press(page, labeller, ("y", "n")[truth[COUNT // 2 - 1]])
+        press(page, labeller, "Backspace")
+        press(page, labeller, ("n", "y")[truth[COUNT // 2 - 1]])
+        for k in range(COUNT // 2, COUNT):
+            press(page, labeller, ("n", "y")[truth[k]])
+        assert "All answered" in labeller.locator(".ohlora-question").inner_text()
+        assert f"{COUNT} of {COUNT} answered" in labeller.locator(".ohlora-progress").inner_text()
+        page.screenshot(path=shots / "labelled.png")
+        browser.close()
+    table = pd.read_csv(folder / "labels.csv")
+    assert table["img_no"].tolist() == list(range(COUNT))
+    assert table["glass"].tolist() == truth
+    assert json.loads((folder / "summary.json").read_text())["status"] == "finished"

@@ -1,0 +1,131 @@
+"""Reading image files: the pixels people see, and nothing dropped without a word."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ohlora_lib.image_files import FORMATS, Importer, find_images, read_image
+from ohlora_lib.images import new_store, open_store
+
+
+def halves(width=40, height=20, left=(255, 0, 0), right=(0, 0, 255)):
+    """Red on the left, blue on the right."""
+    pixels = np.zeros((height, width, 3), dtype=np.uint8)
+    pixels[:, : width // 2], pixels[:, width // 2 :] = left, right
+    return Image.fromarray(pixels)
+
+
+def test_centre_crop_and_pad(tmp_path):
+    path = tmp_path / "wide.png"
+    picture = halves(40, 20)
+    picture.paste((0, 255, 0), (0, 0, 10, 20))  # a green edge, which the crop cuts off
+    picture.save(path)
+    cropped = read_image(path, 16)
+    assert cropped.shape == (16, 16, 3)
+    assert cropped.dtype == np.uint8
+    assert tuple(cropped[8, 3]) == (255, 0, 0)
+    assert tuple(cropped[8, 12]) == (0, 0, 255)
+    padded = read_image(path, 16, fit="pad")
+    assert tuple(padded[0, 8]) == (255, 255, 255)  # above a wide image
+    assert padded[8, 1, 1] > 250  # the edge is still there
+    assert padded[8, 1, 0] < 5
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "bmp", "gif", "tiff", "ppm"])
+def test_formats(tmp_path, suffix):
+    path = tmp_path / f"a.{suffix}"
+    halves(32, 32).save(path)
+    image = read_image(path, 16).astype(int)
+    assert np.abs(image[8, 3] - (255, 0, 0)).max() < 12
+    assert np.abs(image[8, 12] - (0, 0, 255)).max() < 12
+    assert f".{suffix}" in FORMATS
+
+
+def test_exif_orientation_is_honoured(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    halves(32, 32).save(tmp_path / "turned.jpg", exif=exif, quality=95)
+    image = read_image(tmp_path / "turned.jpg", 16).astype(int)
+    assert image[8, 3, 2] > 200  # blue is on the left now
+    assert image[8, 12, 0] > 200
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparent_parts_become_white(tmp_path, mode):
+    picture = Image.new("RGBA", (20, 20), (0, 0, 0, 0))
+    picture.paste((200, 0, 0, 255), (0, 0, 10, 20))
+    picture.convert(mode).save(tmp_path / "a.png")
+    image = read_image(tmp_path / "a.png", 20)
+    assert tuple(image[10, 15]) == (255, 255, 255)
+    assert image[10, 3].tolist() != [255, 255, 255]
+
+
+def test_sixteen_bit_grey_keeps_its_shades(tmp_path):
+    grey = np.linspace(0, 65535, 32 * 32).reshape(32, 32).astype(np.uint16)
+    Image.fromarray(grey).save(tmp_path / "a.png")
+    image = read_image(tmp_path / "a.png", 32)
+    assert image[0, 0, 0] < 5
+    assert image[31, 31, 0] > 250
+    assert 110 < image[16, 0, 0] < 145
+
+
+def test_enlarged_from_one_pixel(tmp_path):
+    Image.new("RGB", (1, 1), (9, 8, 7)).save(tmp_path / "a.png")
+    assert (read_image(tmp_path / "a.png", 8) == (9, 8, 7)).all()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"no image", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0garbage", b"GIF89a"]
+)
+def test_damaged_files_are_one_line(tmp_path, content):
+    path = tmp_path / "bad.png"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="not a readable image") as caught:
+        read_image(path, 16)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_truncated_files_are_one_line(tmp_path, share):
+    rng = np.random.default_rng(0)
+    for suffix in ("jpg", "png"):
+        path = tmp_path / f"cut.{suffix}"
+        Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(path)
+        path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+        with pytest.raises(ValueError, match="not a readable image"):
+            read_image(path, 16)
+
+
+def test_find_images_goes_into_folders_and_leaves_hidden_ones_out(tmp_path):
+    for name in ("b.PNG", "a/c.jpg", ".hidden/d.png", "notes.txt", "a/.e.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    found = [path.relative_to(tmp_path).as_posix() for path in find_images(tmp_path)]
+    assert found == ["a/c.jpg", "b.PNG"]
+
+
+def test_no_folder_and_no_images(tmp_path):
+    with pytest.raises(ValueError, match="no such folder"):
+        find_images(tmp_path / "absent")
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(ValueError, match=r"holds no image files; it has \['.txt'\]"):
+        find_images(tmp_path)
+
+
+def test_importer_keeps_each_image_once_and_names_the_rest(tmp_path):
+    halves().save(tmp_path / "a.png")
+    halves().save(tmp_path / "b.bmp")  # the same pixels in another format
+    (tmp_path / "c.png").write_bytes(b"no image")
+    halves(left=(0, 255, 0)).save(tmp_path / "d.png")
+    with new_store(tmp_path / "images.npy", 16) as store:
+        importer = Importer(store)
+        assert list(importer.run(find_images(tmp_path), tmp_path)) == [4]
+    table = importer.table()
+    assert table["file"].tolist() == ["a.png", "b.bmp", "c.png", "d.png"]
+    assert table["status"].tolist() == ["read", "duplicate", "unreadable", "read"]
+    assert table["img_no"].dropna().tolist() == [0, 1]
+    assert table["detail"][1] == "same pixels as a.png"
+    images = open_store(tmp_path / "images.npy")
+    assert images.shape == (2, 16, 16, 3)
+    assert tuple(images[1, 8, 2]) == (0, 255, 0)

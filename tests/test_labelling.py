@@ -1,0 +1,124 @@
+"""Labelling: every answer is kept at once, a stop loses nothing, people are merged honestly."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ohlora_lib.labelling import LabelSession, Question, merge_tables
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)
+
+
+def session(folder, **options):
+    return LabelSession(IMAGES, ["smile", "hat"], folder, files=list("abcd"), **options)
+
+
+def on_disk(folder):
+    return pd.read_csv(folder / "labels.csv")
+
+
+def test_every_answer_is_on_the_disk_at_once(tmp_path):
+    one = session(tmp_path)
+    for k, answer in enumerate(["1", "0", "skip"]):
+        assert one.question == Question(k, "smile")
+        assert np.array_equal(one.image, IMAGES[k])
+        one.answer(answer)
+        assert len((tmp_path / "answers.csv").read_text().splitlines()) == k + 2
+        assert len(on_disk(tmp_path)) == k + 1
+    table = on_disk(tmp_path)
+    assert table["file"].tolist() == ["a", "b", "c"]
+    assert table["smile"].tolist()[:2] == [1, 0]
+    assert table[["smile"]].isna()["smile"].tolist() == [False, False, True]
+    assert table["hat"].isna().all()
+
+
+def test_opened_again_it_goes_on_where_it_stopped(tmp_path):
+    first = session(tmp_path)
+    for answer in ("1", "skip", "0"):
+        first.answer(answer)
+    again = session(tmp_path)
+    assert again.question == first.question == Question(3, "smile")
+    assert again.answers == first.answers
+    pd.testing.assert_frame_equal(again.table(), first.table())
+
+
+def test_a_line_that_a_crash_cut_off_is_asked_again(tmp_path):
+    one = session(tmp_path)
+    one.answer("1")
+    with (tmp_path / "answers.csv").open("a") as file:
+        file.write("1,smi")
+    again = session(tmp_path)
+    assert again.question == Question(1, "smile")
+    again.answer("0")
+    assert session(tmp_path).answers == {Question(0, "smile"): "1", Question(1, "smile"): "0"}
+
+
+def test_back_answers_anew(tmp_path):
+    one = session(tmp_path)
+    one.back()
+    assert one.question == Question(0, "smile")
+    one.answer("1")
+    one.answer("1")
+    one.back()
+    assert one.question == Question(1, "smile")
+    one.answer("0")
+    assert one.question == Question(2, "smile")
+    assert session(tmp_path).answers[Question(1, "smile")] == "0"
+
+
+def test_all_properties_of_an_image_at_once(tmp_path):
+    one = session(tmp_path, by_image=True)
+    asked = []
+    while one.question:
+        asked.append(one.question)
+        one.answer("1")
+    assert asked[:3] == [Question(0, "smile"), Question(0, "hat"), Question(1, "smile")]
+    assert len(asked) == 8
+    assert one.image is None
+    with pytest.raises(ValueError, match="everything is answered"):
+        one.answer("1")
+    one.back()
+    assert one.question == Question(3, "hat")
+
+
+def test_progress_and_balance(tmp_path):
+    one = session(tmp_path)
+    for answer in ("1", "1", "0"):
+        one.answer(answer)
+    assert one.progress() == "3 of 8 answered. smile: 2 yes, 1 no, 0 skipped."
+    one.answer("skip")
+    assert one.progress() == "4 of 8 answered. hat: 0 yes, 0 no, 0 skipped."
+
+
+def test_answers_about_something_else_are_not_mixed_in(tmp_path):
+    session(tmp_path).answer("1")
+    with pytest.raises(ValueError, match="row 0") as caught:
+        LabelSession(IMAGES, ["glasses"], tmp_path)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match="must be one of"):
+        session(tmp_path).answer("yes")
+
+
+def test_merging_two_people(tmp_path):
+    anna = pd.DataFrame({"file": list("abc"), "smile": [1, 0, None], "hat": [1, 1, 0]})
+    otto = pd.DataFrame({"file": list("dcba"), "smile": [1, 1, 1, 1]})
+    for name, table in {"anna": anna, "otto": otto}.items():
+        table.to_csv(tmp_path / f"{name}.csv", index=False)
+    merged = merge_tables([tmp_path / "anna.csv", tmp_path / "otto.csv"])
+    table = merged.table.set_index("file")
+    assert table["smile"].fillna(-1).to_dict() == {"a": 1, "b": -1, "c": 1, "d": 1}
+    assert table["hat"].fillna(-1).to_dict() == {"a": 1, "b": 1, "c": 0, "d": -1}
+    assert len(merged.disagreements) == 1
+    row = merged.disagreements.iloc[0].to_dict()
+    assert (row["file"], row["property"]) == ("b", "smile")
+    assert sorted(row[str(tmp_path / f"{name}.csv")] for name in ("anna", "otto")) == [0, 1]
+
+
+def test_tables_that_cannot_be_merged(tmp_path):
+    (tmp_path / "a.csv").write_text("file,smile\na,1\n")
+    (tmp_path / "b.csv").write_text("name,smile\na,1\n")
+    (tmp_path / "c.csv").write_text("file,smile\na,1\na,0\n")
+    with pytest.raises(ValueError, match="no column in common"):
+        merge_tables([tmp_path / "a.csv", tmp_path / "b.csv"])
+    with pytest.raises(ValueError, match="'a' is there twice"):
+        merge_tables([tmp_path / "a.csv", tmp_path / "c.csv"])
