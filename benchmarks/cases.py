@@ -66,10 +66,10 @@ def plain_tuner(sizes: Sizes, device: torch.device) -> FineTuner:
     return tuner
 
 
-def plain_step(tuner: FineTuner) -> tuple[float, float]:
+def plain_step(tuner: FineTuner, real: torch.Tensor) -> tuple[float, float]:
     """The same updates with all gradients taken, those nobody uses included."""
     generator, discriminator = tuner.generator, tuner.discriminator
-    real = to_signed(tuner.images).contiguous().requires_grad_()  # (B, 3, H, H)
+    real = real.contiguous().requires_grad_()  # (B, 3, H, H)
     fake = generator(tuner.latents(len(real)), noise="random")  # keeps its graph
     real_scores, fake_scores = discriminator(real), discriminator(fake)
     d_loss = discriminator_loss(real, real_scores, fake_scores, tuner.settings.r1_gamma)
@@ -98,7 +98,7 @@ def all_cases(sizes: Sizes, device: torch.device, precision: str) -> Iterator[Ca
     yield Case(
         f"v9 training step, batch {sizes.batch}, {sizes.image_px} px",
         lambda: tuner.train_batch(to_signed(tuner.images)),
-        lambda: plain_step(plain),
+        lambda: plain_step(plain, to_signed(plain.images)),
         "float32, default layout, G's graph kept in D's update, gradients of frozen layers",
     )
     ours, theirs = tuner.generator.eval(), plain.generator.eval()

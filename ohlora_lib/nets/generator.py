@@ -141,7 +141,7 @@ class Truncation(nn.Module):
     @torch.no_grad()
     def update(self, w: Tensor) -> None:
         """Moves the running mean by 0.005 of the mean of w, shape (B, W)."""
-        self.w_avg.lerp_(w.detach().float().mean(dim=0), W_AVG_STEP)
+        self.w_avg.lerp_(w.detach().to(self.w_avg.dtype).mean(dim=0), W_AVG_STEP)
 
     def forward(self, w: Tensor, num_layers: int, psi: float, psi_layers: int) -> Tensor:
         """Repeats w (B, W) for each layer to (B, L, W); the first `psi_layers` are truncated."""
