@@ -87,7 +87,8 @@ def run_facts(log: pd.DataFrame, folder: Path | None) -> pd.DataFrame:
         facts["hours"] = f"{summary['wall_sec'] / 3600:.2f}"
         facts["hardware"] = ", ".join(f"{k}: {v}" for k, v in hardware.items() if v)
         facts["selected images"] = f"{summary['results'].get('selected', 'unknown')}"
-    facts["epochs"] = f"{int(log['epoch'].max()) + 1}"
+    epoch, idx = log[["epoch", "idx"]].iloc[-1]  # a row of batch 0 closes the epoch before it
+    facts["epochs"] = f"{int(epoch) + int(idx > 0)}"
     facts["evaluations"] = f"{len(log)}"
     if "images_seen" in log:
         facts["images seen"] = f"{int(log['images_seen'].max()):,}"

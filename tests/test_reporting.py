@@ -13,6 +13,7 @@ from ohlora_lib.reporting import (
     find_log,
     first_and_last_grid,
     last_evaluations,
+    run_facts,
     verdict_table,
 )
 
@@ -66,3 +67,9 @@ def test_tables_put_the_verdict_first_and_join_the_interval() -> None:
     table = comparison_table(pd.DataFrame([row]))
     assert table.loc["age", "v9 is"] == "closer"
     assert table.loc["age", "interval"] == "-0.250 to +0.050"
+
+
+@pytest.mark.parametrize(("last", "epochs"), [((1, 50), "2"), ((2, 0), "2")])
+def test_a_closing_batch_is_no_epoch_of_its_own(last: tuple[int, int], epochs: str) -> None:
+    log = pd.DataFrame([(0, 0), (0, 50), (1, 0), last], columns=["epoch", "idx"])
+    assert run_facts(log, None).loc["epochs", "value"] == epochs
