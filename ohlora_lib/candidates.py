@@ -5,6 +5,7 @@ Axes: N candidates, K kept, B batch, H image height.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,9 @@ from torch import Tensor
 
 from ohlora_lib.conditions import Condition
 from ohlora_lib.images import new_store, open_store, to_tensor
-from ohlora_lib.labels import match_rows
+from ohlora_lib.labels import match_rows, read_table
 from ohlora_lib.property_ensemble import Ensemble
+from ohlora_lib.records import project_root
 from ohlora_lib.selection import Selection, select
 
 BATCH = 100
@@ -47,6 +49,22 @@ class Chosen:
         return pd.DataFrame(
             {"candidates": scores.mean(), "kept": scores[self.selection.kept].mean()}
         )
+
+
+def judge_overlap(kept: np.ndarray, cnn_run: Path) -> int:
+    """How many kept images the held-out judge learned from, pixel for pixel.
+
+    Args:
+        kept: uint8, shape (K, H, H, 3).
+        cnn_run: Run folder of `03_train_property_cnn`.
+    """
+    config = json.loads((cnn_run / "config.json").read_text(encoding="utf-8"))
+    split = read_table(cnn_run / "split.csv", ["img_no", "role"])
+    population = open_store(project_root() / config["population_run"] / "images" / "images.npy")
+    learned = {
+        hash(population[row].tobytes()) for row in split.loc[split["role"] == "judge", "img_no"]
+    }
+    return sum(hash(image.tobytes()) in learned for image in kept)
 
 
 def stored(images: np.ndarray, device: torch.device) -> Iterator[Tensor]:

@@ -80,11 +80,19 @@ def compare(
     concept: Annotated[
         str, typer.Option(help="Target score of each property.")
     ] = PUBLISHED_CONCEPT,
+    names: Annotated[
+        str | None,
+        typer.Option(help="Their names, by comma; v8,v8,v9,v9 are two seeds of v8 and of v9."),
+    ] = None,
 ) -> None:
-    """Say what training logs show: per property, whether the look was learned."""
-    from ohlora_lib import trends
+    """Say what training logs show: per property, whether the look was learned.
 
-    found = trends.compare_files(logs, read_concept(concept))
+    Each log is judged by itself and against the first. Logs of one name are seeds of one run.
+    """
+    from ohlora_lib import comparison
+
+    given = [part.strip() for part in names.split(",")] if names else None
+    found = comparison.compare_files(logs, read_concept(concept), names=given)
     if as_json:
         typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
     else:

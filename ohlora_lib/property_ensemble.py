@@ -293,6 +293,12 @@ def role_plans(
     return {"selector": settings, "judge": judge}
 
 
+def split_table(halves: Mapping[str, np.ndarray], img_no: pd.Series) -> pd.DataFrame:
+    """Which image trains whom: role, img_no."""
+    parts = {role: img_no.iloc[rows] for role, rows in halves.items()}
+    return pd.concat(parts, names=["role"]).reset_index("role")
+
+
 def import_cnns(source: Path, properties: Sequence[str], folder: Path) -> str:
     """Takes over trained CNNs, each from a file with its property in its name.
 

@@ -70,6 +70,21 @@ def comparison_table(table: pd.DataFrame) -> pd.DataFrame:
     return shown.set_index("property")[list(columns)].rename(columns=columns)
 
 
+def method_sentence(table: pd.DataFrame) -> str:
+    """How sure a table of `trends` is: what its intervals are, and from how many rows."""
+    level = f"Intervals are 95 %, for all {len(table)} properties at once"
+    if "rows_a" in table and (table["block_rows"] == 0).all() and table["rows_a"].max():
+        seeds = f"{table['rows_a'].max()} and {table['rows_b'].max()}"
+        return f"{level}: Welch's, over seeds ({seeds})."
+    names = ("rows_a", "rows_b") if "rows_a" in table else ("start_rows", "end_rows")
+    first, last = (int(table[name].max()) for name in names)
+    parts = f"{first} rows of one run and {last} of the other"
+    if "start_rows" in table:
+        parts = f"the first {first} and the last {last} rows"
+    blocks = int(table["block_rows"].max())
+    return f"{level}: a bootstrap of {parts}, in blocks of up to {blocks} (neighbours are alike)."
+
+
 def _interval(low: pd.Series, high: pd.Series) -> list[str]:
     return [f"{a:+.3f} to {b:+.3f}" for a, b in zip(low, high, strict=True)]
 

@@ -5,6 +5,7 @@ Every picture carries an alternative text, so the exported page can be read with
 
 from __future__ import annotations
 
+import html
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,20 @@ def picture(path: Path, alt: str) -> None:
 def sentence(text: str) -> None:
     """Shows a sentence, taken as plain text."""
     display(Markdown(escape(text)))
+
+
+def verdict(text: str, *, detail: str = "", warn: bool = False) -> None:
+    """Shows what happened, set apart; the exported page has it right under its title.
+
+    Args:
+        text: The verdict, taken as plain text.
+        detail: How sure it is, in smaller letters.
+        warn: Whether something speaks against it.
+    """
+    parts = [f"<p>{html.escape(text)}</p>"]
+    parts += [f"<p><small>{html.escape(detail)}</small></p>"] if detail else []
+    kind = "verdict warned" if warn else "verdict"
+    display(HTML(f'<div class="{kind}">{"".join(parts)}</div>'))
 
 
 def escape(text: str) -> str:

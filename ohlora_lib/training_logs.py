@@ -123,8 +123,12 @@ def log_names(files: Sequence[Path]) -> list[str]:
         names = ["/".join(part[-depth:]) for part in parts]
         if len(set(names)) == len(names):
             return names
-    ends = [part[-1] for part in parts]
+    return unique_names([part[-1] for part in parts])
+
+
+def unique_names(names: Sequence[str]) -> list[str]:
+    """Names told apart: seeds of one run get a number, `v9 (2)`."""
     return [
-        f"{end} ({ends[:k].count(end) + 1})" if ends.count(end) > 1 else end
-        for k, end in enumerate(ends)
+        f"{name} ({list(names[: k + 1]).count(name)})" if list(names).count(name) > 1 else name
+        for k, name in enumerate(names)
     ]

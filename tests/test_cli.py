@@ -117,7 +117,7 @@ def test_a_study_that_is_not_there(call):
 
 @pytest.fixture
 def compare_files(monkeypatch):
-    from ohlora_lib import trends
+    from ohlora_lib import comparison
 
     row = {"property": "age", "target": 0.0, "start": 0.5, "end": 0.01234, "effect": "closer"}
     facts = {"rows": 9, "epochs": 2.0, "sentence": "It [came] closer.", "properties": [row]}
@@ -134,7 +134,9 @@ def compare_files(monkeypatch):
         ],
     }
     asked = []
-    monkeypatch.setattr(trends, "compare_files", lambda *a: asked.append(a) or found)
+    monkeypatch.setattr(
+        comparison, "compare_files", lambda *a, **named: asked.append((*a, named)) or found
+    )
     return found, asked
 
 
@@ -145,7 +147,9 @@ def test_compare_prints_sentences_and_tables(call, compare_files):
     assert "v9 against v8" in out
     assert "v9 did better." in out
     assert "0.0123" in out
-    assert compare_files[1] == [([Path("a.csv"), Path("b.csv")], {"age": 0.0, "glass": 0.5})]
+    assert compare_files[1] == [
+        ([Path("a.csv"), Path("b.csv")], {"age": 0.0, "glass": 0.5}, {"names": None})
+    ]
 
 
 def test_compare_prints_json(call, compare_files):

@@ -94,6 +94,7 @@ def export_notebook(notebook: Path, *, crumbs: str = "", facts: Sequence[str] = 
     disarm(soup)
     dress_tables(soup)
     fill_contents(soup)
+    lift_verdict(soup)
     return str(soup)
 
 
@@ -104,6 +105,13 @@ def title_of(node: nbformat.NotebookNode, default: str) -> str:
         if cell.cell_type == "markdown" and match:
             return re.sub(r"[*`]|\\(?=[^\w\s])", "", match[1]).strip()
     return default
+
+
+def lift_verdict(soup: BeautifulSoup) -> None:
+    """Puts the verdict right under the title: the first thing a reader wants to know."""
+    title, verdict = soup.select_one("main h1"), soup.select_one("main div.verdict")
+    if title is not None and verdict is not None:
+        title.insert_after(verdict.extract())
 
 
 def disarm(soup: BeautifulSoup) -> None:

@@ -1,0 +1,281 @@
+"""What is wrong with a run, by stated rules: on its log, and on what it was made from.
+
+A finding is a reason not to believe a score. A verdict says what moved; findings say whether that
+counts, so they stand before it wherever it is shown.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ohlora_lib.records import project_root, read_summary, sha256
+from ohlora_lib.training_logs import properties_of, sources_of
+from ohlora_lib.trends import (
+    COLLAPSED_DIVERSITY,
+    MIN_ROWS,
+    end_of,
+    listed,
+    run_verdict,
+    verdict_sentence,
+)
+
+# Two undecided networks have d_loss 2 log 2 = 1.39 and g_loss 0.69.
+DIVERGED_LOSS = 5.0
+SATURATED_D_LOSS = 0.1
+SATURATED_AUROC = 0.995
+JUMP_SCORE = 0.25  # least change of a mean score from one evaluation to the next ...
+JUMP_TIMES = 2.5  # ... and how many times the largest other change it must be
+FOOLED_SHARE = 0.5  # of the selector's gain, that the held-out judge must confirm
+FOOLED_SCORE = 0.1  # least gain in which they must differ
+GUESSING_AUROC = 0.7  # CNNs under this on images they never saw say little
+UNSTABLE = {"not finite", "diverged", "saturated", "collapsed"}  # what training itself did
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One broken rule: its name, and what was found, as part of a sentence."""
+
+    rule: str
+    text: str
+
+
+def judged_sentence(table: pd.DataFrame, findings: Sequence[Finding]) -> str:
+    """Findings first, then the verdict of `trends.run_verdict` in plain words."""
+    return f"{findings_sentence(findings)} {verdict_sentence(table)}"
+
+
+def findings_sentence(findings: Sequence[Finding]) -> str:
+    """Says whether training was stable, and what else speaks against the scores."""
+    unstable = "; ".join(f.text for f in findings if f.rule in UNSTABLE)
+    other = "; ".join(f.text for f in findings if f.rule not in UNSTABLE)
+    parts = [f"Do not trust these scores: {other}."] if other else []
+    if unstable:
+        parts.append(f"Training was not stable: {unstable}.")
+    return " ".join(parts) or "Training was stable."
+
+
+# ---- rules on a log -----------------------------------------------------------------------------
+
+
+def of_log(
+    log: pd.DataFrame, concept: Mapping[str, float], *, scores_per_row: int = 100
+) -> list[Finding]:
+    """What speaks against a log; nothing found means a healthy run.
+
+    All of `stability`, and:
+    untrained: the scores of the same latents are the same in every row.
+    cut off: the last row does not close an epoch, so rows are missing or training goes on.
+    jump: from one row to the next a mean score changes by 0.25 and by 2.5 times more than it does
+        anywhere else: another network went on.
+    fooled: a property came closer by the selecting ensemble, while the held-out judge sees less
+        than half of that gain, and 0.1 less at the least.
+    moved away: a property's distance to its target grew.
+
+    Args:
+        log: From `read_log`.
+        concept: Target of each property.
+        scores_per_row: Samples scored for each row.
+    """
+    verdict = run_verdict(log, concept, scores_per_row=scores_per_row)
+    found = [_untrained(log), _cut_off(log), _jump(log), _fooled(log, concept, verdict)]
+    found.append(_moved_away(verdict))
+    return [*stability(log), *filter(None, found)]
+
+
+def stability(log: pd.DataFrame) -> list[Finding]:
+    """What went wrong in training, by stated rules; nothing found means stable.
+
+    not finite: a loss, AUROC or mean score of any row is missing or infinite.
+    diverged: the median of d_loss or g_loss over the end of training is over 5.
+    saturated: over the end of training the median d_loss is under 0.1, or the median AUROC is
+        0.995 or more while the median g_loss is over 5: the generator learns nothing any more.
+    collapsed: the mean diversity over the end is under 0.7 of the selected images' own.
+    """
+    end = log[end_of(log["time_epochs"].to_numpy(float))]
+    middle = end.median()
+    found = [_not_finite(log)]
+    found += [
+        Finding("diverged", f"{name} ends at {middle[name]:.2f}, over {DIVERGED_LOSS:g}")
+        for name in ("d_loss", "g_loss")
+        if middle[name] > DIVERGED_LOSS
+    ]
+    auroc = middle["pooled_auroc"] if "pooled_auroc" in end else middle["real_fake_auroc"]
+    won = auroc >= SATURATED_AUROC and middle["g_loss"] > DIVERGED_LOSS
+    if middle["d_loss"] < SATURATED_D_LOSS or won:
+        found.append(Finding("saturated", "the discriminator tells real from fake too well: "
+                             f"d_loss {middle['d_loss']:.3f}, AUROC {auroc:.3f}"))  # fmt: skip
+    diversity = end["diversity"].mean() if "diversity" in end else np.nan
+    if diversity < COLLAPSED_DIVERSITY:
+        found.append(Finding("collapsed", f"diversity ends at {diversity:.2f} of the selected "
+                             f"images' own, under {COLLAPSED_DIVERSITY:g}"))  # fmt: skip
+    return [finding for finding in found if finding]
+
+
+def _not_finite(log: pd.DataFrame) -> Finding | None:
+    watched = ["d_loss", "g_loss", "real_fake_auroc"]
+    watched += [f"mean_{prop}_score" for prop in properties_of(log)]
+    bad = ~np.isfinite(log[watched])
+    rows = bad.any(axis=1)
+    if not rows.any():
+        return None
+    first = log[rows].iloc[0]
+    where = ", ".join(bad.columns[bad[rows].iloc[0]])
+    return Finding("not finite", f"{where} is not a number from epoch {first['epoch']:.0f}, "
+                   f"batch {first['idx']:.0f} on ({rows.sum()} of {len(log)} rows)")  # fmt: skip
+
+
+def _untrained(log: pd.DataFrame) -> Finding | None:
+    fixed = log[
+        [f"fixed_{prop}_score" for prop in properties_of(log) if "fixed" in sources_of(log)]
+    ]
+    if fixed.empty or len(log) < MIN_ROWS or np.ptp(fixed.to_numpy(float), axis=0).max() > 0:
+        return None
+    return Finding("untrained", "the same latents score the same in every row, so nothing was "
+                   "trained (is the learning rate 0?)")  # fmt: skip
+
+
+def _cut_off(log: pd.DataFrame) -> Finding | None:
+    epoch, idx = log[["epoch", "idx"]].iloc[-1]
+    if idx == 0 and epoch > 0:
+        return None
+    return Finding("cut off", f"the log ends inside epoch {epoch:.0f}, at batch {idx:.0f}: it is "
+                   "cut off, or the training goes on")  # fmt: skip
+
+
+def _jump(log: pd.DataFrame) -> Finding | None:
+    kind = "fixed" if "fixed" in sources_of(log) else "mean"
+    scores = log[[f"{kind}_{prop}_score" for prop in properties_of(log)]].to_numpy(float)
+    steps = np.abs(np.diff(scores, axis=0))  # (rows - 1, properties)
+    if len(steps) < 2 * MIN_ROWS or not np.isfinite(steps).all():
+        return None
+    row, prop = np.unravel_index(steps.argmax(), steps.shape)
+    others = np.delete(steps[:, prop], row).max()
+    if steps[row, prop] < max(JUMP_SCORE, JUMP_TIMES * others):
+        return None
+    at = log.iloc[row + 1]
+    where = f"at epoch {at['epoch']:.0f}, batch {at['idx']:.0f} {properties_of(log)[prop]}"
+    return Finding("jump", f"{where} jumps from {scores[row, prop]:.2f} to "
+                   f"{scores[row + 1, prop]:.2f} between two evaluations, as if another network "
+                   "went on from there")  # fmt: skip
+
+
+def _fooled(
+    log: pd.DataFrame, concept: Mapping[str, float], verdict: pd.DataFrame
+) -> Finding | None:
+    if "heldout" not in sources_of(log):
+        return None
+    judge = run_verdict(log, concept, source="heldout")
+    gain, seen = -verdict["change"], -judge["change"]
+    fooled = (verdict["effect"] == "closer") & (seen < FOOLED_SHARE * gain)
+    fooled &= gain - seen > FOOLED_SCORE
+    if not fooled.any():
+        return None
+    parts = [
+        f"{prop} by {a:.2f} against {b:.2f}"
+        for prop, a, b in zip(verdict["property"][fooled], gain[fooled], seen[fooled], strict=True)
+    ]
+    return Finding("fooled", "the selecting CNNs see a gain that the held-out judge does not: "
+                   + listed(parts))  # fmt: skip
+
+
+def _moved_away(verdict: pd.DataFrame) -> Finding | None:
+    names = list(verdict.loc[verdict["effect"] == "not closer", "property"])
+    if not names:
+        return None
+    return Finding("moved away", f"{listed(names)} moved away from the target (is it the target "
+                   "that was trained toward?)")  # fmt: skip
+
+
+# ---- rules on what a run was made from ----------------------------------------------------------
+
+
+def of_run(folder: Path, log: pd.DataFrame, concept: Mapping[str, float]) -> list[Finding]:
+    """What speaks against a finished fine-tuning, from its run folder and its inputs.
+
+    cut off: the log ends before the last epoch that was asked for.
+    other target: the concept is not the one it was trained toward, or the selected images score
+        on the other side of it.
+    guessing: a property's CNNs have an AUROC under 0.7 on images they never saw.
+    overlap: selected images are among those that the held-out judge learned from.
+    other base: what it was made from has been made anew since.
+
+    Args:
+        folder: Run folder of a fine-tuning.
+        log: Its log.
+        concept: Target of each property.
+    """
+    summary = read_summary(folder)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return [
+        finding
+        for rule in (_too_short, _other_target, _guessing, _overlap, _other_input)
+        for finding in rule(Chain(config, summary, log, concept))
+    ]
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A fine-tuning and what is known of its inputs."""
+
+    config: Mapping[str, Any]
+    summary: Mapping[str, Any]
+    log: pd.DataFrame
+    concept: Mapping[str, float]
+
+    def results(self, name: str) -> dict[str, Any]:
+        """Results of an input, by the parameter that names it; none if it is gone."""
+        try:
+            return read_summary(project_root() / self.config[name])["results"]
+        except (KeyError, ValueError):
+            return {}
+
+
+def _too_short(chain: Chain) -> Iterator[Finding]:
+    epoch, asked = chain.log["epoch"].iloc[-1], chain.config["epochs"]
+    if epoch < asked:
+        yield Finding("cut off", f"the log ends in epoch {epoch:.0f} of {asked}")
+
+
+def _other_target(chain: Chain) -> Iterator[Finding]:
+    kept = chain.results("selection_run").get("scores", {}).get("kept", {})
+    for prop, target in chain.concept.items():
+        trained = chain.config["concept"].get(prop)
+        score = kept.get(f"{prop}_score")
+        if trained is not None and trained != target:
+            yield Finding("other target", f"the target of {prop} is {target:g} here, but the run "
+                          f"was fine-tuned toward {trained:g}")  # fmt: skip
+        elif score is not None and abs(score - target) > 0.5:
+            yield Finding("other target", f"the target of {prop} is {target:g}, but the images it "
+                          f"learned from score {score:.2f}")  # fmt: skip
+
+
+def _guessing(chain: Chain) -> Iterator[Finding]:
+    who = {"selector": "selecting CNNs", "judge": "held-out judge"}
+    for role, aurocs in chain.results("cnn_run").get("auroc", {}).items():
+        poor = [f"{p} {aurocs[p]:.2f}" for p in chain.concept if aurocs.get(p, 1) < GUESSING_AUROC]
+        if poor:
+            yield Finding("guessing", f"the {who[role]} can hardly tell {listed(poor)} (AUROC "
+                          "on unseen images; 0.5 is guessing; are the labels right?)")  # fmt: skip
+
+
+def _overlap(chain: Chain) -> Iterator[Finding]:
+    shared = chain.results("selection_run").get("judge_overlap", 0)
+    if shared:
+        yield Finding("overlap", f"{shared:,} of the images it learned from are among those the "
+                      "held-out judge learned from")  # fmt: skip
+
+
+def _other_input(chain: Chain) -> Iterator[Finding]:
+    words = {"base_run": "the base", "cnn_run": "the CNNs", "selection_run": "the selection"}
+    for name, known in chain.summary["inputs"].items():
+        path = project_root() / known["path"] / "summary.json"
+        if path.is_file() and sha256(path) != known["summary_sha256"]:
+            yield Finding("other input", f"{words.get(name, name)} ({known['path']}) was made "
+                          "anew after this run, which did not start from it")  # fmt: skip

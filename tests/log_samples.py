@@ -1,0 +1,41 @@
+"""Logs made for tests: healthy ones, with noise like that of 100 scored samples."""
+
+import numpy as np
+import pandas as pd
+from scipy import signal, stats
+
+from ohlora_lib import training_logs
+
+BASE = {"gender": 0.65, "quality": 0.9, "age": 0.31, "glass": 0.19}
+
+
+def score_noise(rng, rows, mean, rho=0.0):
+    """Means of 100 scores about `mean` (one number or a row each), autocorrelated by `rho`."""
+    raw = rng.standard_normal(rows)
+    raw[0] /= np.sqrt(1 - rho**2)
+    raw = signal.lfilter([np.sqrt(1 - rho**2)], [1, -rho], raw)
+    size = 100 / rng.uniform(0.6, 1) ** 2
+    mean = np.broadcast_to(mean, rows)
+    return stats.beta.ppf(stats.norm.cdf(raw), mean * size, (1 - mean) * size).round(4)
+
+
+def make_log(seed=0, rows=24, epochs=4, ends=None, rho=0.0):
+    """A healthy log whose scores go from BASE to `ends`."""
+    rng = np.random.default_rng(seed)
+    per = -(-rows // epochs)
+    log = pd.DataFrame({"epoch": np.arange(rows) // per, "idx": np.arange(rows) % per * 10})
+    log.loc[rows - 1, ["epoch", "idx"]] = epochs, 0  # the batch that closes the last epoch
+    log["d_loss"] = 1.3 + 0.1 * rng.standard_normal(rows)
+    log["g_loss"] = 1.0 + 0.2 * rng.standard_normal(rows)
+    log["real_fake_auroc"] = rng.uniform(0.7, 1, rows).round(4)
+    way = 1 - np.exp(-4 * np.linspace(0, 1, rows))
+    for prop, start in BASE.items():
+        end = (ends or BASE).get(prop, start)
+        log[f"mean_{prop}_score"] = score_noise(rng, rows, start + (end - start) * way, rho)
+    log["diversity"] = 1 + 0.03 * rng.standard_normal(rows)
+    return log.assign(time_epochs=training_logs.time_epochs(log))
+
+
+def write(log, path):
+    log.drop(columns="time_epochs").to_csv(path)
+    return path

@@ -1,0 +1,98 @@
+"""Logs against one another: the published claim is checked, and seeds count as seeds."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ohlora_lib import comparison, training_logs
+from tests.log_samples import make_log, write
+
+REFERENCE = Path(__file__).parents[2] / "shared" / "reference"
+CONCEPT = {"gender": 1.0, "quality": 1.0, "age": 0.0, "glass": 0.0}
+published = pytest.mark.skipif(
+    not (REFERENCE / "train_log_v9.csv").exists(), reason="the published logs are not here"
+)
+
+
+def test_compare_files_is_json_and_names_runs_apart(tmp_path):
+    for name in ("05_finetune-v8", "05_finetune-v9"):
+        (tmp_path / name).mkdir()
+        write(make_log(), tmp_path / name / "train_log.csv")
+    folder = tmp_path / "05_finetune-v8"
+    found = comparison.compare_files([folder, tmp_path / "05_finetune-v9" / "train_log.csv"])
+    assert [run["name"] for run in found["runs"]] == ["05_finetune-v8", "05_finetune-v9"]
+    assert "same log" in found["comparisons"][0]["sentence"]
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    with pytest.raises(ValueError, match="no score of smile"):
+        comparison.compare_files([folder], {"smile": 1})
+    assert training_logs.log_names([Path("train_log_v8.csv"), Path("b/train_log_v9.csv")]) == [
+        "v8",
+        "v9",
+    ]
+    assert len(set(training_logs.log_names([folder / "train_log.csv"] * 2))) == 2
+
+
+@published
+def test_published_claim_is_checked_not_assumed():
+    """The report says closer on all four; the logs bear out three, and glass is within noise."""
+    found = comparison.compare_files([REFERENCE / f"train_log_{v}.csv" for v in ("v8", "v9")])
+    assert [run["name"] for run in found["runs"]] == ["v8", "v9"]
+    assert [run["rows"] for run in found["runs"]] == [958, 958]
+    for run in found["runs"]:
+        assert [row["effect"] for row in run["properties"]] == ["closer"] * 4
+        assert run["findings"] == []
+    table = {row["property"]: row for row in found["comparisons"][0]["properties"]}
+    effects = {prop: row["effect"] for prop, row in table.items()}
+    assert effects == dict.fromkeys(("gender", "quality", "age"), "closer") | {
+        "glass": "not shown"
+    }
+    assert table["gender"]["distance_a"] == pytest.approx(0.0179, abs=0.0003)
+    assert table["gender"]["distance_b"] == pytest.approx(0.0138, abs=0.0003)
+
+
+def test_seeds_are_pooled_as_seeds_not_as_rows(tmp_path):
+    """Seeds that scatter show nothing, however many rows each has; seeds that agree do."""
+    ends = {"a": [0.70, 0.72, 0.71], "wild": [0.95, 0.50, 0.80], "calm": [0.90, 0.91, 0.92]}
+    groups = {
+        name: [make_log(10 * k + len(name), 400, ends={"gender": end}) for k, end in enumerate(e)]
+        for name, e in ends.items()
+    }
+    wild = comparison.compare_groups(groups, "a", "wild", {"gender": 1.0}).iloc[0]
+    calm = comparison.compare_groups(groups, "a", "calm", {"gender": 1.0}).iloc[0]
+    assert (wild["effect"], calm["effect"]) == ("not shown", "closer")
+    assert (calm["rows_a"], calm["rows_b"]) == (3, 3)
+    assert calm["difference"] == pytest.approx(-0.2, abs=0.02)
+    pair = {name: logs[:1] for name, logs in groups.items()}
+    one = comparison.compare_groups(pair, "a", "wild", {"gender": 1.0}).iloc[0]
+    assert one["effect"] == "closer"  # by its rows: true of this one run, not of the recipe
+    with pytest.raises(ValueError, match="two or more of each"):
+        comparison.compare_groups(pair | {"a": groups["a"]}, "a", "wild", CONCEPT)
+
+
+def test_pooled_seeds_that_do_not_differ_are_rarely_called():
+    called = 0
+    for trial in range(40):
+        rng = np.random.default_rng(trial)
+        groups = {
+            name: [
+                make_log(int(rng.integers(10**6)), 24, ends={"gender": 0.8 + rng.normal(0, 0.05)})
+                for _ in range(3)
+            ]
+            for name in "ab"
+        }
+        row = comparison.compare_groups(groups, "a", "b", {"gender": 1.0}).iloc[0]
+        called += row["effect"] != "not shown"
+    assert called <= 5  # 5 % of 40 is 2
+
+
+def test_names_group_the_files_of_one_run(tmp_path):
+    paths = []
+    for k, end in enumerate((0.7, 0.71, 0.9, 0.92)):
+        paths.append(write(make_log(k, ends={"gender": end}), tmp_path / f"{k}.csv"))
+    found = comparison.compare_files(paths, {"gender": 1.0}, names=["v8", "v8", "v9", "v9"])
+    assert [run["name"] for run in found["runs"]] == ["v8 (1)", "v8 (2)", "v9 (1)", "v9 (2)"]
+    assert [(c["a"], c["b"]) for c in found["comparisons"]] == [("v8", "v9")]
+    with pytest.raises(ValueError, match="1 names for 4 logs"):
+        comparison.compare_files(paths, {"gender": 1.0}, names=["v8"])

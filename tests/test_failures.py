@@ -1,0 +1,241 @@
+"""Ten planted failures, ten called; healthy runs, none called.
+
+The healthy logs in `data/` are v9 runs of `params/quickstart` with three seeds.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from ohlora_lib import failures, training_logs, trends
+from ohlora_lib import property_ensemble as pe
+from ohlora_lib.candidates import judge_overlap
+from ohlora_lib.comparison import compare_files
+from ohlora_lib.faces import draw_attributes, render_faces
+from ohlora_lib.finetune.evaluation import Evaluator
+from ohlora_lib.images import new_store
+from ohlora_lib.nets import Generator
+from ohlora_lib.records import start_run
+from tests.finetune.test_negative_control import train
+from tests.log_samples import make_log
+
+REFERENCE = Path(__file__).parents[2] / "shared" / "reference"
+HEALTHY = sorted((Path(__file__).parent / "data").glob("healthy-*.csv"))
+CONCEPT = trends.PUBLISHED_CONCEPT
+CNN = pe.CNNSettings(folds=2, width=0.25, batch=16, max_epochs=12, learning_rate={"glass": 2e-3})
+
+
+def healthy():
+    return training_logs.read_log(HEALTHY[0])
+
+
+def called(log, concept=CONCEPT):
+    """Rules that a log breaks; each is named where the verdict begins."""
+    found = failures.of_log(log, concept)
+    words = failures.judged_sentence(trends.run_verdict(log, concept), found)
+    first = words.split(". ")[0]
+    if found:
+        assert first.startswith(("Do not trust", "Training was not stable"))
+    return [finding.rule for finding in found]
+
+
+# ---- healthy runs
+
+
+@pytest.mark.parametrize("path", [*HEALTHY, *(REFERENCE / f"train_log_v{k}.csv" for k in (8, 9))])
+def test_healthy_runs_are_not_called(path):
+    if not path.exists():
+        pytest.skip("the published logs are not here")
+    assert called(training_logs.read_log(path)) == []
+
+
+def test_made_healthy_logs_are_not_called():
+    logs = [make_log(k, rows) for k in range(5) for rows in (24, 400)]
+    assert [failures.stability(log) for log in logs] == [[]] * 10
+    assert sum(bool(called(log)) for log in logs) <= 1  # 95 % intervals
+
+
+# ---- planted failures
+
+
+@pytest.mark.parametrize("recipe", ["v8", "v9"])
+def test_learning_rate_0(tmp_path, recipe):
+    assert called(train(tmp_path / "run", 0.0, recipe)) == ["untrained"]
+
+
+@pytest.fixture(scope="module")
+def faces():
+    """300 faces and their labels of glasses, half for each role."""
+    return torch.from_numpy(render_faces(range(600), seed=3, image_px=32)), draw_attributes(
+        range(600), seed=3
+    )
+
+
+def train_role(folder, faces, labels, rows):
+    images, _ = faces
+    list(pe.train_ensemble(images, labels, rows, ["glass"], CNN, folder))
+    return pe.load_ensemble(folder, ["glass"])
+
+
+def study(root, monkeypatch, **results):
+    """Run folders of a study, as far as a fine-tuning's chain is looked at; gives its folder."""
+    monkeypatch.setenv("OHLORA_ROOT", str(root))
+    for name in ("params", "notebooks"):
+        (root / name).mkdir(exist_ok=True)
+    names = {
+        "base_run": "02_train_base", "cnn_run": "03_train_property_cnn",
+        "selection_run": "04_select_images",
+    }  # fmt: skip
+    for name, notebook in names.items():
+        start_run(notebook, {"study": "s"}, root=root).finish(**results.get(name, {}))
+    inputs = {name: f"outputs/s/{notebook}" for name, notebook in names.items()}
+    config = {"study": "s", "concept": dict(CONCEPT), "epochs": 9, **inputs}
+    run = start_run("05_finetune_generator", config, input_runs=inputs, root=root)
+    run.finish()
+    return run.path
+
+
+def rules_of(folder, log=None, concept=CONCEPT):
+    log = healthy() if log is None else log
+    return [found.rule for found in failures.of_run(folder, log, concept)]
+
+
+def test_a_healthy_chain(tmp_path, monkeypatch):
+    kept = {f"{prop}_score": target for prop, target in CONCEPT.items()}
+    auroc = {role: dict.fromkeys(CONCEPT, 0.95) for role in ("selector", "judge")}
+    folder = study(
+        tmp_path, monkeypatch, cnn_run={"auroc": auroc}, selection_run={"scores": {"kept": kept}}
+    )
+    assert rules_of(folder) == []
+
+
+def test_shuffled_labels(tmp_path, monkeypatch, faces):
+    images, labels = faces
+    shuffled = labels.assign(glass=np.random.default_rng(0).permutation(labels["glass"]))
+    halves = np.arange(300), np.arange(300, 600)
+    ensemble = train_role(tmp_path / "selector", faces, shuffled, halves[0])
+    unseen = pe.unseen_scores(ensemble, images[halves[1]], shuffled.iloc[halves[1]])
+    auroc = {"selector": pe.unseen_auroc(unseen)}
+    folder = study(tmp_path, monkeypatch, cnn_run={"auroc": auroc})
+    assert rules_of(folder) == ["guessing"]
+
+
+def test_a_collapsed_generator_with_perfect_scores():
+    log = healthy()
+    for prop, target in CONCEPT.items():
+        for kind in ("mean", "heldout"):
+            log.loc[log.index > 20, f"{kind}_{prop}_score"] = target
+    log.loc[log.index > 20, ["diversity", "recall"]] = 0.01, 0.0
+    assert called(log) == ["collapsed"]
+
+
+def test_one_target_swapped(tmp_path, monkeypatch):
+    swapped = {**CONCEPT, "age": 1.0}
+    assert called(healthy(), swapped) == ["moved away"]
+    kept = {f"{prop}_score": target for prop, target in CONCEPT.items()}
+    folder = study(tmp_path, monkeypatch, selection_run={"scores": {"kept": kept}})
+    assert rules_of(folder, concept=swapped) == ["other target"]
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"concept": swapped}))
+    assert rules_of(folder, concept=swapped) == ["other target"]  # by the selected images
+
+
+@pytest.mark.slow
+def test_fooled_selecting_cnns(tmp_path, faces):
+    """A generator optimised to please the selecting CNNs, and them alone."""
+    images, labels = faces
+    selector = train_role(tmp_path / "selector", faces, labels, np.arange(300))
+    judge = train_role(tmp_path / "judge", faces, labels, np.arange(300, 600))
+    torch.manual_seed(0)
+    generator = Generator(32, z_dim=32, w_dim=32, fmaps_base=256, fmaps_max=16)
+    evaluator = Evaluator(selector, judge, images[:200], samples=50)
+    optimizer = torch.optim.Adam(generator.parameters(), lr=3e-3)
+    rows = []
+    for step in range(33):
+        facts = {"epoch": step // 4, "idx": step % 4, "d_loss": 1.3, "g_loss": 0.9}
+        rows.append(facts | {"real_fake_auroc": 0.8} | evaluator(generator, step).row)
+        for _ in range(4):
+            pixels = generator(torch.randn(16, 32)) / 2 + 0.5
+            chosen, judged = (
+                torch.cat([net(pixels) for net in ensemble.members["glass"]]).clamp(1e-6, 1 - 1e-6)
+                for ensemble in (selector, judge)
+            )
+            optimizer.zero_grad()
+            (-torch.log(chosen).mean() - torch.log(1 - judged).mean()).backward()
+            optimizer.step()
+    log = pd.DataFrame(rows).drop(columns=["diversity", "recall"])
+    log = log.assign(time_epochs=training_logs.time_epochs(log))
+    gains = {k: log[f"{k}_glass_score"].iloc[-5:].mean() for k in ("mean", "heldout")}
+    assert gains["mean"] > gains["heldout"] + 0.2, gains
+    assert called(log, {"glass": 1.0}) == ["fooled"]
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        ({"g_loss": 9.0}, "diverged"),
+        ({"d_loss": 0.02}, "saturated"),
+        ({"diversity": 0.4}, "collapsed"),
+        ({"d_loss": np.nan, "g_loss": np.nan}, "not finite"),
+        ({"mean_age_score": np.nan}, "not finite"),
+        ({"d_loss": np.inf}, "not finite"),
+    ],
+)
+def test_numbers_that_go_wrong_from_some_row_on(change, rule):
+    log = healthy()
+    log.loc[log.index >= 20, list(change)] = list(change.values())
+    assert rule in called(log)
+
+
+def test_one_bad_batch_is_not_divergence():
+    log = healthy()
+    log.loc[30, ["d_loss", "g_loss"]] = 30.0
+    assert called(log) == []
+
+
+def test_a_truncated_log(tmp_path, monkeypatch):
+    log = healthy()
+    assert called(log.iloc[:-2]) == ["cut off"]
+    assert called(log.iloc[:-1]) == ["cut off"]
+    until = log[(log["epoch"] < 7) | ((log["epoch"] == 7) & (log["idx"] == 0))]
+    folder = study(tmp_path, monkeypatch)
+    assert rules_of(folder, until) == ["cut off"]  # ends like a whole log, short of its 9 epochs
+
+
+def test_a_run_resumed_on_another_base(tmp_path, monkeypatch):
+    """The second half of another run's log, which had only begun to learn."""
+    first, second = (training_logs.read_log(path) for path in (HEALTHY[0], HEALTHY[2]))
+    half = len(first) * 2 // 3
+    log = first.copy()
+    scores = [name for name in log if name.endswith("_score")]
+    log.loc[half:, scores] = second.loc[: len(log) - half - 1, scores].to_numpy()
+    assert "jump" in called(log)
+    folder = study(tmp_path, monkeypatch)
+    assert rules_of(folder) == []
+    start_run("02_train_base", {"study": "s"}, root=tmp_path).finish(other=True)
+    assert rules_of(folder) == ["other input"]
+
+
+def test_selected_images_among_the_judges_labels(tmp_path, monkeypatch, faces):
+    images, labels = faces
+    study(tmp_path, monkeypatch)
+    population, cnns = (tmp_path / f"outputs/s/{n}" for n in ("01", "03_train_property_cnn"))
+    with new_store(population / "images" / "images.npy", 32) as store:
+        store.append(images.numpy())
+    halves = {"selector": np.arange(300), "judge": np.arange(300, 600)}
+    pe.split_table(halves, pd.Series(range(600), name="img_no")).to_csv(cnns / "split.csv")
+    (cnns / "config.json").write_text(json.dumps({"population_run": "outputs/s/01"}))
+    assert judge_overlap(images[:300].numpy(), cnns) == 0
+    overlap = judge_overlap(images[250:340].numpy(), cnns)
+    assert overlap == 40
+    folder = study(tmp_path, monkeypatch, selection_run={"judge_overlap": overlap})
+    assert rules_of(folder) == ["overlap"]
+
+
+def test_a_run_compared_with_itself():
+    found = compare_files([HEALTHY[0], HEALTHY[0]], CONCEPT, names=["v9", "v9 again"])
+    assert "no difference at all" in found["comparisons"][0]["sentence"]
