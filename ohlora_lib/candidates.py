@@ -84,11 +84,11 @@ def align_scores(scores: pd.DataFrame, files: pd.DataFrame, source: str) -> pd.D
     Raises:
         ValueError: If the rows do not say which image they are about; one line.
     """
-    read = files[files["img_no"].notna()]
-    numbers = match_rows(scores, read, source)
+    rows = match_rows(scores, files, source)
+    numbers = files["img_no"].reindex(rows).set_axis(scores.index)
     known = numbers.notna()
-    rows = scores[known].set_index(numbers[known].astype("int64"))
-    return rows.reindex(range(int(read["img_no"].max()) + 1)).reset_index(drop=True)
+    found = scores[known].set_index(numbers[known].astype("int64"))
+    return found.reindex(range(int(files["img_no"].max()) + 1)).reset_index(drop=True)
 
 
 def choose_rows(

@@ -124,6 +124,7 @@ def select(
         raise ValueError(f"{scores}: {error}") from None
     found = chosen.summary(skip_first)
     if out is not None:
+        check_output(out, scores)
         labels.save_table(out, table[chosen.kept])
     if as_json:
         typer.echo(json.dumps(found, indent=2))
@@ -135,6 +136,8 @@ def select(
         f"{found['kept']:,} of {found['candidates']:,} images ({found['share']:.1%}) have the look"
         f"{f'; the first {skip_first:,} were left out' if skip_first else ''}."
     )
+    if found["unscored"]:
+        typer.echo(f"{found['unscored']:,} of them lack a score, which counts as a failure.")
 
 
 @app.command()
@@ -223,6 +226,7 @@ def merge(
     from ohlora_lib.labels import save_table
 
     merged = merge_tables(tables)
+    check_output(out, *tables)
     save_table(out, merged.table)
     if len(merged.disagreements):
         heads = [Path(str(name)).name for name in merged.disagreements]
@@ -230,6 +234,21 @@ def merge(
     typer.echo(
         f"{out}: {len(merged.table)} images, {len(merged.disagreements)} disagreements left open."
     )
+    if merged.left_out:
+        typer.echo(f"Columns that are no labels, left out: {', '.join(merged.left_out)}.")
+
+
+def check_output(out: Path, *inputs: Path) -> None:
+    """Refuses to write over an input, or where there is no file to write.
+
+    Raises:
+        ValueError: Names the file.
+    """
+    if out.is_dir() or not out.name:
+        raise ValueError(f"--out is {out}, a folder; give the name of a file")
+    for path in inputs:
+        if out.exists() and out.samefile(path):
+            raise ValueError(f"--out is {out}, which is an input; give another name")
 
 
 def read_concept(text: str) -> dict[str, float]:

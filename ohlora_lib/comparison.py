@@ -136,7 +136,8 @@ def compare_files(
         absent = [prop for prop in targets if prop not in properties_of(log)]
         if absent:
             raise ValueError(f"{file}: no score of {listed(absent)}, it scores "
-                             f"{listed(properties_of(log))}; give a concept of those")  # fmt: skip
+                             f"{listed(properties_of(log))}. Say their targets, such as "
+                             f"--concept {properties_of(log)[0]}=1")  # fmt: skip
     names = names or log_names(files)
     groups = group_logs(names, logs)
     labels = unique_names(names)

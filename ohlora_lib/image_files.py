@@ -45,7 +45,7 @@ def find_images(folder: Path | str) -> list[Path]:
         for path in folder.rglob("*")
         if path.suffix.lower() in FORMATS
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
+        and not path.is_dir()  # a link to nowhere is listed, and then unreadable
     )
     if not paths:
         there = sorted({path.suffix for path in folder.rglob("*") if path.is_file()})[:8]
@@ -83,8 +83,12 @@ def read_image(path: Path | str, image_px: int, *, fit: str = "crop") -> np.ndar
 def _opaque(picture: Image.Image) -> Image.Image:
     if picture.mode.startswith("I;16") or picture.mode in {"I", "F"}:  # 16-bit or measured grey
         values = np.asarray(picture, dtype=np.float64)
-        top = 65535 if values.max(initial=0) > 255 else 255
-        picture = Image.fromarray((values / top * 255).clip(0, 255).round().astype(np.uint8))
+        low, high = values.min(), values.max()
+        if not 0 <= low <= high <= 65535:  # not a number among them too
+            raise ValueError(f"its values go from {low:g} to {high:g}, not from 0 to 65,535")
+        tops = [65535] if picture.mode.startswith("I;16") else [1, 255, 65535]
+        top = next(t for t in tops[picture.mode == "I" :] or tops if high <= t)
+        picture = Image.fromarray((values / top * 255).round().astype(np.uint8))
     if not picture.has_transparency_data:
         return picture.convert("RGB")
     picture = picture.convert("RGBA")
@@ -134,7 +138,8 @@ class Importer:
             for first in range(0, len(paths), CHUNK):
                 chunk = paths[first : first + CHUNK]
                 for path, found in zip(chunk, pool.map(self._read, chunk), strict=True):
-                    self._add(path.relative_to(folder).as_posix(), found)
+                    name = path.relative_to(folder).as_posix()
+                    self._add(name.encode("utf-8", "backslashreplace").decode(), found)
                 yield first + len(chunk)
 
     def _read(self, path: Path) -> np.ndarray | str:

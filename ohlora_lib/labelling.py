@@ -8,19 +8,21 @@ Axes: N images, H image height.
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
 
-from ohlora_lib.labels import FILE_COLUMNS, label_columns, read_table, save_table
+from ohlora_lib.labels import FILE_COLUMNS, label_columns, plain, read_table, save_table
 
 YES, NO, SKIP = "1", "0", "skip"
 ANSWERS = (YES, NO, SKIP)
-COLUMNS = ("img_no", "property", "answer")
+COLUMNS = ("img_no", "file", "property", "answer")
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class LabelSession:
     ) -> None:
         self.images, self.properties, self.folder = images, list(properties), Path(folder)
         self.files = list(files) if files is not None else [str(k) for k in range(len(images))]
+        self._check()
         numbers = range(len(images))
         pairs = [(k, p) for k in numbers for p in properties]
         if not by_image:
@@ -64,7 +67,22 @@ class LabelSession:
         self.answers: dict[Question, str] = {}
         self.folder.mkdir(parents=True, exist_ok=True)
         self._read()
+        if self.answers:  # a crash may have come between an answer and the table
+            save_table(self.folder / "labels.csv", self.table())
         self.place = self._next_open(0)
+
+    def _check(self) -> None:
+        odd = [p for p in self.properties if p in {"img_no", *FILE_COLUMNS} or not p.strip()]
+        if odd or not self.properties or len(set(self.properties)) < len(self.properties):
+            raise ValueError(
+                f"properties are {self.properties}; give at least one, each once, none of "
+                f"them called {' or '.join(['img_no', *FILE_COLUMNS])}"
+            )
+        if len(self.files) != len(self.images) or len(set(self.files)) < len(self.files):
+            raise ValueError(
+                f"{len(set(self.files))} different names for {len(self.images)} images; each "
+                f"needs its own"
+            )
 
     @property
     def question(self) -> Question | None:
@@ -119,12 +137,16 @@ class LabelSession:
 
     def _append(self, question: Question, answer: str) -> None:
         path = self.folder / "answers.csv"
-        new = not path.exists()
-        with path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            if new:
+        with path.open("a+b") as file:
+            end = _whole_lines(file)
+            file.truncate(end)  # what an append that failed half-way left
+            text = io.StringIO()
+            writer = csv.writer(text, lineterminator="\n")
+            if not end:
                 writer.writerow(COLUMNS)
-            writer.writerow((question.img_no, question.prop, answer))
+            name = self.files[question.img_no]
+            writer.writerow((question.img_no, name, question.prop, answer))
+            file.write(text.getvalue().encode())
             file.flush()
             os.fsync(file.fileno())
         self.answers[question] = answer
@@ -135,18 +157,19 @@ class LabelSession:
         path = self.folder / "answers.csv"
         if not path.exists():
             return
+        with path.open("rb") as file:
+            end = _whole_lines(file)
+            file.seek(0)
+            whole, rest = file.read(end), file.read()
+        header = ",".join(COLUMNS)
+        if not whole and not header.startswith(rest.decode(errors="replace")):
+            raise ValueError(f"{path}: is no table of answers. Remove it, or label elsewhere.")
+        places = {name: k for k, name in enumerate(self.files)}
         known = set(self.questions)
-        text = path.read_text(encoding="utf-8")
-        if not text.endswith("\n"):
-            text = text[: text.rfind("\n") + 1]
-            path.write_text(text, encoding="utf-8")
-        for row, line in enumerate(csv.DictReader(text.splitlines())):
-            try:
-                question = Question(int(line["img_no"]), line["property"])
-                fits = question in known and line["answer"] in ANSWERS
-            except (KeyError, TypeError, ValueError):
-                fits = False
-            if not fits:
+        text = whole.decode("utf-8-sig", errors="replace")
+        for row, line in enumerate(csv.DictReader(io.StringIO(text))):
+            question = Question(places.get(line.get("file"), -1), line.get("property", ""))
+            if question not in known or line.get("answer") not in ANSWERS:
                 raise ValueError(
                     f"{path}: row {row} ({line}) is no answer to a question about these "
                     f"{len(self.images)} images and {self.properties}. Label into another "
@@ -155,12 +178,19 @@ class LabelSession:
             self.answers[question] = line["answer"]
 
 
+def _whole_lines(file: BinaryIO) -> int:
+    """Where the last whole line of a file ends."""
+    file.seek(0)
+    return file.read().rfind(b"\n") + 1
+
+
 @dataclass(frozen=True)
 class Merged:
     """Label tables of several people as one, and where they disagree."""
 
     table: pd.DataFrame
     disagreements: pd.DataFrame  # image, property, a column of answers a person
+    left_out: list[str]  # columns that are no labels
 
 
 def merge_tables(paths: Sequence[Path]) -> Merged:
@@ -170,7 +200,8 @@ def merge_tables(paths: Sequence[Path]) -> Merged:
         paths: Tables with a column that names the image, and columns of 0, 1 and nothing.
 
     Raises:
-        ValueError: If a table is unreadable, or two of them share no column of names; one line.
+        ValueError: If a table is unreadable, a label is not 0 or 1, or two tables share no column
+            of names; one line.
     """
     tables = {str(path): read_table(path, []) for path in paths}
     keys = [name for name in (*FILE_COLUMNS, "img_no") if all(name in t for t in tables.values())]
@@ -184,8 +215,13 @@ def merge_tables(paths: Sequence[Path]) -> Merged:
     for name, frame in frames.items():
         if not frame.index.is_unique:
             twice = frame.index[frame.index.duplicated()][0]
-            raise ValueError(f"{name}: {key} {twice!r} is there twice. Keep one row an image.")
-    properties = list(dict.fromkeys(p for t in tables.values() for p in label_columns(t)))
+            raise ValueError(
+                f"{name}: {key} {plain(twice)!r} is there twice. Keep one row an image."
+            )
+    found = {name: label_columns(table, name) for name, table in tables.items()}
+    properties = list(dict.fromkeys(prop for columns in found.values() for prop in columns))
+    for name, frame in frames.items():
+        _check_labels(frame, name, [p for p in properties if p in frame and p not in found[name]])
     images = list(dict.fromkeys(image for frame in frames.values() for image in frame.index))
     table, rows = pd.DataFrame({key: images}), []
     for prop in properties:
@@ -196,4 +232,19 @@ def merge_tables(paths: Sequence[Path]) -> Merged:
         table[prop] = low.where(low == high).astype("Int64").array
         for image in answers.index[(low != high) & low.notna()]:
             rows.append({key: image, "property": prop, **answers.loc[image].to_dict()})
-    return Merged(table, pd.DataFrame(rows, columns=[key, "property", *frames]))
+    columns = dict.fromkeys(name for frame in frames.values() for name in frame)
+    left_out = [name for name in columns if name not in properties]
+    disagreements = pd.DataFrame(rows, columns=[key, "property", *frames])
+    return Merged(table, disagreements, left_out)
+
+
+def _check_labels(frame: pd.DataFrame, source: str, suspects: Sequence[str]) -> None:
+    """Ends if a column that holds labels in another table holds something else in this one."""
+    for prop in suspects:
+        cells = frame[prop].dropna()
+        bad = cells[~pd.to_numeric(cells, errors="coerce").isin([0, 1])]
+        if len(bad):
+            raise ValueError(
+                f"{source}: {prop} of {plain(bad.index[0])!r} is {plain(bad.iloc[0])!r}; it must "
+                f"be 0, 1 or empty ({len(bad)} such rows). Correct them."
+            )

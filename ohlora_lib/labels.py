@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,28 +14,56 @@ import pandas as pd
 from ohlora_lib.conditions import parse_condition
 from ohlora_lib.records import write_atomic
 
+FILE_COLUMNS = ("file", "img_path", "image_id", "image", "filename", "path")
+EMPTY = ["", "NA", "N/A", "NaN", "nan", "None", "null", "<NA>"]  # cells that hold nothing
+
 
 def read_table(path: Path | str, columns: Sequence[str]) -> pd.DataFrame:
-    """Reads a CSV and checks that it has the columns.
+    """Reads a CSV and checks that it has the columns; names of files stay as they are written.
 
     Raises:
-        ValueError: If the file is missing, empty, unreadable or lacks a column.
+        ValueError: If the file is missing, empty, unreadable, ragged or lacks a column.
     """
     path = Path(path)
     try:
-        table = pd.read_csv(path)
+        header = _header(path)
+        named = [name for name in header if name in FILE_COLUMNS]
+        empty = {name: EMPTY for name in header if name not in named}
+        options = {"dtype": dict.fromkeys(named, str), "na_values": empty}
+        table = pd.read_csv(path, index_col=False, keep_default_na=False, **options)
     except FileNotFoundError as error:
-        raise ValueError(f"{path}: no such table. Check the path in the params file.") from error
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: no such table. Check the path.") from error
+    except (
+        *(pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, csv.Error),
+        *(IsADirectoryError, PermissionError),
+    ) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path}: not a readable CSV table ({reason})") from error
     missing = [name for name in columns if name not in table.columns]
     if missing:
         raise ValueError(
             f"{path}: column {missing[0]!r} is missing; the table has {list(table.columns)}. "
-            f"Rename a column, or leave the property out of the params file."
+            f"Rename a column, or leave the property out."
         )
     return table
+
+
+def _header(path: Path) -> list[str]:
+    """The names in the first line of a CSV whose rows must not be longer.
+
+    Raises:
+        ValueError: If a row is; names its line.
+    """
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.reader(file)
+        header = next(reader, [])
+        for row in reader:
+            if len(row) > len(header):
+                raise ValueError(
+                    f"{path}: line {reader.line_num} has {len(row)} fields, the first line names "
+                    f"{len(header)}. Name every column, or take away what is too much."
+                )
+    return header
 
 
 def read_labels(path: Path | str, properties: Sequence[str]) -> pd.DataFrame:
@@ -52,10 +83,15 @@ def read_labels(path: Path | str, properties: Sequence[str]) -> pd.DataFrame:
         bad = table.index[~values.isin([0, 1])]
         if len(bad):
             raise ValueError(
-                f"{path}: row {bad[0]} has {name} = {table[name][bad[0]]!r}; must be 0 or 1 "
-                f"({len(bad)} such rows). Correct them or drop the rows."
+                f"{path}: row {bad[0]} has {name} = {plain(table[name][bad[0]])!r}; must be 0 or "
+                f"1 ({len(bad)} such rows). Correct them or drop the rows."
             )
     return table.astype({name: "int64" for name in properties})
+
+
+def plain(value: Any) -> Any:
+    """A cell as people write it: 2, not np.int64(2)."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def save_table(path: Path | str, table: pd.DataFrame, *, index: bool = False) -> None:
@@ -75,7 +111,6 @@ CELEBA_LABELS = {  # its attributes are 1 and -1, and half of them point the oth
     "age": "Young<=0",
     "glass": "Eyeglasses>=1",
 }
-FILE_COLUMNS = ("file", "img_path", "image_id", "image", "filename", "path")
 
 
 def read_attributes(path: Path | str) -> pd.DataFrame:
@@ -87,11 +122,12 @@ def read_attributes(path: Path | str) -> pd.DataFrame:
     path = Path(path)
     if path.suffix == ".csv":
         table = read_table(path, [])
-        return table.rename(columns={table.columns[0]: "file"})
+        named = next((name for name in FILE_COLUMNS if name in table), table.columns[0])
+        return _whole(table.rename(columns={named: "file"}), path)
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:
             count, names = int(file.readline()), file.readline().split()
-            table = pd.read_csv(file, sep=r"\s+", names=["file", *names])
+            table = pd.read_csv(file, sep=r"\s+", names=["file", *names], index_col=False)
     except FileNotFoundError as error:
         raise ValueError(f"{path}: no such attribute list.") from error
     except (OSError, ValueError) as error:  # pandas' parser errors among them
@@ -104,6 +140,17 @@ def read_attributes(path: Path | str) -> pd.DataFrame:
         raise ValueError(
             f"{path}: says {count} images and lists {len(table)}; it seems cut off. Fetch it "
             f"again."
+        )
+    return _whole(table, path)
+
+
+def _whole(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """The table, unless a row of it ends early."""
+    short = table.index[table.isna().any(axis=1)]
+    if len(short):
+        raise ValueError(
+            f"{path}: the row of {table['file'][short[0]]!r} has too few values ({len(short)} "
+            f"such rows); the list is damaged. Fetch it again."
         )
     return table
 
@@ -146,74 +193,113 @@ def as_numbers(column: pd.Series, source: str) -> pd.Series:
     bad = column.index[values.isna() & column.notna()]
     if len(bad):
         raise ValueError(
-            f"{source}: row {bad[0]} has {column.name} = {column[bad[0]]!r}; it must be a number "
-            f"({len(bad)} such rows). Correct them or leave the cells empty."
+            f"{source}: row {bad[0]} has {column.name} = {plain(column[bad[0]])!r}; it must be a "
+            f"number ({len(bad)} such rows). Correct them or leave the cells empty."
         )
     return values
 
 
-def label_columns(table: pd.DataFrame) -> list[str]:
-    """Columns that hold nothing but 0, 1 and empty cells, and not only empty ones."""
+def label_columns(table: pd.DataFrame, source: str, *, strict: bool = True) -> list[str]:
+    """Columns that hold nothing but 0, 1 and empty cells, and not only empty ones.
+
+    Raises:
+        ValueError: If `strict`, and most cells of a column are 0 or 1 but not all; names one.
+    """
     found = []
     for name in table.columns:
         if name in {"img_no", *FILE_COLUMNS}:
             continue
-        values = pd.to_numeric(table[name], errors="coerce")
-        if table[name].notna().any() and values[table[name].notna()].isin([0, 1]).all():
+        cells = table[name].dropna()
+        good = pd.to_numeric(cells, errors="coerce").isin([0, 1])
+        if len(cells) and good.all():
             found.append(name)
+        elif strict and good.mean() > 0.5:
+            row = cells.index[~good][0]
+            raise ValueError(
+                f"{source}: row {row} has {name} = {plain(cells[row])!r}; the column's other "
+                f"cells are 0 or 1 ({(~good).sum()} such rows). Correct them, leave them "
+                f"empty, or make labels of the column by `label_rules`."
+            )
     return found
 
 
 def match_rows(table: pd.DataFrame, files: pd.DataFrame, source: str) -> pd.Series:
-    """Which image each row of a label table is about.
+    """Which file each row of a table is about.
 
-    A column of file names decides if there is one: by the name relative to the image folder, or
-    by its last part. Else `img_no` is the number in a file's name, or the image's place.
+    A column of file names decides if there is one: by the name relative to the image folder, its
+    last part, or that without its suffix. Else `img_no` decides: the number at the end of a
+    file's name, or the file's place if no name has a number.
 
     Args:
-        table: Label table.
-        files: `img_no` and `file` of the images in the store.
+        table: A row an image.
+        files: A row a file, all that were found, column `file`.
         source: Begins error messages.
 
     Returns:
-        Row of the store, Int64, shape of the table's index; missing where there is no image.
+        Row of `files`, Int64, shape of the table's index; missing where there is no such file.
 
     Raises:
-        ValueError: If the table names no images, names one twice, or none of them is there.
+        ValueError: If the table names no files, names one twice, none of them is there, or the
+            files' names leave open which one a number means.
     """
+    names = files["file"].map(Path)
     column = next((name for name in FILE_COLUMNS if name in table), None)
     if column:
         keys = table[column].astype(str)
-        places = _places(files["file"].map(lambda name: Path(name).name), files["img_no"])
-        whole = _places(files["file"], files["img_no"])
-        found = [whole.get(key, places.get(Path(key).name)) for key in keys]
+        empty = keys.index[keys.str.strip() == ""]
+        if len(empty):
+            raise ValueError(
+                f"{source}: row {empty[0]} has no name of an image in {column!r} ({len(empty)} "
+                f"such rows). Fill it in or drop the rows."
+            )
+        ways = [files["file"], names.map(lambda n: n.name), names.map(lambda n: n.stem)]
+        places = {}
+        for way in reversed(ways):  # the whole name counts most
+            places |= _places(way)
+        found = [places.get(key, places.get(Path(key).name)) for key in keys]
     elif "img_no" in table:
         column, keys = "img_no", table["img_no"]
-        stems = pd.to_numeric(files["file"].map(lambda name: Path(name).stem), errors="coerce")
-        named = stems.notna().all() and stems.is_unique
-        places = _places(stems if named else files["img_no"], files["img_no"])
+        places = _places(_numbers(names, source))
         found = [places.get(key) for key in keys]
     else:
         raise ValueError(
             f"{source}: has no column that says which image a row is about; it has "
             f"{list(table.columns)}. Add `file` (a name) or `img_no` (a number)."
         )
-    numbers = pd.Series(found, index=table.index, dtype="Int64")
-    twice = numbers.dropna()[numbers.dropna().duplicated()]
+    rows = pd.Series(found, index=table.index, dtype="Int64")
+    twice = rows.dropna()[rows.dropna().duplicated()]
     if len(twice):
         raise ValueError(
-            f"{source}: {keys[twice.index[0]]!r} is there more than once ({len(twice)} rows too "
-            f"many). Keep one row an image."
+            f"{source}: {plain(keys[twice.index[0]])!r} is there more than once ({len(twice)} "
+            f"rows too many). Keep one row an image."
         )
-    if not numbers.notna().any():
+    if table.empty:
+        raise ValueError(f"{source}: has no rows yet. Label some images first.")
+    if not rows.notna().any():
         raise ValueError(
             f"{source}: none of its images is in the folder; {column} begins with "
             f"{keys.iloc[:1].tolist()}, the files with {files['file'].iloc[:1].tolist()}."
         )
-    return numbers
+    return rows
 
 
-def _places(keys: pd.Series, numbers: pd.Series) -> dict:
-    """Key to row of the store; keys that are not unique belong to nobody."""
-    unique = ~keys.duplicated(keep=False)
-    return dict(zip(keys[unique], numbers[unique], strict=True))
+def _numbers(names: pd.Series, source: str) -> pd.Series:
+    """The number that `img_no` means each file by."""
+    found = names.map(lambda name: re.search(r"(\d+)\D*$", name.stem))
+    if found.isna().all():
+        return pd.Series(range(len(names)), index=names.index)
+    numbers = found.map(lambda match: int(match[1]) if match else None)
+    unclear = names[numbers.isna() | numbers.duplicated(keep=False)]
+    if len(unclear):
+        raise ValueError(
+            f"{source}: numbers its images (`img_no`), but {len(unclear)} files have no number of "
+            f"their own in their names, {unclear.iloc[0].name} among them. Add a column `file` "
+            f"with their names."
+        )
+    return numbers.astype("int64")
+
+
+def _places(keys: pd.Series) -> dict:
+    """Key to row; keys that are not unique belong to nobody."""
+    unique = keys[~keys.duplicated(keep=False)]
+    return dict(zip(unique, unique.index, strict=True))

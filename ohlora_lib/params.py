@@ -132,6 +132,14 @@ class TrainPropertyCNN(NotebookParameters, Compute):
         default_factory=dict, description="top, bottom, left, right as fractions, by property"
     )
 
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        for field in ("learning_rate", "judge_learning_rate", "loss_limit", "crops"):
+            for name in getattr(self, field):
+                if name not in self.properties:
+                    raise ValueError(f"{field} names {name!r}, which is not in properties")
+        return self
+
 
 class SelectImages(NotebookParameters, Compute, Look):
     """Parameters of 04_select_images."""

@@ -88,7 +88,7 @@ def plot_scores(
     return finish(
         ax,
         f"{listed([shown_name(p) for p in properties])}: toward {goal}",
-        "mean score of 100 samples",
+        "mean score of the samples",
     )
 
 
@@ -110,7 +110,7 @@ def plot_property_comparison(
     names = [shown_name(name, longest=24) for name in reversed(logs)]
     runs = " against ".join(names) if len(names) < 3 else f"{len(names)} runs"
     return finish(ax, f"{shown_name(prop)}: {runs}",
-                   "mean score of 100 samples", columns=3)  # fmt: skip
+                   "mean score of the samples", columns=3)  # fmt: skip
 
 
 def plot_heldout(

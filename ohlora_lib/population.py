@@ -72,7 +72,11 @@ class Population:
         )
         text += f"; left out: {', '.join(left)} (files.csv names them)" if left else ""
         ones = ", ".join(f"{name} {share:.1%}" for name, share in self.shares.items())
-        return f"{text}. Share of ones: {ones}." if ones else f"{text}. No labels yet."
+        if not ones:
+            return f"{text}. No labels yet."
+        other = self.labels.columns.drop([*self.properties, "img_no", *lb.FILE_COLUMNS], "ignore")
+        rest = f" Columns that are no labels: {', '.join(other)}." if len(other) else ""
+        return f"{text}. Share of ones: {ones}.{rest}"
 
 
 def make(
@@ -187,6 +191,9 @@ def import_celeba(
     """
     found = [path for name in ATTRIBUTE_LISTS for path in sorted(image_folder.rglob(name))]
     pictures = image_folder / "img_align_celeba"
+    if len(found) > 1:
+        raise ValueError(f"{image_folder}: has two attribute lists, {found[0]} and {found[1]}. "
+                         "Take one away.")  # fmt: skip
     if not found or not pictures.is_dir():
         raise ValueError(
             f"{image_folder}: not laid out as CelebA; it must hold img_align_celeba/ and "
@@ -219,14 +226,19 @@ def sample_generator(
         labelled_rows: How many first rows of the table are labels; 0 means all.
     """
     table = _read_labels(labels_csv, labelled_rows)
+    files = _sample(folder, generator_file, count, seed)
+    return _finish(folder, files, table, rules or {}, str(labels_csv))
+
+
+def _sample(folder: Path, generator_file: Path, count: int, seed: int) -> pd.DataFrame:
+    """Samples into the store of a folder; a row an image."""
     place = pick_device("auto")
     generator = load_generator(generator_file).to(place)
     with new_store(folder / "images" / "images.npy", generator.image_px) as store:
         draws = sample_images(generator, count, seed=seed)
         for batch in track(draws, "Sampling", total=-(-count // 100)):
             store.append(batch.cpu().numpy())
-    files = _named(f"{k:06d}" for k in range(count))
-    return _finish(folder, files, table, rules or {}, str(labels_csv))
+    return _named(f"{k:06d}" for k in range(count))
 
 
 def to_label(
@@ -255,12 +267,15 @@ def to_label(
     """
     if population_run:
         made = load_population(population_run)
-    elif image_folder:
-        made = import_folder(folder, image_folder, image_px=image_px)
-    else:
-        made = sample_generator(folder, generator_file, count, seed=seed)
-    named = made.files[made.files["img_no"].notna()].sort_values("img_no")
-    return made.images[:count], named["file"].astype(str).tolist()[:count]
+        images, files = made.images, made.files
+    else:  # no tables are written here: labels.csv of the folder is the person's
+        if image_folder:
+            files = _import(folder, image_folder, image_px, "crop")
+        else:
+            files = _sample(folder, generator_file, count, seed)
+        images = open_store(folder / "images" / "images.npy")
+    named = files[files["img_no"].notna()].sort_values("img_no")
+    return images[:count], named["file"].astype(str).tolist()[:count]
 
 
 def load_population(folder: Path) -> Population:
@@ -272,14 +287,14 @@ def load_population(folder: Path) -> Population:
     images = open_store(folder / "images" / "images.npy")
     table = lb.read_table(folder / "labels.csv", ["img_no"])
     files = lb.read_table(folder / "files.csv", FILE_FACTS)
-    return Population(images, table, files, lb.label_columns(table))
+    return Population(images, table, files, lb.label_columns(table, "", strict=False))
 
 
 def _named(names: Sequence[str]) -> pd.DataFrame:
     """A row an image that no file is behind."""
     names = list(names)
     table = pd.DataFrame({"img_no": range(len(names)), "file": names, "status": "read"})
-    return table.assign(detail="")
+    return table.assign(detail="").astype({"img_no": "Int64"})
 
 
 def _read_labels(path: Path | None, labelled_rows: int) -> pd.DataFrame | None:
@@ -313,15 +328,17 @@ def _finish(
     source: str,
 ) -> Population:
     """Joins labels to images, says what has none, and writes both tables."""
-    read = files[files["status"] == "read"]
     if table is None:
         labels, properties = pd.DataFrame(columns=["img_no"]), []
     else:
-        labels, properties = _labels(table, read, rules, source)
-        absent = labels["img_no"].isna()
-        files = pd.concat([files, _without_image(labels[absent])], ignore_index=True)
-        empty = labels[properties].isna().any(axis=1)
-        labels = labels[~absent & ~empty].sort_values("img_no", ignore_index=True)
+        labels, properties, rows = _labels(table, files, rules, source)
+        unused = rows[rows.notna() & labels["img_no"].isna()]
+        files.loc[unused, "detail"] += "; its label is not used"
+        files = pd.concat([files, _without_image(labels[rows.isna()])], ignore_index=True)
+        partly = labels["img_no"].notna() & labels[properties].isna().any(axis=1)
+        files.loc[rows[partly], "detail"] = "some of its labels are empty"
+        labels = labels[labels["img_no"].notna() & ~partly]
+        labels = labels.sort_values("img_no", ignore_index=True)
         labels = labels.astype({name: "int64" for name in ("img_no", *properties)})
     bare = (files["status"] == "read") & ~files["img_no"].isin(labels["img_no"])
     files.loc[bare, "status"] = "unlabelled"
@@ -331,12 +348,13 @@ def _finish(
 
 
 def _labels(
-    table: pd.DataFrame, read: pd.DataFrame, rules: Mapping[str, str], source: str
-) -> tuple[pd.DataFrame, list[str]]:
-    """The label table with `img_no` in front, and which of its columns are properties."""
-    numbers = lb.match_rows(table, read, source)
+    table: pd.DataFrame, files: pd.DataFrame, rules: Mapping[str, str], source: str
+) -> tuple[pd.DataFrame, list[str], pd.Series]:
+    """The label table with `img_no` in front, its properties, and its rows in `files`."""
+    rows = lb.match_rows(table, files, source)
+    numbers = files["img_no"].reindex(rows).set_axis(table.index).astype("Int64")
     table = lb.define_labels(table, rules, source).drop(columns="img_no", errors="ignore")
-    found = lb.label_columns(table)
+    found = lb.label_columns(table, source, strict=not rules)
     whole = [name for name in found if table[name].notna().all()]
     properties = list(dict.fromkeys([*(rules or found), *whole]))
     if not properties:
@@ -344,7 +362,7 @@ def _labels(
             f"{source}: no column holds labels (0 and 1); it has {list(table.columns)}. "
             f"Say in `label_rules` how to make them, for example {{gender: gender_score>=0.5}}."
         )
-    return pd.concat([numbers.rename("img_no"), table], axis=1), properties
+    return pd.concat([numbers.rename("img_no"), table], axis=1), properties, rows
 
 
 def _without_image(labels: pd.DataFrame) -> pd.DataFrame:

@@ -25,6 +25,7 @@ class Selection:
 
     kept: np.ndarray  # bool, (N,)
     costs: pd.DataFrame  # condition, passes, fails, share, lost_only_here
+    unscored: int = 0  # candidates without one of the scores; they fail
 
     def summary(self, skip_first: int = 0) -> dict[str, Any]:
         """All numbers, plain: rows, skipped, candidates, kept, share, and each condition's."""
@@ -34,6 +35,7 @@ class Selection:
             "rows": rows,
             "skipped": skipped,
             "candidates": rows - skipped,
+            "unscored": self.unscored,
             "kept": kept,
             "share": kept / (rows - skipped),
             "conditions": self.costs.to_dict("records"),
@@ -78,7 +80,9 @@ def select(scores: pd.DataFrame, wanted: Iterable[Condition], *, skip_first: int
     costs = pd.DataFrame(rows, columns=["condition", "passes", "fails", "share", "lost_only_here"])
     if not kept.any():
         raise ValueError(_nothing_kept(scores[eligible], wanted, costs))
-    return Selection(kept, costs)
+    names = [f"{condition.prop}_score" for condition in wanted]
+    unscored = int(scores.loc[eligible, names].isna().any(axis=1).sum())
+    return Selection(kept, costs, unscored)
 
 
 def read_scores(path: Path | str, wanted: Sequence[Condition]) -> pd.DataFrame:
@@ -106,6 +110,11 @@ def read_scores(path: Path | str, wanted: Sequence[Condition]) -> pd.DataFrame:
                 f"{list(table.columns)}. Correct the condition."
             )
         table[column] = as_numbers(table[column], str(path))
+    if "img_no" in table and not table["img_no"].is_monotonic_increasing:
+        raise ValueError(f"{path}: img_no is not in order, which `skip_first` counts by. Sort it.")
+    if "img_no" in table and not table["img_no"].is_unique:
+        twice = table["img_no"][table["img_no"].duplicated()].iloc[0]
+        raise ValueError(f"{path}: img_no {twice} is there twice. Keep one row an image.")
     return table
 
 
@@ -119,6 +128,9 @@ def _nothing_kept(scores: pd.DataFrame, wanted: list[Condition], costs: pd.DataF
         scores = scores[np.logical_and.reduce([np.full(len(scores), True), *others])]
         whose += " that meet the others"
     reach = scores[f"{worst.prop}_score"].quantile(0.75 if worst.sign == ">=" else 0.25)
+    if np.isnan(reach):
+        raise ValueError(f"none of the images has a score of {worst.prop!r}")
+    reach = (np.floor if worst.sign == ">=" else np.ceil)(reach * 1000) / 1000  # still in reach
     counts = ", ".join(f"{r.condition} passes {r.passes}" for r in costs.itertuples())
     return (
         f"no image meets all conditions ({counts}). Loosen {worst.prop} in `keep`: "

@@ -38,15 +38,19 @@ def convert(
     source, target = Path(source), Path(target)
     if target.suffix not in SUFFIXES:
         raise ValueError(f"{target}: the suffix must be one of {list(SUFFIXES)}")
-    if target.exists() and source.samefile(target):
+    if target.is_dir():
+        raise ValueError(f"{target}: is a folder; give the name of a file")
+    if target.exists() and source.exists() and source.samefile(target):
         raise ValueError(f"{target}: is the file to convert. Give another name.")
     tensors, facts = read_tensors(source, network=network)
     net = build(tensors, facts, source=str(source))
     if wide_dim:
         net = _split(net, wide_dim, seed, source)
-        tensors = dict(net.state_dict())
+        form = tensors["mapping.dense0.weight"].dtype
+        new = {k: v.to(form) for k, v in net.state_dict().items() if k not in tensors}
+        tensors = {**tensors, **new}
     if target.suffix == ".safetensors":
-        save_tensors(net, tensors, target, **facts)
+        save_tensors(net, tensors, target, facts)
     else:
         _save_pth(net, tensors, target)
     return sizes(net)
@@ -57,8 +61,11 @@ def _split(net: torch.nn.Module, wide_dim: int, seed: int, source: Path) -> Gene
         raise ValueError(f"{source}: only a generator has a mapping to split")
     try:
         return split_mapping(net, wide_dim, torch.Generator().manual_seed(seed))
-    except ValueError as error:
-        raise ValueError(f"{source}: {error}") from error
+    except (ValueError, RuntimeError, MemoryError) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise ValueError(
+            f"{source}: cannot be split with a branch of {wide_dim}: {reason}"
+        ) from error
 
 
 def _save_pth(net: torch.nn.Module, tensors: Mapping[str, Tensor], target: Path) -> None:

@@ -20,15 +20,17 @@ from ohlora_lib.weights import describe
 
 NETS = ("generator", "discriminator")
 USE = """```python
+import torch
 from ohlora_lib.weights import load_generator
 
 generator = load_generator("generator.safetensors")
-images = generator(torch.randn(4, generator.z_dim))  # (4, 3, H, H) in about [-1, 1]
+with torch.no_grad():
+    images = generator(torch.randn(4, generator.z_dim)).clamp(-1, 1)  # (4, 3, H, H)
 ```
 """
 LIMITS = """Scores are outputs of classifiers, trained on labels of one population; they are no
 facts about people, and `gender` and `age` as two classes are the study's labels, nothing more.
-Samples show nobody who exists. Do not use them to deceive, or to judge people.
+Do not use the samples to deceive, or the scores to judge people.
 """
 
 
@@ -46,25 +48,42 @@ def write_folder(source: Path | str, folder: Path | str) -> list[Path]:
         ValueError: If the source is not finished or unreadable; one line.
     """
     source, folder = Path(source), Path(folder)
-    summary, config = {}, {}
-    if source.is_dir():
-        summary = read_summary(source)
-        config = json.loads((source / "config.json").read_text(encoding="utf-8"))
-        files = {name: source / f"{name}.safetensors" for name in NETS}
-        files = {name: path for name, path in files.items() if path.is_file()}
-        if not files:
-            raise ValueError(f"{source}: has no {' or '.join(NETS)}.safetensors to publish")
-    else:
-        files = {describe(source)["kind"]: source}
-    written, networks = [], {}
-    for name, path in files.items():
-        written.append(folder / f"{name}.safetensors")
-        networks[name] = convert(path, written[-1])
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder}: is there and not empty. Give a new folder.")
+    summary, config = _record(source) if source.is_dir() else ({}, {})
+    files = {name: source / f"{name}.safetensors" for name in NETS}
+    files = {name: path for name, path in files.items() if path.is_file()}
+    if source.is_dir() and not files:
+        raise ValueError(f"{source}: has no {' or '.join(NETS)}.safetensors to publish")
+    files = files or {describe(source)["kind"]: source}
+    for path in files.values():
+        facts = describe(path)
+        if len(facts.get("networks", [])) > 1:
+            raise ValueError(
+                f"{path}: holds several networks, {facts['networks']}. Write one to a file first: "
+                f"ohlora weights convert FILE OUT --network NAME"
+            )
+        if "numbers that are not finite" in facts:
+            raise ValueError(f"{path}: has numbers that are not finite; it draws nothing")
+    written = [folder / f"{name}.safetensors" for name in files]
+    networks = {
+        name: convert(path, out) for (name, path), out in zip(files.items(), written, strict=True)
+    }
     facts = {"library_name": "ohlora", "networks": networks, "parameters": config}
     extra = {"config.json": to_json(facts) + "\n", "README.md": _card(source, networks, summary)}
     for name, text in extra.items():
         write_atomic(folder / name, text)
     return [*written, *(folder / name for name in extra)]
+
+
+def _record(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Summary and parameters of a finished run."""
+    path = run / "config.json"
+    summary = read_summary(run)
+    try:
+        return summary, json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: missing or damaged ({error}). Run the stage again.") from error
 
 
 def _card(source: Path, networks: dict[str, Any], summary: dict[str, Any]) -> str:
@@ -83,7 +102,7 @@ def _card(source: Path, networks: dict[str, Any], summary: dict[str, Any]) -> st
     parts = [
         f"---\n{yaml.safe_dump(tags)}---\n",
         f"# {source.stem if source.is_file() else source.name}\n",
-        results.get("verdict", "A network of ohlora, handed on without a run's record.") + "\n",
+        results.get("verdict", "") + "\n",
         "| network | image side, pixels | parameters |\n|---|---|---|\n" + "\n".join(rows) + "\n",
     ]
     if scores:

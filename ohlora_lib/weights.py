@@ -1,21 +1,18 @@
 """Reads and writes network weights under their published names.
 
 The architecture is read off tensor names and shapes; nothing is asked of the user. `.safetensors`
-is ours; `.pth` files are read with `weights_only=True`, so nothing in them is ever executed.
+is ours; `.pth` files are read by `weight_files`, which executes nothing.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import pickle
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -23,12 +20,23 @@ from ohlora_lib.nets import Discriminator, Generator, PropertyCNN
 from ohlora_lib.nets.generator import EMBEDDING_DIM
 from ohlora_lib.nets.property_cnn import CHANNELS, HEAD_WIDTH
 from ohlora_lib.records import write_atomic
+from ohlora_lib.weight_files import read_networks
 
 Net = TypeVar("Net", bound=nn.Module)
 PREFERRED = {  # which of the networks in one `.pth` is meant; GenForce's holds three
     "generator": ("generator_smooth", "generator_ema", "generator"),
     "discriminator": ("discriminator",),
 }
+
+KINDS = {  # tensors that only this kind of network has
+    "generator": ("synthesis.layer0.const",),
+    "discriminator": ("input0.weight",),
+    "property_cnn": ("conv1.0.weight", "fc_final.0.weight"),
+}
+UNFIT = (  # what building a network from damaged shapes or metadata raises
+    *(IndexError, KeyError, TypeError, OverflowError, ZeroDivisionError, RuntimeError),
+    MemoryError,
+)
 
 
 def save_weights(net: nn.Module, path: Path | str, **facts: str) -> None:
@@ -39,13 +47,14 @@ def save_weights(net: nn.Module, path: Path | str, **facts: str) -> None:
         path: File to write.
         **facts: Short texts, for example how the weights were made.
     """
-    save_tensors(net, net.state_dict(), path, **facts)
+    save_tensors(net, net.state_dict(), path, facts)
 
 
 def save_tensors(
-    net: nn.Module, tensors: Mapping[str, Tensor], path: Path | str, **facts: str
+    net: nn.Module, tensors: Mapping[str, Tensor], path: Path | str, facts: Mapping[str, str]
 ) -> None:
-    """Writes a network's tensors as they are given, in whatever number format."""
+    """Writes a network's tensors as they are given, in whatever number format, and facts."""
+    facts = dict(facts)
     if isinstance(net, PropertyCNN):
         facts |= {
             "property": net.prop,
@@ -53,7 +62,7 @@ def save_tensors(
             "width": str(net.width),
             "crop": json.dumps(net.crop),
         }
-    tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    tensors = {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}  # untied
     facts = {**facts, "kind": kind_of(tensors)}
     write_atomic(Path(path), save(tensors, metadata=facts))
 
@@ -76,74 +85,27 @@ def read_tensors(
     if network and network not in tables:
         raise ValueError(f"{path}: holds no network {network!r}; it holds {list(tables)}")
     wanted = PREFERRED.get(kind or "", ()) if kind else sum(PREFERRED.values(), ())
-    name = network or next((name for name in wanted if name in tables), next(iter(tables)))
-    return tables[name], facts
+    known = [
+        name for name, tensors in tables.items() if _kind(tensors) in ({kind} if kind else KINDS)
+    ]
+    order = [*(name for name in wanted if name in known), *known, *tables]
+    return tables[network or order[0]], facts
 
 
-def read_networks(path: Path | str) -> tuple[dict[str, dict[str, Tensor]], dict[str, str]]:
-    """Reads every network of a weight file by its name in there; the only one may have none.
-
-    Raises:
-        ValueError: If the file is missing, truncated, not a weight file, or holds code.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"{path}: no such weight file. Check the path in the params file.")
-    if path.suffix == ".safetensors":
-        try:
-            with safe_open(path, framework="pt") as file:
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                return {"": tensors}, dict(file.metadata() or {})
-        except SafetensorError as error:
-            raise ValueError(
-                f"{path}: not a readable .safetensors file ({error}). Fetch it again."
-            ) from error
-    tables = _tables(_load_pth(path))
-    if not tables:
-        raise ValueError(f"{path}: holds no table of named tensors. Give a state_dict file.")
-    return tables, {}
-
-
-def _load_pth(path: Path) -> Any:
-    """Reads a `.pth` file; nothing but tensors and plain containers is unpickled."""
-    try:
-        with warnings.catch_warnings(action="ignore"):  # of pickle protocols; the error says it
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        pickle.UnpicklingError,
-        LookupError,
-        RuntimeError,
-        EOFError,
-        OSError,
-        ValueError,
-    ) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(
-            f"{path}: not a plain weight file ({reason}). Fetch it again, or convert it to "
-            f".safetensors where you trust it."
-        ) from error
-
-
-def _tables(content: Any, name: str = "", depth: int = 2) -> dict[str, dict[str, Tensor]]:
-    """The tables of tensors in a loaded `.pth`: bare, by network, or inside `models`."""
-    if not isinstance(content, Mapping) or not content:
-        return {}
-    if all(isinstance(value, Tensor) for value in content.values()):
-        return {name: dict(content)}
-    tables: dict[str, dict[str, Tensor]] = {}
-    for key, value in content.items() if depth else ():
-        tables |= _tables(value, str(key), depth - 1)
-    return tables
+def _kind(tensors: Mapping[str, Tensor]) -> str | None:
+    marks = {kind: all(name in tensors for name in names) for kind, names in KINDS.items()}
+    return next((kind for kind, here in marks.items() if here), None)
 
 
 def kind_of(tensors: Mapping[str, Tensor]) -> str:
-    """Says which network a table of tensors is: generator, discriminator or property_cnn."""
-    if "synthesis.layer0.const" in tensors:
-        return "generator"
-    if "input0.weight" in tensors:
-        return "discriminator"
-    if "conv1.0.weight" in tensors and "fc_final.0.weight" in tensors:
-        return "property_cnn"
+    """Says which network a table of tensors is: generator, discriminator or property_cnn.
+
+    Raises:
+        ValueError: If it is none of them.
+    """
+    kind = _kind(tensors)
+    if kind:
+        return kind
     raise ValueError(
         f"these tensors are no generator, discriminator or property CNN; "
         f"the first is {next(iter(tensors), None)!r}"
@@ -257,14 +219,21 @@ def build(
         found = kind_of(tensors)
         if kind and found != kind:
             raise ValueError(f"holds a {found}, not a {kind}")
+        with torch.device("meta"):  # shapes alone: a damaged size must not take the memory
+            _check_fit(BUILDERS[found](tensors, facts), tensors)
         net = BUILDERS[found](tensors, facts)
-        _fill(net, tensors)
+        net.load_state_dict(dict(tensors))
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from error
+    except UNFIT as error:
+        raise ValueError(
+            f"{source}: its tensors and metadata describe no network ({type(error).__name__}: "
+            f"{' '.join(str(error).split())[:80]}). Fetch it again."
+        ) from error
     return net.eval()
 
 
-def _fill(net: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+def _check_fit(net: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     wanted = {name: tuple(value.shape) for name, value in net.state_dict().items()}
     given = {name: tuple(value.shape) for name, value in tensors.items()}
     for name in sorted(wanted.keys() | given.keys()):
@@ -273,7 +242,6 @@ def _fill(net: nn.Module, tensors: Mapping[str, Tensor]) -> None:
                 f"tensor {name!r} is {given.get(name, 'missing')}, "
                 f"the network that the other tensors describe needs {wanted.get(name, 'none')}"
             )
-    net.load_state_dict(dict(tensors))
 
 
 def load_generator(path: Path | str) -> Generator:
@@ -331,8 +299,12 @@ def describe(path: Path | str) -> dict[str, Any]:
     tensors, facts = read_tensors(path)
     net = build(tensors, facts, source=str(path))
     megabytes = math.ceil(Path(path).stat().st_size / 1e4) / 100
-    also = {"networks": list(tables)} if len(tables) > 1 else {}
-    return {"kind": kind_of(tensors), **sizes(net), "megabytes": megabytes, **also, **facts}
+    taken = next(name for name, table in tables.items() if table.keys() == tensors.keys())
+    also = {"network": taken, "networks": list(tables)} if len(tables) > 1 else {}
+    bad = sum(int((~torch.isfinite(tensor.float())).sum()) for tensor in tensors.values())
+    also |= {"numbers that are not finite": bad} if bad else {}
+    found = {"kind": kind_of(tensors), **sizes(net), "megabytes": megabytes, **also}
+    return {**facts, **found}
 
 
 def sizes(net: nn.Module) -> dict[str, Any]:

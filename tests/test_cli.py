@@ -210,7 +210,8 @@ def test_select_says_what_is_kept_and_what_each_condition_costs(call, tmp_path):
     code, out, _ = call("select", str(path), *conditions, "--json")
     assert code == 0
     assert json.loads(out) == {
-        "rows": 4, "skipped": 1, "candidates": 3, "kept": 1, "share": pytest.approx(1 / 3),
+        "rows": 4, "skipped": 1, "candidates": 3, "unscored": 0, "kept": 1,
+        "share": pytest.approx(1 / 3),
         "conditions": [
             {"condition": "gender >= 0.92", "passes": 2, "fails": 1, "lost_only_here": 1,
              "share": pytest.approx(2 / 3)},

@@ -129,3 +129,17 @@ def test_importer_keeps_each_image_once_and_names_the_rest(tmp_path):
     images = open_store(tmp_path / "images.npy")
     assert images.shape == (2, 16, 16, 3)
     assert tuple(images[1, 8, 2]) == (0, 255, 0)
+
+
+@pytest.mark.parametrize("top", [1, 255, 65535])
+def test_measured_grey_keeps_its_shades(tmp_path, top):
+    ramp = np.linspace(0, top, 64, dtype=np.float32).reshape(8, 8)
+    Image.fromarray(ramp).save(tmp_path / "f.tif")
+    assert np.ptp(read_image(tmp_path / "f.tif", 8)) == 255
+
+
+@pytest.mark.parametrize("value", [np.nan, -1, 1e9])
+def test_measured_grey_out_of_range_is_one_line(tmp_path, value):
+    Image.fromarray(np.full((8, 8), value, dtype=np.float32)).save(tmp_path / "f.tif")
+    with pytest.raises(ValueError, match="not from 0 to 65,535"):
+        read_image(tmp_path / "f.tif", 8)

@@ -3,8 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from ohlora_lib.labelling import LabelSession, Question, merge_tables
+from ohlora_lib.population import to_label
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)
 
@@ -122,3 +124,72 @@ def test_tables_that_cannot_be_merged(tmp_path):
         merge_tables([tmp_path / "a.csv", tmp_path / "b.csv"])
     with pytest.raises(ValueError, match="'a' is there twice"):
         merge_tables([tmp_path / "a.csv", tmp_path / "c.csv"])
+
+
+def test_answers_belong_to_files_not_to_places(tmp_path):
+    first = session(tmp_path)
+    for answer in ("1", "0", "1", "0"):
+        first.answer(answer)
+    images = np.concatenate([IMAGES[:1], IMAGES])  # a new file came in front
+    again = LabelSession(images, ["smile", "hat"], tmp_path, files=["0", *"abcd"])
+    assert again.question == Question(0, "smile")
+    assert on_disk(tmp_path)["file"].tolist() == list("abcd")
+    again.answer("1")
+    assert on_disk(tmp_path).set_index("file")["smile"].to_dict() == {
+        "0": 1, "a": 1, "b": 0, "c": 1, "d": 0,
+    }  # fmt: skip
+
+
+def test_opening_again_keeps_the_persons_table(tmp_path):
+    (tmp_path / "images").mkdir()
+    for name, pixels in zip("abcd", IMAGES, strict=True):
+        Image.fromarray(pixels).save(tmp_path / "images" / f"{name}.png")
+    run = tmp_path / "run"
+    for _ in range(2):
+        images, names = to_label(
+            run, count=4, image_px=8, seed=0, image_folder=tmp_path / "images"
+        )
+        one = LabelSession(images, ["smile"], run, files=names)
+        before = len(one.answers)
+        one.answer("1")
+        assert on_disk(run)["smile"].tolist() == [1] * (before + 1)
+    (run / "labels.csv").write_text("img_no\n")  # as if a crash had come before it was written
+    LabelSession(images, ["smile"], run, files=names)
+    assert on_disk(run)["smile"].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("cut", range(31))
+def test_a_crash_at_any_byte_of_the_first_lines(tmp_path, cut):
+    session(tmp_path).answer("1")
+    path = tmp_path / "answers.csv"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:cut])
+    one = session(tmp_path)
+    assert one.question == Question(0, "smile")
+    one.answer("0")
+    one.answer("1")
+    assert len(session(tmp_path).answers) == 2
+    assert path.read_bytes().startswith(b"img_no,file,property,answer\n0,a,smile,0\n")
+
+
+@pytest.mark.parametrize("properties", [[], ["file"], ["img_no"], ["smile", "smile"], [" "]])
+def test_questions_that_cannot_be(tmp_path, properties):
+    with pytest.raises(ValueError, match="properties are"):
+        LabelSession(IMAGES, properties, tmp_path)
+
+
+def test_a_file_that_is_no_table_is_left_alone(tmp_path):
+    (tmp_path / "answers.csv").write_text("my notes")
+    with pytest.raises(ValueError, match="no table of answers"):
+        session(tmp_path)
+    assert (tmp_path / "answers.csv").read_text() == "my notes"
+
+
+@pytest.mark.parametrize("value", ["2", "yes", "0.7"])
+def test_a_bad_label_in_one_table_is_named_not_dropped(tmp_path, value):
+    (tmp_path / "a.csv").write_text("file,gender\n001,1\nb.jpg,0\n")
+    (tmp_path / "b.csv").write_text(f"file,gender\n001,1\nb.jpg,{value}\n")
+    with pytest.raises(ValueError, match=rf"b\.csv: gender of 'b.jpg' is '?{value}'?;"):
+        merge_tables([tmp_path / "a.csv", tmp_path / "b.csv"])
+    merged = merge_tables([tmp_path / "a.csv", tmp_path / "a.csv"])
+    assert merged.table["file"].tolist() == ["001", "b.jpg"]  # names stay as they are written

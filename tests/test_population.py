@@ -188,7 +188,7 @@ BAD_TABLES = {  # content of the label table, words of the complaint
     "an image twice": ("file,look\n000001.png,1\n000001.png,0\n", ["more than once"]),
     "no labels": ("file,look\n000001.png,0.3\n000002.png,0.2\n", ["no column holds labels"]),
     "empty": ("", ["not a readable CSV"]),
-    "ragged": ("file,look\n000001.png,1\n000002.png,1,2,3\n", ["not a readable CSV"]),
+    "ragged": ("file,look\n000001.png,1\n000002.png,1,2,3\n", ["line 3 has 4 fields"]),
 }
 
 
@@ -237,3 +237,68 @@ def test_nothing_readable(tmp_path):
     text = complaint(pop.import_folder, tmp_path / "run", tmp_path / "in", image_px=32)
     assert "none of its 1 image files can be read" in text
     assert not (tmp_path / "run" / "images" / "images.npy").exists()
+
+
+def numbered(folder, *names):
+    """Files whose shade says which one they are."""
+    folder.mkdir()
+    for k, name in enumerate(names):
+        Image.new("RGB", (8, 8), (20 * k + 10,) * 3).save(folder / name)
+
+
+def labels_of(tmp_path, text):
+    (tmp_path / "labels.csv").write_text(text)
+    made = pop.import_folder(
+        tmp_path / "run", tmp_path / "in", image_px=8, labels_csv=tmp_path / "labels.csv"
+    )
+    shade = (made.images[:, 0, 0, 0].astype(int) - 10) // 20  # which file it was
+    return dict(zip(shade[made.labels["img_no"]], made.labels["smile"], strict=True)), made
+
+
+def test_numbers_are_those_in_the_names(tmp_path):
+    numbered(tmp_path / "in", "face1.png", "face2.png", "face10.png")
+    found, _ = labels_of(tmp_path, "img_no,smile\n10,1\n1,0\n2,0\n")
+    assert found == {2: 1, 0: 0, 1: 0}
+
+
+def test_a_file_without_a_number_makes_numbers_unclear(tmp_path):
+    numbered(tmp_path / "in", "000001.png", "000002.png", "cover.png")
+    with pytest.raises(ValueError, match=r"cover\.png.*Add a column `file`"):
+        labels_of(tmp_path, "img_no,smile\n1,1\n2,0\n")
+
+
+def test_places_count_what_could_not_be_read(tmp_path):
+    numbered(tmp_path / "in", "a.png", "b.png", "c.png")
+    (tmp_path / "in" / "b.png").write_bytes(b"")
+    found, made = labels_of(tmp_path, "img_no,smile\n0,0\n1,1\n2,0\n")
+    assert found == {0: 0, 2: 0}
+    row = made.files.set_index("file").loc["b.png"]
+    assert (row["status"], row["detail"].endswith("its label is not used")) == ("unreadable", True)
+    assert len(made.files) == 3
+
+
+def test_one_bad_label_is_named(tmp_path):
+    numbered(tmp_path / "in", "a.png", "b.png", "c.png")
+    for value in ("2", "y"):
+        with pytest.raises(ValueError, match="row 2 has smile"):
+            labels_of(tmp_path, f"file,smile,hat\na.png,1,1\nb.png,0,0\nc.png,{value},1\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("file,smile\na.png,1,\nb.png,0,\n", "line 2 has 3 fields, the first line names 2"),
+        ("file,smile\n,1\nb.png,0\n", "row 0 has no name"),
+        ("img_no\n", "no rows yet"),
+    ],
+)
+def test_tables_that_would_be_misread(tmp_path, text, words):
+    numbered(tmp_path / "in", "a.png", "b.png")
+    with pytest.raises(ValueError, match=words):
+        labels_of(tmp_path, text)
+
+
+def test_names_without_suffix_and_with_leading_zeros(tmp_path):
+    numbered(tmp_path / "in", "007.png", "008.png")
+    found, _ = labels_of(tmp_path, "file,smile\n008,1\n007,0\n")
+    assert found == {1: 1, 0: 0}

@@ -19,7 +19,16 @@ CORE = {"torch", "numpy", "pandas", "sklearn", "safetensors", "PIL", "scipy"}
 CORE_MODULES = (
     *("nets", "faces", "face_canvas", "face_defects", "face_drawing", "face_features", "images"),
     *("labels", "property_ensemble", "selection", "sampling", "finetune", "base", "base_training"),
-    *("distances", "records", "locks", "machine", "weights", "precision", "conditions"),
+    *(
+        "distances",
+        "records",
+        "locks",
+        "machine",
+        "weights",
+        "weight_files",
+        "precision",
+        "conditions",
+    ),
     *("candidates", "image_files", "weight_conversion"),
 )
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from ohlora_lib.nets import Discriminator, Generator, PropertyCNN
 from ohlora_lib.weight_conversion import convert
@@ -134,3 +135,22 @@ def test_what_cannot_be(tmp_path):
     assert "Give another name" in complaint(tmp_path / "d.safetensors", tmp_path / "d.safetensors")
     assert "no such weight file" in complaint(tmp_path / "absent.pth", out)
     assert not out.exists()
+
+
+@pytest.mark.parametrize("form", [torch.float64, torch.float16])
+def test_splitting_leaves_the_base_as_it_is(tmp_path, form):
+    base = {name: value.to(form) for name, value in generator().state_dict().items()}
+    save_file(base, tmp_path / "g.safetensors")
+    convert(tmp_path / "g.safetensors", tmp_path / "s.safetensors", wide_dim=6)
+    split = load_file(tmp_path / "s.safetensors")
+    assert all(torch.equal(split[name], value) for name, value in base.items())
+    assert {value.dtype for value in split.values()} == {form}
+
+
+def test_tied_tensors_are_written_apart(tmp_path):
+    net = generator()
+    tensors = net.state_dict()
+    tensors["synthesis.layer1.bias"] = tensors["synthesis.layer0.bias"]
+    torch.save(tensors, tmp_path / "g.pth")
+    convert(tmp_path / "g.pth", tmp_path / "g.safetensors")
+    assert len(load_file(tmp_path / "g.safetensors")) == len(tensors)

@@ -214,3 +214,72 @@ def test_describe(tmp_path):
     assert facts["parameters"] == sum(p.numel() for p in net.parameters())
     wanted = {"kind": "generator", "image_px": 16, "wide_dim": 20, "epochs": "3"}
     assert {k: facts[k] for k in wanted} == wanted
+
+
+def test_metadata_cannot_say_what_the_tensors_deny(tmp_path):
+    path = tmp_path / "g.safetensors"
+    net = Generator(8, **SMALL, fmaps_base=64)
+    facts = {"kind": "../escape", "parameters": "7", "megabytes": "0", "note": "kept"}
+    save_file(net.state_dict(), path, metadata=facts)
+    found = describe(path)
+    assert (found["kind"], found["note"]) == ("generator", "kept")
+    assert found["parameters"] == sum(p.numel() for p in net.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("synthesis.output0.weight", ()),
+        ("synthesis.output0.weight", (3,)),
+        ("synthesis.output0.weight", (3, 10**6, 1, 1)),
+        ("mapping.label_weight", ()),
+        ("mapping.dense0.weight", (4,)),
+    ],
+)
+def test_damaged_shapes_are_one_line_and_take_no_memory(tmp_path, name, shape):
+    tensors = Generator(8, **SMALL, fmaps_base=64).state_dict()
+    tensors[name] = torch.zeros(1).expand(shape) if shape else torch.zeros(())
+    torch.save(tensors, tmp_path / "g.pth")
+    complaint(load_generator, tmp_path / "g.pth")
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        torch.zeros(3, dtype=torch.int64),
+        torch.zeros(3, dtype=torch.complex64),
+        torch.zeros(3, dtype=torch.bool),
+        torch.zeros(3, 3).to_sparse(),
+    ],
+)
+def test_tensors_that_are_no_weights(tmp_path, odd):
+    tensors = Generator(8, **SMALL, fmaps_base=64).state_dict()
+    torch.save({**tensors, "synthesis.layer0.bias": odd}, tmp_path / "g.pth")
+    assert "synthesis.layer0.bias" in complaint(load_generator, tmp_path / "g.pth")
+
+
+def test_networks_of_one_name_are_told_apart(tmp_path):
+    tensors = Generator(8, **SMALL, fmaps_base=64).state_dict()
+    other = {name: value * 0 for name, value in tensors.items()}
+    nested = {"models": {"generator": tensors}, "ema": {"generator": other}}
+    torch.save(nested, tmp_path / "g.pth")
+    assert describe(tmp_path / "g.pth")["networks"] == ["models/generator", "ema/generator"]
+    read, _ = read_tensors(tmp_path / "g.pth", network="ema/generator")
+    assert not read["mapping.dense0.weight"].any()
+
+
+def test_what_precedes_the_network_does_not_hide_it(tmp_path):
+    net = Generator(8, **SMALL, fmaps_base=64)
+    state = {
+        "state": {"exp": torch.zeros(3)},
+        "g": {f"module.{k}": v for k, v in net.state_dict().items()},
+    }
+    torch.save(state, tmp_path / "g.pth")
+    assert same_weights(net, load_generator(tmp_path / "g.pth"))
+
+
+def test_numbers_that_are_not_finite_are_counted(tmp_path):
+    net = Generator(8, **SMALL, fmaps_base=64)
+    net.synthesis.layer0.bias.data[:2] = float("nan")
+    save_weights(net, tmp_path / "g.safetensors")
+    assert describe(tmp_path / "g.safetensors")["numbers that are not finite"] == 2
