@@ -272,6 +272,25 @@ class LabelImages(NotebookParameters):
         return self
 
 
+class ExploreLatents(NotebookParameters, Compute):
+    """Parameters of explore_latents."""
+
+    NOTEBOOK: ClassVar[str] = "explore_latents"
+
+    base_run: str = Field(f"{QUICKSTART}/02_train_base", description="run folder of the base")
+    finetune_run: str = Field(
+        f"{QUICKSTART}/05_finetune_generator-v9",
+        description="a fine-tuning, or empty",
+    )
+    cnn_run: str = Field(
+        f"{QUICKSTART}/03_train_property_cnn",
+        description="CNNs that score, or empty",
+    )
+    properties: list[str] = Field(
+        ["gender", "quality", "age", "glass"], min_length=1, description="what is scored"
+    )
+
+
 MODELS: dict[str, type[NotebookParameters]] = {
     model.NOTEBOOK: model
     for model in (
@@ -284,6 +303,7 @@ MODELS: dict[str, type[NotebookParameters]] = {
         ReportRun,
         CompareRuns,
         LabelImages,
+        ExploreLatents,
     )
 }
 

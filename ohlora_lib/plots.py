@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 
@@ -149,7 +150,7 @@ def plot_diversity(
     draw_trend(ax, log, "diversity", "diversity", 0, window)
     if "recall" in log and log["recall"].notna().any():
         draw_trend(ax, log, "recall", "recall", 1, window)
-    ax.set_ylim(min(0.6, ax.get_ylim()[0]), max(1.05, ax.get_ylim()[1]))
+    ax.set_ylim(min(0.45, ax.get_ylim()[0]), max(1.05, ax.get_ylim()[1]))
     rule_line(ax, COLLAPSED_DIVERSITY, f"{COLLAPSED_DIVERSITY:g}: lower diversity is a collapse",
           above=False)  # fmt: skip
     return finish(ax, "Diversity of the samples", "ratio to the selected images")
@@ -291,3 +292,19 @@ def count_column(costs: pd.DataFrame) -> str:
     """Name of the column that counts what passes."""
     has_columns(costs, "condition", "kept" if "kept" in costs else "passes")
     return "kept" if "kept" in costs else "passes"
+
+
+def plot_leakage(matrix: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Draws the correlations of `evidence.leakage` as a coloured table with its numbers."""
+    size = 2.6 + 0.9 * len(matrix)
+    ax = ax or new_figure(width_in=size + 1, height_in=size)
+    sns.heatmap(
+        matrix, vmin=-1, vmax=1, cmap="PuOr", annot=True, fmt="+.2f", square=True, ax=ax,
+        linewidths=1, cbar_kws={"label": "correlation of the changes"},
+    )  # fmt: skip
+    names = [shown_name(name) for name in matrix]
+    ax.set_xticklabels(names, rotation=0)
+    ax.set_yticklabels(names, rotation=0)
+    ax.grid(visible=False)
+    ax.set(xlabel="", ylabel="", title="Which properties changed together?")
+    return ax

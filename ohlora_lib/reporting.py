@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from ohlora_lib.labels import read_table
@@ -118,10 +120,20 @@ def evaluation_grids(folder: Path | None) -> dict[str, Path]:
     return {stage: path for stage, path in paths.items() if path.is_file()}
 
 
-def first_and_last_grid(folder: Path | None) -> list[Path]:
-    """First and last grid that a fine-tuning saved while it trained."""
-    grids = sorted(folder.glob("images/fixed-*.png")) if folder else []
-    return [grids[0], grids[-1]] if len(grids) > 1 else grids
+def grids_over_time(folder: Path | None, *, most: int = 12) -> dict[str, Path]:
+    """Grids of the same latents that a fine-tuning saved while it trained, by what they show.
+
+    Args:
+        folder: Run folder of the fine-tuning.
+        most: How many at most; first and last are among them.
+    """
+    paths = sorted(folder.glob("images/fixed-*.png")) if folder else []
+    chosen = sorted({round(k) for k in np.linspace(0, len(paths) - 1, min(most, len(paths)))})
+    grids = {}
+    for path in (paths[k] for k in chosen):
+        epoch, idx = re.fullmatch(r"fixed-epoch(\d+)-idx(\d+)", path.stem).groups()
+        grids[f"The same latents, epoch {int(epoch)}, batch {int(idx)}"] = path
+    return grids
 
 
 def last_evaluations(

@@ -21,14 +21,22 @@ from ohlora_lib.property_ensemble import Ensemble
 from ohlora_lib.selection import sample_images
 from ohlora_lib.weights import load_generator, read_tensors
 
+FIXED_SHOWN = 36  # images of fixed latents that are kept to be shown
+
 
 @dataclass(frozen=True)
 class Judged:
-    """One generator judged: its row of figures, its fresh scores, its images of fixed latents."""
+    """One generator judged: its row of figures, its scores, some of its images."""
 
     row: dict[str, float | str]
     scores: pd.DataFrame  # (S, 2P): <property>_score and heldout_<property>_score
-    fixed_images: np.ndarray  # uint8, (S, H, H, 3)
+    fixed_scores: pd.DataFrame  # the same of the fixed latents
+    fixed_images: np.ndarray  # uint8, (at most 36, H, H, 3)
+
+    def heldout(self, kind: str = "scores") -> pd.DataFrame:
+        """The judge's scores of fresh samples, or of fixed ones, a column a property."""
+        table = getattr(self, kind).filter(regex="^heldout_")
+        return table.rename(columns=lambda name: name[len("heldout_") : -len("_score")])
 
 
 def find_checkpoints(run_folder: Path) -> list[Path]:
@@ -72,7 +80,7 @@ class SampleJudge:
 
     def __call__(self, generator: Generator, index: int, **facts: float | str) -> Judged:
         """Judges one generator; `index` numbers it, so that its fresh latents are its own."""
-        fresh = self._draw(generator, seed=self.seed + 1 + index)
+        fresh = self.fresh(generator, index)
         fixed = self._draw(generator, seed=self.seed)
         row = dict(facts)
         tables = {}
@@ -84,7 +92,12 @@ class SampleJudge:
         row["diversity"], row["recall"] = self.scale(features)
         distances = compare_features(self.features, features)
         row["recall_raw"] = distances.pop("recall")
-        return Judged(row | distances, tables[""], fixed.cpu().numpy())
+        shown = fixed[:FIXED_SHOWN].cpu().numpy()
+        return Judged(row | distances, tables[""], tables["fixed_"], shown)
+
+    def fresh(self, generator: Generator, index: int) -> Tensor:
+        """The fresh samples that a generator was judged by, uint8 (S, H, H, 3)."""
+        return self._draw(generator, seed=self.seed + 1 + index)
 
     def _draw(self, generator: Generator, *, seed: int) -> Tensor:
         options = {"seed": seed, "precision": self.precision}

@@ -5,13 +5,17 @@ Every picture carries an alternative text, so the exported page can be read with
 
 from __future__ import annotations
 
+import base64
 import html
+import io
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from IPython.display import HTML, Image, Markdown, display
 from matplotlib.axes import Axes
+from PIL import Image as Picture
 
 from ohlora_lib import figures
 from ohlora_lib.images import grid_image, save_png
@@ -41,6 +45,27 @@ def grid(
 def picture(path: Path, alt: str) -> None:
     """Shows a PNG file."""
     display(Image(filename=path, alt=alt))
+
+
+def frames(pictures: Mapping[str, Path], label: str) -> None:
+    """Shows pictures of the same thing over time; the exported page makes a slider of them.
+
+    Args:
+        pictures: What each one is (its alternative text and caption), and its file.
+        label: What the slider is for.
+    """
+    parts = []
+    for name, path in pictures.items():
+        with Picture.open(path) as picture:
+            buffer = io.BytesIO()
+            picture.convert("RGB").save(buffer, "webp", quality=85)
+        data = base64.b64encode(buffer.getvalue()).decode()
+        text = html.escape(name)
+        image = f'<img src="data:image/webp;base64,{data}" alt="{text}">'
+        parts.append(f"<figure>{image}<figcaption>{text}</figcaption></figure>")
+    style = "display: flex; gap: 8px; overflow-x: auto"
+    heading = f'class="frames" role="group" aria-label="{html.escape(label)}" style="{style}"'
+    display(HTML(f"<div {heading}>{''.join(parts)}</div>"))
 
 
 def sentence(text: str) -> None:
@@ -75,5 +100,7 @@ def markdown(text: str) -> None:
 
 
 def table(data: pd.DataFrame, *, digits: int = 3) -> None:
-    """Shows a table, numbers rounded."""
-    display(HTML(data.to_html(float_format=lambda x: f"{x:.{digits}f}", border=0)))
+    """Shows a table, numbers rounded, words whole."""
+    with pd.option_context("display.max_colwidth", None):
+        text = data.to_html(float_format=lambda x: f"{x:.{digits}f}", border=0)
+    display(HTML(text))

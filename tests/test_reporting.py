@@ -11,7 +11,7 @@ import pytest
 from ohlora_lib.reporting import (
     comparison_table,
     find_log,
-    first_and_last_grid,
+    grids_over_time,
     last_evaluations,
     run_facts,
     verdict_table,
@@ -44,13 +44,15 @@ def test_last_evaluations_are_distances_of_base_and_end(tmp_path: Path) -> None:
     assert table.loc["v9", "gender: distance"] == pytest.approx(0.1)
 
 
-def test_first_and_last_grid(tmp_path: Path) -> None:
-    assert first_and_last_grid(None) == []
+def test_grids_over_time_keep_the_first_and_the_last(tmp_path: Path) -> None:
+    assert grids_over_time(None) == {}
     (tmp_path / "images").mkdir()
-    for k in range(3):
-        (tmp_path / "images" / f"fixed-epoch000{k}-idx00000.png").touch()
-    names = [path.name[:15] for path in first_and_last_grid(tmp_path)]
-    assert names == ["fixed-epoch0000", "fixed-epoch0002"]
+    for k in range(40):
+        (tmp_path / "images" / f"fixed-epoch{k:04d}-idx00020.png").touch()
+    found = list(grids_over_time(tmp_path))
+    assert len(found) == 12
+    assert found[0] == "The same latents, epoch 0, batch 20"
+    assert found[-1] == "The same latents, epoch 39, batch 20"
 
 
 def test_tables_put_the_verdict_first_and_join_the_interval() -> None:

@@ -1,4 +1,4 @@
-"""Exports an executed notebook as one HTML file that loads nothing and runs nothing."""
+"""Exports an executed notebook as one HTML file that loads nothing and runs no script but ours."""
 
 from __future__ import annotations
 
@@ -15,14 +15,19 @@ from nbconvert.exporters import HTMLExporter
 
 from ohlora_lib import records
 from ohlora_lib.report.cleaning import PICTURES, clean_notebook
-from ohlora_lib.report.sheet import style
+from ohlora_lib.report.sheet import script, script_source, style
 
 HERE = Path(__file__).parent
 SHOWN = ["text/html", "text/markdown", *PICTURES, "text/plain"]  # the first there is, is shown
-# The browser enforces it: no script runs, and nothing is fetched, whatever the data holds.
+# The browser enforces it: only our script runs, and nothing is fetched, whatever the data holds.
 POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; media-src data:; "
-    "base-uri 'none'; form-action 'none'"
+    f"default-src 'none'; script-src {script_source()}; style-src 'unsafe-inline'; "
+    "img-src data:; media-src data:; base-uri 'none'; form-action 'none'"
+)
+LIMITS = (
+    "For studying how a generator is fine-tuned and how to tell whether it worked. Scores are "
+    "outputs of classifiers, with their errors; gender and age as two classes are labels of a "
+    "study, no facts about people."
 )
 ACTIVE = ("script", "iframe", "object", "embed", "link", "base", "form", "template", "noscript")
 ADDRESSES = ("src", "srcset", "poster", "background", "data", "xlink:href")
@@ -61,6 +66,7 @@ def run_facts(summary: dict[str, Any]) -> Iterator[str]:
         state = " with changes" if git["dirty"] else ""
         yield f"Commit {git['commit'][:12]}{state}."
     yield f"Again: {summary['command']}"
+    yield LIMITS
 
 
 def export_notebook(notebook: Path, *, crumbs: str = "", facts: Sequence[str] = ()) -> str:
@@ -95,6 +101,10 @@ def export_notebook(notebook: Path, *, crumbs: str = "", facts: Sequence[str] = 
     dress_tables(soup)
     fill_contents(soup)
     lift_verdict(soup)
+    if soup.select_one(".frames"):
+        tag = soup.new_tag("script")
+        tag.string = script()
+        soup.body.append(tag)
     return str(soup)
 
 

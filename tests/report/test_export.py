@@ -1,3 +1,5 @@
+import base64
+import hashlib
 import re
 
 import nbformat
@@ -73,7 +75,9 @@ def test_nothing_is_loaded_and_nothing_runs(export):
     assert "<script>alert(1)</script>" in page.select_one("pre.printed").get_text()
     policy = page.select_one("meta[http-equiv=Content-Security-Policy]")["content"]
     assert "default-src 'none'" in policy
-    assert "script" not in policy
+    allowed = policy.split("script-src ")[1].split(";")[0]
+    assert allowed.startswith("'sha256-")  # one script, known by its content
+    assert " " not in allowed
     assert not re.search(r"url\(|@import", page.style.string)
 
 
@@ -155,3 +159,12 @@ def test_page_of_a_run_tells_how_it_was_made(tmp_path):
     page = export_run(notebook).read_text()
     assert "Again: papermill notebooks/01_first.ipynb" in page
     assert "tiny / 01_first" in page
+
+
+def test_frames_get_the_one_script_and_the_policy_knows_it(export):
+    frames = '<div class="frames"><figure><figcaption>a</figcaption></figure></div>'
+    page = export("# T", [shown({"text/html": frames})])
+    (script,) = page.select("script")
+    digest = base64.b64encode(hashlib.sha256(script.string.encode()).digest()).decode()
+    policy = page.select_one("meta[http-equiv=Content-Security-Policy]")["content"]
+    assert f"script-src 'sha256-{digest}';" in policy

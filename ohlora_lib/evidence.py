@@ -1,0 +1,125 @@
+"""What stands beside mean scores: who moved with whom, how far judges agree, what was copied.
+
+Axes: S samples, N selected images, F features, H image height.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from ohlora_lib.images import Images
+from ohlora_lib.property_ensemble import Ensemble
+
+COPIED_RATIO = 0.5  # nearer than this to a selected image, in their own distances, is a copy
+LEAKS = {"hardly": 0.2, "somewhat": 0.5, "much": 1.01}  # words for correlations up to these
+
+
+def leakage(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
+    """How the properties' changes go together, over the same latents.
+
+    Args:
+        before: Scores of S latents by the base, a column a property.
+        after: Scores of the same latents after fine-tuning.
+
+    Returns:
+        Correlation of the changes, a row and a column a property; NaN where nothing changed.
+    """
+    return (after - before).corr()
+
+
+def strongest_leak(matrix: pd.DataFrame) -> str:
+    """A sentence: which two properties changed together most."""
+    pairs = matrix.where(np.triu(np.ones(matrix.shape, dtype=bool), k=1)).stack().dropna()
+    if pairs.empty:
+        return "There are no two properties whose changes could go together."
+    a, b = pairs.abs().idxmax()
+    value = pairs[a, b]
+    way = "with" if value > 0 else "against"
+    strength = next(w for w, most in LEAKS.items() if abs(value) <= most)
+    return f"{a} and {b} changed {strength} {way} one another (correlation {value:+.2f})."
+
+
+def member_table(ensembles: Mapping[str, Ensemble], images: Images) -> pd.DataFrame:
+    """Mean score of the same images by every single CNN.
+
+    Args:
+        ensembles: By what they are called.
+        images: uint8, shape (S, H, H, 3), on the CNNs' device.
+
+    Returns:
+        A row an ensemble and property: its mean, the lowest and the highest of its CNNs' means,
+        and `disagreement`, the mean over images of the CNNs' standard deviation.
+    """
+    rows = []
+    for name, ensemble in ensembles.items():
+        for prop, scores in ensemble.member_scores(images).items():  # (S, K)
+            scores = scores.float()
+            means = scores.mean(dim=0)
+            spread = scores.std(dim=1, correction=0).mean()
+            values = [means.mean(), means.min(), means.max(), spread]
+            rows.append([name, prop, scores.shape[1], *(value.item() for value in values)])
+    columns = ["by", "property", "CNNs", "mean", "lowest", "highest", "disagreement"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """The selected image nearest to each sample, on the judge's features."""
+
+    rows: np.ndarray  # row of the selected images, (S,)
+    ratio: np.ndarray  # distance, in median distances between selected images, (S,)
+
+    def closest(self, count: int) -> np.ndarray:
+        """Samples that come nearest, nearest first."""
+        return np.argsort(self.ratio)[:count]
+
+    def sentence(self) -> str:
+        """How many samples look like copies."""
+        copies = int((self.ratio < COPIED_RATIO).sum())
+        return (
+            f"{copies} of {len(self.ratio)} samples are nearer to a selected image than "
+            f"{COPIED_RATIO:g} times what selected images are to their own nearest; the median "
+            f"sample is {np.median(self.ratio):.2f} times as far."
+        )
+
+
+def nearest_selected(samples: Tensor, selected: Tensor) -> Nearest:
+    """Looks for copies of the images learned from.
+
+    Args:
+        samples: Features, shape (S, F).
+        selected: Features of the selected images, shape (N, F), N at least 2.
+    """
+    own = torch.cdist(selected.float(), selected.float())  # (N, N)
+    own.fill_diagonal_(float("inf"))
+    usual = own.min(dim=1).values.median().clamp(min=1e-12)
+    distance, rows = torch.cdist(samples.float(), selected.float()).min(dim=1)
+    return Nearest(rows.cpu().numpy(), (distance / usual).cpu().numpy())
+
+
+def by_closeness(scores: pd.DataFrame, concept: Mapping[str, float], count: int) -> dict:
+    """Rows of the samples nearest to the look, in the middle, and farthest from it.
+
+    Args:
+        scores: A row a sample, a column a property.
+        concept: Target of each property.
+        count: Rows of each kind.
+
+    Returns:
+        Row numbers by kind: best, median, worst; each ordered from nearest to farthest.
+    """
+    distance = sum((scores[prop] - target).abs() for prop, target in concept.items())
+    order = np.argsort(distance.to_numpy(), kind="stable")
+    count = min(count, len(order))
+    middle = (len(order) - count) // 2
+    return {
+        "best": order[:count],
+        "median": order[middle : middle + count],
+        "worst": order[-count:],
+    }
