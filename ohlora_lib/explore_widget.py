@@ -28,10 +28,10 @@ class ExploreWidget(iw.VBox):
     def __init__(self, explorer: Explorer, folder: Path) -> None:
         self.explorer, self.folder = explorer, folder
         last = explorer.layers - 1
-        wide = {"style": {"description_width": "9em"}, "layout": {"width": "30em"}}
+        wide = {"style": {"description_width": "12em"}, "layout": {"width": "34em"}}
         self.controls: dict[str, iw.Widget] = {
             "seed": iw.BoundedIntText(0, 0, MOST_SEED, description="seed", **wide),
-            "other_seed": iw.BoundedIntText(1, 0, MOST_SEED, description="second seed", **wide),
+            "other_seed": iw.BoundedIntText(1000, 0, MOST_SEED, description="second seed", **wide),
             "way": iw.FloatSlider(0, min=0, max=1, step=0.02, description="toward second", **wide),
             "mix_from": iw.IntSlider(
                 -1, min=-1, max=last, description="second's style from", **wide

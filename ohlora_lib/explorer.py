@@ -30,7 +30,7 @@ class Latent:
     """All that a picture depends on, beside the generator."""
 
     seed: int = 0  # draws the latent and its property scores
-    other_seed: int = 1  # the same of the second one
+    other_seed: int = 1000  # the same of the second one
     way: float = 0.0  # from the first style vector (0) to the second (1)
     mix_from: int = -1  # layers from this one on take the second's style; -1 for none
     psi: float = 1.0  # truncation of all layers: 1 keeps the styles, 0 gives the mean face

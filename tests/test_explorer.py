@@ -37,7 +37,7 @@ def test_every_control_changes_the_picture_and_its_ends_are_what_they_say(explor
     here = picture(explorer)
     for change in ({"seed": 3}, {"way": 0.5}, {"mix_from": 2}, {"psi": 0.5}, {"noise_seed": 1}):
         assert not np.array_equal(picture(explorer, **change), here), change
-    there = picture(explorer, seed=1)
+    there = picture(explorer, seed=1000)
     assert np.array_equal(picture(explorer, way=1.0), there)
     assert np.array_equal(picture(explorer, mix_from=0), there)
     assert np.array_equal(picture(explorer, psi=0.0), picture(explorer, psi=0.0, seed=7))

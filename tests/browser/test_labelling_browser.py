@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
-import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,19 +12,12 @@ import pytest
 
 from ohlora_lib import population
 from ohlora_lib.records import start_run
+from tests.browser.lab import CHROMIUM, SECONDS, TOKEN, browser_marks, jupyterlab, run_notebook
 
 ROOT = Path(__file__).parents[2]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-TOKEN = "loopback"
 COUNT = 20
-SECONDS = 60_000  # of waiting at most, in milliseconds
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.slow,
-    pytest.mark.skipif(not CHROMIUM, reason="no chromium here"),
-    pytest.mark.skipif(not importlib.util.find_spec("playwright"), reason="no playwright here"),
-]
+pytestmark = browser_marks
 
 
 @pytest.fixture(scope="module")
@@ -57,37 +43,13 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def address(project: Path) -> Iterator[str]:
     """JupyterLab's, with the notebook."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1",
-               f"--port={port}", f"--IdentityProvider.token={TOKEN}", "--allow-root",
-               "--LabApp.expose_app_in_browser=True",
-               f"--ServerApp.root_dir={project}"]  # fmt: skip
-    home = {"JUPYTER_CONFIG_DIR": project / "c", "JUPYTER_DATA_DIR": project / "d"}
-    env = {**os.environ, **{name: str(path) for name, path in home.items()}}
-    with (project / "server.log").open("wb") as log:
-        server = subprocess.Popen(command, cwd=project, env=env, stdout=log, stderr=log)
-    base = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(120):
-            try:
-                urllib.request.urlopen(f"{base}/api?token={TOKEN}", timeout=5).close()
-                break
-            except OSError:
-                assert server.poll() is None, (project / "server.log").read_text()
-                time.sleep(0.5)
+    with jupyterlab(project) as base:
         yield f"{base}/lab/tree/notebooks/label_images.ipynb?token={TOKEN}"
-    finally:
-        server.terminate()
-        server.wait(30)
 
 
 def open_labeller(page, address: str):  # noqa: ANN001, ANN201
     """Opens the notebook, runs it, and gives the labeller with the focus."""
-    page.goto(address, timeout=SECONDS)
-    page.get_by_text("| Idle").first.wait_for(timeout=SECONDS)  # the kernel has started
-    page.evaluate("void window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    run_notebook(page, address)
     labeller = page.locator(".ohlora-labeller")
     labeller.wait_for(timeout=SECONDS)
     labeller.locator("img").click()

@@ -1,0 +1,64 @@
+"""A real JupyterLab on loopback, and a notebook run in it, for tests in a browser."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+TOKEN = "loopback"
+SECONDS = 60_000  # of waiting at most, in milliseconds
+
+browser_marks = [
+    pytest.mark.browser,
+    pytest.mark.slow,
+    pytest.mark.skipif(not CHROMIUM, reason="no chromium here"),
+    pytest.mark.skipif(not importlib.util.find_spec("playwright"), reason="no playwright here"),
+]
+
+
+@contextmanager
+def jupyterlab(project: Path) -> Iterator[str]:
+    """Serves a project; gives the address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1",
+               f"--port={port}", f"--IdentityProvider.token={TOKEN}", "--allow-root",
+               "--LabApp.expose_app_in_browser=True",
+               f"--ServerApp.root_dir={project}"]  # fmt: skip
+    home = {"JUPYTER_CONFIG_DIR": project / "c", "JUPYTER_DATA_DIR": project / "d"}
+    env = {**os.environ, **{name: str(path) for name, path in home.items()}}
+    with (project / "server.log").open("wb") as log:
+        server = subprocess.Popen(command, cwd=project, env=env, stdout=log, stderr=log)
+    base = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(120):
+            try:
+                urllib.request.urlopen(f"{base}/api?token={TOKEN}", timeout=5).close()
+                break
+            except OSError:
+                assert server.poll() is None, (project / "server.log").read_text()
+                time.sleep(0.5)
+        yield base
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def run_notebook(page, address: str) -> None:  # noqa: ANN001
+    """Opens a notebook and runs all its cells."""
+    page.goto(address, timeout=SECONDS)
+    page.get_by_text("| Idle").first.wait_for(timeout=SECONDS)  # the kernel has started
+    page.evaluate("void window.jupyterapp.commands.execute('notebook:run-all-cells')")
