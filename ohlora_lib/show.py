@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -24,10 +25,15 @@ from ohlora_lib.records import Run
 
 def figure(run: Run, name: str, axes: Axes, alt: str) -> None:
     """Saves the figure of some axes as PNG and SVG, shows it, and says its alternative text."""
-    path = run.path / "figures" / name
+    path = run.path / "figures" / file_name(name)
     figures.save_figure(axes.figure, path)
     display(Image(filename=path.with_suffix(".png"), alt=alt))
     sentence(alt)
+
+
+def file_name(text: str) -> str:
+    """A name for a file from text out of data: letters, digits, `_`, `-`; 80 at most."""
+    return re.sub(r"[^\w-]+", "_", text)[:80]
 
 
 def grid(
@@ -37,7 +43,7 @@ def grid(
     if not len(images):
         sentence(f"No images to show: {alt}")
         return
-    path = run.path / "images" / f"{name}.png"
+    path = run.path / "images" / f"{file_name(name)}.png"
     save_png(path, grid_image(images, columns, scale=scale))
     picture(path, alt)
 

@@ -142,14 +142,14 @@ def disarm(soup: BeautifulSoup) -> None:
 
 def dress_tables(soup: BeautifulSoup) -> None:
     """Lets wide tables scroll, by keyboard too, and sets words apart from numbers."""
-    for table in soup.select("table"):
+    for number, table in enumerate(soup.select("table"), start=1):
         for tag in [table, *table.select("tr, th, td")]:
             for name in ("border", "style"):
                 tag.attrs.pop(name, None)
         join_heads(table)
         align_words(table)
         frame = soup.new_tag("div", attrs={"class": "table", "tabindex": "0", "role": "region"})
-        frame["aria-label"] = "Table"
+        frame["aria-label"] = f"Table {number}"
         table.wrap(frame)
 
 
