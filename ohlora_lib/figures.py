@@ -22,6 +22,7 @@ from matplotlib.transforms import ScaledTranslation
 from ohlora_lib.records import write_atomic
 from ohlora_lib.training_logs import time_epochs
 from ohlora_lib.trends import listed, smooth, smooth_band, smoothing_window
+from ohlora_lib.words import without_turns
 
 COLORS = sns.color_palette("colorblind")
 DASHES = ("-", (0, (6, 2)), (0, (2, 1.2)), (0, (7, 2, 1.5, 2)), (0, (4, 1, 1, 1, 1, 1)))
@@ -168,10 +169,11 @@ def legend_kinds(names: Sequence[str], full: str, hollow: str) -> list[Line2D]:
     return [*keys, legend_key(0, full, **grey), legend_key(0, hollow, hollow=True, **grey)]
 
 
-def shown_name(name: object, *, longest: int = 40) -> str:
+def shown_name(name: object, *, longest: int = 24) -> str:
     """A name as text in a figure: no formula, not hidden, not endless."""
-    text = " ".join(str(name).split()).replace("$", r"\$")
+    text = without_turns(" ".join(str(name).split()))
     text = text if len(text) <= longest else f"{text[: longest - 1]}…"
+    text = text.replace("$", r"\$")
     return f"\u200b{text}" if text.startswith("_") else text
 
 

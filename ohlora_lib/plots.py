@@ -281,7 +281,7 @@ def plot_selection_costs(costs: pd.DataFrame, *, ax: Axes | None = None) -> Axes
     for y, value, end in zip(place, costs[count], ends, strict=True):
         ax.annotate(f"{value:,.0f}", (end, y), (4, 0), textcoords="offset points", va="center",
                     fontsize=10)  # fmt: skip
-    ax.set_yticks(place, [shown_name(text) for text in costs["condition"]])
+    ax.set_yticks(place, [shown_name(text, longest=40) for text in costs["condition"]])
     ax.set_xlim(0, max(1, ends.max()) * 1.12)
     ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     ax.grid(visible=False, axis="y")

@@ -16,6 +16,7 @@ from nbconvert.exporters import HTMLExporter
 from ohlora_lib import records
 from ohlora_lib.report.cleaning import PICTURES, clean_notebook
 from ohlora_lib.report.sheet import script, script_source, style
+from ohlora_lib.words import without_turns
 
 HERE = Path(__file__).parent
 SHOWN = ["text/html", "text/markdown", *PICTURES, "text/plain"]  # the first there is, is shown
@@ -105,7 +106,7 @@ def export_notebook(notebook: Path, *, crumbs: str = "", facts: Sequence[str] = 
         tag = soup.new_tag("script")
         tag.string = script()
         soup.body.append(tag)
-    return str(soup)
+    return without_turns(str(soup))
 
 
 def title_of(node: nbformat.NotebookNode, default: str) -> str:

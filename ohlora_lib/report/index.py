@@ -15,6 +15,7 @@ from PIL import Image
 
 from ohlora_lib import records
 from ohlora_lib.report.sheet import style
+from ohlora_lib.words import without_turns
 
 ANSWERS = ("08_compare_runs", "07_report_run")  # whose verdict answers for the study, best first
 HIDDEN = {"verdict", "thumbnail"}  # results that are shown in their own way
@@ -196,4 +197,4 @@ def _duration(seconds: float) -> str:
 
 
 def _text(value: Any) -> str:
-    return html.escape(str(value), quote=True)
+    return html.escape(without_turns(str(value)), quote=True)
