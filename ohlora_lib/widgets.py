@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import time
 from collections.abc import Mapping
 
 import pandas as pd
@@ -19,6 +20,7 @@ from ohlora_lib.finetune.stage import Progress
 from ohlora_lib.training_logs import time_epochs
 
 MIN_ROWS = 3  # a trend of fewer rows says nothing
+MOST_SHARE = 0.02  # of the training time, that drawing may take
 
 
 def at_the_screen() -> bool:
@@ -40,7 +42,9 @@ class Monitor:
     ) -> None:
         self.concept = concept
         self.live = at_the_screen() if live is None else live
-        self.rows = 0
+        self.rows = self.drawn = 0  # rows of the log when it was last drawn; drawings
+        self.drawing_sec = 0.0
+        self.newest: Progress | None = None
         self.bar: tqdm | None = None
         self.figure: DisplayHandle | None = None
         self.grid: DisplayHandle | None = None
@@ -54,11 +58,19 @@ class Monitor:
             self.bar.initial = progress.batches_done - 1
         self.bar.n = progress.batches_done
         self.bar.set_postfix_str(latest_scores(progress.log, self.concept), refresh=True)
+        self.newest = progress
         if self.live and len(progress.log) > max(self.rows, MIN_ROWS - 1):
-            self._draw(progress)
-        self.rows = len(progress.log)
+            cost = self.drawing_sec / max(self.drawn, 1)  # of one drawing, so far
+            if not self.drawn or self.drawing_sec + cost <= MOST_SHARE * progress.elapsed_sec:
+                self._draw(progress)
 
     def _draw(self, progress: Progress) -> None:
+        began = time.perf_counter()
+        self._show(progress)
+        self.rows, self.drawn = len(progress.log), self.drawn + 1
+        self.drawing_sec += time.perf_counter() - began
+
+    def _show(self, progress: Progress) -> None:
         image = Image(data=trend_png(progress.log, self.concept), alt="Trends so far.")
         if self.figure is None:
             self.figure = display(image, display_id=True)
@@ -76,6 +88,8 @@ class Monitor:
         """Ends the progress line and says whether training finished."""
         if self.bar is not None:
             self.bar.close()
+        if self.live and self.newest is not None and len(self.newest.log) > self.rows:
+            self._draw(self.newest)  # training is over: the last state, whatever it costs
         word = "Finished." if finished else "Interrupted; the checkpoint is saved."
         print(word)  # noqa: T201
 

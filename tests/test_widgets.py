@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 
 import numpy as np
 import pandas as pd
@@ -53,3 +54,30 @@ def test_batch_runs_print_one_line_and_draw_nothing(
 def test_time_left_is_proportional() -> None:
     progress = Progress(log(3), None, batches_done=25, batches_total=100, elapsed_sec=10.0)
     assert progress.left_sec == pytest.approx(30.0)
+
+
+def test_drawing_takes_at_most_a_fiftieth_of_the_training(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """A training of a minute with an evaluation a second: drawn when there is time for it."""
+    shown = []
+    monkeypatch.setattr(Monitor, "_show", lambda _, progress: shown.append(len(progress.log)))
+    clock = iter(np.arange(0, 1000, 0.15))  # a drawing takes 0.15 s
+    monkeypatch.setattr("ohlora_lib.widgets.time.perf_counter", lambda: next(clock))
+    monitor = Monitor(CONCEPT, live=True)
+    for second in range(1, 61):
+        monitor(Progress(log(second), None, second, 60, elapsed_sec=float(second)))
+        assert monitor.drawing_sec <= max(0.15, 0.02 * second) + 1e-9
+    monitor.close(finished=True)
+    assert shown[0] == 3  # as soon as there is a trend
+    assert shown[-1] == 60  # and the end
+    assert 7 <= len(shown) <= 9
+    assert capsys.readouterr().out.strip() == "Finished."
+
+
+def test_one_drawing_is_quick() -> None:
+    """What the share above is of; a tenth of this is usual."""
+    trend_png(log(30), CONCEPT)
+    began = time.perf_counter()
+    trend_png(log(30), CONCEPT)
+    assert time.perf_counter() - began < 2
