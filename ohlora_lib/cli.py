@@ -216,6 +216,29 @@ def fetch(
     info(weight_publishing.fetch(model, file, folder, revision=revision))
 
 
+@app.command()
+def film(
+    run_folder: Annotated[Path, typer.Argument(help="Run folder of a finished fine-tuning.")],
+    out: Annotated[Path, typer.Argument(help="Film to write, .webp or .mp4.")],
+    walk: Annotated[
+        str,
+        typer.Option(help="Seeds, such as 0,5,9: walk through them, before and after."),
+    ] = "",
+    fps: Annotated[int, typer.Option(min=1, max=60, help="Frames a second.")] = 12,
+) -> None:
+    """Film the same latents through a training, or a walk through latents."""
+    from ohlora_lib import films
+
+    frames = films.training_film(run_folder)
+    if walk:
+        try:
+            seeds = [int(seed) for seed in walk.split(",")]
+        except ValueError:
+            raise ValueError(f"--walk is {walk!r}; it must be seeds, such as 0,5,9") from None
+        frames = films.latent_walk(films.explorer_of(run_folder), seeds)
+    typer.echo(f"{out}: {films.write_film(frames, out, fps=fps)} frames")
+
+
 @labels_app.command()
 def merge(
     tables: Annotated[list[Path], typer.Argument(help="Label tables of the same images.")],
