@@ -125,6 +125,8 @@ def choose(
     """
     batches = iter(batches)
     batch = next(batches)
+    if isinstance(selector, Ensemble):
+        _check_size(selector, batch.shape[1])
     tables, thrown, first, done = [], [], [], 0
     with new_store(path, batch.shape[1]) as store:
         while batch is not None:
@@ -140,6 +142,15 @@ def choose(
         scores = pd.concat(tables, ignore_index=True)
         selection = select(scores, wanted, skip_first=skip_first)
     return Chosen(scores, selection, open_store(path), _joined(thrown), _joined(first))
+
+
+def _check_size(selector: Ensemble, image_px: int) -> None:
+    sizes = {net.image_px for nets in selector.members.values() for net in nets}
+    if sizes != {image_px}:
+        raise ValueError(
+            f"the images to choose from have {image_px} px, the property CNNs read "
+            f"{sorted(sizes)} px; population, base and CNNs need one `image_px`"
+        )
 
 
 def _scores(selector: Ensemble | pd.DataFrame, batch: Tensor, done: int) -> pd.DataFrame:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 PUBLISHED_CONCEPT = "gender=1,quality=1,age=0,glass=0"
 INTERRUPTED = 130
+WIDE = 160  # columns of a table that no terminal shows
 COLUMNS = (  # of a comparison; --json has all
     *("property", "target", "start", "end", "change", "change_low", "change_high"),
     *("distance_a", "distance_b", "difference", "difference_low", "difference_high", "effect"),
@@ -297,8 +298,8 @@ def read_concept(text: str) -> dict[str, float]:
 
 def as_text(value: Any) -> str:
     """A value for a table cell."""
-    if isinstance(value, float):
-        return f"{value:.3g}"
+    if isinstance(value, float):  # four decimals, or two digits of less than that
+        return f"{value:.2g}" if 0 < abs(value) < 5e-4 else f"{round(value, 4):.6g}"
     return ", ".join(map(as_text, value)) if isinstance(value, list | tuple) else str(value)
 
 
@@ -309,10 +310,12 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*columns, box=SIMPLE)
+    table = Table(box=SIMPLE)
+    for column in columns:
+        table.add_column(column, overflow="fold")  # whole, if need be over several lines
     for row in rows:
         table.add_row(*[Text(as_text(value)) for value in row])
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else WIDE).print(table)
 
 
 def show_comparison(found: dict[str, Any]) -> None:

@@ -8,6 +8,8 @@ import torch
 from ohlora_lib.candidates import align_scores, choose, choose_rows, stored
 from ohlora_lib.conditions import Condition
 from ohlora_lib.images import new_store, open_store
+from ohlora_lib.nets import PropertyCNN
+from ohlora_lib.property_ensemble import Ensemble
 
 WANTED = [Condition("gender", ">=", 0.5), Condition("age", "<=", 0.6)]
 
@@ -75,3 +77,10 @@ def test_a_store_grows_batch_by_batch_and_reads_as_one(tmp_path, images):
     assert np.array_equal(open_store(tmp_path / "a.npy"), images)
     np.save(tmp_path / "b.npy", images)
     assert np.array_equal(np.load(tmp_path / "a.npy"), np.load(tmp_path / "b.npy"))
+
+
+def test_cnns_of_another_size_are_named_in_a_line(tmp_path):
+    cnns = Ensemble({"age": [PropertyCNN("age", image_px=32, width=0.125)]})
+    batches = iter([torch.zeros(2, 64, 64, 3, dtype=torch.uint8)])
+    with pytest.raises(ValueError, match=r"64 px, the property CNNs read \[32\] px"):
+        choose(batches, cnns, [], tmp_path / "selected.npy")
