@@ -5,13 +5,15 @@ In JupyterLab one figure is redrawn in place; in a batch run only the progress l
 
 from __future__ import annotations
 
+import html
 import io
 import os
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
-from IPython.display import DisplayHandle, Image, display
+from IPython.display import HTML, DisplayHandle, Image, display
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
@@ -46,6 +48,7 @@ class Monitor:
         self.drawing_sec = 0.0
         self.newest: Progress | None = None
         self.bar: tqdm | None = None
+        self.line: DisplayHandle | None = None
         self.figure: DisplayHandle | None = None
         self.grid: DisplayHandle | None = None
         if resumed:
@@ -53,16 +56,22 @@ class Monitor:
 
     def __call__(self, progress: Progress) -> None:
         """Shows the newest state."""
+        self.newest = progress
+        if self.live:
+            self.line = _shown(HTML(progress_line(progress, self.concept)), self.line)
+        else:
+            self._print(progress)
+        if self.live and len(progress.log) > max(self.rows, MIN_ROWS - 1):
+            cost = self.drawing_sec / max(self.drawn, 1)  # of one drawing, so far
+            if not self.drawn or self.drawing_sec + cost <= MOST_SHARE * progress.elapsed_sec:
+                self._draw(progress)
+
+    def _print(self, progress: Progress) -> None:
         if self.bar is None:
             self.bar = tqdm(total=progress.batches_total, desc="Fine-tuning", ncols=100)
             self.bar.initial = progress.batches_done - 1
         self.bar.n = progress.batches_done
         self.bar.set_postfix_str(latest_scores(progress.log, self.concept), refresh=True)
-        self.newest = progress
-        if self.live and len(progress.log) > max(self.rows, MIN_ROWS - 1):
-            cost = self.drawing_sec / max(self.drawn, 1)  # of one drawing, so far
-            if not self.drawn or self.drawing_sec + cost <= MOST_SHARE * progress.elapsed_sec:
-                self._draw(progress)
 
     def _draw(self, progress: Progress) -> None:
         began = time.perf_counter()
@@ -72,17 +81,10 @@ class Monitor:
 
     def _show(self, progress: Progress) -> None:
         image = Image(data=trend_png(progress.log, self.concept), alt="Trends so far.")
-        if self.figure is None:
-            self.figure = display(image, display_id=True)
-        else:
-            self.figure.update(image)
-        if progress.grid is None:
-            return
-        grid = Image(filename=progress.grid, alt="Newest samples of the same latents.")
-        if self.grid is None:
-            self.grid = display(grid, display_id=True)
-        else:
-            self.grid.update(grid)
+        self.figure = _shown(image, self.figure)
+        if progress.grid is not None:
+            grid = Image(filename=progress.grid, alt="Newest samples of the same latents.")
+            self.grid = _shown(grid, self.grid)
 
     def close(self, finished: bool) -> None:
         """Ends the progress line and says whether training finished."""
@@ -92,6 +94,25 @@ class Monitor:
             self._draw(self.newest)  # training is over: the last state, whatever it costs
         word = "Finished." if finished else "Interrupted; the checkpoint is saved."
         print(word)  # noqa: T201
+
+
+def _shown(what: Any, handle: DisplayHandle | None) -> DisplayHandle | None:
+    """Shows something for the first time, or in the place where it was."""
+    if handle is None:
+        return display(what, display_id=True)
+    handle.update(what)
+    return handle
+
+
+def progress_line(progress: Progress, concept: Mapping[str, float]) -> str:
+    """How far, how long it will take, and the newest scores, as HTML."""
+    done, total = progress.batches_done, progress.batches_total
+    left = tqdm.format_interval(progress.left_sec)
+    scores = html.escape(latest_scores(progress.log, concept))
+    return (
+        f'<progress value="{done}" max="{total}" aria-label="Fine-tuning"></progress> '
+        f"{done:,} of {total:,} batches, {left} left. {scores}"
+    )
 
 
 def latest_scores(log: pd.DataFrame, concept: Mapping[str, float]) -> str:

@@ -11,7 +11,13 @@ import pytest
 from PIL import Image
 
 from ohlora_lib.finetune.stage import Progress
-from ohlora_lib.widgets import Monitor, at_the_screen, latest_scores, trend_png
+from ohlora_lib.widgets import (
+    Monitor,
+    at_the_screen,
+    latest_scores,
+    progress_line,
+    trend_png,
+)
 
 CONCEPT = {"gender": 1.0, "age": 0.0}
 
@@ -51,6 +57,12 @@ def test_batch_runs_print_one_line_and_draw_nothing(
     assert monitor.figure is None
 
 
+def test_line_at_the_screen() -> None:
+    line = progress_line(Progress(log(10), None, 25, 1000, elapsed_sec=10.0), {"gender": 1.0})
+    assert line.endswith("25 of 1,000 batches, 06:30 left. gender 0.86")
+    assert 'value="25" max="1000"' in line
+
+
 def test_time_left_is_proportional() -> None:
     progress = Progress(log(3), None, batches_done=25, batches_total=100, elapsed_sec=10.0)
     assert progress.left_sec == pytest.approx(30.0)
@@ -72,7 +84,7 @@ def test_drawing_takes_at_most_a_fiftieth_of_the_training(
     assert shown[0] == 3  # as soon as there is a trend
     assert shown[-1] == 60  # and the end
     assert 7 <= len(shown) <= 9
-    assert capsys.readouterr().out.strip() == "Finished."
+    assert capsys.readouterr().out.strip().endswith("\nFinished.")
 
 
 def test_one_drawing_is_quick() -> None:
