@@ -103,8 +103,8 @@ def nearest_selected(samples: Tensor, selected: Tensor) -> Nearest:
     return Nearest(rows.cpu().numpy(), (distance / usual).cpu().numpy())
 
 
-def by_closeness(scores: pd.DataFrame, concept: Mapping[str, float], count: int) -> dict:
-    """Rows of the samples nearest to the look, in the middle, and farthest from it.
+def examples(scores: pd.DataFrame, concept: Mapping[str, float], count: int) -> dict:
+    """Rows of some samples: as they come, nearest to the look, in the middle, farthest from it.
 
     Args:
         scores: A row a sample, a column a property.
@@ -112,13 +112,14 @@ def by_closeness(scores: pd.DataFrame, concept: Mapping[str, float], count: int)
         count: Rows of each kind.
 
     Returns:
-        Row numbers by kind: best, median, worst; each ordered from nearest to farthest.
+        Row numbers by kind: random, best, median, worst; the last three from nearest on.
     """
     distance = sum((scores[prop] - target).abs() for prop, target in concept.items())
     order = np.argsort(distance.to_numpy(), kind="stable")
     count = min(count, len(order))
     middle = (len(order) - count) // 2
     return {
+        "random": np.arange(count),
         "best": order[:count],
         "median": order[middle : middle + count],
         "worst": order[-count:],

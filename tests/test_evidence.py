@@ -55,9 +55,9 @@ def test_copies_are_found():
 
 def test_best_median_and_worst():
     scores = pd.DataFrame({"age": np.linspace(0, 1, 9), "gender": np.linspace(1, 0, 9)})
-    found = evidence.by_closeness(scores, {"age": 0, "gender": 1}, 3)
+    found = evidence.examples(scores, {"age": 0, "gender": 1}, 3)
     assert {kind: rows.tolist() for kind, rows in found.items()} == {
-        "best": [0, 1, 2], "median": [3, 4, 5], "worst": [6, 7, 8],
+        "random": [0, 1, 2], "best": [0, 1, 2], "median": [3, 4, 5], "worst": [6, 7, 8],
     }  # fmt: skip
-    few = evidence.by_closeness(scores[:2], {"age": 0, "gender": 1}, 3)
-    assert [len(rows) for rows in few.values()] == [2, 2, 2]
+    few = evidence.examples(scores[:2], {"age": 0, "gender": 1}, 3)
+    assert [len(rows) for rows in few.values()] == [2, 2, 2, 2]
