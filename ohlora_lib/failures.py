@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ohlora_lib.records import project_root, read_summary, sha256
+from ohlora_lib.records import read_summary, sha256
 from ohlora_lib.training_logs import properties_of, sources_of
 from ohlora_lib.trends import (
     COLLAPSED_DIVERSITY,
@@ -135,10 +135,15 @@ def _untrained(log: pd.DataFrame) -> Finding | None:
     fixed = log[
         [f"fixed_{prop}_score" for prop in properties_of(log) if "fixed" in sources_of(log)]
     ]
-    if fixed.empty or len(log) < MIN_ROWS or np.ptp(fixed.to_numpy(float), axis=0).max() > 0:
+    if fixed.empty or len(log) < MIN_ROWS or not _same_in_every_row(fixed):
         return None
     return Finding("untrained", "the same latents score the same in every row, so nothing was "
                    "trained (is the learning rate 0?)")  # fmt: skip
+
+
+def _same_in_every_row(scores: pd.DataFrame) -> bool:
+    """Whether no score ever changes; a score that is missing says nothing."""
+    return bool((scores.nunique() <= 1).all() and scores.notna().any().all())
 
 
 def _cut_off(log: pd.DataFrame) -> Finding | None:
@@ -216,7 +221,7 @@ def of_run(folder: Path, log: pd.DataFrame, concept: Mapping[str, float]) -> lis
     return [
         finding
         for rule in (_too_short, _other_target, _guessing, _overlap, _other_input)
-        for finding in rule(Chain(config, summary, log, concept))
+        for finding in rule(Chain(config, summary, log, concept, folder.resolve().parents[2]))
     ]
 
 
@@ -228,11 +233,12 @@ class Chain:
     summary: Mapping[str, Any]
     log: pd.DataFrame
     concept: Mapping[str, float]
+    root: Path  # of the run's own project
 
     def results(self, name: str) -> dict[str, Any]:
         """Results of an input, by the parameter that names it; none if it is gone."""
         try:
-            return read_summary(project_root() / self.config[name])["results"]
+            return read_summary(self.root / self.config[name])["results"]
         except (KeyError, ValueError):
             return {}
 
@@ -275,7 +281,7 @@ def _overlap(chain: Chain) -> Iterator[Finding]:
 def _other_input(chain: Chain) -> Iterator[Finding]:
     words = {"base_run": "the base", "cnn_run": "the CNNs", "selection_run": "the selection"}
     for name, known in chain.summary["inputs"].items():
-        path = project_root() / known["path"] / "summary.json"
+        path = chain.root / known["path"] / "summary.json"
         if path.is_file() and sha256(path) != known["summary_sha256"]:
             yield Finding("other input", f"{words.get(name, name)} ({known['path']}) was made "
                           "anew after this run, which did not start from it")  # fmt: skip

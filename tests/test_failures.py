@@ -240,3 +240,16 @@ def test_selected_images_among_the_judges_labels(tmp_path, monkeypatch, faces):
 def test_a_run_compared_with_itself():
     found = compare_files([HEALTHY[0], HEALTHY[0]], CONCEPT, names=["v9", "v9 again"])
     assert "no difference at all" in found["comparisons"][0]["sentence"]
+
+
+def test_one_missing_score_is_not_called_untrained():
+    log = healthy()
+    log.loc[10, "fixed_gender_score"] = np.nan
+    assert called(log) == []
+
+
+def test_a_runs_inputs_are_those_of_its_own_project(tmp_path, monkeypatch):
+    folder = study(tmp_path, monkeypatch)
+    monkeypatch.delenv("OHLORA_ROOT")
+    monkeypatch.chdir(tmp_path.parent)  # in no project, or in another one
+    assert rules_of(folder) == []
