@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from ohlora_lib.failures import judged_sentence, of_log, of_run
+from ohlora_lib.failures import judged_sentence, of_training
 from ohlora_lib.training_logs import (
     log_names,
     properties_of,
@@ -27,6 +28,7 @@ from ohlora_lib.trends import (
     checked,
     compare_logs,
     end_of,
+    ended_early,
     listed,
     run_verdict,
     scores_of,
@@ -40,11 +42,24 @@ def group_logs(
     """Logs by name, in order of first appearance; logs of one name are seeds of one run.
 
     Raises:
-        ValueError: If there are not as many names as logs.
+        ValueError: If there are not as many names as logs, or a log is given twice as two seeds.
     """
     if len(names) != len(logs):
         raise ValueError(f"{len(names)} names for {len(logs)} logs; give each log one, {names}")
-    return {name: [log for n, log in zip(names, logs, strict=True) if n == name] for name in names}
+    groups = {
+        name: [log for n, log in zip(names, logs, strict=True) if n == name] for name in names
+    }
+    for name, seeds in groups.items():
+        if any(_same_training(a, b) for a, b in combinations(seeds, 2)):
+            raise ValueError(f"two logs called {name!r} are the same training, so they are not "
+                             "two seeds; give each seed once, or other names")  # fmt: skip
+    return groups
+
+
+def _same_training(a: pd.DataFrame, b: pd.DataFrame) -> bool:
+    """Whether two logs agree in every loss; wall time and what else was scored may differ."""
+    losses = ["epoch", "idx", "d_loss", "g_loss"]
+    return a[losses].reset_index(drop=True).equals(b[losses].reset_index(drop=True))
 
 
 def compare_groups(
@@ -71,7 +86,8 @@ def compare_groups(
         seed: Of the bootstrap.
 
     Returns:
-        As of `trends.compare_logs`; with seeds, rows_a and rows_b count seeds, block_rows is 0.
+        As of `trends.compare_logs`; with seeds, rows_a and rows_b count seeds, block_rows is 0. A
+        seed whose scores stop early gives NaN and "not shown".
 
     Raises:
         ValueError: If one run has several seeds and the other has one.
@@ -103,9 +119,9 @@ def compare_groups(
 
 
 def _end_distance(log: pd.DataFrame, source: str, prop: str, target: float) -> float:
-    """Distance to the target of the mean score over the end of training."""
+    """Distance to the target of the mean score over the end; NaN if scores stop early."""
     time, score = scores_of(log, source, prop)
-    return abs(score[end_of(time)].mean() - target)
+    return np.nan if ended_early(log, time) else abs(score[end_of(time)].mean() - target)
 
 
 def compare_files(
@@ -161,9 +177,9 @@ def _run_facts(
     concept: Mapping[str, float],
     seed: int,
 ) -> dict[str, Any]:
-    table, findings = run_verdict(log, concept, seed=seed), of_log(log, concept)
-    if folder and (folder / "summary.json").is_file():
-        findings += of_run(folder.resolve(), log, concept)
+    table = run_verdict(log, concept, seed=seed)
+    finished = folder if folder and (folder / "summary.json").is_file() else None
+    findings = of_training(log, finished, concept)
     facts: dict[str, Any] = {"name": name, "file": str(file), "rows": len(log)}
     facts |= {"epochs": round(float(log["time_epochs"].iloc[-1]), 2)}
     facts |= {"sentence": judged_sentence(table, findings), "properties": records_of(table)}

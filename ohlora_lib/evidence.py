@@ -73,7 +73,7 @@ class Nearest:
     """The selected image nearest to each sample, on the judge's features."""
 
     rows: np.ndarray  # row of the selected images, (S,)
-    ratio: np.ndarray  # distance, in median distances between selected images, (S,)
+    ratio: np.ndarray  # distance, in the median distance of a selected image to its nearest, (S,)
 
     def closest(self, count: int) -> np.ndarray:
         """Samples that come nearest, nearest first."""
@@ -81,6 +81,8 @@ class Nearest:
 
     def sentence(self) -> str:
         """How many samples look like copies."""
+        if np.isnan(self.ratio).any():
+            return "There are no two selected images, so nothing says how near a copy would be."
         copies = int((self.ratio < COPIED_RATIO).sum())
         return (
             f"{copies} of {len(self.ratio)} samples are nearer to a selected image than "
@@ -94,11 +96,13 @@ def nearest_selected(samples: Tensor, selected: Tensor) -> Nearest:
 
     Args:
         samples: Features, shape (S, F).
-        selected: Features of the selected images, shape (N, F), N at least 2.
+        selected: Features of the selected images, shape (N, F); of one alone no ratio is known.
     """
     own = torch.cdist(selected.float(), selected.float())  # (N, N)
     own.fill_diagonal_(float("inf"))
     usual = own.min(dim=1).values.median().clamp(min=1e-12)
+    if len(selected) < 2:
+        usual = torch.full_like(usual, float("nan"))
     distance, rows = torch.cdist(samples.float(), selected.float()).min(dim=1)
     return Nearest(rows.cpu().numpy(), (distance / usual).cpu().numpy())
 

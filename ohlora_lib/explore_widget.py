@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ class ExploreWidget(iw.VBox):
             "mix_from": iw.IntSlider(
                 -1, min=-1, max=last, description="second's style from", **wide
             ),
-            "psi": iw.FloatSlider(1, min=0, max=1.5, step=0.05, description="psi", **wide),
+            "psi": iw.FloatSlider(1, min=0, max=2, step=0.05, description="psi", **wide),
             "noise_seed": iw.BoundedIntText(
                 -1, min=-1, max=MOST_SEED, description="noise (-1: stored)", **wide
             ),
@@ -92,7 +93,8 @@ class ExploreWidget(iw.VBox):
 
     def save(self) -> None:
         """Keeps the pictures and the latent."""
-        number = 1 + len(list(self.folder.glob("latent-*.json")))
+        numbers = [re.fullmatch(r"latent-(\d+)", p.stem) for p in self.folder.glob("latent-*.*")]
+        number = 1 + max((int(match[1]) for match in numbers if match), default=0)
         path = self.explorer.save(self.latent, self.folder, f"latent-{number:03d}")
         self._list_saved()
         self.saved.value = path.name
@@ -105,12 +107,21 @@ class ExploreWidget(iw.VBox):
             return
         try:
             latent = load_latent(self.folder / self.saved.value)
+            self._check(latent)
         except ValueError as error:
             self.said.value = str(error)
             return
         for name, control in self.controls.items():
             control.value = getattr(latent, name)
         self.said.value = f"Loaded {self.saved.value}."
+
+    def _check(self, latent: Latent) -> None:
+        """Raises ValueError if a control cannot show the value, as one of a larger generator."""
+        for name, control in self.controls.items():
+            value = getattr(latent, name)
+            if not control.min <= value <= control.max:
+                raise ValueError(f"{self.saved.value} is not loaded: {name} is {value}, here it "
+                                 f"goes from {control.min} to {control.max}")  # fmt: skip
 
     def _list_saved(self) -> None:
         self.saved.options = sorted(path.name for path in self.folder.glob("latent-*.json"))

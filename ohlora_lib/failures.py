@@ -7,7 +7,7 @@ counts, so they stand before it wherever it is shown.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,12 +30,14 @@ from ohlora_lib.trends import (
 DIVERGED_LOSS = 5.0
 SATURATED_D_LOSS = 0.1
 SATURATED_AUROC = 0.995
-JUMP_SCORE = 0.25  # least change of a mean score from one evaluation to the next ...
-JUMP_TIMES = 2.5  # ... and how many times the largest other change it must be
+JUMP_SCORE = 0.2  # least change of a mean score from one evaluation to the next ...
+JUMP_TIMES = 4.0  # ... and how many times the changes around it, the way back aside
+JUMP_NEAR = 3  # changes around it, on each side
 FOOLED_SHARE = 0.5  # of the selector's gain, that the held-out judge must confirm
-FOOLED_SCORE = 0.1  # least gain in which they must differ
+FOOLED_SCORE = 0.1  # least gain in which they must differ, and least distance they end apart
 GUESSING_AUROC = 0.7  # CNNs under this on images they never saw say little
 UNSTABLE = {"not finite", "diverged", "saturated", "collapsed"}  # what training itself did
+REMARKS = {"few rows", "moved away"}  # no reason to doubt the scores, but to be said first
 
 
 @dataclass(frozen=True)
@@ -52,13 +54,21 @@ def judged_sentence(table: pd.DataFrame, findings: Sequence[Finding]) -> str:
 
 
 def findings_sentence(findings: Sequence[Finding]) -> str:
-    """Says whether training was stable, and what else speaks against the scores."""
-    unstable = "; ".join(f.text for f in findings if f.rule in UNSTABLE)
-    other = "; ".join(f.text for f in findings if f.rule not in UNSTABLE)
-    parts = [f"Do not trust these scores: {other}."] if other else []
+    """Says whether training was stable, and what else is to be known before the scores."""
+    rules = {finding.rule for finding in findings}
+    unstable, remarks = (_joined(findings, kind) for kind in (UNSTABLE, REMARKS))
+    doubts = _joined(findings, rules - UNSTABLE - REMARKS)
+    parts = [f"Do not trust these scores: {doubts}."] if doubts else []
     if unstable:
         parts.append(f"Training was not stable: {unstable}.")
-    return " ".join(parts) or "Training was stable."
+    parts += [f"Mind: {remarks}."] if remarks else []
+    if not doubts and not unstable and "few rows" not in rules:
+        parts.append("Training was stable.")
+    return " ".join(parts)
+
+
+def _joined(findings: Sequence[Finding], rules: Collection[str]) -> str:
+    return "; ".join(finding.text for finding in findings if finding.rule in rules)
 
 
 # ---- rules on a log -----------------------------------------------------------------------------
@@ -72,11 +82,13 @@ def of_log(
     All of `stability`, and:
     untrained: the scores of the same latents are the same in every row.
     cut off: the last row does not close an epoch, so rows are missing or training goes on.
-    jump: from one row to the next a mean score changes by 0.25 and by 2.5 times more than it does
-        anywhere else: another network went on.
+    few rows: fewer than 6, so that nothing can be said of its course.
+    jump: from one row to the next a mean score changes by 0.2 and by 4 times more than in the
+        three steps before it and the three after it, the way back aside: another network went on.
     fooled: a property came closer by the selecting ensemble, while the held-out judge sees less
-        than half of that gain, and 0.1 less at the least.
-    moved away: a property's distance to its target grew.
+        than half of that gain, 0.1 less at the least, and ends 0.1 farther from the target.
+    moved away: a property's distance to its target grew; a result, which may mean that another
+        target was trained toward.
 
     Args:
         log: From `read_log`.
@@ -85,7 +97,7 @@ def of_log(
     """
     verdict = run_verdict(log, concept, scores_per_row=scores_per_row)
     found = [_untrained(log), _cut_off(log), _jump(log), _fooled(log, concept, verdict)]
-    found.append(_moved_away(verdict))
+    found += [_few_rows(log), _moved_away(verdict)]
     return [*stability(log), *filter(None, found)]
 
 
@@ -154,21 +166,40 @@ def _cut_off(log: pd.DataFrame) -> Finding | None:
                    "cut off, or the training goes on")  # fmt: skip
 
 
+def _few_rows(log: pd.DataFrame) -> Finding | None:
+    if len(log) >= 2 * MIN_ROWS:
+        return None
+    rows = f"{len(log)} row{'s' * (len(log) > 1)}"
+    return Finding("few rows", f"the log has {rows}, too few to say whether training was stable")
+
+
 def _jump(log: pd.DataFrame) -> Finding | None:
     kind = "fixed" if "fixed" in sources_of(log) else "mean"
-    scores = log[[f"{kind}_{prop}_score" for prop in properties_of(log)]].to_numpy(float)
-    steps = np.abs(np.diff(scores, axis=0))  # (rows - 1, properties)
-    if len(steps) < 2 * MIN_ROWS or not np.isfinite(steps).all():
+    jumps = [
+        (step, prop, row, scores)
+        for prop in properties_of(log)
+        for scores in [log[f"{kind}_{prop}_score"].dropna()]
+        for row, step in _abrupt_steps(scores.to_numpy(float))
+    ]
+    if not jumps:
         return None
-    row, prop = np.unravel_index(steps.argmax(), steps.shape)
-    others = np.delete(steps[:, prop], row).max()
-    if steps[row, prop] < max(JUMP_SCORE, JUMP_TIMES * others):
-        return None
-    at = log.iloc[row + 1]
-    where = f"at epoch {at['epoch']:.0f}, batch {at['idx']:.0f} {properties_of(log)[prop]}"
-    return Finding("jump", f"{where} jumps from {scores[row, prop]:.2f} to "
-                   f"{scores[row + 1, prop]:.2f} between two evaluations, as if another network "
-                   "went on from there")  # fmt: skip
+    _, prop, row, scores = max(jumps, key=lambda jump: jump[0])
+    at = log.loc[scores.index[row + 1]]
+    return Finding("jump", f"at epoch {at['epoch']:.0f}, batch {at['idx']:.0f} {prop} jumps from "
+                   f"{scores.iloc[row]:.2f} to {scores.iloc[row + 1]:.2f} between two evaluations"
+                   ", as if another network went on from there")  # fmt: skip
+
+
+def _abrupt_steps(scores: np.ndarray) -> Iterator[tuple[int, float]]:
+    """Row before each abrupt change, and its size; a fast learner's steps grow and shrink."""
+    steps = np.diff(scores)
+    for row in range(JUMP_NEAR, len(steps)):
+        near = np.array([*steps[row - JUMP_NEAR : row], *steps[row + 1 : row + 1 + JUMP_NEAR]])
+        largest = np.abs(near).argmax()
+        if near[largest] * steps[row] < 0:
+            near[largest] = 0  # the way back
+        if abs(steps[row]) >= max(JUMP_SCORE, JUMP_TIMES * np.abs(near).max()):
+            yield row, float(abs(steps[row]))
 
 
 def _fooled(
@@ -180,6 +211,7 @@ def _fooled(
     gain, seen = -verdict["change"], -judge["change"]
     fooled = (verdict["effect"] == "closer") & (seen < FOOLED_SHARE * gain)
     fooled &= gain - seen > FOOLED_SCORE
+    fooled &= judge["distance_end"] - verdict["distance_end"] > FOOLED_SCORE
     if not fooled.any():
         return None
     parts = [
@@ -199,6 +231,13 @@ def _moved_away(verdict: pd.DataFrame) -> Finding | None:
 
 
 # ---- rules on what a run was made from ----------------------------------------------------------
+
+
+def of_training(
+    log: pd.DataFrame, folder: Path | None, concept: Mapping[str, float]
+) -> list[Finding]:
+    """What speaks against a fine-tuning: `of_log`, and `of_run` where there is its run folder."""
+    return of_log(log, concept) + (of_run(folder, log, concept) if folder else [])
 
 
 def of_run(folder: Path, log: pd.DataFrame, concept: Mapping[str, float]) -> list[Finding]:

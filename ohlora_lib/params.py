@@ -241,7 +241,19 @@ class CompareRuns(NotebookParameters, Look):
         description="their evaluation sampling",
     )
     log_csvs: list[str] = Field(default_factory=list, description="or training logs by themselves")
-    names: list[str] = Field(["v8", "v9"], description="what to call them")
+    names: list[str] = Field(["v8", "v9"], description="what to call them; seeds share a name")
+
+    @model_validator(mode="after")
+    def _two_runs(self) -> Self:
+        count = len(self.finetune_runs) + len(self.log_csvs)
+        if count < 2:
+            raise ValueError(f"give two or more runs or logs to compare; given: {count}")
+        if self.names and (len(self.names) != count or len(set(self.names)) < 2):
+            raise ValueError(f"names are {self.names} for {count} runs; give each run one, and "
+                             "two at least that are not seeds of one")  # fmt: skip
+        if "base" in self.names:
+            raise ValueError("a run cannot be called 'base', which is what all are measured from")
+        return self
 
 
 class LabelImages(NotebookParameters):

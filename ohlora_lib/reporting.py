@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -49,6 +50,13 @@ def find_log(run: Run, config: ReportRun, run_name: str, csv_name: str) -> LogSo
     if run_name == "finetune_run":
         raise ValueError(f"neither {run_name} nor {csv_name} is given; give one of them")
     return LogSource(None, None, "")
+
+
+def earlier_and_this(earlier: LogSource, this: LogSource) -> list[str]:
+    """What to call an earlier run and this one: told apart, though both are called v9."""
+    if earlier.name != this.name:
+        return [earlier.name, this.name]
+    return log_names([earlier.path, this.path])
 
 
 def verdict_table(table: pd.DataFrame) -> pd.DataFrame:
@@ -127,24 +135,67 @@ def grids_over_time(folder: Path | None, *, most: int = 12) -> dict[str, Path]:
         folder: Run folder of the fine-tuning.
         most: How many at most; first and last are among them.
     """
-    paths = sorted(folder.glob("images/fixed-*.png")) if folder else []
-    chosen = sorted({round(k) for k in np.linspace(0, len(paths) - 1, min(most, len(paths)))})
-    grids = {}
-    for path in (paths[k] for k in chosen):
-        epoch, idx = re.fullmatch(r"fixed-epoch(\d+)-idx(\d+)", path.stem).groups()
-        grids[f"The same latents, epoch {int(epoch)}, batch {int(idx)}"] = path
-    return grids
+    named = [
+        (tuple(int(number) for number in match.groups()), path)
+        for path in (folder.glob("images/fixed-*.png") if folder else ())
+        if (match := re.fullmatch(r"fixed-epoch(\d+)-idx(\d+)", path.stem))
+    ]
+    named.sort()
+    chosen = sorted({round(k) for k in np.linspace(0, len(named) - 1, min(most, len(named)))})
+    return {
+        f"The same latents, epoch {epoch}, batch {idx}": path
+        for (epoch, idx), path in (named[k] for k in chosen)
+    }
 
 
-def last_evaluations(
-    folders: Sequence[Path], names: Sequence[str], concept: Mapping[str, float]
-) -> pd.DataFrame:
-    """Base and last checkpoint of each run: distances by the held-out judge, and diversity."""
+@dataclass(frozen=True)
+class JudgedRun:
+    """A run of a comparison and its evaluation sampling."""
+
+    name: str
+    evaluation: Path
+    base: str  # run folder of its base, as its parameters name it
+
+
+def judged_runs(
+    names: Sequence[str], runs: Sequence[Path], evaluations: Sequence[Path]
+) -> list[JudgedRun]:
+    """Which evaluation sampling belongs to which run: the one whose parameters name it.
+
+    Args:
+        names: What the runs are called.
+        runs: Their run folders.
+        evaluations: Run folders of evaluation samplings, in any order; runs may lack one.
+
+    Raises:
+        ValueError: If one judged a run that is not here, or two judged the same.
+    """
+    compared = [run.resolve() for run in runs]
+    found: dict[Path, tuple[Path, str]] = {}
+    for folder in dict.fromkeys(evaluations):
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        run = (folder.resolve().parents[2] / config["finetune_run"]).resolve()
+        if run not in compared or run in found:
+            what = "has one already" if run in found else "is not compared"
+            raise ValueError(f"evaluation_runs: {folder.name} judged {config['finetune_run']}, "
+                             f"which {what}; name one of each of finetune_runs")  # fmt: skip
+        found[run] = folder, config["base_run"]
+    return [
+        JudgedRun(name, *found[run])
+        for name, run in zip(names, compared, strict=False)
+        if run in found
+    ]
+
+
+def last_evaluations(runs: Sequence[JudgedRun], concept: Mapping[str, float]) -> pd.DataFrame:
+    """Bases and last checkpoints of runs: distances by the held-out judge, and diversity."""
     rows: dict[str, dict[str, float]] = {}
-    for name, folder in zip(names, folders, strict=False):
+    alike = len({run.base for run in runs}) == 1
+    for run in runs:
         columns = [f"heldout_{prop}_score" for prop in concept]
-        table = read_table(folder / "evaluations.csv", [*columns, "diversity", "recall"])
-        for label, row in (("base", table.iloc[0]), (name, table.iloc[-1])):
+        table = read_table(run.evaluation / "evaluations.csv", [*columns, "diversity", "recall"])
+        base = "base" if alike else f"base of {run.name}"
+        for label, row in ((base, table.iloc[0]), (run.name, table.iloc[-1])):
             rows[label] = {
                 f"{prop}: distance": abs(row[f"heldout_{prop}_score"] - target)
                 for prop, target in concept.items()

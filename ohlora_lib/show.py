@@ -6,6 +6,7 @@ Every picture carries an alternative text, so the exported page can be read with
 from __future__ import annotations
 
 import base64
+import hashlib
 import html
 import io
 import re
@@ -25,15 +26,26 @@ from ohlora_lib.records import Run
 
 def figure(run: Run, name: str, axes: Axes, alt: str) -> None:
     """Saves the figure of some axes as PNG and SVG, shows it, and says its alternative text."""
-    path = run.path / "figures" / file_name(name)
-    figures.save_figure(axes.figure, path)
-    display(Image(filename=path.with_suffix(".png"), alt=alt))
+    path = run.path / figure_file(name)
+    figures.save_figure(axes.figure, path.with_suffix(""))
+    display(Image(filename=path, alt=alt))
     sentence(alt)
 
 
+def figure_file(name: str) -> str:
+    """Where `figure` puts the PNG of a name, relative to the run folder."""
+    return f"figures/{file_name(name)}.png"
+
+
 def file_name(text: str) -> str:
-    """A name for a file from text out of data: letters, digits, `_`, `-`; 80 at most."""
-    return re.sub(r"[^\w-]+", "_", text)[:80]
+    """A name for a file from text out of data: letters, digits, `_`, `-`; 80 at most.
+
+    Where that changes the text, some letters of its hash keep two texts from sharing a file.
+    """
+    plain = re.sub(r"[^\w-]+", "_", text)
+    if plain == text and len(plain) <= 80:
+        return plain
+    return f"{plain[:71]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def grid(

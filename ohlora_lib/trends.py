@@ -72,7 +72,7 @@ def scores_of(log: pd.DataFrame, source: str, prop: str) -> tuple[np.ndarray, np
     return found[:, 0], found[:, 1]
 
 
-def _ended_early(log: pd.DataFrame, time: np.ndarray) -> bool:
+def ended_early(log: pd.DataFrame, time: np.ndarray) -> bool:
     """Whether scores stop in the last tenth of training or before it, or are too few."""
     last, first = log["time_epochs"].iloc[-1], log["time_epochs"].iloc[0]
     return len(time) < 2 * MIN_ROWS or time[-1] < last - 0.1 * (last - first)
@@ -114,7 +114,7 @@ def run_verdict(
     for number, (prop, target) in enumerate(concept.items()):
         time, score = scores_of(log, source, prop)
         row = {"property": prop, "target": target}
-        if _ended_early(log, time):
+        if ended_early(log, time):
             row |= dict.fromkeys(RUN_NUMBERS, np.nan) | {"effect": "not shown"}
             row |= dict.fromkeys(("start_rows", "end_rows", "block_rows"), 0)
         else:
@@ -160,7 +160,7 @@ def compare_logs(
     for number, (prop, target) in enumerate(concept.items()):
         row = {"property": prop, "target": target, "run_a": names[0], "run_b": names[1]}
         scores = [scores_of(log, source, prop) for log in (log_a, log_b)]
-        if _ended_early(log_a, scores[0][0]) or _ended_early(log_b, scores[1][0]):
+        if ended_early(log_a, scores[0][0]) or ended_early(log_b, scores[1][0]):
             row |= dict.fromkeys(COMPARE_NUMBERS, np.nan) | {"effect": "not shown"}
             row |= dict.fromkeys(("rows_a", "rows_b", "block_rows"), 0)
         else:

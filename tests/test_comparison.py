@@ -87,6 +87,30 @@ def test_pooled_seeds_that_do_not_differ_are_rarely_called():
     assert called <= 5  # 5 % of 40 is 2
 
 
+def test_a_log_given_twice_is_no_second_seed(tmp_path):
+    logs = [make_log(k) for k in (0, 1, 2)]
+    with pytest.raises(ValueError, match="two logs called 'v9' are the same training"):
+        comparison.group_logs(["v8", "v8", "v9", "v9"], [logs[0], logs[1], logs[2], logs[2]])
+    again = logs[2].assign(elapsed_sec=1.0)
+    with pytest.raises(ValueError, match="'v9'"):
+        comparison.group_logs(["v9", "v9"], [logs[2], again])
+
+
+@pytest.mark.parametrize("rows", [5, 24])
+def test_a_seed_whose_scores_stop_early_shows_nothing(rows):
+    """Its last scores are not its end; with none at all there is nothing to index."""
+    groups = {
+        name: [make_log(10 * k + len(name), 24, ends={"gender": end}) for k, end in enumerate(e)]
+        for name, e in {"a": [0.7, 0.71, 0.72], "bb": [0.97, 0.98, 0.99]}.items()
+    }
+    row = comparison.compare_groups(groups, "a", "bb", {"gender": 1.0}).iloc[0]
+    assert row["effect"] == "closer"
+    groups["a"][1].loc[24 - rows :, "mean_gender_score"] = np.nan
+    row = comparison.compare_groups(groups, "a", "bb", {"gender": 1.0}).iloc[0]
+    assert row["effect"] == "not shown"
+    assert np.isnan(row["difference"])
+
+
 def test_names_group_the_files_of_one_run(tmp_path):
     paths = []
     for k, end in enumerate((0.7, 0.71, 0.9, 0.92)):

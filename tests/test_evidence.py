@@ -53,6 +53,12 @@ def test_copies_are_found():
     assert nearest.sentence().startswith("1 of 20 samples")
 
 
+def test_one_selected_image_makes_no_copies():
+    nearest = evidence.nearest_selected(torch.randn(20, 32), torch.randn(1, 32))
+    assert "no two selected images" in nearest.sentence()
+    assert len(nearest.closest(3)) == 3
+
+
 def test_best_median_and_worst():
     scores = pd.DataFrame({"age": np.linspace(0, 1, 9), "gender": np.linspace(1, 0, 9)})
     found = evidence.examples(scores, {"age": 0, "gender": 1}, 3)

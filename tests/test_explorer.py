@@ -97,6 +97,22 @@ def test_widget_draws_saves_and_loads(explorer, tmp_path):
     assert "not a saved latent" in widget.said.value
 
 
+def test_what_was_saved_is_never_written_over_nor_changed_on_loading(explorer, tmp_path):
+    widget = ExploreWidget(explorer, tmp_path)
+    for _ in range(3):
+        widget.save()
+    (tmp_path / "latent-001.json").unlink()
+    kept = (tmp_path / "latent-003.json").read_bytes()
+    widget.another()
+    widget.save()
+    assert widget.saved.value == "latent-004.json"
+    assert (tmp_path / "latent-003.json").read_bytes() == kept
+    (tmp_path / "latent-004.json").write_text(json.dumps(asdict(Latent(seed=3, mix_from=15))))
+    widget.load()
+    assert "not loaded: mix_from is 15, here it goes from -1 to 5" in widget.said.value
+    assert widget.latent == Latent(seed=1)
+
+
 def test_an_update_at_64_px_takes_at_most_200_ms(tmp_path):
     """Base, a split generator of its size, and a judge of two CNNs for each of four properties."""
     copy_shipped(tmp_path)

@@ -39,7 +39,8 @@ def called(log, concept=CONCEPT):
     words = failures.judged_sentence(trends.run_verdict(log, concept), found)
     first = words.split(". ")[0]
     if found:
-        assert first.startswith(("Do not trust", "Training was not stable"))
+        assert first.startswith(("Do not trust", "Training was not stable", "Mind: "))
+        assert found[0].text.split(". ")[0] in words
     return [finding.rule for finding in found]
 
 
@@ -198,6 +199,63 @@ def test_one_bad_batch_is_not_divergence():
     assert called(log) == []
 
 
+def test_a_swap_and_the_way_back_and_one_under_a_noisy_property():
+    first, second = (training_logs.read_log(path) for path in (HEALTHY[0], HEALTHY[2]))
+    scores = [name for name in first if name.endswith("_score")]
+    for rows in (1, 4):  # evaluations of another network, then the old one again
+        log = first.copy()
+        log.loc[20 : 19 + rows, scores] = second.loc[: rows - 1, scores].to_numpy()
+        assert called(log) == ["jump"], rows
+    half = len(first) * 2 // 3
+    log = first.copy()
+    log.loc[half:, scores] = second.loc[: len(log) - half - 1, scores].to_numpy()
+    log["fixed_glass_score"] = np.tile([0.1, 0.5], len(log))[: len(log)]  # swings by itself
+    assert "jump" in called(log)
+    log.loc[5, "fixed_gender_score"] = np.nan  # one missing score hides nothing
+    assert "jump" in called(log)
+
+
+@pytest.mark.parametrize("rows", [0.3, 0.6, 1.0, 3.0])
+@pytest.mark.parametrize("start", [0, 12])
+def test_a_fast_learner_does_not_jump(rows, start):
+    """At once, or from some row on as a sigmoid: half of the way in `rows` evaluations or so."""
+    log = healthy()
+    after = (np.arange(len(log)) - start) / rows
+    way = 1 - np.exp(-after) if start == 0 else 1 / (1 + np.exp(-2 * after))
+    for prop, target in CONCEPT.items():
+        for kind in ("mean", "heldout", "fixed", "fixed_heldout"):
+            log[f"{kind}_{prop}_score"] = 0.5 + 0.45 * way * (2 * target - 1)
+    assert called(log) == []
+
+
+def test_a_judge_that_began_near_the_target_is_not_fooled():
+    log = healthy()
+    way = 1 - np.exp(-np.arange(len(log)) / 5)
+    log["mean_gender_score"] = 0.4 + 0.55 * way
+    log["heldout_gender_score"] = 0.85 + 0.05 * way  # little to gain, and it agrees at the end
+    assert called(log) == []
+    log["heldout_gender_score"] = 0.5 + 0.05 * way  # nor does it agree at the end
+    assert called(log) == ["fooled"]
+
+
+def test_moving_away_is_a_result_and_no_reason_to_distrust():
+    log = healthy()
+    found = failures.of_log(log, {**CONCEPT, "age": 1.0})
+    words = failures.findings_sentence(found)
+    assert words.startswith("Mind: age moved away")
+    assert words.endswith("Training was stable.")
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 5])
+def test_few_rows_say_nothing_of_stability(rows):
+    log = healthy().iloc[:rows]
+    words = failures.judged_sentence(
+        trends.run_verdict(log, CONCEPT), failures.of_log(log, CONCEPT)
+    )
+    assert f"the log has {rows} row" in words
+    assert "stable." not in words.replace("whether training was stable.", "")
+
+
 def test_a_truncated_log(tmp_path, monkeypatch):
     log = healthy()
     assert called(log.iloc[:-2]) == ["cut off"]
@@ -235,6 +293,9 @@ def test_selected_images_among_the_judges_labels(tmp_path, monkeypatch, faces):
     assert overlap == 40
     folder = study(tmp_path, monkeypatch, selection_run={"judge_overlap": overlap})
     assert rules_of(folder) == ["overlap"]
+    whole = failures.of_training(healthy().assign(diversity=0.4), folder, CONCEPT)
+    assert [found.rule for found in whole] == ["collapsed", "overlap"]
+    assert failures.of_training(healthy(), None, CONCEPT) == []
 
 
 def test_a_run_compared_with_itself():

@@ -30,6 +30,20 @@ def read_cell(notebook):
     }
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"names": ["v9", "v9"]}, "two at least that are not seeds"),
+        ({"names": ["v8"]}, "give each run one"),
+        ({"names": ["base", "v9"]}, "a run cannot be called 'base'"),
+        ({"finetune_runs": [], "names": []}, "two or more runs or logs"),
+    ],
+)
+def test_comparisons_that_could_not_be_made(given, said):
+    with pytest.raises(ValueError, match=said):
+        params.CompareRuns.checked({"concept": {"age": 0.0}} | given, "08_compare_runs.yaml")
+
+
 def test_there_are_files_and_notebooks():
     assert len(FILES) >= 20
     assert [path.stem for path in NOTEBOOKS] == sorted(MODELS)

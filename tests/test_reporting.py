@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,9 +10,13 @@ import pandas as pd
 import pytest
 
 from ohlora_lib.reporting import (
+    JudgedRun,
+    LogSource,
     comparison_table,
+    earlier_and_this,
     find_log,
     grids_over_time,
+    judged_runs,
     last_evaluations,
     run_facts,
     verdict_table,
@@ -35,18 +40,63 @@ def test_both_or_neither_is_an_error(tmp_path: Path) -> None:
         find_log(SimpleNamespace(inputs={}), SimpleNamespace(log_csv=""), *RUN)
 
 
-def test_last_evaluations_are_distances_of_base_and_end(tmp_path: Path) -> None:
+def evaluation(root: Path, name: str, run: str, base: str, scores: tuple[float, ...]) -> Path:
+    """An evaluation sampling of a run, as far as it is read."""
+    folder = root / "outputs" / "s" / name
+    folder.mkdir(parents=True)
     columns = {"diversity": 0.9, "recall": 0.8, "frechet": 2.0, "precision": 0.7}
-    rows = [{"heldout_gender_score": score, **columns} for score in (0.4, 0.6, 0.9)]
-    pd.DataFrame(rows).to_csv(tmp_path / "evaluations.csv", index=False)
-    table = last_evaluations([tmp_path], ["v9"], {"gender": 1.0})
+    rows = [{"heldout_gender_score": score, **columns} for score in scores]
+    pd.DataFrame(rows).to_csv(folder / "evaluations.csv", index=False)
+    config = {"finetune_run": f"outputs/s/{run}", "base_run": base}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_last_evaluations_are_distances_of_base_and_end(tmp_path: Path) -> None:
+    folder = evaluation(tmp_path, "06-v9", "05-v9", "b", (0.4, 0.6, 0.9))
+    table = last_evaluations([JudgedRun("v9", folder, "b")], {"gender": 1.0})
     assert table.loc["base", "gender: distance"] == pytest.approx(0.6)
     assert table.loc["v9", "gender: distance"] == pytest.approx(0.1)
+
+
+def test_an_evaluation_belongs_to_the_run_it_judged(tmp_path: Path) -> None:
+    """Whatever the order of the lists; by place, v8 would get the scores of v9."""
+    runs = [tmp_path / "outputs" / "s" / name for name in ("05-v8", "05-v9")]
+    late, early = (
+        evaluation(tmp_path, f"06-{v}", f"05-{v}", f"b{v}", (0.5, end))
+        for v, end in (("v9", 0.9), ("v8", 0.6))
+    )
+    judged = judged_runs(["v8", "v9"], runs, [late, early])
+    assert [(run.name, run.evaluation.name) for run in judged] == [
+        ("v8", "06-v8"), ("v9", "06-v9"),
+    ]  # fmt: skip
+    table = last_evaluations(judged, {"gender": 1.0})
+    assert table.loc["v9", "gender: distance"] == pytest.approx(0.1)
+    assert list(table.index) == ["base of v8", "v8", "base of v9", "v9"]  # two bases
+    assert [run.name for run in judged_runs(["v8", "v9"], runs, [late])] == ["v9"]
+    with pytest.raises(ValueError, match="06-v9 judged outputs/s/05-v9, which is not compared"):
+        judged_runs(["v8"], runs[:1], [late])
+    again = evaluation(tmp_path, "06-again", "05-v9", "b", (0.5, 0.9))
+    with pytest.raises(ValueError, match="06-again .* has one already"):
+        judged_runs(["v8", "v9"], runs, [late, again])
+
+
+def test_two_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    sources = [
+        LogSource(tmp_path / study / "05_finetune_generator-v9" / "train_log.csv", None, "v9")
+        for study in ("first", "second")
+    ]
+    names = earlier_and_this(*sources)
+    assert len(set(names)) == 2
+    assert names[0].startswith("first/")
+    assert earlier_and_this(sources[0], LogSource(tmp_path / "x.csv", None, "v8")) == ["v9", "v8"]
 
 
 def test_grids_over_time_keep_the_first_and_the_last(tmp_path: Path) -> None:
     assert grids_over_time(None) == {}
     (tmp_path / "images").mkdir()
+    for name in ("fixed-first.png", "fixed-epoch1.png"):  # not ours
+        (tmp_path / "images" / name).touch()
     for k in range(40):
         (tmp_path / "images" / f"fixed-epoch{k:04d}-idx00020.png").touch()
     found = list(grids_over_time(tmp_path))
