@@ -1,71 +1,91 @@
 """Measures all cases, prints them and writes outputs/benchmarks.json."""
 
 import argparse
+import json
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
 import torch
 
-from benchmarks.cases import QUICK, Case, Sizes, all_cases
+from benchmarks.cases import PUBLISHED, QUICK, SMALL, Case, all_cases
+from benchmarks.peak import count_flops, peak_flops, seconds
 from ohlora_lib import machine, records
-from ohlora_lib.precision import pick_device, pick_precision
+from ohlora_lib.precision import choice_sentence, pick_device, pick_precision
+
+SIZES = {"64": SMALL, "256": PUBLISHED}
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """Wall time of some work, a GPU's share included."""
-    start = time.perf_counter()
-    work()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
-def measure(case: Case, repeats: int) -> dict[str, object]:
+def measure(case: Case) -> dict[str, object]:
     """Runs both ways in turn, so that whatever else the machine does meets both alike."""
-    rounds = [(seconds(case.ours), seconds(case.plain)) for _ in range(repeats + 1)]
-    ours, plain = zip(*rounds[1:], strict=True)  # the first round warms up
-    ratios = [b / a for a, b in zip(ours, plain, strict=True)]
+    flops = [count_flops(work) for work in (case.ours, case.plain)]  # which warms up, too
+    rounds = [(seconds(case.ours), seconds(case.plain)) for _ in range(case.rounds)]
+    ours, plain = zip(*rounds, strict=True)
+    ratios = [b / a for a, b in rounds]
     return {
-        **{"case": case.name, "plain_means": case.difference},
+        **{"case": case.name, "plain_means": case.difference, "rounds": case.rounds},
         **{"ours_sec": median(ours), "plain_sec": median(plain)},
         **{"times_faster": median(ratios), "lowest": min(ratios), "highest": max(ratios)},
+        **{"ours_gflop": flops[0] / 1e9, "plain_gflop": flops[1] / 1e9},
     }
 
 
-def python_seconds(code: str, repeats: int) -> float:
+def show(row: dict[str, object], peak: float) -> None:
+    """Prints one case."""
+    row["ours_gflop_per_sec"] = row["ours_gflop"] / row["ours_sec"]
+    row["share_of_peak"] = row["ours_gflop_per_sec"] * 1e9 / peak
+    print("{case}: {times_faster:.2f} times as fast [{lowest:.2f} to {highest:.2f}]\n"
+          "    {ours_sec:.3f} s against {plain_sec:.3f} s; {ours_gflop:.0f} GFLOP against "
+          "{plain_gflop:.0f}; {ours_gflop_per_sec:.0f} GFLOP/s, {share_of_peak:.0%} of the peak\n"
+          "    plain: {plain_means}".format(**row), flush=True)  # fmt: skip
+
+
+def python_seconds(code: str, repeats: int = 5) -> float:
     """Median wall time of a Python process that runs some code."""
     command = [sys.executable, "-c", code]
     return median(seconds(lambda: subprocess.run(command, check=True)) for _ in range(repeats))
+
+
+def stage_seconds(study: Path) -> dict[str, float]:
+    """Wall time of each finished stage of a study, from its summaries."""
+    found = sorted(study.glob("*/summary.json"))
+    texts = {path.parent.name: json.loads(path.read_text(encoding="utf-8")) for path in found}
+    return {stage: summary["wall_sec"] for stage, summary in texts.items()}
 
 
 def main() -> None:
     """Measures and reports."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="tiny sizes: a test, not a result")
+    parser.add_argument("--px", choices=[*SIZES, "all"], default="all", help="image sides")
+    parser.add_argument("--only", default="", help="cases whose name has this in it")
     parser.add_argument("--out", type=Path, help="the JSON file")
     given = parser.parse_args()
-    sizes, repeats = (QUICK, 1) if given.quick else (Sizes(), 5)
+    chosen = list(SIZES.values()) if given.px == "all" else [SIZES[given.px]]
     device = pick_device("auto")
     precision = pick_precision("auto", device)
+    peaks = {kind: peak_flops(device, kind) for kind in ("float32", "bfloat16")}
     hardware = machine.hardware() | {"threads": torch.get_num_threads()}
-    facts = {"hardware": hardware, "versions": machine.versions(), "sizes": vars(sizes)}
-    facts |= {"device": str(device), "precision": precision, "repeats": repeats, "cases": []}
+    facts = {"hardware": hardware, "versions": machine.versions(), "device": str(device)}
+    facts |= {"precision": precision, "peak_flops": peaks, "cases": []}
     print(", ".join(f"{k}: {v}" for k, v in hardware.items() if v))
-    print(f"on {device} in {precision}; medians of {repeats}, range in brackets", flush=True)
-    for case in all_cases(sizes, device, precision):
-        row = measure(case, repeats)
-        facts["cases"].append(row)
-        print("{case}: {times_faster:.2f} times as fast [{lowest:.2f} to {highest:.2f}],\n    "
-              "{ours_sec:.3f} s against {plain_sec:.3f} s ({plain_means})".format(**row),
-              flush=True)  # fmt: skip
-    bare, ours = (python_seconds(code, repeats) for code in ("pass", "import ohlora_lib"))
+    print(f"on {device} in {precision}: {choice_sentence(precision, device)}")
+    print("peak: " + ", ".join(f"{v / 1e9:.0f} GFLOP/s in {k}" for k, v in peaks.items()))
+    for sizes in [QUICK] if given.quick else chosen:
+        for case in all_cases(sizes, device, precision):
+            if given.only in case.name:
+                row = measure(case)
+                show(row, peaks[precision])
+                facts["cases"].append(row)
+    bare, ours = (python_seconds(code) for code in ("pass", "import ohlora_lib"))
     facts["import"] = {"bare_sec": bare, "ohlora_lib_sec": ours}
     print(f"import ohlora_lib: {1000 * ours:.0f} ms; Python without it: {1000 * bare:.0f} ms")
-    out = given.out or records.project_root() / "outputs" / "benchmarks.json"
+    root = records.project_root()
+    facts["quickstart_sec"] = stage_seconds(root / "outputs" / "quickstart")
+    for stage, wall in facts["quickstart_sec"].items():
+        print(f"quickstart, last run: {stage} {wall:.0f} s")
+    out = given.out or root / "outputs" / "benchmarks.json"
     records.write_atomic(out, records.to_json(facts) + "\n")
     print(out)
 

@@ -1,18 +1,22 @@
-"""Cases, each done our way and a plain way. Axes: N images, B batch, H image height."""
+"""Cases, each done our way and the plain way. Axes: N images, B batch, H image height."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
+from PIL import Image
+from torch import Tensor
 
+from benchmarks import plain
 from ohlora_lib.finetune.loop import FineTuner, FinetuneSettings
-from ohlora_lib.finetune.losses import discriminator_loss, generator_loss
 from ohlora_lib.finetune.recipe import RECIPES, StepRule
 from ohlora_lib.images import to_signed, to_uint8
 from ohlora_lib.nets import Discriminator, Generator, PropertyCNN
-from ohlora_lib.property_ensemble import Ensemble
+from ohlora_lib.property_ensemble import CNNSettings, Ensemble, train_epoch
 from ohlora_lib.selection import draw_latents, sample_images
 
 PROPERTIES = ("gender", "quality", "age", "glass")
@@ -25,16 +29,23 @@ ONE_UPDATE = replace(  # v9, one update of each network: the same work every tim
 class Sizes:
     """How much work a case is."""
 
-    image_px: int = 64
-    fmaps_base: int = 8192
-    fmaps_max: int = 128
+    name: str
+    image_px: int
+    fmaps_base: int
+    fmaps_max: int
+    width: int  # of latents and styles
+    wide_dim: int
+    cnn_width: float
     batch: int = 8
     samples: int = 100
     folds: int = 5  # CNNs a property: 20 in all
-    cnn_width: float = 0.25
+    cnn_images: int = 160  # an epoch of a property CNN
+    rounds: int = 5
 
 
-QUICK = Sizes(image_px=32, fmaps_base=512, fmaps_max=16, batch=4, samples=8, cnn_width=0.125)
+SMALL = Sizes("64 px", 64, 8192, 128, 128, 512, 0.25)
+PUBLISHED = Sizes("256 px", 256, 16384, 512, 512, 2048, 1.0, cnn_images=48, rounds=1)
+QUICK = Sizes("32 px", 32, 512, 16, 64, 64, 0.125, 4, 4, 2, 8, 1)
 
 
 @dataclass(frozen=True)
@@ -45,77 +56,131 @@ class Case:
     ours: Callable[[], object]
     plain: Callable[[], object]
     difference: str  # what the plain way does otherwise
+    rounds: int = 1
 
 
-def new_tuner(sizes: Sizes, device: torch.device, precision: str) -> FineTuner:
+# ---- training -----------------------------------------------------------------------------------
+
+
+def new_tuner(
+    sizes: Sizes,
+    device: torch.device,
+    precision: str,
+    *,
+    r1_gamma: float = 10.0,
+    kind: type[FineTuner] = FineTuner,
+) -> FineTuner:
     """A fine-tuning of untrained networks on noise: speed does not ask what is in them."""
     torch.manual_seed(0)
     side, shape = sizes.image_px, {"fmaps_base": sizes.fmaps_base, "fmaps_max": sizes.fmaps_max}
-    generator = Generator(side, w_dim=128, wide_dim=512, **shape).to(device)
+    generator = Generator(side, w_dim=sizes.width, wide_dim=sizes.wide_dim, **shape).to(device)
     discriminator = Discriminator(side, **shape).to(device)
     images = torch.randint(256, (sizes.batch, side, side, 3), dtype=torch.uint8)  # (N, H, H, 3)
-    settings = FinetuneSettings(batch=sizes.batch, precision=precision)
-    return FineTuner(generator, discriminator, images.to(device), ONE_UPDATE, settings)
+    settings = FinetuneSettings(batch=sizes.batch, precision=precision, r1_gamma=r1_gamma)
+    return kind(generator, discriminator, images.to(device), ONE_UPDATE, settings)
 
 
-def plain_tuner(sizes: Sizes, device: torch.device) -> FineTuner:
-    """The same in float32 and in PyTorch's default memory layout."""
-    tuner = new_tuner(sizes, device, "float32")
-    for net in (tuner.generator, tuner.discriminator):
-        net.to(memory_format=torch.contiguous_format)
-    return tuner
+def plain_tuner(sizes: Sizes, device: torch.device, *, r1_gamma: float = 10.0) -> plain.PlainTuner:
+    """The same, the plain way."""
+    return new_tuner(
+        sizes, device, "float32", r1_gamma=r1_gamma, kind=plain.PlainTuner
+    ).make_plain()
 
 
-def plain_step(tuner: FineTuner, real: torch.Tensor) -> tuple[float, float]:
-    """The same updates with all gradients taken, those nobody uses included."""
-    generator, discriminator = tuner.generator, tuner.discriminator
-    real = real.contiguous().requires_grad_()  # (B, 3, H, H)
-    fake = generator(tuner.latents(len(real)), noise="random")  # keeps its graph
-    real_scores, fake_scores = discriminator(real), discriminator(fake)
-    d_loss = discriminator_loss(real, real_scores, fake_scores, tuner.settings.r1_gamma)
-    _plain_update(tuner, d_loss, tuner.d_optimizer)
-    g_loss = generator_loss(discriminator(generator(tuner.latents(len(real)), noise="random")))
-    _plain_update(tuner, g_loss, tuner.g_optimizer)
-    return d_loss.item(), g_loss.item()
+def training_cases(sizes: Sizes, device: torch.device, precision: str) -> Iterator[Case]:
+    """A whole step of v9, and its updates by themselves."""
+    words = "float32, default layout, one operation after another, G's graph kept in D's update"
+    for r1_gamma, which in ((10.0, "R1"), (0.0, "no R1")):
+        ours = new_tuner(sizes, device, precision, r1_gamma=r1_gamma)
+        theirs = plain_tuner(sizes, device, r1_gamma=r1_gamma)
+        real = to_signed(ours.images)
+        yield Case(
+            f"v9 step, batch {sizes.batch}, {sizes.name}, {which}",
+            lambda ours=ours, real=real: ours.train_batch(real),
+            lambda theirs=theirs, real=real: theirs.train_batch(real),
+            words,
+            sizes.rounds,
+        )
+        yield Case(
+            f"update of D, {sizes.name}, {which}",
+            lambda ours=ours, real=real: ours._update_discriminator(real),
+            lambda theirs=theirs, real=real: theirs._update_discriminator(real),
+            words,
+            sizes.rounds,
+        )
+    yield Case(
+        f"update of G, {sizes.name}",
+        lambda: ours._update_generator(sizes.batch),
+        lambda: theirs._update_generator(sizes.batch),
+        words,
+        sizes.rounds,
+    )
 
 
-def _plain_update(tuner: FineTuner, loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
-    for net in (tuner.generator, tuner.discriminator):
-        net.zero_grad(set_to_none=True)
-    loss.backward()
-    optimizer.step()
+# ---- evaluation ---------------------------------------------------------------------------------
 
 
 @torch.no_grad()
-def plain_images(generator: Generator, count: int) -> torch.Tensor:
-    """Random samples, uint8 (N, H, H, 3), in the format and layout the network has."""
-    return to_uint8(generator(*draw_latents(generator, count, seed=0)))
+def plain_images(generator: Generator, count: int) -> Tensor:
+    """Random samples, uint8 (N, H, H, 3), drawn at once the plain way."""
+    return to_uint8(plain.draw(generator, *draw_latents(generator, count, seed=0)))
 
 
-def all_cases(sizes: Sizes, device: torch.device, precision: str) -> Iterator[Case]:
-    """The cases, one after the other."""
-    tuner, plain = new_tuner(sizes, device, precision), plain_tuner(sizes, device)
+def evaluation_cases(
+    sizes: Sizes, device: torch.device, precision: str, folder: Path
+) -> Iterator[Case]:
+    """Generation alone, and with scoring: 100 samples, 20 CNNs."""
+    ours = new_tuner(sizes, device, precision).generator.eval()
+    theirs = plain_tuner(sizes, device).generator.eval()
+    count, batch = sizes.samples, min(sizes.samples, 25)
     yield Case(
-        f"v9 training step, batch {sizes.batch}, {sizes.image_px} px",
-        lambda: tuner.train_batch(to_signed(tuner.images)),
-        lambda: plain_step(plain, to_signed(plain.images)),
-        "float32, default layout, G's graph kept in D's update, gradients of frozen layers",
-    )
-    ours, theirs = tuner.generator.eval(), plain.generator.eval()
-    drawing = {"seed": 0, "batch": sizes.samples, "precision": precision}
-    yield Case(
-        f"generating {sizes.samples} images",
-        lambda: list(sample_images(ours, sizes.samples, **drawing)),
-        lambda: plain_images(theirs, sizes.samples),
-        "float32, default layout",
+        f"generating {batch} images, {sizes.name}",
+        lambda: list(sample_images(ours, batch, seed=0, batch=batch, precision=precision)),
+        lambda: plain_images(theirs, batch),
+        "float32, default layout, one operation after another; all images at once",
+        sizes.rounds,
     )
     cnn = {"image_px": sizes.image_px, "width": sizes.cnn_width}
     nets = {prop: [PropertyCNN(prop, **cnn) for _ in range(sizes.folds)] for prop in PROPERTIES}
     ensemble = Ensemble(nets, precision=precision).to(device)
-    images = plain_images(theirs, sizes.samples)
+
+    def evaluate() -> Tensor:
+        draws = sample_images(ours, count, seed=0, batch=count, precision=precision)
+        return torch.cat([ensemble.scores(images) for images in draws]).mean(0).cpu()
+
     yield Case(
-        f"scoring {sizes.samples} images by {len(PROPERTIES) * sizes.folds} CNNs",
-        lambda: ensemble.scores(images),
-        lambda: torch.cat([ensemble.scores(image) for image in images.split(1)]),
-        "one image at a time",
+        f"evaluation: {count} samples, {len(PROPERTIES) * sizes.folds} CNNs, {sizes.name}",
+        evaluate,
+        lambda: plain.evaluate(theirs, nets, count, folder),
+        "float32, one image at a time through JPEG files, one CNN after another",
     )
+
+
+def cnn_cases(sizes: Sizes, device: torch.device, precision: str, folder: Path) -> Iterator[Case]:
+    """An epoch of a property CNN."""
+    count, side = sizes.cnn_images, sizes.image_px
+    images = torch.randint(256, (count, side, side, 3), dtype=torch.uint8)
+    labels = torch.randint(2, (count, 1)).float().to(device)  # (N, 1)
+    files = [folder / f"cnn-{k:06d}.jpg" for k in range(count)]
+    for path, pixels in zip(files, images, strict=True):
+        Image.fromarray(pixels.numpy()).save(path, quality=95)
+    nets = [PropertyCNN("gender", image_px=side, width=sizes.cnn_width) for _ in range(2)]
+    mine, theirs = nets[0].to(device, memory_format=torch.channels_last), nets[1].to(device)
+    optimizers = [torch.optim.AdamW(net.parameters(), lr=1e-5) for net in (mine, theirs)]
+    held, rows = images.to(device), torch.arange(count, device=device)
+    settings, order = CNNSettings(precision=precision), torch.Generator()
+    yield Case(
+        f"epoch of a property CNN, {count} images, {sizes.name}",
+        lambda: train_epoch(mine, optimizers[0], held, labels, rows, settings, order),
+        lambda: plain.train_epoch(theirs, optimizers[1], files, labels, settings.batch),
+        "float32, default layout, images read from JPEG files every epoch",
+        sizes.rounds,
+    )
+
+
+def all_cases(sizes: Sizes, device: torch.device, precision: str) -> Iterator[Case]:
+    """The cases of one size, one after the other."""
+    yield from training_cases(sizes, device, precision)
+    with tempfile.TemporaryDirectory() as folder:
+        yield from evaluation_cases(sizes, device, precision, Path(folder))
+        yield from cnn_cases(sizes, device, precision, Path(folder))

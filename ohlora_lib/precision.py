@@ -8,13 +8,21 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import hashlib
+import json
+import os
 import sys
 import time
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 
+from ohlora_lib.machine import cpu_model
+from ohlora_lib.records import write_atomic
+
 PRECISIONS = ("auto", "float32", "bfloat16")
+LEAST_SPEEDUP = 1.3  # of bfloat16, to be worth its rounding
 
 
 def pick_device(name: str) -> torch.device:
@@ -49,14 +57,41 @@ def keep_freed_memory() -> None:
 
 
 def pick_precision(name: str, device: torch.device) -> str:
-    """Turns `auto` into float32 or bfloat16: on a CPU by measuring both, once a process."""
+    """Turns `auto` into float32 or bfloat16: on a CPU by measuring both, once a machine."""
     if name not in PRECISIONS:
         raise ValueError(f"precision is {name!r}; it must be one of {PRECISIONS}")
     if name != "auto":
         return name
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
-    return "bfloat16" if bfloat16_speedup() > 1.3 else "float32"
+    return "bfloat16" if known_speedup() > LEAST_SPEEDUP else "float32"
+
+
+def choice_sentence(precision: str, device: torch.device) -> str:
+    """Why a precision is what `auto` chooses or would not choose here, in a sentence."""
+    if device.type != "cpu":
+        return f"Computing on {device} in {precision}."
+    return (
+        f"Computing on the CPU in {precision}; a convolution in bfloat16 takes 1/"
+        f"{known_speedup():.1f} of its time in float32 here."
+    )
+
+
+def known_speedup() -> float:
+    """`bfloat16_speedup`, measured once for this processor and torch and then remembered.
+
+    A choice that changed from start to start would change the numbers of a resumed training.
+    """
+    place = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ohlora"
+    what = f"{cpu_model()}, torch {torch.__version__}"
+    path = place / f"bfloat16-{hashlib.sha256(what.encode()).hexdigest()[:12]}.json"
+    try:
+        return float(json.loads(path.read_text(encoding="utf-8"))["speedup"])
+    except (OSError, ValueError, KeyError, TypeError):
+        speedup = round(bfloat16_speedup(), 2)
+    with contextlib.suppress(OSError):  # no such place: measured again by the next process
+        write_atomic(path, json.dumps({"machine": what, "speedup": speedup}) + "\n")
+    return speedup
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

@@ -126,7 +126,7 @@ def _train_fold(
     shuffle = torch.Generator().manual_seed(seed)
     best_loss, best_epoch, best_state, history = float("inf"), 0, {}, []
     for epoch in range(settings.max_epochs):
-        train_loss = _train_epoch(net, optimizer, images, target, train, settings, shuffle)
+        train_loss = train_epoch(net, optimizer, images, target, train, settings, shuffle)
         schedule.step()
         logits = _logits(net, images, valid, settings)
         valid_loss = F.binary_cross_entropy_with_logits(logits, target[valid]).item()
@@ -143,7 +143,7 @@ def _train_fold(
     return Fold(prop, fold, net.eval(), table, rows[1], scores, auroc, best_loss, attempt)
 
 
-def _train_epoch(
+def train_epoch(
     net: PropertyCNN,
     optimizer: torch.optim.Optimizer,
     images: Images,
@@ -152,6 +152,7 @@ def _train_epoch(
     settings: CNNSettings,
     shuffle: torch.Generator,
 ) -> float:
+    """Trains one epoch on `rows` of images (N, H, H, 3), labels (N, 1); gives the mean loss."""
     net.train()
     order = rows[torch.randperm(len(rows), generator=shuffle).to(rows.device)]
     total = torch.zeros((), device=images.device)

@@ -1,3 +1,5 @@
+"""Both ways of every benchmark do the same work; else a ratio would say nothing."""
+
 import json
 import subprocess
 import sys
@@ -6,15 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.cases import QUICK, new_tuner, plain_step, plain_tuner
+from benchmarks import plain
+from benchmarks.cases import QUICK, SMALL, all_cases, new_tuner, plain_tuner
+from benchmarks.peak import count_flops, peak_flops
 from ohlora_lib.images import to_signed
+from ohlora_lib.nets import Discriminator, Generator
 
 ROOT = Path(__file__).parents[1]
-
-
-def our_step(tuner, real):
-    result = tuner.train_batch(real)
-    return result.d_loss, result.g_loss
+CPU = torch.device("cpu")
 
 
 @pytest.fixture
@@ -32,27 +33,75 @@ def test_quick_measures_every_case(tmp_path):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     found = json.loads(out.read_text())
-    assert [row["case"].split()[0] for row in found["cases"]] == ["v9", "generating", "scoring"]
-    assert all(row["times_faster"] > 0 and row["ours_sec"] > 0 for row in found["cases"])
+    assert [row["case"].split(",")[0] for row in found["cases"]] == [
+        *("v9 step", "update of D") * 2, "update of G", "generating 4 images",
+        "evaluation: 4 samples", "epoch of a property CNN",
+    ]  # fmt: skip
+    for row in found["cases"]:
+        assert row["times_faster"] > 0
+        assert row["plain_gflop"] >= row["ours_gflop"] * 0.9 > 0
     assert found["hardware"]["cpu"] in done.stdout
     assert found["import"]["ohlora_lib_sec"] > 0
 
 
 @pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("side", [64, 128])  # below and from where kernels are fused
+def test_plain_networks_are_ours(side):
+    torch.manual_seed(0)
+    shape = {"fmaps_base": 1024, "fmaps_max": 16}
+    net = Generator(side, z_dim=16, w_dim=16, wide_dim=8, **shape).eval()
+    for k in range(2 * net.synthesis.num_blocks):
+        getattr(net.synthesis, f"layer{k}").apply_noise.weight.data.normal_()
+        getattr(net.synthesis, f"layer{k}").bias.data.normal_()
+    z = torch.randn(2, 16)
+    images = net(z)
+    assert torch.allclose(plain.draw(net, z), images, atol=1e-9)
+    torch.manual_seed(3)
+    random = plain.draw(net, z, noise="random")
+    torch.manual_seed(3)
+    assert torch.allclose(net(z, noise="random"), random, atol=1e-9)
+    judge = Discriminator(side, **shape)
+    assert torch.allclose(plain.score(judge, images).float(), judge(images), atol=1e-6)
+
+
+@pytest.mark.usefixtures("float64")
 def test_both_ways_of_a_training_step_do_the_same_work():
-    device = torch.device("cpu")
-    ours, plain = new_tuner(QUICK, device, "float32"), plain_tuner(QUICK, device)
-    before = [parameter.clone() for parameter in plain.generator.parameters()]
+    ours, theirs = new_tuner(QUICK, CPU, "float32"), plain_tuner(QUICK, CPU)
+    before = [parameter.clone() for parameter in theirs.generator.parameters()]
     losses = []
-    for tuner, step in ((ours, our_step), (plain, plain_step)):
+    for tuner in (ours, theirs):
         torch.manual_seed(1)
         real = to_signed(tuner.images).double()
-        losses.append([loss for _ in range(3) for loss in step(tuner, real)])
+        done = [tuner.train_batch(real) for _ in range(3)]
+        losses.append([loss for batch in done for loss in (batch.d_loss, batch.g_loss)])
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)  # the third batch sees two updates
-    after = list(plain.generator.parameters())
-    for theirs, mine in zip(after, ours.generator.parameters(), strict=True):
+    after = list(theirs.generator.parameters())
+    for plain_one, mine in zip(after, ours.generator.parameters(), strict=True):
         # an update is 1e-4; layer 0's bias, which instance norm removes, moves by rounding alone
-        assert torch.allclose(theirs, mine, rtol=0, atol=5e-6)
+        assert torch.allclose(plain_one, mine, rtol=0, atol=5e-6)
     moved = [bool((old != new).any()) for old, new in zip(before, after, strict=True)]
     assert any(moved)
-    assert not all(moved)  # frozen layers stay, though their gradients were taken
+    assert not all(moved)
+
+
+def test_both_ways_of_an_evaluation_see_the_same_faces(tmp_path):
+    """JPEG files and other batches change a mean score by a little, another network by more."""
+    cases = {case.name: case for case in all_cases(QUICK, CPU, "float32")}
+    (name,) = (name for name in cases if name.startswith("evaluation"))
+    del cases
+    torch.manual_seed(0)
+    from benchmarks.cases import evaluation_cases
+
+    case = [case for case in evaluation_cases(QUICK, CPU, "float32", tmp_path)][-1]
+    assert case.name == name
+    ours, theirs = case.ours(), case.plain()
+    assert ours.shape == theirs.shape == (4,)
+    assert torch.allclose(ours, theirs, atol=0.02)
+
+
+def test_flops_are_counted():
+    weight, x = torch.ones(4, 3, 3, 3), torch.ones(1, 3, 8, 8)
+    counted = count_flops(lambda: torch.nn.functional.conv2d(x, weight, padding=1))
+    assert counted == 2 * 4 * 3 * 9 * 64
+    assert peak_flops(CPU, "float32", rounds=1) > 1e9
+    assert SMALL.samples == 100

@@ -4,7 +4,13 @@ import pytest
 import torch
 
 from ohlora_lib import precision
-from ohlora_lib.precision import autocast, bfloat16_speedup, pick_device, pick_precision
+from ohlora_lib.precision import (
+    autocast,
+    bfloat16_speedup,
+    choice_sentence,
+    pick_device,
+    pick_precision,
+)
 
 CPU = torch.device("cpu")
 
@@ -24,10 +30,30 @@ def test_device_by_name(monkeypatch):
 
 @pytest.mark.parametrize(("speedup", "wanted"), [(0.4, "float32"), (2.0, "bfloat16")])
 def test_auto_takes_what_is_faster(monkeypatch, speedup, wanted):
-    monkeypatch.setattr(precision, "bfloat16_speedup", lambda: speedup)
+    monkeypatch.setattr(precision, "known_speedup", lambda: speedup)
     assert pick_precision("auto", CPU) == wanted
     assert pick_precision("float32", CPU) == "float32"
     assert pick_precision("bfloat16", CPU) == "bfloat16"
+
+
+def test_the_choice_is_measured_once_and_said(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(precision, "bfloat16_speedup", lambda: 2.5)
+    assert pick_precision("auto", CPU) == "bfloat16"
+    monkeypatch.setattr(precision, "bfloat16_speedup", lambda: 0.1)  # another mood of the machine
+    assert pick_precision("auto", CPU) == "bfloat16"
+    assert "bfloat16" in choice_sentence("bfloat16", CPU)
+    assert "1/2.5 of its time" in choice_sentence("bfloat16", CPU)
+    (kept,) = tmp_path.rglob("*.json")
+    kept.write_text("torn")
+    assert pick_precision("auto", CPU) == "float32"
+
+
+def test_no_place_to_remember_is_no_failure(monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr(precision, "bfloat16_speedup", lambda: 2.5)
+    assert pick_precision("auto", CPU) == "bfloat16"
 
 
 def test_bad_precision():
