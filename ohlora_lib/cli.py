@@ -6,6 +6,7 @@ What a subcommand needs is imported when it is run, so that help is quick.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -72,6 +73,25 @@ def run(
     from ohlora_lib.runner import run_study
 
     run_study(study, only=only, force=force, seed=seed)
+
+
+@app.command()
+def finetune(
+    params_file: Annotated[
+        Path, typer.Argument(help="Such as params/quickstart/05_finetune_generator-v9.yaml.")
+    ],
+    held: Annotated[bool, typer.Option("--held", hidden=True)] = False,
+) -> None:
+    """Fine-tune as notebook 5 does, without the notebook; Ctrl-C saves, and it goes on from there.
+
+    On several GPUs, one process each, sharing every batch:
+    accelerate launch --multi_gpu --num_processes 2 -m ohlora_lib finetune PARAMS_FILE.
+    Or `processes: 2` in the file, which starts them by itself.
+    """
+    from ohlora_lib.finetuning import finetune_file
+
+    if not finetune_file(params_file, held=held) and "WORLD_SIZE" not in os.environ:
+        raise typer.Exit(INTERRUPTED)  # a launcher's processes have ended as they were asked to
 
 
 @app.command()

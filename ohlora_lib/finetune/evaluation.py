@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ohlora_lib.distances import DiversityScale
+from ohlora_lib.finetune.ranks import ALONE, Ranks
 from ohlora_lib.images import Images
 from ohlora_lib.nets import Generator
 from ohlora_lib.property_ensemble import Ensemble
@@ -38,6 +39,7 @@ class Evaluator:
         samples: Number S of samples of each kind.
         seed: Draws the latents.
         precision: Number format to draw in.
+        ranks: Processes that share the samples; all of them evaluate, and get the same figures.
     """
 
     def __init__(
@@ -49,17 +51,23 @@ class Evaluator:
         samples: int = 100,
         seed: int = 0,
         precision: str = "float32",
+        ranks: Ranks = ALONE,
     ) -> None:
+        self.ranks = ranks
         self.selector, self.judge = selector, judge
         self.samples, self.seed, self.precision = samples, seed, precision
         self.diversity = DiversityScale(judge.features(selected), samples, seed=seed)
 
     def draw(self, generator: Generator, *, seed: int, index: int) -> Tensor:
-        """Samples with fixed noise, uint8 (S, H, H, 3); training mode is left as it was."""
+        """This rank's samples, s of S, with fixed noise, uint8 (s, H, H, 3).
+
+        Training mode is left as it was.
+        """
         training = generator.training
         generator.eval()  # else the running mean of w would follow the samples
         options = {"seed": seed, "batch": self.samples, "start": index * self.samples}
-        draws = sample_images(generator, self.samples, precision=self.precision, **options)
+        options |= {"precision": self.precision, "part": self.ranks.deal}
+        draws = sample_images(generator, self.samples, **options)
         images = torch.cat(list(draws))
         generator.train(training)
         return images
@@ -68,17 +76,19 @@ class Evaluator:
         """Evaluates; `index` numbers the evaluation, so that fresh latents can be drawn again."""
         fresh = self.draw(generator, seed=self.seed, index=index)
         fixed = self.draw(generator, seed=self.seed + FIXED_SEED_OFFSET, index=0)
-        both = torch.cat([fresh, fixed])  # (2S, H, H, 3)
+        both = torch.cat([fresh, fixed])  # (2s, H, H, 3)
         row: dict[str, float] = {}
-        selector, judge = self.selector.scores(both), self.judge.scores(both)  # (2S, P) each
+        selector, judge = self.selector.scores(both), self.judge.scores(both)  # (2s, P) each
         kinds = {
-            "mean": selector[: self.samples],
-            "heldout": judge[: self.samples],
-            "fixed": selector[self.samples :],
-            "fixed_heldout": judge[self.samples :],
+            "mean": selector[: len(fresh)],
+            "heldout": judge[: len(fresh)],
+            "fixed": selector[len(fresh) :],
+            "fixed_heldout": judge[len(fresh) :],
         }
-        for kind, scores in kinds.items():
+        for kind, part in kinds.items():
+            scores = self.ranks.collect(part, self.samples)  # (S, P)
             for prop, value in zip(self.selector.properties, scores.mean(0).tolist(), strict=True):
                 row[f"{kind}_{prop}_score"] = value
-        row["diversity"], row["recall"] = self.diversity(self.judge.features(fresh))
-        return Evaluation(row, fixed.cpu().numpy())
+        features = self.ranks.collect(self.judge.features(fresh), self.samples)  # (S, F)
+        row["diversity"], row["recall"] = self.diversity(features)
+        return Evaluation(row, self.ranks.collect(fixed, self.samples).cpu().numpy())

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ohlora_lib.finetune.evaluation import Evaluation, Evaluator
 from ohlora_lib.finetune.losses import discriminator_loss, generator_loss
+from ohlora_lib.finetune.ranks import ALONE, Ranks
 from ohlora_lib.finetune.recipe import Recipe, only_trainable, trainable_names
 from ohlora_lib.images import Images, to_signed
 from ohlora_lib.nets import Discriminator, Generator
@@ -72,7 +73,9 @@ class FineTuner:
         discriminator: The base's discriminator, on the same device.
         images: Selected images, uint8, shape (N, H, H, 3), on the same device.
         recipe: What is trainable and when to stop updating.
-        settings: How to train.
+        settings: How to train; the batch is that of all ranks together.
+        ranks: The processes that train together. All hold the same networks and random state,
+            so the state of one is the state of all.
     """
 
     def __init__(
@@ -82,7 +85,9 @@ class FineTuner:
         images: Images,
         recipe: Recipe,
         settings: FinetuneSettings,
+        ranks: Ranks = ALONE,
     ) -> None:
+        self.ranks = ranks
         self.images, self.recipe, self.settings = images, recipe, settings
         self.device = images.device
         self.generator = generator.to(memory_format=torch.channels_last).train()
@@ -187,12 +192,16 @@ class FineTuner:
         return self.epoch == self.settings.epochs
 
     def latents(self, batch: int) -> Tensor:
-        """Standard normal latents (B, Z); property scores stay zero in training."""
-        width = self.generator.z_dim
-        return torch.randn(batch, width, generator=self.random, device=self.device)
+        """This rank's share of B standard normal latents; property scores stay zero."""
+        size = (batch, self.generator.z_dim)
+        return self.ranks.share(torch.randn(size, generator=self.random, device=self.device))
 
     def train_batch(self, real: Tensor) -> BatchResult:
-        """Updates the discriminator, then the generator, each until it has caught up."""
+        """Updates the discriminator, then the generator, each until it has caught up.
+
+        Args:
+            real: The whole batch, (B, 3, H, H), on every rank; each works on its share.
+        """
         d_loss, d_count = self._until_caught_up(
             lambda: self._update_discriminator(real),
             self.recipe.discriminator_rule,
@@ -201,9 +210,11 @@ class FineTuner:
         g_loss, g_count = self._until_caught_up(
             lambda: self._update_generator(len(real)), self.recipe.generator_rule, d_loss
         )
+        self.ranks.mean(self.generator.truncation.w_avg)  # moved by the mean w of each share
         self.average_weights()
         self.last_g_loss = g_loss
         self.images_seen += len(real)
+        self.last_scores = tuple(self.ranks.gather(s, len(real)) for s in self.last_scores)
         self.pool.append(self.last_scores)
         return BatchResult(d_loss, g_loss, d_count, g_count, *self.last_scores)
 
@@ -219,29 +230,33 @@ class FineTuner:
                 return loss, taken
 
     def _update_discriminator(self, real: Tensor) -> Tensor:
+        noise, over = self.ranks.noise(len(real)), self.ranks.over_batch(len(real))
         with torch.no_grad(), autocast(self.device, self.settings.precision):
-            fake = self.generator(self.latents(len(real)), noise="random")
-        real = real.detach().requires_grad_(self.settings.r1_gamma > 0)
+            fake = self.generator(self.latents(len(real)), noise=noise)
+        real = self.ranks.share(real).detach().requires_grad_(self.settings.r1_gamma > 0)
         with only_trainable(self.discriminator, self.d_names):
             with autocast(self.device, self.settings.precision):
-                real_scores = self.discriminator(real)
-                fake_scores = self.discriminator(fake.detach())
+                real_scores = self.discriminator(real, over=over)
+                fake_scores = self.discriminator(fake.detach(), over=over)
             loss = discriminator_loss(real, real_scores, fake_scores, self.settings.r1_gamma)
             self.d_optimizer.zero_grad(set_to_none=True)
             loss.backward()
+        loss = self.ranks.mean_gradients(loss, self.d_optimizer.param_groups[0]["params"])
         self.d_optimizer.step()
         self.last_scores = (real_scores.detach().flatten(), fake_scores.detach().flatten())
-        return loss.detach()
+        return loss
 
     def _update_generator(self, batch: int) -> Tensor:
+        noise, over = self.ranks.noise(batch), self.ranks.over_batch(batch)
         with only_trainable(self.generator, self.g_names), only_trainable(self.discriminator, []):
             with autocast(self.device, self.settings.precision):
-                fake = self.generator(self.latents(batch), noise="random")
-                loss = generator_loss(self.discriminator(fake))
+                fake = self.generator(self.latents(batch), noise=noise)
+                loss = generator_loss(self.discriminator(fake, over=over))
             self.g_optimizer.zero_grad(set_to_none=True)
             loss.backward()
+        loss = self.ranks.mean_gradients(loss, self.g_optimizer.param_groups[0]["params"])
         self.g_optimizer.step()
-        return loss.detach()
+        return loss
 
     def record(self, epoch: int, idx: int, batch: BatchResult, evaluation: Evaluation) -> None:
         """Appends one tidy row; the pooled scores start anew."""
@@ -270,18 +285,23 @@ def auroc(pairs: list[tuple[Tensor, Tensor]]) -> float:
 
 
 @contextmanager
-def stop_on_interrupt() -> Iterator[list[int]]:
-    """Turns Ctrl-C and a kernel interrupt into a request: the list is no longer empty."""
+def stop_on_interrupt(*also: int) -> Iterator[list[int]]:
+    """Turns Ctrl-C and a kernel interrupt into a request: the list is no longer empty.
+
+    Args:
+        *also: Other signals that mean the same.
+    """
     asked: list[int] = []
 
     def ask(number: int, _: FrameType | None) -> None:
         asked.append(number)
 
-    before = signal.signal(signal.SIGINT, ask)
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, *also)}
     try:
         yield asked
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def finetune(
@@ -306,7 +326,8 @@ def finetune(
     """
     started, before = time.monotonic(), tuner.elapsed_sec
     last = tuner.batches_per_epoch - 1
-    with stop_on_interrupt() as asked:
+    ends = () if tuner.ranks.size == 1 else (signal.SIGTERM,)  # how a launcher ends its processes
+    with stop_on_interrupt(*ends) as asked:
         for epoch, idx, real in tuner.batches():
             result = tuner.train_batch(real)
             tuner.elapsed_sec = before + time.monotonic() - started
@@ -315,8 +336,9 @@ def finetune(
                 tuner.record(epoch, idx, result, evaluation)
                 on_row(tuner, evaluation)
             on_batch(tuner)
-            if asked or idx == last or tuner.closing:
+            stop = tuner.ranks.any(bool(asked))  # all ranks, or none
+            if stop or idx == last or tuner.closing:
                 on_epoch(tuner)
-            if asked:
+            if stop:
                 return False
     return True

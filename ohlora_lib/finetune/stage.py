@@ -21,6 +21,7 @@ from ohlora_lib.base import Base
 from ohlora_lib.finetune.checkpoint import load_state, save_state
 from ohlora_lib.finetune.evaluation import Evaluation, Evaluator
 from ohlora_lib.finetune.loop import FineTuner, FinetuneSettings, finetune
+from ohlora_lib.finetune.ranks import ALONE, Ranks
 from ohlora_lib.finetune.recipe import RECIPES
 from ohlora_lib.images import Images, grid_image, save_png
 from ohlora_lib.records import write_atomic
@@ -60,6 +61,10 @@ class FinetuneRun:
         settings: How to train.
         grid_every: Evaluations from one saved grid to the next.
         checkpoint_every: Epochs from one kept generator to the next; the last is always kept.
+        ranks: The processes that train together; the first one reads the state and writes.
+
+    Raises:
+        ValueError: If the batch does not divide by the ranks, or they have other inputs.
     """
 
     def __init__(
@@ -73,7 +78,10 @@ class FinetuneRun:
         settings: FinetuneSettings,
         grid_every: int = 1,
         checkpoint_every: int = 1,
+        ranks: Ranks = ALONE,
     ) -> None:
+        ranks.check_batch(settings.batch)
+        self.ranks = ranks
         self.folder, self.grid_every = folder, grid_every
         self.checkpoint_every = checkpoint_every
         self.state_path = folder / "checkpoints" / "state.pt"
@@ -82,21 +90,32 @@ class FinetuneRun:
             random = torch.Generator().manual_seed(settings.seed)
             generator = split_mapping(generator, wide_dim, random)
         nets = (net.to(selected.device) for net in (generator, base.discriminator))
-        self.tuner = FineTuner(*nets, selected, RECIPES[recipe], settings)
+        self.tuner = FineTuner(*nets, selected, RECIPES[recipe], settings, ranks)
         facts = {"recipe": recipe, "wide_dim": wide_dim, **vars(settings)}
         self.identity = _fingerprint(facts, base, selected)
         self.grid: Path | None = None
         self.resumed = self._resume()
 
     def _resume(self) -> bool:
+        if self.ranks.from_first(lambda: self.identity) != self.identity:
+            raise ValueError(
+                f"process {self.ranks.rank} has another base, other images or settings than "
+                f"process 0. Give all machines the same project folder."
+            )
+        state = self.ranks.from_first(self._left_state)
+        if state is not None:
+            self.tuner.load(state)
+        return state is not None
+
+    def _left_state(self) -> dict[str, Any] | None:
+        """The state that an earlier start left for this training; removes what is of another."""
         if self.state_path.exists():
             state = load_state(self.state_path)
             if state["identity"] == self.identity:
-                self.tuner.load(state)
-                return True
+                return state
         for left in (*self.folder.glob("checkpoints/*"), *self.folder.glob("images/fixed-*.png")):
             left.unlink()
-        return False
+        return None
 
     def train(self, evaluator: Evaluator, watch: Callable[[Progress], None]) -> bool:
         """Fine-tunes to the last epoch.
@@ -109,6 +128,8 @@ class FinetuneRun:
             Whether it finished; after an interrupt False, and the next start goes on from there.
         """
         watched = [time.monotonic()]
+        if not self.ranks.first:
+            return finetune(self.tuner, evaluator, on_row=_pass, on_epoch=_pass, on_batch=_pass)
 
         def on_row(tuner: FineTuner, evaluation: Evaluation) -> None:
             write_log(self.folder / "train_log.csv", tuner.rows)
@@ -151,6 +172,10 @@ class FinetuneRun:
         done = self.tuner.batches_done
         log = pd.DataFrame(self.tuner.rows)
         return Progress(log, self.grid, done, self.tuner.total_batches, self.tuner.elapsed_sec)
+
+
+def _pass(*_: Any) -> None:
+    """Writes nothing: the first process does."""
 
 
 def write_log(path: Path, rows: list[dict[str, float]]) -> None:

@@ -9,6 +9,7 @@ dense layers as two branches, a narrow (pretrained) and a wide (new) one, which 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -29,6 +30,7 @@ from ohlora_lib.nets.layers import (
 EMBEDDING_DIM = 16  # width of the embedded property scores
 MAPPING_LAYERS = 8
 MAPPING_LR_MULTIPLIER = 0.01
+NoiseKind = str | Callable[[Tensor], Tensor]  # fixed, random, or planes for a feature map
 W_AVG_STEP = 0.005  # share of a training batch's mean w that enters the running mean
 FUSED_FROM_PX = 128  # from here on, upsampling and convolution are one kernel
 NEW_BRANCH_STD = 0.15  # at the usual 1 / lr_multiplier the first images stop looking like faces
@@ -182,7 +184,7 @@ class SynthesisLayer(nn.Module):
         kernel = smooth_kernel(weight).transpose(0, 1)  # (C_in, C_out, 4, 4)
         return self.blur(F.conv_transpose2d(x, kernel, stride=2, padding=1))
 
-    def forward(self, x: Tensor | None, w: Tensor, noise: str) -> Tensor:
+    def forward(self, x: Tensor | None, w: Tensor, noise: NoiseKind) -> Tensor:
         """Maps (B, C_in, H, W) to (B, C, image_px, image_px); a const layer ignores x."""
         if self.kind == "const":
             x = self.const.expand(w.shape[0], -1, -1, -1).to(w.dtype)
@@ -224,12 +226,12 @@ class Synthesis(nn.Module):
             self.add_module(f"output{k}", OutputLayer(channels))
             in_channels = channels
 
-    def forward(self, wp: Tensor, noise: str, lod: float = 0.0) -> Tensor:
+    def forward(self, wp: Tensor, noise: NoiseKind, lod: float = 0.0) -> Tensor:
         """Draws images.
 
         Args:
             wp: Styles of the layers, shape (B, L, W).
-            noise: `fixed` or `random`.
+            noise: `fixed`, `random`, or a function of a feature map.
             lod: Level of detail while growing: H is halved floor(lod) times, and the fraction is
                 the share of the next smaller output. 0 is the full size.
 
@@ -304,7 +306,7 @@ class Generator(nn.Module):
         *,
         psi: float = 1.0,
         psi_layers: int = 0,
-        noise: str = "fixed",
+        noise: NoiseKind = "fixed",
     ) -> Tensor:
         """Draws images.
 
@@ -313,12 +315,13 @@ class Generator(nn.Module):
             properties: Standardised scores, shape (B, P); None means all zero.
             psi: Truncation: 1 keeps the styles, 0 gives the mean face.
             psi_layers: How many of the first layers are truncated.
-            noise: `fixed` uses the stored planes, `random` draws new ones.
+            noise: `fixed` uses the stored planes, `random` draws new ones; a function is asked
+                for planes (B, 1, H, W) that go with a feature map (B, C, H, W).
 
         Returns:
             Images, shape (B, 3, H, H), about [-1, 1].
         """
-        if noise not in {"fixed", "random"}:
+        if not callable(noise) and noise not in {"fixed", "random"}:
             raise ValueError(f"noise is {noise!r}; it must be 'fixed' or 'random'")
         w = self.styles(z, properties).w
         wp = self.truncation(w, 2 * self.synthesis.num_blocks, psi, psi_layers)

@@ -10,6 +10,8 @@ statistics (instance norm, minibatch deviation) are always summed in float32.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -172,9 +174,14 @@ class Noise(nn.Module):
         self.weight = nn.Parameter(torch.zeros(channels))
         self.register_buffer("noise", torch.randn(1, 1, image_px, image_px))
 
-    def forward(self, x: Tensor, mode: str) -> Tensor:
-        """Adds noise to (B, C, H, W): `random` is drawn anew per image, `fixed` is the buffer."""
-        if mode == "random":
+    def forward(self, x: Tensor, mode: str | Callable[[Tensor], Tensor]) -> Tensor:
+        """Adds noise to (B, C, H, W): `random` is drawn anew per image, `fixed` is the buffer.
+
+        A function is asked for planes (B, 1, H, W) like its argument, the feature map.
+        """
+        if callable(mode):
+            noise = mode(x)
+        elif mode == "random":
             noise = torch.randn(x.shape[0], 1, *x.shape[2:], device=x.device, dtype=x.dtype)
         else:
             noise = self.noise.to(x.dtype)
@@ -252,19 +259,31 @@ def _affine(rows: Tensor, factor: Tensor, offset: Tensor) -> Tensor:
     return torch.addcmul(offset.to(rows.dtype)[:, None], rows, factor.to(rows.dtype)[:, None])
 
 
-def minibatch_deviation(x: Tensor, max_group: int = 16) -> Tensor:
+def minibatch_deviation(
+    x: Tensor, max_group: int = 16, over: Callable[..., Tensor] | None = None
+) -> Tensor:
     """Appends one channel: the mean deviation of features inside each group of images.
 
     Args:
         x: Feature maps, shape (B, C, H, W).
         max_group: Largest group; the largest divisor of B up to it is used.
+        over: Where x is a part of a batch: `over(statistic, x)` applies the statistic to the whole
+            batch and gives back the rows of this part. None: x is the whole.
 
     Returns:
         Feature maps, shape (B, C + 1, H, W).
     """
     batch, _, height, width = x.shape
-    group = next(g for g in range(min(max_group, batch), 0, -1) if batch % g == 0)
-    y = x.float().view(group, -1, *x.shape[1:])  # (G, B/G, C, H, W)
-    deviation = (y.var(dim=0, correction=0) + 1e-8).sqrt().mean(dim=(1, 2, 3))  # (B/G,)
-    plane = deviation.repeat(group).view(batch, 1, 1, 1).expand(batch, 1, height, width)
+    statistic = partial(_group_deviation, max_group=max_group)
+    deviation = statistic(x.float()) if over is None else over(statistic, x.float())  # (B,)
+    plane = deviation.view(batch, 1, 1, 1).expand(batch, 1, height, width)
     return torch.cat([x, plane.to(x.dtype)], dim=1)
+
+
+def _group_deviation(x: Tensor, max_group: int) -> Tensor:
+    """Mean deviation inside the group of each image: (B, C, H, W) to (B,)."""
+    batch = len(x)
+    group = next(g for g in range(min(max_group, batch), 0, -1) if batch % g == 0)
+    y = x.view(group, -1, *x.shape[1:])  # (G, B/G, C, H, W)
+    deviation = (y.var(dim=0, correction=0) + 1e-8).sqrt().mean(dim=(1, 2, 3))  # (B/G,)
+    return deviation.repeat(group)

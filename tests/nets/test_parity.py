@@ -202,7 +202,7 @@ def other_multiplier(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def no_deviation(monkeypatch: pytest.MonkeyPatch) -> None:
-    def zeros(x: torch.Tensor) -> torch.Tensor:
+    def zeros(x: torch.Tensor, **_: object) -> torch.Tensor:
         return torch.cat([x, torch.zeros_like(x[:, :1])], dim=1)
 
     monkeypatch.setattr("ohlora_lib.nets.discriminator.minibatch_deviation", zeros)

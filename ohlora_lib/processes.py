@@ -1,0 +1,173 @@
+"""Several processes that work together: joining them, and starting them from a notebook.
+
+They are started by `accelerate launch`, which gives each its place in its environment, or from
+here with `Launch`, which does the same in another process: forking a notebook's kernel would
+break once it has touched a GPU.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from ohlora_lib import machine
+from ohlora_lib.finetune.ranks import ALONE, Ranks
+from ohlora_lib.precision import pick_device
+
+EVENT = "\x1e"  # begins a line that is for the program that started us; all else is text to show
+LONGEST_WAIT = timedelta(minutes=30)  # for the others, until a process gives up
+ERROR = "ohlora: "  # begins a line that says what went wrong
+
+
+def join() -> Ranks:
+    """Joins the processes this one was started with; alone if it was started by itself."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        return ALONE
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    dist.init_process_group(backend, timeout=LONGEST_WAIT)
+    return Ranks(dist.get_rank(), dist.get_world_size())
+
+
+def leave(ranks: Ranks) -> None:
+    """Ends the work with the others; all call it."""
+    if ranks.size > 1:
+        dist.destroy_process_group()
+
+
+def own_device(name: str, ranks: Ranks) -> torch.device:
+    """The device of this process: one GPU each, or the CPU.
+
+    Raises:
+        ValueError: If there are fewer GPUs than processes on this machine, or one is named.
+    """
+    if ranks.size == 1 or name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return pick_device(name)
+    if ":" in name:
+        raise ValueError(
+            f"device is {name!r}, but {ranks.size} processes take a GPU each; use auto or cuda"
+        )
+    here, gpus = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
+    if name == "cuda" and not gpus:
+        return pick_device(name)  # says that there is none
+    if here > gpus:
+        raise ValueError(f"{here} processes on a machine with {gpus} GPUs; start at most {gpus}")
+    return pick_device(f"cuda:{os.environ['LOCAL_RANK']}")
+
+
+def tell(**event: Any) -> None:
+    """Tells the program that started us."""
+    print(f"{EVENT}{json.dumps(event)}", flush=True)  # noqa: T201
+
+
+def stop_with_parent() -> None:
+    """Interrupts this process once its standard input ends: the parent asks, or is gone."""
+
+    def wait() -> None:
+        while os.read(0, 4096):
+            pass
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+class Launch:
+    """Runs an `ohlora` command in several processes on this machine, and shows what they print.
+
+    Args:
+        words: The command, such as `finetune FILE`.
+        processes: How many.
+
+    Raises:
+        ValueError: If accelerate is not installed.
+    """
+
+    def __init__(self, words: Sequence[str], processes: int) -> None:
+        if importlib.util.find_spec("accelerate") is None:
+            raise ValueError(
+                f"processes is {processes}, and more than 1 needs accelerate, which is not here. "
+                f"Install it: pip install 'ohlora[distributed]'"
+            )
+        threads = max(machine.usable_cores() // processes, 1)
+        options = {
+            **{"num_processes": processes, "num_machines": 1, "main_process_port": 0},
+            **{"mixed_precision": "no", "dynamo_backend": "no"},
+            "num_cpu_threads_per_process": threads,
+        }
+        given = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+        accelerate = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", *given]
+        self.processes = processes
+        self.command = [*accelerate, "-m", "ohlora_lib", *words]
+
+    def run(self, on_event: Callable[[dict[str, Any]], None]) -> None:
+        """Starts the processes and follows them to their end; an interrupt is passed on.
+
+        Args:
+            on_event: Called with what the processes `tell`.
+
+        Raises:
+            ValueError: What a process says was wrong, one line.
+            RuntimeError: If they ended otherwise than well, and nobody asked them to stop.
+        """
+        process = subprocess.Popen(
+            self.command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,  # an interrupt reaches them by the end of their input alone
+        )
+        errors: list[str] = []
+        try:
+            with _closed_on_interrupt(process) as asked:
+                for line in process.stdout:
+                    text, _, event = line.partition(EVENT)
+                    if text:
+                        print(text, end="" if text.endswith("\n") else "\n", flush=True)  # noqa: T201
+                        errors += [text.removeprefix(ERROR).strip()] * text.startswith(ERROR)
+                    if event:
+                        on_event(json.loads(event))
+                status = process.wait()
+        finally:
+            process.stdin.close()
+            process.wait()
+            process.stdout.close()
+        if status and not asked:
+            if errors:
+                raise ValueError(errors[0])
+            raise RuntimeError(
+                f"{self.processes} processes ended with status {status}; what they said is above"
+            )
+
+
+@contextmanager
+def _closed_on_interrupt(process: subprocess.Popen) -> Iterator[list[int]]:
+    """Turns an interrupt into the end of the process's input; a second one ends it at once."""
+    asked: list[int] = []
+
+    def ask(number: int, _: Any) -> None:
+        asked.append(number)
+        process.stdin.close()
+        if len(asked) > 1:
+            process.terminate()
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)
