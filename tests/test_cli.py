@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import ohlora_lib
-from ohlora_lib import cli, doctor, runner
+from ohlora_lib import cli, doctor, finetuning, runner
 from ohlora_lib.nets import Generator
 from ohlora_lib.weights import load_generator, save_weights
 
@@ -21,6 +21,11 @@ def call(capsys):
         return ended.value.code, *capsys.readouterr()
 
     return run
+
+
+def flat(text):
+    """Text without the box and the line breaks of a help page."""
+    return " ".join(text.replace("│", " ").split())
 
 
 def raising(error):
@@ -107,6 +112,27 @@ def test_run_passes_its_options_on(call, monkeypatch):
     monkeypatch.setattr(runner, "run_study", lambda *a, **k: seen.append((a, k)))
     assert call("run", "params/tiny", "--only", "05*", "--force", "--seed", "2")[0] == 0
     assert seen == [((Path("params/tiny"),), {"only": "05*", "force": True, "seed": 2})]
+
+
+def test_finetune_help_says_how_to_use_several_gpus(call):
+    code, out, _ = call("finetune", "--help")
+    assert code == 0
+    assert "accelerate launch --multi_gpu --num_processes 2 -m ohlora_lib finetune" in flat(out)
+
+
+@pytest.mark.parametrize(
+    ("launched", "finished", "status"), [(0, True, 0), (0, False, 130), (1, False, 0)]
+)
+def test_finetune_says_whether_it_finished(call, monkeypatch, launched, finished, status):
+    seen = []
+    monkeypatch.setattr(
+        finetuning, "finetune_file", lambda *a, **k: seen.append((a, k)) or finished
+    )
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    if launched:
+        monkeypatch.setenv("WORLD_SIZE", "2")
+    assert call("finetune", "a.yaml")[0] == status
+    assert seen == [((Path("a.yaml"),), {"held": False})]
 
 
 def test_a_study_that_is_not_there(call):

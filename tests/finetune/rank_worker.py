@@ -46,11 +46,31 @@ class Private(Ranks):
         return loss.detach()
 
 
+class Grainy(Ranks):
+    """Ranks that draw noise for their own half only."""
+
+    def noise(self, batch: int) -> str:
+        """Has the generator draw planes for the images it is given."""
+        return "random"
+
+
 class Apart(Ranks):
     """Ranks whose discriminator sees the deviation of its own half."""
 
     def over_batch(self, batch: int) -> None:
         """Takes the share for the whole."""
+
+
+def lively(generator: Generator) -> Generator:
+    """Gives an untrained generator what a trained one has: a constant that is none, and noise.
+
+    Without, its maps are flat, and instance norm makes features of their rounding.
+    """
+    with torch.no_grad():
+        for name, parameter in generator.named_parameters():
+            if name.endswith(("const", "apply_noise.weight")):
+                parameter.normal_(0.0, 0.3)
+    return generator
 
 
 def tuner(
@@ -59,7 +79,7 @@ def tuner(
     """A small fine-tuning; `once` has one update a batch, so that ranks cannot part and hang."""
     torch.manual_seed(0)
     sizes = {"z_dim": 8, "w_dim": 8, "fmaps_base": 64, "wide_dim": 12 * (version == "v9")}
-    nets = Generator(32, **sizes).double(), Discriminator(32, fmaps_base=64).double()
+    nets = lively(Generator(32, **sizes)).double(), Discriminator(32, fmaps_base=64).double()
     pixels = torch.randint(0, 256, (images, 32, 32, 3), dtype=torch.uint8)
     settings = FinetuneSettings(
         epochs=2, batch=batch, learning_rate=1e-2, r1_gamma=3.0, every_batches=1,
@@ -143,6 +163,7 @@ def main(folder: Path) -> None:
         found["stopped"] = train(tuner(ranks), stop_at=4, stop_rank=1)
         found["unequal"] = train(tuner(Unequal(*place), once=True))
         found["private"] = train(tuner(Private(*place), once=True))
+        found["grainy"] = train(tuner(Grainy(*place), once=True))
         found["apart"] = train(tuner(Apart(*place), once=True))
     torch.save(found, folder / f"found-{place[0]}-of-{size}.pt")
 

@@ -86,9 +86,9 @@ def test_the_cases_are_what_they_are_called(found):
                            weights["mean.mapping.dense7.weight"])  # fmt: skip
 
 
-@pytest.mark.parametrize("fault", ["unequal", "private", "apart"])
+@pytest.mark.parametrize("fault", ["unequal", "private", "grainy", "apart"])
 def test_what_is_not_shared_is_caught(found, fault):
-    """Each rank trains alone on its half; losses stay a rank's own; deviation of a half."""
+    """Each rank trains alone on its half; losses, noise or deviation are of its half."""
     assert gap(found["one"]["once"], found["first"][fault]) > 1000 * SAME
 
 
