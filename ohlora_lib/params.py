@@ -197,6 +197,9 @@ class FinetuneGenerator(NotebookParameters, Compute, Look):
     checkpoint_every: int = Field(
         1, ge=1, le=10**5, description="epochs from kept to kept weights"
     )
+    checkpoint_minutes: float = Field(
+        10.0, ge=0, le=1e4, description="longest time between checkpoints to go on from, minutes"
+    )
     grid_every: int = Field(1, ge=1, le=10**6, description="evaluations from grid to grid")
 
 

@@ -22,8 +22,11 @@ CORE_MODULES = (
     *(
         "distances",
         "records",
+        "summaries",
+        "disk",
         "locks",
         "machine",
+        "stopping",
         "weights",
         "weight_files",
         "precision",

@@ -6,12 +6,9 @@ Axes: N selected images, B batch, H image height.
 from __future__ import annotations
 
 import copy
-import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any
 
 import torch
@@ -19,12 +16,14 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from ohlora_lib.finetune.evaluation import Evaluation, Evaluator
+from ohlora_lib.finetune.guards import finite_loss, with_gradient
 from ohlora_lib.finetune.losses import discriminator_loss, generator_loss
 from ohlora_lib.finetune.recipe import Recipe, only_trainable, trainable_names
 from ohlora_lib.images import Images, to_signed
 from ohlora_lib.nets import Discriminator, Generator
 from ohlora_lib.nets.averaging import move_average
 from ohlora_lib.precision import autocast
+from ohlora_lib.stopping import stop_on_interrupt
 
 
 @dataclass(frozen=True)
@@ -103,6 +102,7 @@ class FineTuner:
         self.images_seen, self.elapsed_sec, self.rows = 0, 0.0, []
         self.pool: list[tuple[Tensor, Tensor]] = []  # real and fake scores since the last row
         self.last_scores = (torch.empty(0), torch.empty(0))
+        self.stopping = False  # whether this batch is the last one for now
 
     def _optimizer(self, net: torch.nn.Module, names: list[str]) -> torch.optim.AdamW:
         wanted = set(names)
@@ -197,9 +197,10 @@ class FineTuner:
             lambda: self._update_discriminator(real),
             self.recipe.discriminator_rule,
             self.last_g_loss,
+            "d_loss",
         )
         g_loss, g_count = self._until_caught_up(
-            lambda: self._update_generator(len(real)), self.recipe.generator_rule, d_loss
+            lambda: self._update_generator(len(real)), self.recipe.generator_rule, d_loss, "g_loss"
         )
         self.average_weights()
         self.last_g_loss = g_loss
@@ -209,11 +210,11 @@ class FineTuner:
 
     @staticmethod
     def _until_caught_up(
-        update: Callable[[], Tensor], rule: Any, other_loss: float | None
+        update: Callable[[], Tensor], rule: Any, other_loss: float | None, name: str = "loss"
     ) -> tuple[float, int]:
         taken = 0
         while True:
-            loss = update().item()  # the one host sync: the rule must know the loss
+            loss = finite_loss(update(), name)  # the one host sync: the rule must know the loss
             taken += 1
             if rule.caught_up(loss, other_loss, taken):
                 return loss, taken
@@ -231,7 +232,7 @@ class FineTuner:
             loss.backward()
         self.d_optimizer.step()
         self.last_scores = (real_scores.detach().flatten(), fake_scores.detach().flatten())
-        return loss.detach()
+        return with_gradient(loss, self.d_optimizer)
 
     def _update_generator(self, batch: int) -> Tensor:
         with only_trainable(self.generator, self.g_names), only_trainable(self.discriminator, []):
@@ -241,7 +242,7 @@ class FineTuner:
             self.g_optimizer.zero_grad(set_to_none=True)
             loss.backward()
         self.g_optimizer.step()
-        return loss.detach()
+        return with_gradient(loss, self.g_optimizer)
 
     def record(self, epoch: int, idx: int, batch: BatchResult, evaluation: Evaluation) -> None:
         """Appends one tidy row; the pooled scores start anew."""
@@ -267,21 +268,6 @@ def auroc(pairs: list[tuple[Tensor, Tensor]]) -> float:
     fake = torch.cat([pair[1] for pair in pairs]).float().cpu()
     truth = torch.cat([torch.ones_like(real), torch.zeros_like(fake)])
     return float(roc_auc_score(truth.numpy(), torch.cat([real, fake]).numpy()))
-
-
-@contextmanager
-def stop_on_interrupt() -> Iterator[list[int]]:
-    """Turns Ctrl-C and a kernel interrupt into a request: the list is no longer empty."""
-    asked: list[int] = []
-
-    def ask(number: int, _: FrameType | None) -> None:
-        asked.append(number)
-
-    before = signal.signal(signal.SIGINT, ask)
-    try:
-        yield asked
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def finetune(
@@ -315,8 +301,9 @@ def finetune(
                 tuner.record(epoch, idx, result, evaluation)
                 on_row(tuner, evaluation)
             on_batch(tuner)
-            if asked or idx == last or tuner.closing:
+            tuner.stopping = bool(asked)  # read once: a stop asked for while saving comes next
+            if tuner.stopping or idx == last or tuner.closing:
                 on_epoch(tuner)
-            if asked:
+            if tuner.stopping:
                 return False
     return True
