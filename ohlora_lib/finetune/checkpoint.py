@@ -3,6 +3,7 @@
 A file is a line that names the form, a line of JSON (size and hash of the rest, and the facts it
 was trained with), then what `torch.save` wrote. The newest is `state.pt`, the one before it
 `state-before.pt`: a damaged newest falls back to that one, and the training does the rest again.
+Axes: N images, H image height.
 """
 
 from __future__ import annotations
@@ -22,11 +23,13 @@ import numpy as np
 import torch
 
 from ohlora_lib.disk import explained, sync_folder, write_atomic
+from ohlora_lib.images import Images
 from ohlora_lib.records import to_json
 from ohlora_lib.summaries import start_anew_command
 
 FORM = b"ohlora checkpoint 1"
 MOST_SHARE = 0.02  # of the training time, that checkpoints may take
+HASHED_AT_ONCE = 1000  # images
 MOST_NAMES = 6  # changed parameters that an error names
 
 
@@ -139,6 +142,14 @@ def tensors_sha256(tensors: Mapping[str, torch.Tensor]) -> str:
     for name, value in tensors.items():
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().numpy())
+    return digest.hexdigest()
+
+
+def images_sha256(images: Images) -> str:
+    """Hash of uint8 images (N, H, H, 3)."""
+    digest = hashlib.sha256()
+    for part in images.split(HASHED_AT_ONCE):
+        digest.update(part.cpu().contiguous().numpy())
     return digest.hexdigest()
 
 

@@ -5,7 +5,6 @@ Axes: N selected images, H image height.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import torch
 from ohlora_lib.base import Base
 from ohlora_lib.finetune.checkpoint import (
     Pace,
+    images_sha256,
     load_newest,
     random_states,
     save_state,
@@ -35,7 +35,6 @@ from ohlora_lib.summaries import start_anew_command
 from ohlora_lib.weights import save_weights, split_mapping
 
 GRID_IMAGES = 24
-HASHED_AT_ONCE = 1000  # images
 
 
 @dataclass(frozen=True)
@@ -215,11 +214,3 @@ def write_log(path: Path, rows: list[dict[str, float]]) -> None:
 def _all_tensors(base: Base) -> dict[str, torch.Tensor]:
     nets = vars(base).items()
     return {f"{kind}.{k}": v for kind, net in nets for k, v in net.state_dict().items()}
-
-
-def images_sha256(images: Images) -> str:
-    """Hash of uint8 images (N, H, H, 3)."""
-    digest = hashlib.sha256()
-    for part in images.split(HASHED_AT_ONCE):
-        digest.update(part.cpu().contiguous().numpy())
-    return digest.hexdigest()
