@@ -130,6 +130,14 @@ class Run:
         """Keeps facts for the summary, for instance the precision that was chosen."""
         self._facts.update(facts)
 
+    def basis(self) -> dict[str, Any]:
+        """What decides the results: parameters, noted facts, input runs and tables by hash."""
+        root = self.path.parents[2]
+        inputs = {f"{k}_sha256": _input_facts(v, root) for k, v in self.inputs.items()}
+        tables = {k: root / str(v) for k, v in self.config.items() if k.endswith("_csv") and v}
+        hashes = {f"{k}_sha256": sha256(path) for k, path in tables.items()}
+        return {**self.config, **self._facts, **inputs, **hashes}
+
     def clear(self, *, keep: tuple[str, ...] = ()) -> None:
         """Removes what an earlier run left, for a stage that starts anew.
 

@@ -32,7 +32,7 @@ CORE_MODULES = (
         "precision",
         "conditions",
     ),
-    *("candidates", "image_files", "weight_conversion"),
+    *("candidates", "fold_training", "image_files", "shards", "weight_conversion"),
 )
 
 
