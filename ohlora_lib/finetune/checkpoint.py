@@ -177,14 +177,15 @@ def set_random_states(states: Mapping[str, Any]) -> None:
 
 @dataclass
 class Pace:
-    """When a checkpoint is due, so that all of them take less than 2 % of the time.
+    """When a checkpoint is due: at the end of an epoch, and every so many minutes.
 
-    At the end of an epoch and every so many minutes, but never sooner after the last one than 50
-    times as long as that one took.
+    But only once all checkpoints so far and one more, as long as the last, take less than 2 % of
+    the time; a stop and the end save in any case.
 
     Attributes:
         every_minutes: Longest time from one to the next.
         spent_sec: Time that checkpoints took so far, seconds.
+        cost_sec: Time that the last one took.
     """
 
     every_minutes: float = 10.0
@@ -195,8 +196,9 @@ class Pace:
 
     def due(self, *, epoch_ended: bool = False) -> bool:
         """Whether to save now."""
-        wait = 0.0 if epoch_ended else 60 * self.every_minutes
-        return time.monotonic() - self.last >= max(wait, self.cost_sec / MOST_SHARE)
+        now = time.monotonic()
+        waited = epoch_ended or now - self.last >= 60 * self.every_minutes
+        return waited and self.spent_sec + self.cost_sec <= MOST_SHARE * (now - self.began)
 
     def save(self, path: Path, state: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
         """Saves, and takes the time."""
