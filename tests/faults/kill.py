@@ -26,6 +26,7 @@ from tests.faults.small_runs import NOTEBOOKS, PLACES, Mark
 
 CLOCK = {"elapsed_sec"}  # columns that differ from run to run
 PATIENCE_SEC = 600
+OFTEN = 0.3  # share of the time that checkpoints may take in runs that are killed
 TRIES = 8  # of one kill, where the run ended before its moment came
 
 
@@ -62,20 +63,22 @@ class Harness:
         self.places = [place for *_, place in PLACES[what]]
         self.started = 0
 
-    def start(self, root: Path):
+    def start(self, root: Path, **options):
         """Starts a run in a process of its own; gives the process and its mark."""
         self.started += 1
         mark = self.folder / f"{self.started:04d}.mark"
         marking = Mark(mark)
-        process = self.context.Process(target=small_runs.run, args=(self.what, root, mark))
+        process = self.context.Process(
+            target=small_runs.run, args=(self.what, root, mark), kwargs=options
+        )
         process.start()
         while not marking.place and process.is_alive():
             time.sleep(0.001)
         return process, marking, mark.with_suffix(".resumed")
 
-    def finish(self, root: Path) -> str:
+    def finish(self, root: Path, **options) -> str:
         """Runs to the end; gives where it went on."""
-        process, _, resumed = self.start(root)
+        process, _, resumed = self.start(root, **options)
         process.join(PATIENCE_SEC)
         assert process.exitcode == 0, f"a run ended with {process.exitcode}"
         return resumed.read_text()
@@ -105,7 +108,7 @@ class Harness:
         run = root / "outputs/tiny" / NOTEBOOKS[self.what]
         rows = log_of(run, self.what)
         whole = log_of(self.whole / "outputs/tiny" / NOTEBOOKS[self.what], self.what)
-        resumed = self.finish(root)
+        resumed = self.finish(root, most_share=OFTEN)
         there = results(run)
         names = sorted(self.wanted.keys() | there.keys())
         differs = [name for name in names if self.wanted.get(name) != there.get(name)]
@@ -113,7 +116,7 @@ class Harness:
 
     def start_and_kill(self, root: Path, aim: str | None) -> tuple[float, str | None]:
         """Kills at a random moment, or at the next one after it in a place; None: it was over."""
-        process, marking, _ = self.start(root)
+        process, marking, _ = self.start(root, most_share=OFTEN)
         began = time.monotonic()
         early = aim in {"opening", None}
         wait = self.random.uniform(0, 0 if aim == "opening" else 0.95 if early else 0.6)

@@ -103,12 +103,14 @@ class Mark:
         setattr(owner, name, marked)
 
 
-def run(what: str, root: Path, mark: Path) -> None:
+def run(what: str, root: Path, mark: Path, most_share: float = checkpoint.MOST_SHARE) -> None:
     """Runs one of them from the start, or from where an earlier start was killed.
 
-    Leaves beside the run folders, in `<mark>.resumed`, where it went on.
+    Leaves beside the run folders, in `<mark>.resumed`, where it went on. Checkpoints may take more
+    than their usual share of the time, so that there are many.
     """
     torch.set_num_threads(1)
+    checkpoint.MOST_SHARE = most_share
     with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
         marking = Mark(mark)
         for place in PLACES[what]:
@@ -136,8 +138,8 @@ def finetune(run: records.Run, say) -> None:
     nets = Base(Generator(32, z_dim=8, w_dim=8, fmaps_base=64), Discriminator(32, fmaps_base=64))
     evaluator = Evaluator(selector, judge, selected, samples=16, seed=3)
     settings = FinetuneSettings(
-        epochs=4, batch=4, learning_rate=1e-3, every_batches=3, first_epoch_every=2,
-        first_epoch_each=3, average_batches=5.0, seed=3,
+        epochs=4, batch=4, every_batches=3, first_epoch_every=2, first_epoch_each=3,
+        learning_rate=run.config.get("learning_rate", 1e-3), average_batches=5.0, seed=3,
     )  # fmt: skip
     options = {"recipe": "v9", "wide_dim": 12, "checkpoint_minutes": 0.005}
     facts = evaluator.facts()
