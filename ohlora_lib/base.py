@@ -17,11 +17,19 @@ from torch import Tensor
 
 from ohlora_lib.base_training import BaseSettings, BaseTrainer, level_of_detail
 from ohlora_lib.faces import render_faces
-from ohlora_lib.finetune.checkpoint import load_state, save_state
+from ohlora_lib.finetune.checkpoint import (
+    Pace,
+    images_sha256,
+    load_newest,
+    random_states,
+    set_random_states,
+)
+from ohlora_lib.finetune.guards import check_finite
 from ohlora_lib.images import Images, grid_image, open_store, save_png, to_uint8
 from ohlora_lib.labels import save_table
 from ohlora_lib.nets import Discriminator, Generator
 from ohlora_lib.selection import draw_latents
+from ohlora_lib.stopping import stop_on_interrupt
 from ohlora_lib.weights import load_discriminator, load_generator, save_weights
 
 NETS = ("generator", "discriminator")
@@ -119,40 +127,88 @@ class BaseRun:
         nets: Untrained networks.
         images: Real images, uint8, shape (N, H, H, 3), on the device to train on.
         settings: How to train.
+        checkpoint_minutes: Longest time from one checkpoint to the next.
+
+    Raises:
+        ValueError: If the folder holds a checkpoint of a training with other settings, networks
+            or images; names them.
     """
 
-    def __init__(self, folder: Path, nets: Base, images: Images, settings: BaseSettings) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        nets: Base,
+        images: Images,
+        settings: BaseSettings,
+        *,
+        checkpoint_minutes: float = 10.0,
+    ) -> None:
         self.folder = folder
         self.state_path = folder / "checkpoints" / "state.pt"
+        self.pace = Pace(checkpoint_minutes)
+        self.facts = {**vars(settings), "device": images.device.type, **_sizes(nets.generator)}
+        self.facts["images_sha256"] = images_sha256(images)
         generator, discriminator = (
             net.to(images.device) for net in (nets.generator, nets.discriminator)
         )
         self.trainer = BaseTrainer(generator, discriminator, images, settings)
         self.rows: list[dict[str, float]] = []
-        if self.state_path.exists():
-            state = load_state(self.state_path)
+        state = load_newest(self.state_path, self.facts)
+        if state is not None:
             self.trainer.load(state)
             self.rows = list(state["rows"])
+            set_random_states(state["process_random"], images.device)
+        self._write_log()
 
     def train(self, every_kimg: float) -> pd.DataFrame:
         """Trains to the end and writes the weights.
 
         Returns:
             The log: kimg, d_loss, g_loss, lod, a row every so many kimg.
+
+        Raises:
+            KeyboardInterrupt: If it was asked to stop; its state is saved.
+            NotFiniteError: If a reported loss is NaN or infinite; the last checkpoint stays.
         """
-        self.trainer.run(every_kimg, self._report)
-        self.state_path.unlink(missing_ok=True)
+        with stop_on_interrupt() as asked:
+
+            def after_step(_: BaseTrainer) -> bool:
+                if asked or self.pace.due():
+                    self._save_state()
+                return bool(asked)
+
+            done = self.trainer.run(every_kimg, self._report, after_step)
+        if not done:
+            raise KeyboardInterrupt(
+                f"stopped and saved at {self.trainer.kimg:.2f} kimg; the next start goes on"
+            )
         save_weights(self.trainer.average, self.folder / "generator.safetensors")
         save_weights(self.trainer.discriminator, self.folder / "discriminator.safetensors")
         return pd.DataFrame(self.rows)
 
+    def _save_state(self) -> None:
+        state = {"rows": self.rows, "process_random": random_states(self.trainer.images.device)}
+        self.pace.save(self.state_path, self.trainer.state() | state, self.facts)
+
+    def _write_log(self) -> None:
+        path = self.folder / "base_log.csv"
+        if self.rows:
+            save_table(path, pd.DataFrame(self.rows))
+        else:
+            path.unlink(missing_ok=True)
+
     def _report(self, trainer: BaseTrainer, row: dict[str, float]) -> None:
+        check_finite(row)
         self.rows.append(row)
-        save_state(self.state_path, trainer.state() | {"rows": self.rows})
-        save_table(self.folder / "base_log.csv", pd.DataFrame(self.rows))
+        self._write_log()
         path = self.folder / "images" / f"samples-{round(trainer.kimg):05d}kimg.png"
         save_png(path, grid_image(preview(trainer).cpu().numpy()))
+        self._save_state()  # last: a start that goes on from it must not lack what is above
         print(" ".join(f"{k} {v:.3f}" for k, v in row.items()), flush=True)  # noqa: T201
+
+
+def _sizes(generator: Generator) -> dict[str, int]:
+    return {name: getattr(generator, name) for name in ("image_px", "z_dim", "w_dim")}
 
 
 @torch.no_grad()

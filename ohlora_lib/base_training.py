@@ -140,17 +140,33 @@ class BaseTrainer:
         """Thousands of real images shown so far."""
         return self.images_seen / 1000
 
-    def run(self, every_kimg: float, report: Callable[[BaseTrainer, dict], None]) -> None:
-        """Trains to `total_kimg`, calling `report(self, row)` every so often and at the end."""
-        reported = self.kimg
+    def run(
+        self,
+        every_kimg: float,
+        report: Callable[[BaseTrainer, dict], None],
+        after_step: Callable[[BaseTrainer], bool] = lambda _: False,
+    ) -> bool:
+        """Trains to `total_kimg`, calling `report(self, row)` every so often and at the end.
+
+        Args:
+            every_kimg: From report to report.
+            report: Takes the trainer and a row of the log.
+            after_step: Called after each step; True ends the training there.
+
+        Returns:
+            Whether it came to the end.
+        """
         while self.kimg < self.settings.total_kimg:
+            before = self.kimg
             losses = self.step()
             done = self.kimg >= self.settings.total_kimg
             # Whole multiples, so that a resumed run reports where an uninterrupted one does.
-            if done or _multiples(self.kimg, every_kimg) > _multiples(reported, every_kimg):
-                reported = self.kimg
+            if done or _multiples(self.kimg, every_kimg) > _multiples(before, every_kimg):
                 row = {"kimg": round(self.kimg, 3)} | {k: v.item() for k, v in losses.items()}
                 report(self, row)
+            if after_step(self):
+                return done
+        return True
 
     def step(self) -> dict[str, Tensor]:
         """One update of both networks; losses stay on the device."""

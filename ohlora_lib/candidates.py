@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,10 @@ from ohlora_lib.labels import match_rows, read_table
 from ohlora_lib.property_ensemble import Ensemble
 from ohlora_lib.records import project_root
 from ohlora_lib.selection import Selection, select
+from ohlora_lib.shards import Shard, Shards
 
 BATCH = 100
+SHARD_BATCHES = 50  # from one note of what is done to the next
 EXAMPLES = 48  # images thrown away that are shown
 FIRST = 1000  # first candidates held, to measure how close they come to a population
 
@@ -110,6 +113,7 @@ def choose(
     path: Path,
     *,
     skip_first: int = 0,
+    shards: Shards | None = None,
 ) -> Chosen:
     """Scores batches of images and writes those that meet every condition to a store.
 
@@ -119,29 +123,72 @@ def choose(
         wanted: Conditions.
         path: Store to write.
         skip_first: Number of first images left out.
+        shards: Keep what is done, for a start after a stop; the batches go on behind them.
 
     Raises:
         ValueError: If nothing is kept (says what to loosen); nothing is written then.
     """
-    batches = iter(batches)
-    batch = next(batches)
-    if isinstance(selector, Ensemble):
-        _check_size(selector, batch.shape[1])
-    tables, thrown, first, done = [], [], [], 0
-    with new_store(path, batch.shape[1]) as store:
-        while batch is not None:
+    before = [] if shards is None else shards
+    begun = 0 if shards is None else shards.done
+    new = _shards(batches, selector, wanted, skip_first, begun)
+    found = chain(before, new if shards is None else _kept(new, shards))
+    shard = next(found)
+    tables, thrown, first = [], [], []
+    with new_store(path, shard.first.shape[1]) as store:
+        while shard is not None:
+            if len(shard.kept):
+                store.append(shard.kept)
+            _hold(thrown, shard.thrown, EXAMPLES)
+            _hold(first, shard.first, FIRST)
+            tables.append(shard.scores)
+            shard = next(found, None)
+        scores = pd.concat(tables, ignore_index=True)
+        try:
+            selection = select(scores, wanted, skip_first=skip_first)
+        except ValueError:
+            if shards is not None:
+                shards.drop()  # what led nowhere is not gone on from
+            raise
+    return Chosen(scores, selection, open_store(path), _joined(thrown), _joined(first))
+
+
+def _shards(
+    batches: Iterable[Tensor],
+    selector: Ensemble | pd.DataFrame,
+    wanted: Sequence[Condition],
+    skip_first: int,
+    done: int,
+) -> Iterator[Shard]:
+    """Scores, so many batches a shard."""
+    for group in _groups(batches, SHARD_BATCHES):
+        tables, kept, thrown, first = [], [], [], []
+        for batch in group:
+            if isinstance(selector, Ensemble):
+                _check_size(selector, batch.shape[1])
             part = _scores(selector, batch, done)
             flags = np.logical_and.reduce([c.holds(part[f"{c.prop}_score"]) for c in wanted])
             flags &= np.arange(done, done + len(batch)) >= skip_first
             pixels = batch.cpu().numpy()
-            store.append(pixels[flags])
+            kept.append(pixels[flags])
             _hold(thrown, pixels[~flags], EXAMPLES)
-            _hold(first, pixels, FIRST)
+            _hold(first, pixels, FIRST if done < FIRST else 1)  # one tells the images' size
             tables.append(part)
-            done, batch = done + len(batch), next(batches, None)
-        scores = pd.concat(tables, ignore_index=True)
-        selection = select(scores, wanted, skip_first=skip_first)
-    return Chosen(scores, selection, open_store(path), _joined(thrown), _joined(first))
+            done += len(batch)
+        yield Shard(pd.concat(tables), *map(_joined, (kept, thrown, first)))
+
+
+def _groups(batches: Iterable[Tensor], size: int) -> Iterator[Iterator[Tensor]]:
+    """Batches in groups; a group is to be used up before the next one is taken."""
+    batches = iter(batches)
+    for first in batches:
+        yield chain([first], islice(batches, size - 1))
+
+
+def _kept(new: Iterable[Shard], shards: Shards) -> Iterator[Shard]:
+    """Writes each shard as it is done."""
+    for shard in new:
+        shards.add(shard)
+        yield shard
 
 
 def _check_size(selector: Ensemble, image_px: int) -> None:
@@ -156,7 +203,8 @@ def _check_size(selector: Ensemble, image_px: int) -> None:
 def _scores(selector: Ensemble | pd.DataFrame, batch: Tensor, done: int) -> pd.DataFrame:
     if isinstance(selector, Ensemble):
         return selector.table(batch)
-    return selector.iloc[done : done + len(batch)]
+    part = selector.iloc[done : done + len(batch)]
+    return part.select_dtypes("number").filter(regex="_score$")
 
 
 def _hold(held: list[np.ndarray], images: np.ndarray, most: int) -> None:

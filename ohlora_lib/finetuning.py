@@ -37,7 +37,7 @@ class Training:
 
     run: FinetuneRun
     evaluator: Evaluator
-    facts: dict[str, Any]  # device, precision, selected images
+    facts: dict[str, Any]  # device, precision, selected images; share of the time for checkpoints
 
     @property
     def resumed(self) -> bool:
@@ -46,7 +46,9 @@ class Training:
 
     def train(self, watch: Watch) -> bool:
         """Fine-tunes to the end, or until interrupted; returns whether it finished."""
-        return self.run.train(self.evaluator, watch)
+        finished = self.run.train(self.evaluator, watch)
+        self.facts["checkpoint_share"] = round(self.run.pace.share, 4)
+        return finished
 
 
 def prepare(
@@ -68,6 +70,8 @@ def prepare(
         load_ensemble(inputs["cnn_run"] / role, list(config.concept), **options)
         for role in ("selector", "judge")
     )
+    common = {"seed": config.seed, "precision": precision, "ranks": ranks}
+    evaluator = Evaluator(selector, judge, selected, samples=config.samples, **common)
     run = FinetuneRun(
         folder,
         load_base(inputs["base_run"]),
@@ -75,11 +79,10 @@ def prepare(
         settings=FinetuneSettings(
             precision=precision, **config.pick(FinetuneSettings, but="precision")
         ),
+        facts=evaluator.facts(),
         ranks=ranks,
-        **config.pick("recipe wide_dim grid_every checkpoint_every"),
+        **config.pick("recipe wide_dim grid_every checkpoint_every checkpoint_minutes"),
     )
-    common = {"seed": config.seed, "precision": precision, "ranks": ranks}
-    evaluator = Evaluator(selector, judge, selected, samples=config.samples, **common)
     facts = {"device": str(place), "precision": precision, "processes": ranks.size}
     return Training(run, evaluator, facts | {"selected": len(selected)})
 
@@ -219,7 +222,7 @@ def _train_held(path: Path, ranks: Ranks) -> bool:
         processes.tell(facts=training.facts, resumed=training.resumed)
     finished = training.train(_tell_progress)
     if ranks.first:
-        processes.tell(finished=finished)
+        processes.tell(finished=finished, facts=training.facts)
     processes.leave(ranks)
     return finished
 

@@ -2,7 +2,8 @@
 
 `python -m ohlora_lib.kernel` is the process the runner starts for each stage: it reads a job, one
 JSON line, from standard input, and writes events, a JSON object a line, to standard output. A
-further line `interrupt` stops the running cell as Ctrl-C would; the end of the input ends all.
+further line `interrupt` stops the running cell as Ctrl-C would; a line `terminate`, the end of the
+input or a SIGTERM end all: the kernel gets a SIGTERM too, and some seconds to save its state.
 
 Also papermill's engine: kernels talk over sockets in a private folder, not over plain TCP, which
 every user of a shared machine could read.
@@ -23,7 +24,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
-from nbclient.exceptions import DeadKernelError
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
@@ -32,9 +33,13 @@ from papermill.log import logger
 from papermill.utils import merge_kwargs, remove_args
 from traitlets.config import Config
 
+from ohlora_lib import outcomes
+
 IOPUB_TIMEOUT = 120  # seconds; nbclient's 4 kills a notebook on a busy machine
 ENGINE = "ohlora"
 START_TIMEOUT = 300  # seconds
+TERMINATED = 128 + signal.SIGTERM  # exit status
+GRACE_SEC = 7  # that a kernel has to save its state after a SIGTERM
 LINE_REWRITTEN = re.compile(r"[^\n]*\r(?=[^\n\r])")
 
 
@@ -68,7 +73,7 @@ class PrivateClient(PapermillNotebookClient):
     """Executes the cells, reports each, and merges printed text as it comes."""
 
     reporter = Reporter()
-    interrupted = False
+    interrupted = terminated = False
     exit_code: int | None = None
 
     def papermill_execute_cells(self) -> None:
@@ -76,9 +81,13 @@ class PrivateClient(PapermillNotebookClient):
         try:
             super().papermill_execute_cells()
         except DeadKernelError:
-            process = getattr(getattr(self.km, "provisioner", None), "process", None)
+            process = self.kernel_process()
             self.exit_code = None if process is None else process.poll()
             raise
+
+    def kernel_process(self) -> Any:
+        """The kernel's process, once there is one."""
+        return getattr(getattr(self.km, "provisioner", None), "process", None)
 
     def execute_cell(self, cell: Any, cell_index: int, **kwargs: Any) -> Any:
         """Executes one cell, or none once an interrupt was asked for."""
@@ -100,6 +109,17 @@ class PrivateClient(PapermillNotebookClient):
         self.interrupted = True
         if self.km is not None:
             asyncio.run(self.km._async_interrupt_kernel())
+
+    def terminate(self) -> None:
+        """Ends the kernel: it is asked to, and after some seconds made to."""
+        process = self.kernel_process()
+        if process is None:
+            raise SystemExit(TERMINATED)
+        self.terminated = True
+        process.send_signal(signal.SIGTERM)
+        timer = threading.Timer(GRACE_SEC, process.kill)
+        timer.daemon = True
+        timer.start()
 
 
 def merge_last_streams(outputs: list) -> None:
@@ -149,7 +169,25 @@ class PrivateKernelEngine(NBClientEngine):
                 ),
             )
             cls.client.reporter = cls.reporter
-            cls.client.execute()
+            with terminating(cls.client):
+                cls.client.execute()
+
+
+@contextmanager
+def terminating(client: PrivateClient) -> Iterator[None]:
+    """Passes a SIGTERM on to the kernel; once that has saved and ended, this process ends too."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread hears signals
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: client.terminate())
+    try:
+        yield
+    except DeadKernelError:
+        if client.terminated:
+            raise SystemExit(TERMINATED) from None
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
@@ -169,13 +207,11 @@ def private_sockets() -> Iterator[Config]:
                 os.environ["JUPYTER_RUNTIME_DIR"] = before
 
 
-def first_line(text: str) -> str:
-    """The first line that says something."""
-    return next((line.strip() for line in text.splitlines() if line.strip()), "")
-
-
 def run_notebook(job: dict[str, Any], reporter: Reporter) -> None:
-    """Executes the job's notebook and reports how it ended: done, failed, died or interrupted."""
+    """Executes the job's notebook and reports how it ended.
+
+    Kinds are done, failed, died, interrupted and terminated.
+    """
     PrivateKernelEngine.reporter = reporter
     output = Path(job["output"])
     working = output.with_name(f".{output.stem}.running.ipynb")
@@ -193,19 +229,33 @@ def run_notebook(job: dict[str, Any], reporter: Reporter) -> None:
         )
         ended: dict[str, Any] = {"kind": "done"}
     except PapermillExecutionError as error:
-        what = f"{error.ename}: {first_line(error.evalue)}".rstrip(": ")
+        what = outcomes.of_error(error.ename, error.evalue)
         ended = {"kind": "failed", "cell": error.exec_count, "error": what}
     except DeadKernelError:
         ended = {"kind": "died", "exit_code": client_value("exit_code")}
+    except CellTimeoutError as error:
+        ended = {
+            "kind": "failed",
+            "cell": None,
+            "error": outcomes.of_error("Time-out", str(error)),
+        }
     except RuntimeError as error:  # the kernel did not start
-        ended = {"kind": "failed", "cell": None, "error": first_line(str(error))}
+        ended = failed("its kernel did not start", error)
+    except SystemExit:
+        ended = {"kind": "terminated"}
     if client_value("interrupted"):
         ended = {"kind": "interrupted"}
     if working.exists():
         working.replace(output)
-        reporter.event("progress", text="writing the page")
-        export_page(output)
+        if ended["kind"] != "terminated":  # which leaves no time
+            reporter.event("progress", text="writing the page")
+            export_page(output)
     reporter.event(**ended)
+
+
+def failed(what: str, error: Exception) -> dict[str, Any]:
+    """The event of a failure that is no cell's."""
+    return {"kind": "failed", "cell": None, "error": outcomes.of_error(what, str(error))}
 
 
 def export_page(notebook: Path) -> None:
@@ -224,9 +274,11 @@ def client_value(name: str) -> Any:
 def obey(commands: IO[bytes]) -> None:
     """Obeys the runner: interrupts on its word, ends with it."""
     for line in commands:
+        if line.strip() == b"terminate":
+            break
         if line.strip() == b"interrupt" and PrivateKernelEngine.client is not None:
             PrivateKernelEngine.client.interrupt()
-    signal.raise_signal(signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def end(number: int, _: FrameType | None) -> None:
@@ -249,7 +301,11 @@ def main() -> None:
     signal.signal(signal.SIGINT, lambda *_: None)  # the runner decides what Ctrl-C means
     signal.signal(signal.SIGTERM, end)
     threading.Thread(target=obey, args=(commands,), daemon=True).start()
-    run_notebook(job, Reporter(events))
+    reporter = Reporter(events)
+    try:
+        run_notebook(job, reporter)
+    except OSError as error:  # of the executed notebook or its page: the disk is full, say
+        reporter.event("failed", cell=None, error=outcomes.of_disk(error))
 
 
 papermill_engines.register(ENGINE, PrivateKernelEngine)

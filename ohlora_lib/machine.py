@@ -54,6 +54,16 @@ def ram_gib() -> float | None:
     return round(pages * page_bytes / 2**30, 1)
 
 
+def memory_kills() -> int | None:
+    """How many processes the system ended for want of memory so far, where it tells."""
+    for path in ("/sys/fs/cgroup/memory.events", "/proc/vmstat"):
+        with contextlib.suppress(OSError, ValueError):
+            for line in Path(path).read_text(encoding="utf-8").splitlines():
+                if line.startswith("oom_kill "):
+                    return int(line.split()[1])
+    return None
+
+
 def gpu_names() -> list[str]:
     """Names of the CUDA devices; asks torch only if the process has imported it already."""
     torch = sys.modules.get("torch")

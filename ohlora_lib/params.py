@@ -98,6 +98,9 @@ class TrainBase(NotebookParameters, Compute):
     mixing: float = Field(0.9, ge=0, le=1, description="share of batches with style mixing")
     normal_labels: float = Field(0.5, ge=0, le=1, description="share of non-zero scores")
     report_kimg: float = Field(10.0, gt=0, le=1e4, description="from one checkpoint to the next")
+    checkpoint_minutes: float = Field(
+        10.0, ge=0, le=1e4, description="longest time between checkpoints to go on from, minutes"
+    )
     _image_px = field_validator("image_px")(check_power_of_two)
 
     @model_validator(mode="after")
@@ -196,6 +199,9 @@ class FinetuneGenerator(NotebookParameters, Compute, Look):
     )
     checkpoint_every: int = Field(
         1, ge=1, le=10**5, description="epochs from kept to kept weights"
+    )
+    checkpoint_minutes: float = Field(
+        10.0, ge=0, le=1e4, description="longest time between checkpoints to go on from, minutes"
     )
     grid_every: int = Field(1, ge=1, le=10**6, description="evaluations from grid to grid")
     processes: int = Field(1, ge=1, le=1024, description="that train together, on a GPU each")

@@ -9,7 +9,7 @@ Source: the published study's training (BCE, AdamW, cosine schedule of period 10
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 from torch import Tensor
 
-from ohlora_lib.images import Images, take, to_unit
+from ohlora_lib.images import Images, to_unit
 from ohlora_lib.nets import PropertyCNN
 from ohlora_lib.precision import autocast
 from ohlora_lib.weights import load_property_cnn, save_weights
@@ -79,7 +79,11 @@ def stratified_folds(labels: np.ndarray, settings: CNNSettings, prop: str) -> li
 
 
 def train_folds(
-    images: Images, labels: np.ndarray, prop: str, settings: CNNSettings
+    images: Images,
+    labels: np.ndarray,
+    prop: str,
+    settings: CNNSettings,
+    trained: Callable[[int], Fold | None] = lambda _: None,
 ) -> Iterator[Fold]:
     """Trains one property's folds, one after another.
 
@@ -88,14 +92,15 @@ def train_folds(
         labels: 0 or 1, shape (N,).
         prop: Name of the property.
         settings: How to train.
+        trained: Gives a fold by number if it is there already.
 
     Yields:
         Each fold as it is done; one over its loss limit has been trained again first.
     """
     limit = settings.loss_limit.get(prop, float("inf"))
     for k, rows in enumerate(stratified_folds(labels, settings, prop)):
-        best: Fold | None = None
-        for attempt in range(1, settings.max_attempts + 1):
+        best = trained(k)
+        for attempt in range(1, settings.max_attempts + 1) if best is None else ():
             done = _train_fold(images, labels, prop, settings, k, rows, attempt)
             if best is None or done.best_loss < best.best_loss:
                 best = done
@@ -246,36 +251,6 @@ class Ensemble:
         """Soft votes as a table, a column `<property>_score` each."""
         columns = [f"{prop}_score" for prop in self.members]
         return pd.DataFrame(self.scores(images).cpu().numpy(), columns=columns)
-
-
-def train_ensemble(
-    images: Images,
-    labels: pd.DataFrame,
-    rows: np.ndarray,
-    properties: Sequence[str],
-    settings: CNNSettings,
-    folder: Path,
-) -> Iterator[Fold]:
-    """Trains the folds of every property on some rows of a label table, and saves each.
-
-    Args:
-        images: All images, uint8, shape (N, H, H, 3), on the device to train on.
-        labels: A row an image, a column of 0 and 1 a property.
-        rows: Row numbers to train on; the others are never looked at.
-        properties: Columns to learn.
-        settings: How to train.
-        folder: Gets `<property>-fold<k>.safetensors`.
-
-    Yields:
-        Each fold as it is done; its `valid_rows` count within `rows`.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    part = take(images, rows)
-    for prop in properties:
-        for done in train_folds(part, labels[prop].to_numpy()[rows], prop, settings):
-            path = folder / f"{done.prop}-fold{done.fold}.safetensors"
-            save_weights(done.net, path, validation_auroc=f"{done.auroc:.4f}")
-            yield done
 
 
 def role_plans(

@@ -5,23 +5,23 @@ Files are written whole or not at all. Success is said by `summary.json`, writte
 
 from __future__ import annotations
 
-import hashlib
-import itertools
 import json
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from ohlora_lib import machine
+from ohlora_lib.disk import PARTIAL, sha256, write_atomic
+from ohlora_lib.disk import atomic_path as atomic_path  # where others look for it
 from ohlora_lib.locks import FolderLock
+from ohlora_lib.summaries import check_artefacts, read_summary
 
-PARTIAL = ".partial"  # part of the name of files that are being written
-_counter = itertools.count()
+STATES = "state*.pt"  # what a stage goes on from; of no use once it has finished
 _held: dict[Path, FolderLock] = {}  # so that a notebook cell can be run again in its own kernel
 
 
@@ -51,33 +51,6 @@ def project_root(start: Path | None = None) -> Path:
     )
 
 
-@contextmanager
-def atomic_path(path: Path | str) -> Iterator[Path]:
-    """Gives a temporary path in the same folder, which takes the name of `path` on success.
-
-    Args:
-        path: Where the file shall be; its folder is made. The temporary name keeps the suffix.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(
-        f".{path.stem}.{os.getpid()}-{next(_counter)}{PARTIAL}{path.suffix}"
-    )
-    try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_atomic(path: Path | str, data: bytes | str) -> None:
-    """Writes a file whole or not at all; text as UTF-8."""
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(data.encode() if isinstance(data, str) else data)
-
-
 def to_json(data: Any) -> str:
     """JSON that YAML readers take for the same: `1e-05` alone would be text to them."""
     text = json.dumps(data, indent=2, ensure_ascii=False, default=_plain)
@@ -94,54 +67,37 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} cannot be written as JSON: {value!r}")
 
 
-def sha256(path: Path) -> str:
-    """Hash of a file's content, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def now() -> str:
     """The time, UTC, ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def read_summary(run_folder: Path | str) -> dict[str, Any]:
-    """Reads the summary of a finished run.
+def write_failure(run_folder: Path, status: str, reason: str, **facts: Any) -> None:
+    """Writes a `summary.json` that says how a run ended; nothing takes it for a finished one.
 
-    Raises:
-        ValueError: If the run is not there, not finished, or its summary is damaged.
+    Args:
+        run_folder: Its run folder.
+        status: failed, interrupted or killed.
+        reason: One line.
+        **facts: More to say, plain.
     """
-    path = Path(run_folder) / "summary.json"
-    try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        state = "has not finished" if Path(run_folder).is_dir() else "does not exist"
-        raise ValueError(f"{run_folder}: this run {state}. {_remedy(Path(run_folder))}") from error
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: damaged ({error}). {_remedy(Path(run_folder))}") from error
-    if not isinstance(summary, dict) or summary.get("status") != "finished":
-        raise ValueError(f"{run_folder}: this run has not finished. {_remedy(Path(run_folder))}")
-    return summary
-
-
-def _remedy(run_folder: Path) -> str:
-    """The command that makes a run folder."""
-    study, stage = run_folder.parent.name or "<study>", run_folder.name
-    return f"Make it with: ohlora run params/{study} --only {stage}"
+    facts = {"status": status, "reason": reason, "ended": now(), **facts}
+    write_atomic(run_folder / "summary.json", to_json(facts) + "\n")
 
 
 def check_inputs(input_runs: Mapping[str, Any], root: Path) -> dict[str, Any]:
     """Resolves run folders against the root; a list of them gives a list.
 
     Raises:
-        ValueError: If one is not finished; names the parameter, the path and the command.
+        ValueError: If one is not finished, or a file of it was changed since; names the
+            parameter, the path and the command.
     """
     resolved: dict[str, Any] = {}
     for name, given in input_runs.items():
         folders = []
         for text in [given] if isinstance(given, str | Path) else given:
             try:
-                read_summary(root / text)
+                check_artefacts(root / text, read_summary(root / text))
             except ValueError as error:
                 reason = str(error).replace(str(root / text), str(text))
                 raise ValueError(f"{name} is {str(text)!r}. {reason}") from None
@@ -173,6 +129,14 @@ class Run:
     def note(self, **facts: Any) -> None:
         """Keeps facts for the summary, for instance the precision that was chosen."""
         self._facts.update(facts)
+
+    def basis(self) -> dict[str, Any]:
+        """What decides the results: parameters, noted facts, input runs and tables by hash."""
+        root = self.path.parents[2]
+        inputs = {f"{k}_sha256": _input_facts(v, root) for k, v in self.inputs.items()}
+        tables = {k: root / str(v) for k, v in self.config.items() if k.endswith("_csv") and v}
+        hashes = {f"{k}_sha256": sha256(path) for k, path in tables.items()}
+        return {**self.config, **self._facts, **inputs, **hashes}
 
     def clear(self, *, keep: tuple[str, ...] = ()) -> None:
         """Removes what an earlier run left, for a stage that starts anew.
@@ -211,6 +175,7 @@ class Run:
             "command": self._command(root),
         }
         write_atomic(self.path / "summary.json", to_json(summary) + "\n")
+        drop_states(self.path)
         release(self.path)
         return summary
 
@@ -225,6 +190,7 @@ class Run:
             path
             for path in sorted(self.path.rglob("*"))
             if path.is_file() and not self._own(path) and PARTIAL not in path.name
+            if not path.match(STATES)
         ]
         return [
             {
@@ -250,11 +216,25 @@ def _input_facts(folders: Path | list[Path], root: Path) -> Any:
     return {"path": path.as_posix(), "summary_sha256": sha256(folders / "summary.json")}
 
 
+def drop_states(folder: Path) -> None:
+    """Removes what a stage goes on from: it has finished, and the next start starts anew."""
+    for path in folder.rglob(STATES):
+        path.unlink(missing_ok=True)
+
+
 def release(folder: Path) -> None:
     """Frees a run folder that this process holds."""
     lock = _held.pop(folder, None)
     if lock is not None:
         lock.release()
+
+
+def _has_finished(folder: Path) -> bool:
+    try:
+        read_summary(folder)
+    except ValueError:
+        return False
+    return True
 
 
 def start_run(
@@ -266,7 +246,8 @@ def start_run(
 ) -> Run:
     """Opens the run folder of a stage: checks inputs, takes the lock, writes `config.json`.
 
-    What an earlier run left stays (resuming is the stage's business), except its summary.
+    What an earlier run left stays (resuming is the stage's business), except its summary, and
+    except its checkpoints if it finished.
 
     Args:
         notebook: Stem of the notebook.
@@ -286,6 +267,8 @@ def start_run(
     try:
         path.mkdir(parents=True, exist_ok=True)
         _held[path] = FolderLock(path)
+        if _has_finished(path):
+            drop_states(path)
         (path / "summary.json").unlink(missing_ok=True)
         for left in path.rglob(f".*{PARTIAL}*"):
             left.unlink(missing_ok=True)

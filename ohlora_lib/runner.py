@@ -5,24 +5,29 @@ from __future__ import annotations
 import json
 import os
 import queue
-import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import IO, Any
 
-from ohlora_lib import records, stages
+from ohlora_lib import machine, outcomes, records, stages
 from ohlora_lib.locks import FolderLock
+from ohlora_lib.outcomes import Outcome
 from ohlora_lib.report.index import write_index
 from ohlora_lib.stages import Stage
 from ohlora_lib.status import Status, clock
 
 STOP_SEC = 300  # how long an interrupted stage may take to save its state
+TERMINATE_SEC = 8  # the same after a SIGTERM, where soon afterwards the machine may be gone
 KILL_SEC = 15
+TERMINATED = 128 + signal.SIGTERM  # exit status
 
 
 class StageError(RuntimeError):
@@ -35,6 +40,12 @@ class StageInterrupted(StageError):
     """A stage was stopped by Ctrl-C; the message is one line."""
 
     exit_status = 130
+
+
+class StageTerminated(StageInterrupted):
+    """A stage was stopped by SIGTERM; the message is one line."""
+
+    exit_status = TERMINATED
 
 
 def run_study(
@@ -50,7 +61,7 @@ def run_study(
     Args:
         folder: The study's params folder.
         only: Glob of the stages to run.
-        force: Run them even if unchanged, from the start.
+        force: Run them even if unchanged, from the start; what is there is moved aside.
         seed: Run the study under the name `<study>-seed<seed>` with this seed.
         status: Where to say how it goes.
 
@@ -61,6 +72,7 @@ def run_study(
         ValueError: If a parameter or an input is not as it must be; nothing was started.
         StageError: If a stage failed.
         StageInterrupted: If it was stopped.
+        WriteError: If the disk takes no more.
     """
     status = status or Status()
     folder, root = stages.find_study(folder)
@@ -79,14 +91,36 @@ def run_study(
                 status.say(f"{label}  unchanged, skipped")
                 continue
             workers.more = number < len(chosen)
-            run_stage(stage, workers, status, label, why, command, fresh=force)
+            with exit_on_sigterm():
+                run_stage(stage, workers, status, label, why, command, fresh=force)
             write_index(outputs)
+    except BaseException:
+        with suppress(OSError):  # what ended the study is said, which may be a full disk
+            write_index(outputs)
+        raise
     finally:
         workers.close()
-        index = write_index(outputs)
+    index = write_index(outputs)
     status.say(f"{len(chosen)} stages in {clock(time.monotonic() - began)}")
     status.say(str(stages.shown_path(index, Path.cwd())))
     return index
+
+
+@contextmanager
+def exit_on_sigterm() -> Iterator[None]:
+    """Makes a SIGTERM an exit that can be caught, in the main thread, which alone hears it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(number: int, _: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class Workers:
@@ -134,17 +168,17 @@ class Worker:
         )
 
     def tell(self, line: str) -> None:
-        """Sends a line: the job, or `interrupt`."""
+        """Sends a line: the job, `interrupt` or `terminate`."""
         with suppress(BrokenPipeError):
             self.process.stdin.write(line.encode() + b"\n")
             self.process.stdin.flush()
 
-    def stop(self) -> None:
+    def stop(self, seconds: float = KILL_SEC) -> None:
         """Ends the process if it still runs; its kernel ends with it."""
         with suppress(BrokenPipeError):
             self.process.stdin.close()
         try:
-            self.process.wait(KILL_SEC)
+            self.process.wait(seconds)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -181,40 +215,60 @@ def run_stage(
     root = workers.root
     stage.folder.mkdir(parents=True, exist_ok=True)
     lock = FolderLock(stage.folder, ".runner.lock")
-    fingerprint = stages.fingerprint(stage, root)
-    summary_before = _summary_hash(stage)
-    (stage.folder / stages.NOTE).unlink(missing_ok=True)
-    if fresh:
-        shutil.rmtree(stage.folder / "checkpoints", ignore_errors=True)
-    status.start(label, why)
     outcome = "failed"
     try:
-        problem = supervise(stage, workers, status, f"{command} --only {stage.name} --force")
+        FolderLock(stage.folder).release()  # nobody runs its notebook by hand
+        fingerprint = stages.fingerprint(stage, root)
+        if fresh:
+            kept = stages.move_aside(stage.folder)
+            if kept is not None:
+                status.say(f"{label}  the old run is kept in {stages.shown_path(kept, root)}")
+        (stage.folder / stages.NOTE).unlink(missing_ok=True)
+        status.start(label, why)
+        before = _summary_hash(stage)
+        redo = f"{command} --only {stage.name} --force"
+        ended = supervise(stage, workers, status, redo)
+        if ended is None and _summary_hash(stage) in {None, before}:
+            ended = Outcome("failed", "the notebook ended without run.finish()")
+        if ended is not None:
+            outcome = {"interrupted": "stopped"}.get(ended.status, ended.status)
+            raise _error(stage, ended, _note_failure(stage, ended, redo) + _kept(stage, root))
         summary = _summary_hash(stage)
-        if problem is None and (summary is None or summary == summary_before):
-            problem = "the notebook ended without run.finish()"
-        if problem is not None:
-            stages.keep_note(stage, error=problem)
-            raise StageError(f"{stage.name}: {problem}{_kept(stage, root)}")
         stages.keep_note(stage, fingerprint=fingerprint, summary_sha256=summary)
         outcome = "done"
-    except StageInterrupted:
-        outcome = "stopped"
-        stages.keep_note(stage, error="stopped before it finished")
-        raise
     finally:
         status.end(outcome)
         lock.release()
 
 
-def supervise(stage: Stage, workers: Workers, status: Status, command: str) -> str | None:
+def _note_failure(stage: Stage, ended: Outcome, command: str) -> str:
+    """Writes how a stage ended into its folder; gives what to add where that is impossible."""
+    try:
+        records.write_failure(
+            stage.folder, ended.status, ended.reason, notebook=stage.notebook.stem, command=command
+        )
+    except OSError as error:
+        return f" (nor could that be noted: {error.strerror})"
+    return ""
+
+
+def _error(stage: Stage, ended: Outcome, more: str) -> StageError:
+    message = f"{stage.name}: {ended.reason}"
+    if ended.status != "interrupted":
+        return StageError(message + more)
+    kind = StageTerminated if ended.reason == BY_SIGTERM.reason else StageInterrupted
+    return kind(f"{message}. The same command goes on from there.")
+
+
+BY_CTRL_C = Outcome("interrupted", "stopped by Ctrl-C")
+BY_SIGTERM = Outcome("interrupted", "stopped by SIGTERM")
+
+
+def supervise(stage: Stage, workers: Workers, status: Status, command: str) -> Outcome | None:
     """Runs the notebook in another process.
 
     Returns:
-        What went wrong, one line, or None.
-
-    Raises:
-        StageInterrupted: If Ctrl-C ended it.
+        How it ended if it did not come to its end, else None.
     """
     job = {
         "notebook": str(stage.notebook),
@@ -223,27 +277,23 @@ def supervise(stage: Stage, workers: Workers, status: Status, command: str) -> s
         "root": str(workers.root),
         "command": command,
     }
-    worker = workers.take()
+    worker, kills, stop_sec = workers.take(), machine.memory_kills(), KILL_SEC
     try:
         worker.tell(json.dumps(job))
         try:
             last = _follow(worker, stage, status)
+            stop_sec = 1 if last.get("event") == "terminated" else KILL_SEC
         finally:
-            worker.stop()
+            worker.stop(stop_sec)
+        ran_out = kills is not None and machine.memory_kills() != kills
         kind = last.get("event")
-        if kind == "interrupted":
-            raise StageInterrupted(
-                f"{stage.name}: stopped by Ctrl-C. The same command goes on from there."
-            )
-        if kind == "done":
-            return None
-        if kind == "failed":
-            place = "" if last["cell"] is None else f"cell [{last['cell']}]: "
-            return f"{place}{last['error']}"
-        if kind == "died":
-            return f"its kernel died{_cause(last['exit_code'])}"
-        cause = _cause(worker.process.returncode)
-        return f"its process ended{cause} {worker.last_line()}".rstrip()
+        if kind in {"interrupted", "terminated"}:
+            return BY_CTRL_C if kind == "interrupted" else BY_SIGTERM
+        if kind in {"done", "failed", "died"}:
+            return outcomes.of_event(last, memory_ran_out=ran_out)
+        code = worker.process.returncode
+        ended = outcomes.of_exit("its process", code, memory_ran_out=ran_out)
+        return Outcome(ended.status, f"{ended.reason} {worker.last_line()}".rstrip())
     finally:
         worker.close()
 
@@ -253,24 +303,30 @@ def _follow(worker: Worker, stage: Stage, status: Status) -> dict[str, Any]:
     events: queue.Queue[dict[str, Any] | None] = queue.Queue()
     threading.Thread(target=_read, args=(worker.process.stdout, events), daemon=True).start()
     last: dict[str, Any] = {}
-    deadline = None
+    deadline, asked = None, ""
     while True:
         try:
             event = _next_event(events)
             if event is None:
-                return last
+                ended = asked == "terminated" and last.get("event") != "done"
+                return {"event": asked} if ended else last
             if event:
                 last = event
                 _show(event, status)
             status.tick()
             if deadline and time.monotonic() > deadline:
-                return {"event": "interrupted"}
-        except KeyboardInterrupt:
-            if deadline:
-                return {"event": "interrupted"}
-            deadline = time.monotonic() + STOP_SEC
-            status.say(f"stopping {stage.name}: it saves its state (Ctrl-C again to end it now)")
-            worker.tell("interrupt")
+                return {"event": asked}
+        except (KeyboardInterrupt, SystemExit) as stop:
+            if deadline and asked == "terminated":
+                return {"event": asked}
+            twice, ctrl_c = bool(deadline), isinstance(stop, KeyboardInterrupt)
+            asked = "interrupted" if ctrl_c else "terminated"
+            if twice and ctrl_c:
+                return {"event": asked}
+            deadline = time.monotonic() + (STOP_SEC if ctrl_c else TERMINATE_SEC)
+            how = " (Ctrl-C again to end it now)" if ctrl_c else ""
+            status.say(f"stopping {stage.name}: it saves its state{how}")
+            worker.tell("interrupt" if ctrl_c else "terminate")
 
 
 def _next_event(events: queue.Queue[dict[str, Any] | None]) -> dict[str, Any] | None:
@@ -295,18 +351,13 @@ def _show(event: dict[str, Any], status: Status) -> None:
         status.update(text=event["text"])
 
 
-def _cause(exit_code: int | None) -> str:
-    """Why a process ended, as far as its exit status tells."""
-    if exit_code is None:
-        return ""
-    if exit_code == -9:
-        return " (killed; most often the memory ran out: use a smaller batch or fewer samples)"
-    return f" (signal {-exit_code})" if exit_code < 0 else f" (exit status {exit_code})"
-
-
 def _summary_hash(stage: Stage) -> str | None:
-    path = stage.folder / "summary.json"
-    return records.sha256(path) if path.is_file() else None
+    """Hash of the summary of a run that finished."""
+    try:
+        records.read_summary(stage.folder)
+    except ValueError:
+        return None
+    return records.sha256(stage.folder / "summary.json")
 
 
 def _kept(stage: Stage, root: Path) -> str:

@@ -8,6 +8,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import ohlora_lib
 from ohlora_lib import params, records
 from ohlora_lib.params import NotebookParameters
 
+EARLIER = ".earlier"  # in a study's outputs: run folders that were started anew
 NOTE = ".runner.json"  # in the run folder: what the stage was run with
 
 
@@ -226,8 +228,26 @@ def content_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
+def move_aside(folder: Path) -> Path | None:
+    """Moves what a run folder holds out of the way, under a dated name that nothing else reads.
+
+    Returns:
+        Where it is now, `outputs/<study>/.earlier/<stage>-<time>`; None if there was nothing.
+    """
+    held = sorted(p for p in folder.iterdir() if not p.name.endswith(".lock"))
+    if not held:
+        return None
+    date = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    aside = folder.parent / EARLIER / f"{folder.name}-{date}"
+    aside.mkdir(parents=True)
+    # The summary first: half a folder must not be taken for a finished run.
+    for path in sorted(held, key=lambda path: path.name != "summary.json"):
+        path.rename(aside / path.name)
+    return aside
+
+
 def keep_note(stage: Stage, **facts: Any) -> None:
-    """Writes beside the summary what the stage was run with, or how it failed."""
+    """Writes beside the summary what the stage was run with."""
     records.write_atomic(stage.folder / NOTE, records.to_json(facts) + "\n")
 
 

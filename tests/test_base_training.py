@@ -1,5 +1,9 @@
 """Base training: schedules, and a stop that leaves no trace."""
 
+import dataclasses
+import os
+import signal
+
 import pytest
 import torch
 
@@ -11,6 +15,7 @@ from ohlora_lib.base_training import (
     level_of_detail,
     resize_real,
 )
+from ohlora_lib.finetune.guards import NotFiniteError
 
 GROWING = BaseSettings(grow_kimg={"16": 60, "32": 150}, fade_kimg=20)
 SETTINGS = {
@@ -210,6 +215,54 @@ def test_run_in_a_folder_resumes_and_leaves_loadable_weights(tmp_path, monkeypat
         assert different(a.state_dict(), b.state_dict()) == set()
     average = resumed.trainer.average.mapping.dense0.weight
     assert torch.equal(here.generator.mapping.dense0.weight, average)
-    assert not (tmp_path / "run" / "checkpoints" / "state.pt").exists()
+    assert (tmp_path / "run" / "checkpoints" / "state.pt").exists()  # until the summary is there
+    other = dataclasses.replace(settings, r1_gamma=7.0)
+    with pytest.raises(ValueError, match=r"because r1_gamma was .* and is now 7\.0, images is"):
+        BaseRun(tmp_path / "run", nets(), images().flip(0), other)
     assert len(list((tmp_path / "run" / "images").glob("samples-*.png"))) >= 1
     assert "d_loss" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_saves_at_that_step_and_the_rest_is_as_if_never_stopped(tmp_path, number):
+    settings = BaseSettings(**SETTINGS)
+    whole = BaseRun(tmp_path / "whole", nets(), images(), settings).train(0.02)
+    stopped, terminated = BaseRun(tmp_path / "run", nets(), images(), settings), []
+    step = stopped.trainer.step
+
+    def step_and_stop():
+        losses = step()
+        if stopped.trainer.steps == 4:
+            os.kill(os.getpid(), number)
+        return losses
+
+    stopped.trainer.step = step_and_stop
+    before = signal.signal(signal.SIGTERM, lambda *_: terminated.append(0))
+    try:
+        with pytest.raises(KeyboardInterrupt, match="saved at 0.03 kimg"):
+            stopped.train(0.02)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert len(terminated) == (number == signal.SIGTERM)  # it arrives once all is saved
+    resumed = BaseRun(tmp_path / "run", nets(), images(), settings)
+    assert resumed.trainer.steps == 4
+    assert resumed.train(0.02).to_dict("list") == whole.to_dict("list")
+
+
+def test_a_loss_that_is_no_number_keeps_the_last_checkpoint(tmp_path):
+    settings = BaseSettings(**SETTINGS)
+    one = BaseRun(tmp_path, nets(), images(), settings)
+    step = one.trainer.step
+
+    def diverge():
+        if one.trainer.steps == 3:
+            with torch.no_grad():
+                one.trainer.generator.mapping.dense0.weight.fill_(float("nan"))
+        return step()
+
+    one.trainer.step = diverge
+    with pytest.raises(NotFiniteError, match="loss is nan"):
+        one.train(0.02)
+    again = BaseRun(tmp_path, nets(), images(), settings)
+    assert again.trainer.generator.mapping.dense0.weight.isfinite().all()
+    assert again.trainer.steps == 3

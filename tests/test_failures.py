@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from ohlora_lib import failures, training_logs, trends
+from ohlora_lib import failures, fold_training, training_logs, trends
 from ohlora_lib import property_ensemble as pe
 from ohlora_lib.candidates import judge_overlap
 from ohlora_lib.comparison import compare_files
@@ -78,7 +78,7 @@ def faces():
 
 def train_role(folder, faces, labels, rows):
     images, _ = faces
-    list(pe.train_ensemble(images, labels, rows, ["glass"], CNN, folder))
+    list(fold_training.train_ensemble(images, labels, rows, ["glass"], CNN, folder))
     return pe.load_ensemble(folder, ["glass"])
 
 

@@ -173,7 +173,7 @@ def test_two_processes_interrupted_killed_and_resumed_end_as_one(root, alone, mo
     # From the notebook again, to the end.
     finished, seen, _ = finish_by_notebook(folder, monkeypatch)
     assert finished
-    assert seen[0] > 4  # it began where the killed one had saved
+    assert seen[0] > len(kept)  # it began where the interrupted one had saved, or later
     assert "Going on from the checkpoint" in capfd.readouterr().out
     one, two = (pd.read_csv(run / "train_log.csv") for run in (alone, folder))
     pd.testing.assert_frame_equal(kept, two[: len(kept)])

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from ohlora_lib import property_ensemble
+from ohlora_lib.fold_training import train_ensemble
 from ohlora_lib.nets import PropertyCNN
 from ohlora_lib.property_ensemble import (
     CNNSettings,
@@ -14,7 +15,6 @@ from ohlora_lib.property_ensemble import (
     history_table,
     load_ensemble,
     stratified_folds,
-    train_ensemble,
     train_folds,
     unseen_auroc,
     unseen_scores,
@@ -218,7 +218,10 @@ def test_only_the_given_rows_are_trained_on(saved, tmp_path):
     rows = np.arange(0, 96, 2)
     again = next(train_ensemble(images, table, rows, ["bright"], options, tmp_path))
     assert again.best_loss == folds[0].best_loss
-    assert [path.name for path in tmp_path.iterdir()] == ["bright-fold0.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "bright-fold0.safetensors",
+        "checkpoints",
+    ]
 
 
 def test_tables(saved):

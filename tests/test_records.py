@@ -129,18 +129,30 @@ def test_damaged_summary_is_said(root):
         read_summary(run.path)
 
 
-def test_starting_again_keeps_checkpoints_and_drops_the_summary(root):
+def test_starting_again_keeps_what_a_stopped_run_goes_on_from(root):
     run = start(root)
     write_atomic(run.path / "checkpoints" / "state.pt", b"state")
     write_atomic(run.path / "images" / "old.png", b"old")
-    run.finish()
     again = start(root)
-    assert not (run.path / "summary.json").exists()
     assert (run.path / "checkpoints" / "state.pt").exists()
     again.clear(keep=("checkpoints",))
     assert (run.path / "checkpoints" / "state.pt").exists()
     assert (run.path / "config.json").exists()
     assert not (run.path / "images").exists()
+
+
+def test_a_finished_run_keeps_nothing_to_go_on_from(root):
+    run = start(root)
+    write_atomic(run.path / "checkpoints" / "state.pt", b"state")
+    write_atomic(run.path / "checkpoints" / "generator.bin", b"kept")
+    summary = run.finish()
+    assert [fact["path"] for fact in summary["artefacts"]] == ["checkpoints/generator.bin"]
+    assert not (run.path / "checkpoints" / "state.pt").exists()
+    # A pulled plug right after the summary leaves the state; it must not be gone on from.
+    write_atomic(run.path / "checkpoints" / "state-before.pt", b"state")
+    start(root)
+    assert not (run.path / "summary.json").exists()
+    assert not (run.path / "checkpoints" / "state-before.pt").exists()
 
 
 def test_second_writer_is_refused_and_a_crash_frees_the_folder(root):

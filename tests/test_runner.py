@@ -17,6 +17,7 @@ from ohlora_lib import kernel, params, records, runner, stages, status
 from ohlora_lib.params import NotebookParameters
 from ohlora_lib.runner import StageError, StageInterrupted, run_study
 from ohlora_lib.status import Status
+from ohlora_lib.summaries import read_failure
 
 PACKAGE_ROOT = Path(records.__file__).parents[1]
 
@@ -281,7 +282,15 @@ def test_a_failing_cell_is_named_and_kept(project):
     )
     assert "too" in (project / "outputs/tiny/01_first/01_first.html").read_text()
     assert not any("02_second" in line for line in quiet.lines)
-    assert stages.read_note(project / "outputs/tiny/01_first")["error"]
+    failure = read_failure(project / "outputs/tiny/01_first")
+    assert (failure["status"], failure["reason"]) == ("failed", "cell [3]: ValueError: too")
+    with pytest.raises(
+        ValueError, match=r"has not finished \(failed: cell \[3\]: ValueError: too"
+    ):
+        records.read_summary(project / "outputs/tiny/01_first")
+    page = (project / "outputs/tiny/index.html").read_text()
+    assert "0 of 1 stages finished" in page
+    assert ">failed<" in page
 
 
 @pytest.mark.slow

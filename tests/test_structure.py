@@ -22,14 +22,17 @@ CORE_MODULES = (
     *(
         "distances",
         "records",
+        "summaries",
+        "disk",
         "locks",
         "machine",
+        "stopping",
         "weights",
         "weight_files",
         "precision",
         "conditions",
     ),
-    *("candidates", "image_files", "weight_conversion"),
+    *("candidates", "fold_training", "image_files", "shards", "weight_conversion"),
 )
 
 

@@ -6,12 +6,14 @@ Axes: S samples, H image height, P properties.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ohlora_lib.distances import DiversityScale
+from ohlora_lib.finetune.checkpoint import tensors_sha256
 from ohlora_lib.finetune.ranks import ALONE, Ranks
 from ohlora_lib.images import Images
 from ohlora_lib.nets import Generator
@@ -58,6 +60,16 @@ class Evaluator:
         self.samples, self.seed, self.precision = samples, seed, precision
         self.diversity = DiversityScale(judge.features(selected), samples, seed=seed)
 
+    def facts(self) -> dict[str, Any]:
+        """What decides the figures of an evaluation, for whoever must know it is the same."""
+        cnns = {"selector_sha256": self.selector, "judge_sha256": self.judge}
+        return {
+            "samples": self.samples,
+            "evaluation_seed": self.seed,
+            "properties": self.selector.properties,
+            **{name: tensors_sha256(_tensors(cnn)) for name, cnn in cnns.items()},
+        }
+
     def draw(self, generator: Generator, *, seed: int, index: int) -> Tensor:
         """This rank's samples, s of S, with fixed noise, uint8 (s, H, H, 3).
 
@@ -92,3 +104,12 @@ class Evaluator:
         features = self.ranks.collect(self.judge.features(fresh), self.samples)  # (S, F)
         row["diversity"], row["recall"] = self.diversity(features)
         return Evaluation(row, self.ranks.collect(fixed, self.samples).cpu().numpy())
+
+
+def _tensors(cnns: Ensemble) -> dict[str, Tensor]:
+    return {
+        f"{prop}.{k}.{name}": value
+        for prop, nets in cnns.members.items()
+        for k, net in enumerate(nets)
+        for name, value in net.state_dict().items()
+    }

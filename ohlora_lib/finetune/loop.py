@@ -6,12 +6,9 @@ Axes: N selected images, B batch, H image height.
 from __future__ import annotations
 
 import copy
-import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any
 
 import torch
@@ -19,6 +16,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from ohlora_lib.finetune.evaluation import Evaluation, Evaluator
+from ohlora_lib.finetune.guards import finite_loss, with_gradient
 from ohlora_lib.finetune.losses import discriminator_loss, generator_loss
 from ohlora_lib.finetune.ranks import ALONE, Ranks
 from ohlora_lib.finetune.recipe import Recipe, only_trainable, trainable_names
@@ -26,6 +24,7 @@ from ohlora_lib.images import Images, to_signed
 from ohlora_lib.nets import Discriminator, Generator
 from ohlora_lib.nets.averaging import move_average
 from ohlora_lib.precision import autocast
+from ohlora_lib.stopping import stop_on_interrupt
 
 
 @dataclass(frozen=True)
@@ -108,6 +107,7 @@ class FineTuner:
         self.images_seen, self.elapsed_sec, self.rows = 0, 0.0, []
         self.pool: list[tuple[Tensor, Tensor]] = []  # real and fake scores since the last row
         self.last_scores = (torch.empty(0), torch.empty(0))
+        self.stopping = False  # whether this batch is the last one for now
 
     def _optimizer(self, net: torch.nn.Module, names: list[str]) -> torch.optim.AdamW:
         wanted = set(names)
@@ -206,9 +206,10 @@ class FineTuner:
             lambda: self._update_discriminator(real),
             self.recipe.discriminator_rule,
             self.last_g_loss,
+            "d_loss",
         )
         g_loss, g_count = self._until_caught_up(
-            lambda: self._update_generator(len(real)), self.recipe.generator_rule, d_loss
+            lambda: self._update_generator(len(real)), self.recipe.generator_rule, d_loss, "g_loss"
         )
         self.ranks.mean(self.generator.truncation.w_avg)  # moved by the mean w of each share
         self.average_weights()
@@ -220,11 +221,11 @@ class FineTuner:
 
     @staticmethod
     def _until_caught_up(
-        update: Callable[[], Tensor], rule: Any, other_loss: float | None
+        update: Callable[[], Tensor], rule: Any, other_loss: float | None, name: str = "loss"
     ) -> tuple[float, int]:
         taken = 0
         while True:
-            loss = update().item()  # the one host sync: the rule must know the loss
+            loss = finite_loss(update(), name)  # the one host sync: the rule must know the loss
             taken += 1
             if rule.caught_up(loss, other_loss, taken):
                 return loss, taken
@@ -244,7 +245,7 @@ class FineTuner:
         loss = self.ranks.mean_gradients(loss, self.d_optimizer.param_groups[0]["params"])
         self.d_optimizer.step()
         self.last_scores = (real_scores.detach().flatten(), fake_scores.detach().flatten())
-        return loss
+        return with_gradient(loss, self.d_optimizer)
 
     def _update_generator(self, batch: int) -> Tensor:
         noise, over = self.ranks.noise(batch), self.ranks.over_batch(batch)
@@ -256,7 +257,7 @@ class FineTuner:
             loss.backward()
         loss = self.ranks.mean_gradients(loss, self.g_optimizer.param_groups[0]["params"])
         self.g_optimizer.step()
-        return loss
+        return with_gradient(loss, self.g_optimizer)
 
     def record(self, epoch: int, idx: int, batch: BatchResult, evaluation: Evaluation) -> None:
         """Appends one tidy row; the pooled scores start anew."""
@@ -284,26 +285,6 @@ def auroc(pairs: list[tuple[Tensor, Tensor]]) -> float:
     return float(roc_auc_score(truth.numpy(), torch.cat([real, fake]).numpy()))
 
 
-@contextmanager
-def stop_on_interrupt(*also: int) -> Iterator[list[int]]:
-    """Turns Ctrl-C and a kernel interrupt into a request: the list is no longer empty.
-
-    Args:
-        *also: Other signals that mean the same.
-    """
-    asked: list[int] = []
-
-    def ask(number: int, _: FrameType | None) -> None:
-        asked.append(number)
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, *also)}
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def finetune(
     tuner: FineTuner,
     evaluator: Evaluator,
@@ -326,8 +307,7 @@ def finetune(
     """
     started, before = time.monotonic(), tuner.elapsed_sec
     last = tuner.batches_per_epoch - 1
-    ends = () if tuner.ranks.size == 1 else (signal.SIGTERM,)  # how a launcher ends its processes
-    with stop_on_interrupt(*ends) as asked:
+    with stop_on_interrupt(pass_on=tuner.ranks.size == 1) as asked:
         for epoch, idx, real in tuner.batches():
             result = tuner.train_batch(real)
             tuner.elapsed_sec = before + time.monotonic() - started
@@ -336,9 +316,9 @@ def finetune(
                 tuner.record(epoch, idx, result, evaluation)
                 on_row(tuner, evaluation)
             on_batch(tuner)
-            stop = tuner.ranks.any(bool(asked))  # all ranks, or none
-            if stop or idx == last or tuner.closing:
+            tuner.stopping = tuner.ranks.any(bool(asked))  # all or none; a later stop comes next
+            if tuner.stopping or idx == last or tuner.closing:
                 on_epoch(tuner)
-            if stop:
+            if tuner.stopping:
                 return False
     return True

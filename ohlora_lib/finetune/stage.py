@@ -5,8 +5,6 @@ Axes: N selected images, H image height.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,17 +16,26 @@ import pandas as pd
 import torch
 
 from ohlora_lib.base import Base
-from ohlora_lib.finetune.checkpoint import load_state, save_state
+from ohlora_lib.finetune.checkpoint import (
+    Pace,
+    images_sha256,
+    load_newest,
+    random_states,
+    save_state,
+    set_random_states,
+    tensors_sha256,
+)
 from ohlora_lib.finetune.evaluation import Evaluation, Evaluator
+from ohlora_lib.finetune.guards import NotFiniteError, check_finite
 from ohlora_lib.finetune.loop import FineTuner, FinetuneSettings, finetune
 from ohlora_lib.finetune.ranks import ALONE, Ranks
 from ohlora_lib.finetune.recipe import RECIPES
 from ohlora_lib.images import Images, grid_image, save_png
 from ohlora_lib.records import write_atomic
+from ohlora_lib.summaries import start_anew_command
 from ohlora_lib.weights import save_weights, split_mapping
 
 GRID_IMAGES = 24
-HASHED_AT_ONCE = 1000  # images
 
 
 @dataclass(frozen=True)
@@ -61,10 +68,13 @@ class FinetuneRun:
         settings: How to train.
         grid_every: Evaluations from one saved grid to the next.
         checkpoint_every: Epochs from one kept generator to the next; the last is always kept.
+        checkpoint_minutes: Longest time from one checkpoint of everything to the next.
+        facts: What else must be the same to go on, such as how samples are scored.
         ranks: The processes that train together; the first one reads the state and writes.
 
     Raises:
-        ValueError: If the batch does not divide by the ranks, or they have other inputs.
+        ValueError: If the folder holds a checkpoint of a training with other settings or inputs
+            (names them), the batch does not divide by the ranks, or they have other inputs.
     """
 
     def __init__(
@@ -78,6 +88,8 @@ class FinetuneRun:
         settings: FinetuneSettings,
         grid_every: int = 1,
         checkpoint_every: int = 1,
+        checkpoint_minutes: float = 10.0,
+        facts: Mapping[str, Any] | None = None,
         ranks: Ranks = ALONE,
     ) -> None:
         ranks.check_batch(settings.batch)
@@ -91,31 +103,42 @@ class FinetuneRun:
             generator = split_mapping(generator, wide_dim, random)
         nets = (net.to(selected.device) for net in (generator, base.discriminator))
         self.tuner = FineTuner(*nets, selected, RECIPES[recipe], settings, ranks)
-        facts = {"recipe": recipe, "wide_dim": wide_dim, **vars(settings)}
-        self.identity = _fingerprint(facts, base, selected)
+        self.pace = Pace(checkpoint_minutes)
+        self.facts = {
+            **{"recipe": recipe, "wide_dim": wide_dim, "device": selected.device.type},
+            **vars(settings),
+            **(facts or {}),
+            "base_sha256": tensors_sha256(_all_tensors(base)),
+            "selected_sha256": images_sha256(selected),
+        }
         self.grid: Path | None = None
         self.resumed = self._resume()
 
     def _resume(self) -> bool:
-        if self.ranks.from_first(lambda: self.identity) != self.identity:
+        """Goes on from the newest checkpoint; what was made after it is made again."""
+        if self.ranks.from_first(lambda: self.facts) != self.facts:
             raise ValueError(
                 f"process {self.ranks.rank} has another base, other images or settings than "
                 f"process 0. Give all machines the same project folder."
             )
         state = self.ranks.from_first(self._left_state)
-        if state is not None:
-            self.tuner.load(state)
-        return state is not None
+        if state is None:
+            return False
+        self.tuner.load(state)
+        set_random_states(state["process_random"], self.tuner.device)
+        if self.ranks.first:
+            write_log(self.folder / "train_log.csv", self.tuner.rows)
+        return True
 
     def _left_state(self) -> dict[str, Any] | None:
-        """The state that an earlier start left for this training; removes what is of another."""
-        if self.state_path.exists():
-            state = load_state(self.state_path)
-            if state["identity"] == self.identity:
-                return state
-        for left in (*self.folder.glob("checkpoints/*"), *self.folder.glob("images/fixed-*.png")):
-            left.unlink()
-        return None
+        """The state that an earlier start left; without one, what it made is removed."""
+        state = load_newest(self.state_path, self.facts)
+        if state is None:
+            made = ("checkpoints/generator-*", "images/fixed-*.png", "*train_log.csv")
+            made += ("generator.safetensors", "discriminator.safetensors")
+            for path in (path for pattern in made for path in self.folder.glob(pattern)):
+                path.unlink()
+        return state
 
     def train(self, evaluator: Evaluator, watch: Callable[[Progress], None]) -> bool:
         """Fine-tunes to the last epoch.
@@ -126,12 +149,17 @@ class FinetuneRun:
 
         Returns:
             Whether it finished; after an interrupt False, and the next start goes on from there.
+
+        Raises:
+            NotFiniteError: If a loss, gradient or score is NaN or infinite: the last checkpoint
+                stays, and the state it led to is kept beside it.
         """
         watched = [time.monotonic()]
         if not self.ranks.first:
-            return finetune(self.tuner, evaluator, on_row=_pass, on_epoch=_pass, on_batch=_pass)
+            return finetune(self.tuner, evaluator, on_row=_check, on_epoch=_pass, on_batch=_pass)
 
         def on_row(tuner: FineTuner, evaluation: Evaluation) -> None:
+            check_finite(tuner.rows[-1])
             write_log(self.folder / "train_log.csv", tuner.rows)
             if (len(tuner.rows) - 1) % self.grid_every == 0:
                 self._save_grid(evaluation.fixed_images)
@@ -139,27 +167,49 @@ class FinetuneRun:
             watch(self.progress())
 
         def on_batch(_: FineTuner) -> None:
+            if self.pace.due():
+                self._save_state()
             if time.monotonic() - watched[0] > 5:
                 watched[0] = time.monotonic()
                 watch(self.progress())
 
-        done = finetune(
-            self.tuner, evaluator, on_row=on_row, on_epoch=self._save, on_batch=on_batch
-        )
+        calls = {"on_row": on_row, "on_epoch": self._save, "on_batch": on_batch}
+        try:
+            done = finetune(self.tuner, evaluator, **calls)
+        except NotFiniteError as error:
+            raise NotFiniteError(self._post_mortem(error)) from None
         if done:
-            self.state_path.unlink(missing_ok=True)
             save_weights(self.tuner.result, self.folder / "generator.safetensors")
             save_weights(self.tuner.discriminator, self.folder / "discriminator.safetensors")
         return done
 
     def _save(self, tuner: FineTuner) -> None:
-        save_state(self.state_path, tuner.state() | {"identity": self.identity})
-        epochs = tuner.epoch + (tuner.idx > 0 and not tuner.closing)
-        if epochs % self.checkpoint_every and epochs != tuner.settings.epochs:
-            return
-        path = self.folder / "checkpoints" / f"generator-epoch{epochs:04d}.safetensors"
-        facts = {"epochs": str(epochs), "images_seen": str(tuner.images_seen)}
-        save_weights(tuner.result, path, **facts)
+        ended = tuner.closing or tuner.idx == tuner.batches_per_epoch
+        epochs = tuner.epoch + (not tuner.closing)
+        if ended and (epochs % self.checkpoint_every == 0 or epochs == tuner.settings.epochs):
+            path = self.folder / "checkpoints" / f"generator-epoch{epochs:04d}.safetensors"
+            facts = {"epochs": str(epochs), "images_seen": str(tuner.images_seen)}
+            save_weights(tuner.result, path, **facts)
+        if tuner.stopping or tuner.closing or self.pace.due(epoch_ended=True):
+            self._save_state()
+
+    def _save_state(self) -> None:
+        self.pace.save(self.state_path, self._state(), self.facts)
+
+    def _state(self) -> dict[str, Any]:
+        return self.tuner.state() | {"process_random": random_states(self.tuner.device)}
+
+    def _post_mortem(self, error: NotFiniteError) -> str:
+        """Keeps the state in which a number was no number, and says where; one line."""
+        path = self.folder / "checkpoints" / "not-finite.pt"
+        save_state(path, self._state() | {"reason": str(error)}, self.facts)
+        last = self.state_path.name if self.state_path.exists() else "none yet"
+        return (
+            f"{error} at epoch {self.tuner.epoch}, batch {self.tuner.idx - 1}: training diverged. "
+            f"Kept in {path.parent}: the last finite checkpoint ({last}) and this state "
+            f"({path.name}). Lower learning_rate or raise r1_gamma, then start anew: "
+            f"{start_anew_command(path)}"
+        )
 
     def _save_grid(self, images: np.ndarray) -> None:
         row = self.tuner.rows[-1]
@@ -178,17 +228,17 @@ def _pass(*_: Any) -> None:
     """Writes nothing: the first process does."""
 
 
+def _check(tuner: FineTuner, _: Evaluation) -> None:
+    """Stops where the first process does; it alone writes the row."""
+    check_finite(tuner.rows[-1])
+
+
 def write_log(path: Path, rows: list[dict[str, float]]) -> None:
     """Writes the log in the published form: an unnamed index, then the columns, 4 decimals."""
     table = pd.DataFrame(rows)
     write_atomic(path, table.to_csv(float_format="%.4f", lineterminator="\n"))
 
 
-def _fingerprint(facts: Mapping[str, Any], base: Base, selected: Images) -> str:
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-    for net in (base.generator, base.discriminator):
-        for name, value in net.state_dict().items():
-            digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
-    for part in selected.split(HASHED_AT_ONCE):
-        digest.update(part.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+def _all_tensors(base: Base) -> dict[str, torch.Tensor]:
+    nets = vars(base).items()
+    return {f"{kind}.{k}": v for kind, net in nets for k, v in net.state_dict().items()}

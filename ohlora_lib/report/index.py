@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import html
 import io
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from PIL import Image
 
 from ohlora_lib import records
 from ohlora_lib.report.sheet import style
+from ohlora_lib.summaries import read_failure
 from ohlora_lib.words import without_turns
 
 ANSWERS = ("08_compare_runs", "07_report_run")  # whose verdict answers for the study, best first
@@ -33,7 +33,10 @@ def write_index(study: Path) -> Path:
     Returns:
         The page.
     """
-    folders = sorted(p for p in study.iterdir() if p.is_dir() and (p / "config.json").is_file())
+    begun = {
+        path.parent for name in ("config", "summary") for path in study.glob(f"*/{name}.json")
+    }
+    folders = sorted(begun)
     runs = {folder.name: _read(folder) for folder in folders}
     page = study / "index.html"
     records.write_atomic(page, _page(study.name, folders, runs))
@@ -46,11 +49,10 @@ def _read(folder: Path) -> dict[str, Any]:
         return records.read_summary(folder)
     except ValueError:
         pass
-    try:
-        note = json.loads((folder / ".runner.json").read_text(encoding="utf-8"))
-        return {"status": "failed", "error": str(note["error"])}
-    except (OSError, ValueError, KeyError, TypeError):
+    failure = read_failure(folder)
+    if failure is None:
         return {"status": "not finished"}
+    return {"status": str(failure["status"]), "error": str(failure["reason"])}
 
 
 def _page(study: str, folders: list[Path], runs: dict[str, dict[str, Any]]) -> str:

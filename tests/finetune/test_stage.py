@@ -103,6 +103,7 @@ def test_files(finished):
     ]  # fmt: skip
     assert names(folder / "checkpoints") == [
         "generator-epoch0001.safetensors", "generator-epoch0002.safetensors",
+        *("state-before.pt", "state.pt"),  # until the run folder's summary is written
     ]  # fmt: skip
     places = [(0, 0), (0, 2), (1, 0), (1, 2), (2, 0)]
     grids = [f"{epoch:04d}-idx{idx:05d}" for epoch, idx in places]
@@ -152,6 +153,17 @@ def interrupted(folder, rows=2, **options):
     assert not (folder / "generator.safetensors").exists()
 
 
+def same_results(*folders):
+    for file in ("generator.safetensors", "discriminator.safetensors"):
+        there, here = (read_tensors(folder / file)[0] for folder in folders)
+        assert all(torch.equal(there[name], here[name]) for name in there)
+    logs = [pd.read_csv(folder / "train_log.csv") for folder in folders]
+    pd.testing.assert_frame_equal(*(log.drop(columns=list(OURS)) for log in logs))
+    for part in ("images", "checkpoints", "."):
+        there, here = (names(folder / part) for folder in folders)
+        assert there == here
+
+
 @pytest.mark.parametrize("rows", [1, 3])
 def test_interrupted_and_resumed_is_as_if_never_stopped(finished, tmp_path, rows):
     interrupted(tmp_path, rows)
@@ -159,13 +171,7 @@ def test_interrupted_and_resumed_is_as_if_never_stopped(finished, tmp_path, rows
     assert run.resumed
     assert len(run.tuner.rows) == rows
     assert run.train(StandIn(), lambda _: None)
-    for file in ("generator.safetensors", "discriminator.safetensors"):
-        there, here = (read_tensors(folder / file)[0] for folder in (finished[0], tmp_path))
-        assert all(torch.equal(there[name], here[name]) for name in there)
-    logs = [pd.read_csv(folder / "train_log.csv") for folder in (finished[0], tmp_path)]
-    pd.testing.assert_frame_equal(*(log.drop(columns=list(OURS)) for log in logs))
-    for folder in ("images", "checkpoints", "."):
-        assert names(tmp_path / folder) == names(finished[0] / folder)
+    same_results(finished[0], tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -175,12 +181,16 @@ def test_interrupted_and_resumed_is_as_if_never_stopped(finished, tmp_path, rows
         *({"wide_dim": 14}, {"pixel_seed": 1}),
     ],
 )
-def test_other_settings_start_anew(tmp_path, change):
+def test_other_settings_are_an_error_that_names_them(tmp_path, change):
     interrupted(tmp_path)
-    run = open_run(tmp_path, **change)
-    assert not run.resumed
-    assert run.tuner.rows == []
-    assert names(tmp_path / "checkpoints") == names(tmp_path / "images") == []
+    before = (tmp_path / "checkpoints" / "state.pt").read_bytes()
+    with pytest.raises(ValueError, match="cannot go on, because") as caught:
+        open_run(tmp_path, **change)
+    message, name = str(caught.value), next(iter(change))
+    assert {"pixel_seed": "selected is another"}.get(name, f"{name} was ") in message
+    assert message.count(" is now ") + message.count(" is another") == 1  # and nothing else
+    assert message.endswith("--force")
+    assert (tmp_path / "checkpoints" / "state.pt").read_bytes() == before
 
 
 def test_other_looks_do_not_matter(tmp_path):
@@ -188,16 +198,29 @@ def test_other_looks_do_not_matter(tmp_path):
     assert open_run(tmp_path, grid_every=7).resumed
 
 
-def test_damaged_checkpoint_is_told(tmp_path):
-    interrupted(tmp_path)
-    path = tmp_path / "checkpoints" / "state.pt"
-    data = path.read_bytes()
-    for size in (0, 5, len(data) // 2):
-        path.write_bytes(data[:size])
-        with pytest.raises(ValueError, match=r"state\.pt: damaged checkpoint") as caught:
-            open_run(tmp_path)
-        assert "\n" not in str(caught.value)
-        assert "Delete it" in str(caught.value)
+@pytest.mark.parametrize("damage", ["empty", "cut", "half", "flipped"])
+def test_damaged_checkpoint_falls_back_or_is_told(finished, tmp_path, damage, capsys):
+    interrupted(tmp_path, rows=3)
+    newest, older = (tmp_path / "checkpoints" / f"state{part}.pt" for part in ("", "-before"))
+    data = newest.read_bytes()
+    flipped = bytearray(data)
+    flipped[len(data) // 2] ^= 1
+    newest.write_bytes(
+        {"empty": b"", "cut": data[:5], "half": data[: len(data) // 2], "flipped": flipped}[damage]
+    )
+    assert older.is_file()  # of the first epoch's end
+    run = open_run(tmp_path)
+    assert "state.pt: damaged checkpoint" in capsys.readouterr().out
+    assert len(run.tuner.rows) == 2
+    assert len((tmp_path / "train_log.csv").read_text().splitlines()) == 3  # the third is dropped
+    assert run.train(StandIn(), lambda _: None)
+    same_results(finished[0], tmp_path)
+    newest.write_bytes(b"")
+    older.write_bytes(data[:-1])
+    with pytest.raises(ValueError, match=r"state-before\.pt: damaged checkpoint") as caught:
+        open_run(tmp_path)
+    assert "\n" not in str(caught.value)
+    assert "Delete it" in str(caught.value)
 
 
 def test_fewer_checkpoints_keep_the_last(tmp_path):

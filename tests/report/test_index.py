@@ -53,13 +53,15 @@ def test_the_answer_comes_from_comparison_then_reports(tmp_path):
 
 
 def test_what_failed_or_runs_is_said(tmp_path):
-    for number, note in enumerate(["", '{"error": "kernel <died>"}', "broken"]):
+    for number, note in enumerate(
+        ["", '{"status": "killed", "reason": "kernel <died>"}', "broken"]
+    ):
         run = records.start_run(f"0{number}_x", {"study": "tiny", "seed": 0}, root=tmp_path)
-        (run.path / ".runner.json").write_text(note)
+        (run.path / "summary.json").write_text(note)
     page = read(tmp_path)
     assert [b.get_text() for b in page.select(".state b")] == [
         "not finished",
-        "failed",
+        "killed",
         "not finished",
     ]
     assert "kernel <died>" in page.get_text()

@@ -1,0 +1,111 @@
+"""Writing that survives a full disk, a lost mount and a pulled plug, and says so in one line."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import itertools
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+PARTIAL = ".partial"  # part of the name of files that are being written
+_counter = itertools.count()
+ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+RIGHTS = {errno.EACCES, errno.EPERM, errno.EROFS}
+MOUNT = {errno.ENOENT, errno.ENOTDIR, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENODEV}
+
+
+class WriteError(OSError):
+    """A file could not be written; the message is one line that names it and the remedy."""
+
+    def __str__(self) -> str:
+        reason = self.strerror or "it was not written whole"
+        remedy = "Look at its disk"
+        if self.errno in ROOM or self.errno is None:
+            remedy = "Free room on its disk"
+        elif self.errno in RIGHTS:
+            remedy = "Make its folder writable again"
+        elif self.errno in MOUNT:
+            remedy = "Mount its disk again, or bring its folder back"
+        return (
+            f"{self.filename}: cannot be written ({reason}). {remedy} and start again: "
+            f"a training goes on from its last checkpoint."
+        )
+
+
+@contextmanager
+def explained(path: Path, temporary: Path) -> Iterator[None]:
+    """Turns what the system says of a failed write into a `WriteError`; removes what is half done.
+
+    Args:
+        path: The file that shall be.
+        temporary: What is written to until it is whole.
+    """
+    try:
+        yield
+    except WriteError:
+        raise
+    except OSError as error:
+        _remove(temporary)
+        own = error.filename is None or Path(os.fsdecode(error.filename)) in {
+            path, temporary, path.parent,
+        }  # fmt: skip
+        if not own and error.errno not in ROOM:  # of reading something else, say
+            raise
+        raise WriteError(error.errno, error.strerror, str(path)) from error
+    except BaseException:
+        _remove(temporary)
+        raise
+
+
+def _remove(temporary: Path) -> None:
+    with suppress(OSError):  # the error on its way says why the disk takes nothing any more
+        temporary.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes new names in a folder last through a power cut, where the system can."""
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def atomic_path(path: Path | str) -> Iterator[Path]:
+    """Gives a temporary path in the same folder, which takes the name of `path` on success.
+
+    Args:
+        path: Where the file shall be; its folder is made. The temporary name keeps the suffix.
+
+    Raises:
+        WriteError: If the disk does not take it; what was there before stays.
+    """
+    path = Path(path)
+    temporary = path.with_name(
+        f".{path.stem}.{os.getpid()}-{next(_counter)}{PARTIAL}{path.suffix}"
+    )
+    with explained(path, temporary):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+
+
+def write_atomic(path: Path | str, data: bytes | str) -> None:
+    """Writes a file whole or not at all; text as UTF-8."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+def sha256(path: Path) -> str:
+    """Hash of a file's content, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,309 @@
+"""What the user sees, word for word, when a study is stopped, starved, or started twice."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ohlora_lib.summaries import read_failure, read_summary
+from tests.faults import tiny_study
+from tests.faults.kill import log_of
+from tests.faults.tiny_study import STAGE, command, set_parameters, surroundings
+
+pytestmark = pytest.mark.slow
+AS_FAR = rf" \(as far as it got: outputs/tiny/{STAGE}/{STAGE}.ipynb\)"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tiny_study.make(tmp_path)
+
+
+def start(folder, *more, **options):
+    return subprocess.Popen(
+        command(folder.parents[2], *more), cwd=tiny_study.SOURCES, env=surroundings(),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
+    )  # fmt: skip
+
+
+def run(folder, *more):
+    """Exit status, the lines that went on, and the one line of the error, if there is one."""
+    with start(folder, *more) as process:
+        said, error = process.communicate()
+    assert error.count("\n") == (process.returncode != 0), error
+    return process.returncode, said.splitlines(), error.rstrip("\n")
+
+
+def wait_for_rows(process, folder, rows=3):
+    log = folder / "train_log.csv"
+    while not log.exists() or len(log.read_text().splitlines()) <= rows:
+        assert process.poll() is None, process.stderr.read()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The log of a run that nothing stopped."""
+    folder = tiny_study.make(tmp_path_factory.mktemp("whole"))
+    assert run(folder)[0] == 0
+    return log_of(folder, "finetune")
+
+
+def make_trouble(folder, code):
+    set_parameters(folder.parents[2], trouble=code)
+
+
+def check_unfinished(folder, status, reason):
+    """The summary says it, and neither the page nor a stage that reads it takes it as done."""
+    failure = read_failure(folder)
+    assert failure["status"] == status
+    assert re.fullmatch(reason, failure["reason"]), failure["reason"]
+    with pytest.raises(ValueError, match=f"has not finished .{status}: "):
+        read_summary(folder)
+    page = (folder.parent / "index.html").read_text()
+    assert "0 of 1 stages finished" in page
+    assert f">{status}<" in page
+
+
+def test_sigterm_to_the_command_saves_and_ends_within_ten_seconds(folder, whole):
+    with start(folder) as process:
+        wait_for_rows(process, folder)
+        process.send_signal(signal.SIGTERM)
+        said, error = process.communicate(timeout=10)
+    line = f"ohlora: {STAGE}: stopped by SIGTERM. The same command goes on from there.\n"
+    assert (process.returncode, error) == (143, line)
+    assert f"stopping {STAGE}: it saves its state\n" in said
+    check_unfinished(folder, "interrupted", "stopped by SIGTERM")
+    assert (folder / "checkpoints" / "state.pt").exists()
+    status, _, error = run(folder)
+    assert status == 0, error
+    assert log_of(folder, "finetune") == whole
+
+
+def test_sigterm_to_papermill_alone_saves_and_ends_within_ten_seconds(folder, tmp_path):
+    installed = tmp_path / "installed" / "tiny_engine-1.dist-info"
+    installed.mkdir(parents=True)
+    installed.joinpath("entry_points.txt").write_text(
+        "[papermill.engine]\nohlora_default = ohlora_lib.papermill_engine:DefaultEngine\n"
+    )
+    paths = os.pathsep.join((str(installed.parent), str(tiny_study.SOURCES)))
+    with subprocess.Popen(
+        [sys.executable, "-m", "papermill", f"notebooks/{STAGE}.ipynb", "out.ipynb"],
+        cwd=tmp_path, env={**surroundings(), "PYTHONPATH": paths},
+        stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        wait_for_rows(process, folder)
+        process.send_signal(signal.SIGTERM)
+        error = process.communicate(timeout=10)[1]
+    assert process.returncode == 143
+    assert "Traceback" not in error
+    assert (folder / "checkpoints" / "state.pt").exists()
+    assert not (folder / "summary.json").exists()
+
+
+def test_changed_parameters_are_named_and_force_keeps_the_old_folder(folder, whole):
+    root = folder.parents[2]
+    with start(folder) as process:
+        wait_for_rows(process, folder)
+        process.send_signal(signal.SIGTERM)
+        process.communicate()
+    log = (folder / "train_log.csv").read_text()
+    set_parameters(root, learning_rate=2e-3)
+    status, _, error = run(folder)
+    assert status == 1
+    assert re.fullmatch(
+        rf"ohlora: {STAGE}: cell \[5\]: ValueError: {re.escape(str(folder))}/checkpoints/"
+        r"state\.pt: the training stopped half-way cannot go on, because learning_rate was 0\.001 "
+        r"and is now 0\.002\. Put that back, or start anew and keep the old folder: "
+        rf"ohlora run params/tiny --only {STAGE} --force{AS_FAR}",
+        error,
+    ), error
+    assert run(folder, "--force")[0] == 0
+    assert read_summary(folder)["status"] == "finished"
+    (aside,) = (folder.parent / ".earlier").iterdir()
+    assert (aside / "train_log.csv").read_text() == log
+    assert (aside / "checkpoints" / "state.pt").exists()
+    assert ".earlier" not in (folder.parent / "index.html").read_text()
+    set_parameters(root)  # changed after it has finished: it simply runs again
+    assert run(folder)[0] == 0
+    assert log_of(folder, "finetune") == whole
+
+
+def test_a_second_start_is_refused_and_a_dead_one_s_lock_is_taken_over(folder):
+    with start(folder, start_new_session=True) as first:
+        wait_for_rows(first, folder, rows=1)
+        status, _, error = run(folder)
+        assert status == 1
+        assert re.fullmatch(
+            rf"ohlora: {re.escape(str(folder))}: process {first.pid} on \S+ \(since "
+            r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00\) is writing here\. Wait for it or stop it; "
+            r"then start again\.",
+            error,
+        ), error
+        kernel = json.loads((folder / ".lock").read_text())["pid"]
+        for pid in (first.pid, kernel):
+            os.kill(pid, signal.SIGKILL)
+    assert run(folder)[0] == 0
+
+
+TROUBLES = {
+    "kernel killed": (
+        "import os; os.kill(os.getpid(), 9)",
+        "killed",
+        r"its kernel died \(killed; most often the memory ran out: use a smaller batch or fewer "
+        r"samples\)",
+    ),
+    "kernel crashed": (
+        "import os; os.kill(os.getpid(), 11)", "killed", r"its kernel died \(SIGSEGV\)"
+    ),
+    "kernel terminated": (
+        "import os; os.kill(os.getpid(), 15)",
+        "killed",
+        "its kernel was ended by SIGTERM. Start again: a training goes on from its last "
+        "checkpoint",
+    ),
+    "memory": (
+        "bytearray(2**62)",
+        "failed",
+        r"cell \[4\]: memory ran out \(MemoryError\). Use a smaller batch or fewer samples",
+    ),
+    "memory of torch": (
+        "import torch; torch.empty(2**58)",
+        "failed",
+        r"cell \[4\]: memory ran out \(.*can't allocate memory.*\). Use a smaller batch or fewer "
+        "samples",
+    ),
+    "memory of the GPU": (
+        "import torch; raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 "
+        "GiB. GPU 0 has a total capacity of 79.10 GiB')",
+        "failed",
+        r"cell \[4\]: the GPU's memory ran out \(CUDA out of memory\). Use a smaller batch or "
+        "fewer samples",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_what_ended_a_stage_is_said_as_what_it_was(folder, trouble):
+    code, kind, reason = TROUBLES[trouble]
+    make_trouble(folder, code)
+    status, _, error = run(folder)
+    assert status == 1
+    assert re.fullmatch(f"ohlora: {STAGE}: {reason}{AS_FAR}", error), error
+    check_unfinished(folder, kind, reason)
+
+
+def test_memory_that_the_system_says_ran_out_is_no_guess(folder):
+    """The system's count of such kills grows while a kernel dies of signal 9."""
+    code = (
+        "from ohlora_lib import outcomes\n"
+        "print(outcomes.of_event({'event': 'died', 'exit_code': -9}, memory_ran_out=True).reason)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == (
+        "its kernel was killed by the system because memory ran out. "
+        "Use a smaller batch or fewer samples\n"
+    )
+
+
+def mounted(path, size):
+    """Mounts a small disk; says whether that is permitted here."""
+    path.mkdir(parents=True)
+    if shutil.which("mount") is None:
+        return False
+    small = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)]
+    return subprocess.run(small, capture_output=True).returncode == 0
+
+
+@pytest.fixture
+def small_disk(folder):
+    """The study's outputs on a disk of their own."""
+    outputs = folder.parents[1]
+    if not mounted(outputs, "4m"):
+        pytest.skip("mounting is not permitted here")
+    yield outputs
+    subprocess.run(["umount", "-l", str(outputs)], check=True)
+
+
+def fill(disk):
+    """A file that takes what is left of a disk but some kilobytes, as soon as there is a log."""
+    with (disk / "others.bin").open("wb") as file:
+        left = shutil.disk_usage(disk).free - 40_000
+        file.write(bytes(max(left, 0)))
+
+
+def test_a_full_disk_is_said_and_the_run_goes_on_when_there_is_room(folder, small_disk, whole):
+    with start(folder) as process:
+        wait_for_rows(process, folder)
+        fill(small_disk)
+        error = process.communicate()[1]
+    assert process.returncode == 1
+    assert error.count("\n") == 1
+    assert re.match(rf"ohlora: {STAGE}: .*No space left on device\)", error), error
+    assert "Free room" in error
+    assert "goes on from its last checkpoint" in error
+    assert not (folder / "summary.json").exists() or read_failure(folder) is not None
+    assert not list(folder.rglob("*.partial*"))
+    (small_disk / "others.bin").unlink()
+    status, _, error = run(folder)
+    assert status == 0, error
+    assert log_of(folder, "finetune") == whole
+
+
+def test_a_disk_that_becomes_read_only_is_said_and_the_run_goes_on(folder, small_disk, whole):
+    with start(folder) as process:
+        wait_for_rows(process, folder)
+        remount = ["mount", "-o", "remount,ro", str(small_disk)]
+        if subprocess.run(remount, capture_output=True).returncode:
+            process.kill()
+            pytest.skip("remounting is not permitted here")
+        error = process.communicate()[1]
+    assert process.returncode == 1
+    assert error.count("\n") == 1
+    assert re.match(
+        rf"ohlora: {STAGE}: .*cannot be written \(Read-only file system\)\. Make its folder "
+        r"writable again and start again: a training goes on from its last checkpoint",
+        error,
+    ), error
+    subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
+    assert run(folder)[0] == 0
+    assert log_of(folder, "finetune") == whole
+
+
+def test_a_lost_mount_is_said(folder, small_disk):
+    with start(folder) as process:
+        wait_for_rows(process, folder)
+        subprocess.run(["umount", "-l", str(small_disk)], check=True)
+        os.rmdir(small_disk)  # nothing is there any more
+        error = process.communicate()[1]
+        small_disk.mkdir()
+        assert mounted(small_disk / "again", "1m")  # for the fixture to take away
+        subprocess.run(["mount", "--move", small_disk / "again", small_disk], capture_output=True)
+    assert process.returncode == 1
+    assert error.count("\n") == 1
+    assert error.startswith(f"ohlora: {STAGE}: ")
+    assert "cannot be written (No such file or directory)" in error
+
+
+def test_a_file_over_the_limit_leaves_the_last_checkpoint(folder, whole):
+    code = (
+        "import resource, threading, pathlib, time\n"
+        "def limit():\n"
+        "    while not (run.path / 'checkpoints/state.pt').exists(): time.sleep(0.001)\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 2**40))\n"
+        "threading.Thread(target=limit, daemon=True).start()"
+    )
+    make_trouble(folder, code)
+    status, _, error = run(folder)
+    assert status == 1
+    assert re.search(r"cannot be written \(File too large\)\. Free room on its disk", error), error
+    check_unfinished(folder, "failed", r"cell \[5\]: .*File too large.*")
+    make_trouble(folder, "")
+    assert run(folder)[0] == 0
+    assert log_of(folder, "finetune") == whole
+    assert Path(folder / "generator.safetensors").exists()
