@@ -16,7 +16,7 @@ import torch
 from ohlora_lib import finetuning
 from ohlora_lib.images import save_store
 from ohlora_lib.nets import Discriminator, Generator, PropertyCNN
-from ohlora_lib.params import FinetuneGenerator
+from ohlora_lib.params import FinetuneGenerator, load
 from ohlora_lib.records import release, start_run, write_atomic
 from ohlora_lib.weights import save_weights
 from tests.finetune.rank_worker import lively
@@ -117,12 +117,10 @@ def rows(folder):
     return len(pd.read_csv(path)) if path.exists() else 0
 
 
-def finish_by_notebook(folder, monkeypatch, stop_at=0):
+def train_by_notebook(path, monkeypatch, stop_at=0):
     """What notebook 5 does with `processes: 2`; interrupted at some row of the log, if any."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    config = FinetuneGenerator.checked(
-        json.loads((folder.parent / f"{folder.name}.json").read_text()), "here"
-    )
+    config = load(path)
     run = start_run(config.NOTEBOOK, config.config(), input_runs=config.input_runs())
     training = finetuning.open_training(config, run)
     assert isinstance(training, finetuning.LaunchedTraining)
@@ -145,11 +143,9 @@ def test_two_processes_interrupted_killed_and_resumed_end_as_one(root, alone, mo
     pytest.importorskip("accelerate")
     monkeypatch.setenv("OHLORA_ROOT", str(root))
     path, folder = params_file(root, "pair", processes=2)
-    folder.mkdir(parents=True)
-    (folder.parent / f"{folder.name}.json").write_text(path.read_text())
 
     # From the notebook; interrupting its cell saves.
-    finished, seen, facts = finish_by_notebook(folder, monkeypatch, stop_at=3)
+    finished, seen, facts = train_by_notebook(path, monkeypatch, stop_at=3)
     assert not finished
     assert seen[:3] == [1, 2, 3]
     assert (facts["processes"], facts["selected"]) == (2, 12)
@@ -171,7 +167,7 @@ def test_two_processes_interrupted_killed_and_resumed_end_as_one(root, alone, mo
     assert 3 < rows(folder) < 25
 
     # From the notebook again, to the end.
-    finished, seen, _ = finish_by_notebook(folder, monkeypatch)
+    finished, seen, _ = train_by_notebook(path, monkeypatch)
     assert finished
     assert seen[0] > len(kept)  # it began where the interrupted one had saved, or later
     assert "Going on from the checkpoint" in capfd.readouterr().out
