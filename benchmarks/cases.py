@@ -69,6 +69,7 @@ def new_tuner(
     *,
     r1_gamma: float = 10.0,
     kind: type[FineTuner] = FineTuner,
+    graphs: bool | None = None,
 ) -> FineTuner:
     """A fine-tuning of untrained networks on noise: speed does not ask what is in them."""
     torch.manual_seed(0)
@@ -77,14 +78,14 @@ def new_tuner(
     discriminator = Discriminator(side, **shape).to(device)
     images = torch.randint(256, (sizes.batch, side, side, 3), dtype=torch.uint8)  # (N, H, H, 3)
     settings = FinetuneSettings(batch=sizes.batch, precision=precision, r1_gamma=r1_gamma)
-    return kind(generator, discriminator, images.to(device), ONE_UPDATE, settings)
+    nets = (generator, discriminator, images.to(device))
+    return kind(*nets, ONE_UPDATE, settings, graphs=graphs)
 
 
 def plain_tuner(sizes: Sizes, device: torch.device, *, r1_gamma: float = 10.0) -> plain.PlainTuner:
     """The same, the plain way."""
-    return new_tuner(
-        sizes, device, "float32", r1_gamma=r1_gamma, kind=plain.PlainTuner
-    ).make_plain()
+    options = {"r1_gamma": r1_gamma, "kind": plain.PlainTuner, "graphs": False}
+    return new_tuner(sizes, device, "float32", **options).make_plain()
 
 
 def training_cases(sizes: Sizes, device: torch.device, precision: str) -> Iterator[Case]:
@@ -103,15 +104,15 @@ def training_cases(sizes: Sizes, device: torch.device, precision: str) -> Iterat
         )
         yield Case(
             f"update of D, {sizes.name}, {which}",
-            lambda ours=ours, real=real: ours._update_discriminator(real),
-            lambda theirs=theirs, real=real: theirs._update_discriminator(real),
+            lambda ours=ours, real=real: ours.update_discriminator(real),
+            lambda theirs=theirs, real=real: theirs.update_discriminator(real),
             words,
             sizes.rounds,
         )
     yield Case(
         f"update of G, {sizes.name}",
-        lambda: ours._update_generator(sizes.batch),
-        lambda: theirs._update_generator(sizes.batch),
+        lambda: ours.update_generator(real),
+        lambda: theirs.update_generator(real),
         words,
         sizes.rounds,
     )

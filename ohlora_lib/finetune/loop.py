@@ -16,6 +16,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from ohlora_lib.finetune.evaluation import Evaluation, Evaluator
+from ohlora_lib.finetune.graphs import CudaRecorder, ReplayedUpdate, Update
 from ohlora_lib.finetune.guards import finite_loss, with_gradient
 from ohlora_lib.finetune.losses import discriminator_loss, generator_loss
 from ohlora_lib.finetune.ranks import ALONE, Ranks
@@ -75,6 +76,7 @@ class FineTuner:
         settings: How to train; the batch is that of all ranks together.
         ranks: The processes that train together. All hold the same networks and random state,
             so the state of one is the state of all.
+        graphs: Whether updates are recorded and replayed; None: on a GPU, by one process.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class FineTuner:
         recipe: Recipe,
         settings: FinetuneSettings,
         ranks: Ranks = ALONE,
+        graphs: bool | None = None,
     ) -> None:
         self.ranks = ranks
         self.images, self.recipe, self.settings = images, recipe, settings
@@ -108,12 +111,22 @@ class FineTuner:
         self.pool: list[tuple[Tensor, Tensor]] = []  # real and fake scores since the last row
         self.last_scores = (torch.empty(0), torch.empty(0))
         self.stopping = False  # whether this batch is the last one for now
+        self.update_discriminator, self.update_generator = self._updates(graphs)
 
     def _optimizer(self, net: torch.nn.Module, names: list[str]) -> torch.optim.AdamW:
         wanted = set(names)
         parameters = [p for name, p in net.named_parameters() if name in wanted]
         options = {"lr": self.settings.learning_rate, "weight_decay": self.settings.weight_decay}
-        return torch.optim.AdamW(parameters, **options)
+        return torch.optim.AdamW(parameters, **options, capturable=self.device.type == "cuda")
+
+    def _updates(self, graphs: bool | None) -> tuple[Update, Update]:
+        updates = self._update_discriminator, self._update_generator
+        if graphs is None:
+            graphs = self.device.type == "cuda" and self.ranks.size == 1
+        if not graphs:
+            return updates
+        recorder = CudaRecorder(self.device, [self.random])
+        return tuple(ReplayedUpdate(update, recorder) for update in updates)
 
     def state(self) -> dict[str, Any]:
         """Everything needed to go on as if never stopped."""
@@ -203,13 +216,13 @@ class FineTuner:
             real: The whole batch, (B, 3, H, H), on every rank; each works on its share.
         """
         d_loss, d_count = self._until_caught_up(
-            lambda: self._update_discriminator(real),
+            lambda: self._discriminate(real),
             self.recipe.discriminator_rule,
             self.last_g_loss,
             "d_loss",
         )
         g_loss, g_count = self._until_caught_up(
-            lambda: self._update_generator(len(real)), self.recipe.generator_rule, d_loss, "g_loss"
+            lambda: self.update_generator(real)[0], self.recipe.generator_rule, d_loss, "g_loss"
         )
         self.ranks.mean(self.generator.truncation.w_avg)  # moved by the mean w of each share
         self.average_weights()
@@ -230,7 +243,13 @@ class FineTuner:
             if rule.caught_up(loss, other_loss, taken):
                 return loss, taken
 
-    def _update_discriminator(self, real: Tensor) -> Tensor:
+    def _discriminate(self, real: Tensor) -> Tensor:
+        loss, *scores = self.update_discriminator(real)
+        self.last_scores = tuple(scores)
+        return loss
+
+    def _update_discriminator(self, real: Tensor) -> tuple[Tensor, ...]:
+        """One update; gives loss and gradient (2,), scores of real and of fake images (b,)."""
         noise, over = self.ranks.noise(len(real)), self.ranks.over_batch(len(real))
         with torch.no_grad(), autocast(self.device, self.settings.precision):
             fake = self.generator(self.latents(len(real)), noise=noise)
@@ -244,10 +263,12 @@ class FineTuner:
             loss.backward()
         loss = self.ranks.mean_gradients(loss, self.d_optimizer.param_groups[0]["params"])
         self.d_optimizer.step()
-        self.last_scores = (real_scores.detach().flatten(), fake_scores.detach().flatten())
-        return with_gradient(loss, self.d_optimizer)
+        scores = (real_scores.detach().flatten(), fake_scores.detach().flatten())
+        return with_gradient(loss, self.d_optimizer), *scores
 
-    def _update_generator(self, batch: int) -> Tensor:
+    def _update_generator(self, real: Tensor) -> tuple[Tensor]:
+        """One update with as many images as `real` has; gives loss and gradient, (2,)."""
+        batch = len(real)
         noise, over = self.ranks.noise(batch), self.ranks.over_batch(batch)
         with only_trainable(self.generator, self.g_names), only_trainable(self.discriminator, []):
             with autocast(self.device, self.settings.precision):
@@ -257,7 +278,7 @@ class FineTuner:
             loss.backward()
         loss = self.ranks.mean_gradients(loss, self.g_optimizer.param_groups[0]["params"])
         self.g_optimizer.step()
-        return with_gradient(loss, self.g_optimizer)
+        return (with_gradient(loss, self.g_optimizer),)
 
     def record(self, epoch: int, idx: int, batch: BatchResult, evaluation: Evaluation) -> None:
         """Appends one tidy row; the pooled scores start anew."""

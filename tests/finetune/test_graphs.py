@@ -7,7 +7,10 @@ puts the results where a graph would put them.
 import pytest
 import torch
 
+from benchmarks.cases import QUICK, new_tuner
+from ohlora_lib.finetune import loop
 from ohlora_lib.finetune.graphs import Recording, ReplayedUpdate
+from ohlora_lib.images import to_signed
 
 
 class StandIn:
@@ -80,12 +83,27 @@ def test_a_batch_is_copied_in():
     assert seen == [4.0, 8.0, 12.0]
 
 
+def test_a_fine_tuning_by_recordings_is_the_same_bit_for_bit(monkeypatch):
+    """R1, random noise, the optimizers' state, a short last batch: all of it goes through."""
+    monkeypatch.setattr(loop, "CudaRecorder", lambda *_: StandIn())
+    rows, states = [], []
+    for graphs in (False, True):
+        tuner = new_tuner(QUICK, torch.device("cpu"), "float32", graphs=graphs)
+        torch.manual_seed(1)
+        real = to_signed(tuner.images)
+        parts = [real, real, real, real, real[:2], real, real[:2], real[:2], real[:2], real]
+        done = [tuner.train_batch(part) for part in parts]
+        rows.append([(batch.d_loss, batch.g_loss) for batch in done])
+        pool = [torch.cat(pair) for pair in tuner.pool]
+        states.append([*pool, *tuner.generator.state_dict().values()])
+    assert rows[0] == rows[1]
+    assert all(torch.equal(a, b) for a, b in zip(*states, strict=True))
+    assert isinstance(tuner.update_generator, ReplayedUpdate)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_fine_tuning_on_a_gpu_is_the_same_with_and_without_graphs():
-    from benchmarks.cases import QUICK, new_tuner
-    from ohlora_lib.images import to_signed
-
     rows = []
     for graphs in (False, True):
         tuner = new_tuner(QUICK, torch.device("cuda"), "float32", graphs=graphs)
