@@ -249,9 +249,9 @@ def test_a_lost_mount_is_said_and_nothing_is_written_in_its_place(folder, small_
     assert process.returncode == 1
     assert error.count("\n") == 1
     assert re.match(
-        rf"ohlora: {STAGE}: (output folder {re.escape(str(folder))} doesn't exist\. Bring its disk "
-        r"back|.*cannot be written \(No such file or directory\)\. Mount its disk again, or bring its "
-        r"folder back) and start again: a training goes on from its last checkpoint",
+        rf"ohlora: {STAGE}: (output folder {re.escape(str(folder))} doesn't exist\. Bring its "
+        r"disk back|.*cannot be written \(No such file or directory\)\. Mount its disk again, or "
+        r"bring its folder back) and start again: a training goes on from its last checkpoint",
         error,
     ), error
     assert there == []
