@@ -17,6 +17,9 @@ RIGHTS = {errno.EACCES, errno.EPERM, errno.EROFS}
 MOUNT = {errno.ENOENT, errno.ENOTDIR, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENODEV}
 
 
+watched: dict[Path, tuple[int, int]] = {}  # lock files that are held: device and inode
+
+
 class WriteError(OSError):
     """A file could not be written; the message is one line that names it and the remedy."""
 
@@ -60,6 +63,28 @@ def explained(path: Path, temporary: Path) -> Iterator[None]:
         raise
 
 
+def check_there(path: Path) -> None:
+    """Raises if a folder that this process has locked is not there, or another is in its place.
+
+    A disk that is unmounted leaves an empty folder, where a run must not go on writing.
+
+    Args:
+        path: A file to write.
+
+    Raises:
+        WriteError: If so.
+    """
+    for lock, opened in watched.items():
+        if lock.parent not in path.parents:
+            continue
+        try:
+            there = os.stat(lock)
+        except OSError as error:
+            raise WriteError(error.errno, error.strerror, str(path)) from error
+        if (there.st_dev, there.st_ino) != opened:
+            raise WriteError(errno.ESTALE, "its folder is another one now", str(path))
+
+
 def _remove(temporary: Path) -> None:
     with suppress(OSError):  # the error on its way says why the disk takes nothing any more
         temporary.unlink(missing_ok=True)
@@ -91,6 +116,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         f".{path.stem}.{os.getpid()}-{next(_counter)}{PARTIAL}{path.suffix}"
     )
     with explained(path, temporary):
+        check_there(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with temporary.open("rb+") as file:

@@ -8,6 +8,8 @@ import socket
 from datetime import UTC, datetime
 from pathlib import Path
 
+from ohlora_lib.disk import watched
+
 if os.name == "nt":
     import msvcrt
 else:
@@ -43,12 +45,15 @@ class FolderLock:
             "host": socket.gethostname(),
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
         }
+        opened = os.fstat(self._file)
+        watched[self.path] = (opened.st_dev, opened.st_ino)
         os.ftruncate(self._file, 0)
         os.write(self._file, json.dumps(facts).encode())
 
     def release(self) -> None:
         """Frees the lock; a second call does nothing."""
         if self._file is not None:
+            watched.pop(self.path, None)
             os.close(self._file)  # closing frees it on every system
             self._file = None
 

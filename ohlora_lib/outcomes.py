@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ohlora_lib.disk import ROOM, WriteError
+from ohlora_lib.disk import WriteError
 
 SMALLER = "Use a smaller batch or fewer samples"
 GO_ON = "a training goes on from its last checkpoint"
@@ -78,6 +78,8 @@ def of_error(name: str, text: str) -> str:
 
 def of_disk(error: OSError) -> str:
     """What a failed write outside the notebook says, in one line with its remedy."""
-    if isinstance(error, WriteError) or (error.errno not in ROOM and error.filename is None):
+    if isinstance(error, WriteError):
         return str(error)
+    if error.errno is None:  # papermill's own words for a folder that is gone
+        return f"{str(error).rstrip('.')}. Bring its disk back and start again: {GO_ON}"
     return str(WriteError(error.errno, error.strerror, str(error.filename or "a file")))

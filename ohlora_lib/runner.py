@@ -96,7 +96,8 @@ def run_study(
             write_index(outputs)
     except BaseException:
         with suppress(OSError):  # what ended the study is said, which may be a full disk
-            write_index(outputs)
+            if outputs.is_dir():  # or a lost one
+                write_index(outputs)
         raise
     finally:
         workers.close()

@@ -17,11 +17,12 @@ from IPython.display import HTML, DisplayHandle, Image, display
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from ohlora_lib import plots
+from ohlora_lib import failures, plots
 from ohlora_lib.finetune.stage import Progress
 from ohlora_lib.training_logs import time_epochs
 
 MIN_ROWS = 3  # a trend of fewer rows says nothing
+WARNED_ROWS = 20  # rows of a log before which its end is not yet a trend to warn of
 MOST_SHARE = 0.02  # of the training time, that drawing may take
 
 
@@ -47,6 +48,8 @@ class Monitor:
         self.rows = self.drawn = 0  # rows of the log when it was last drawn; drawings
         self.drawing_sec = 0.0
         self.newest: Progress | None = None
+        self.warned: set[str] = set()  # rules of `failures.stability` that are broken
+        self.checked = 0  # rows of the log when it was last looked through
         self.bar: tqdm | None = None
         self.line: DisplayHandle | None = None
         self.figure: DisplayHandle | None = None
@@ -57,6 +60,7 @@ class Monitor:
     def __call__(self, progress: Progress) -> None:
         """Shows the newest state."""
         self.newest = progress
+        self._warn(progress.log)
         if self.live:
             self.line = _shown(HTML(progress_line(progress, self.concept)), self.line)
         else:
@@ -65,6 +69,17 @@ class Monitor:
             cost = self.drawing_sec / max(self.drawn, 1)  # of one drawing, so far
             if not self.drawn or self.drawing_sec + cost <= MOST_SHARE * progress.elapsed_sec:
                 self._draw(progress)
+
+    def _warn(self, log: pd.DataFrame) -> None:
+        """Says once what goes wrong, by the rules that the report judges stability by."""
+        if len(log) < WARNED_ROWS or len(log) == self.checked:
+            return
+        self.checked = len(log)
+        for finding in failures.stability(log.assign(time_epochs=time_epochs(log))):
+            if finding.rule not in self.warned:
+                self.warned.add(finding.rule)
+                where = f"epoch {log['epoch'].iloc[-1]}, batch {log['idx'].iloc[-1]}"
+                tqdm.write(f"Warning at {where}: {finding.text}.")
 
     def _print(self, progress: Progress) -> None:
         if self.bar is None:

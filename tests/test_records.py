@@ -11,6 +11,7 @@ import yaml
 
 from ohlora_lib import records
 from ohlora_lib.records import atomic_path, project_root, read_summary, start_run, write_atomic
+from ohlora_lib.summaries import read_failure
 
 
 @pytest.fixture
@@ -200,3 +201,72 @@ def test_imports_nothing_beyond_the_core():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=folder, text=True)
     assert done.stdout.strip() == "[]", done.stderr
     assert os.environ.get("OHLORA_ROOT") is None
+
+
+def changed(path):
+    path.write_bytes(path.read_bytes().replace(b"a", b"b"))
+
+
+def cut(path):
+    path.write_bytes(b"a")
+
+
+TAMPERED = {
+    "table changed": (changed, "scores.csv", "scores.csv was changed: its sha256"),
+    "table cut": (cut, "scores.csv", "scores.csv has 1 bytes instead of 4"),
+    "weights changed": (changed, "g.safetensors", "g.safetensors was changed"),
+    "store cut": (cut, "images/x.npy", "x.npy has 1 bytes"),
+    "gone": (Path.unlink, "images/x.npy", "x.npy is gone"),
+}
+
+
+def finished_run(root):
+    run = start(root)
+    for name in ("scores.csv", "g.safetensors", "images/x.npy", "checkpoints/g.safetensors"):
+        write_atomic(run.path / name, b"aaa\n")
+    run.finish()
+    return run.path
+
+
+@pytest.mark.parametrize("how", TAMPERED)
+def test_files_of_an_input_are_those_of_its_summary(root, how):
+    folder = finished_run(root)
+    start(root, "02_second", base_run="outputs/tiny/01_first").finish()
+    action, name, said = TAMPERED[how]
+    action(folder / name)
+    with pytest.raises(ValueError, match=said) as caught:
+        start(root, "02_second", base_run="outputs/tiny/01_first")
+    assert str(caught.value).startswith("base_run is 'outputs/tiny/01_first'. ")
+    assert str(caught.value).endswith("ohlora run params/tiny --only 01_first --force")
+
+
+def test_stores_and_kept_checkpoints_go_by_their_size(root):
+    """They are many or large: their hashes would take longer than what reads them."""
+    folder = finished_run(root)
+    changed(folder / "images" / "x.npy")
+    changed(folder / "checkpoints" / "g.safetensors")
+    start(root, "02_second", base_run="outputs/tiny/01_first").finish()
+
+
+def test_a_failure_is_no_finished_run_and_goes_when_the_stage_starts(root):
+    run = start(root)
+    records.write_failure(run.path, "killed", "its kernel died", notebook="01_first")
+    with pytest.raises(ValueError, match=r"not finished \(killed: its kernel died\)\. Make it"):
+        read_summary(run.path)
+    assert read_failure(run.path)["notebook"] == "01_first"
+    start(root)
+    assert read_failure(run.path) is None
+    run.finish()
+    assert read_failure(run.path) is None
+
+
+def test_the_basis_names_parameters_inputs_and_tables(root):
+    first = finished_run(root)
+    (root / "mine.csv").write_text("x")
+    second = start(root, "02_second", base_run="outputs/tiny/01_first", log_csv="mine.csv", b=2)
+    second.note(precision="float32")
+    basis = second.basis()
+    assert (basis["b"], basis["precision"]) == (2, "float32")
+    assert basis["log_csv_sha256"] == records.sha256(root / "mine.csv")
+    wanted = records.sha256(first / "summary.json")
+    assert basis["base_run_sha256"]["summary_sha256"] == wanted

@@ -27,6 +27,7 @@ def log(rows: int) -> pd.DataFrame:
     return pd.DataFrame({
         "epoch": k // 5, "idx": k % 5, "d_loss": 1.0 + 0.1 * k, "g_loss": 1.0,
         "mean_gender_score": 0.5 + 0.04 * k, "mean_age_score": 0.4 - 0.03 * k,
+        "real_fake_auroc": 0.6,
     })  # fmt: skip
 
 
@@ -55,6 +56,20 @@ def test_batch_runs_print_one_line_and_draw_nothing(
     assert "gender 0.70" in said.err
     assert said.out.strip() == "Interrupted; the checkpoint is saved."
     assert monitor.figure is None
+
+
+def test_a_divergence_is_warned_of_once_by_the_rules_of_the_report(
+    capsys: pytest.CaptureFixture,
+) -> None:
+    monitor = Monitor(CONCEPT, live=False)
+    wild = log(60).assign(d_loss=1.0)
+    wild.loc[30:, "g_loss"] = 7.5
+    for rows in (10, 29, 45, 45, 50, 60):
+        monitor(Progress(wild[:rows], None, rows, 60, elapsed_sec=1.0))
+        if rows == 29:
+            assert "Warning" not in capsys.readouterr().out
+    said = [line for line in capsys.readouterr().out.splitlines() if "Warning" in line]
+    assert said == ["Warning at epoch 8, batch 4: g_loss ends at 7.50, over 5."]
 
 
 def test_line_at_the_screen() -> None:

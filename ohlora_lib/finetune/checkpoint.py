@@ -191,8 +191,8 @@ class Pace:
     every_minutes: float = 10.0
     spent_sec: float = 0.0
     cost_sec: float = 0.0
-    began: float = field(default_factory=time.monotonic)
-    last: float = field(default_factory=time.monotonic)
+    began: float = field(default_factory=lambda: time.monotonic())
+    last: float = field(default_factory=lambda: time.monotonic())
 
     def due(self, *, epoch_ended: bool = False) -> bool:
         """Whether to save now."""

@@ -158,34 +158,12 @@ TROUBLES = {
         r"its kernel died \(killed; most often the memory ran out: use a smaller batch or fewer "
         r"samples\)",
     ),
-    "kernel crashed": (
-        "import os; os.kill(os.getpid(), 11)", "killed", r"its kernel died \(SIGSEGV\)"
-    ),
-    "kernel terminated": (
-        "import os; os.kill(os.getpid(), 15)",
-        "killed",
-        "its kernel was ended by SIGTERM. Start again: a training goes on from its last "
-        "checkpoint",
-    ),
     "memory": (
         "bytearray(2**62)",
         "failed",
         r"cell \[4\]: memory ran out \(MemoryError\). Use a smaller batch or fewer samples",
     ),
-    "memory of torch": (
-        "import torch; torch.empty(2**58)",
-        "failed",
-        r"cell \[4\]: memory ran out \(.*can't allocate memory.*\). Use a smaller batch or fewer "
-        "samples",
-    ),
-    "memory of the GPU": (
-        "import torch; raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 "
-        "GiB. GPU 0 has a total capacity of 79.10 GiB')",
-        "failed",
-        r"cell \[4\]: the GPU's memory ran out \(CUDA out of memory\). Use a smaller batch or "
-        "fewer samples",
-    ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("trouble", TROUBLES)
@@ -198,22 +176,9 @@ def test_what_ended_a_stage_is_said_as_what_it_was(folder, trouble):
     check_unfinished(folder, kind, reason)
 
 
-def test_memory_that_the_system_says_ran_out_is_no_guess(folder):
-    """The system's count of such kills grows while a kernel dies of signal 9."""
-    code = (
-        "from ohlora_lib import outcomes\n"
-        "print(outcomes.of_event({'event': 'died', 'exit_code': -9}, memory_ran_out=True).reason)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == (
-        "its kernel was killed by the system because memory ran out. "
-        "Use a smaller batch or fewer samples\n"
-    )
-
-
 def mounted(path, size):
     """Mounts a small disk; says whether that is permitted here."""
-    path.mkdir(parents=True)
+    path.mkdir(parents=True, exist_ok=True)
     if shutil.which("mount") is None:
         return False
     small = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)]
@@ -258,10 +223,9 @@ def test_a_full_disk_is_said_and_the_run_goes_on_when_there_is_room(folder, smal
 def test_a_disk_that_becomes_read_only_is_said_and_the_run_goes_on(folder, small_disk, whole):
     with start(folder) as process:
         wait_for_rows(process, folder)
-        remount = ["mount", "-o", "remount,ro", str(small_disk)]
-        if subprocess.run(remount, capture_output=True).returncode:
-            process.kill()
-            pytest.skip("remounting is not permitted here")
+        # Over itself and read-only: a file system with open files cannot be made so itself.
+        subprocess.run(["mount", "--bind", str(small_disk), str(small_disk)], check=True)
+        subprocess.run(["mount", "-o", "remount,bind,ro", str(small_disk)], check=True)
         error = process.communicate()[1]
     assert process.returncode == 1
     assert error.count("\n") == 1
@@ -270,24 +234,27 @@ def test_a_disk_that_becomes_read_only_is_said_and_the_run_goes_on(folder, small
         r"writable again and start again: a training goes on from its last checkpoint",
         error,
     ), error
-    subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
+    subprocess.run(["umount", str(small_disk)], check=True)
     assert run(folder)[0] == 0
     assert log_of(folder, "finetune") == whole
 
 
-def test_a_lost_mount_is_said(folder, small_disk):
+def test_a_lost_mount_is_said_and_nothing_is_written_in_its_place(folder, small_disk):
     with start(folder) as process:
         wait_for_rows(process, folder)
         subprocess.run(["umount", "-l", str(small_disk)], check=True)
-        os.rmdir(small_disk)  # nothing is there any more
         error = process.communicate()[1]
-        small_disk.mkdir()
-        assert mounted(small_disk / "again", "1m")  # for the fixture to take away
-        subprocess.run(["mount", "--move", small_disk / "again", small_disk], capture_output=True)
+    there = list(small_disk.iterdir())
+    mounted(small_disk, "1m")  # for the fixture to take away
     assert process.returncode == 1
     assert error.count("\n") == 1
-    assert error.startswith(f"ohlora: {STAGE}: ")
-    assert "cannot be written (No such file or directory)" in error
+    assert re.match(
+        rf"ohlora: {STAGE}: (output folder {re.escape(str(folder))} doesn't exist\. Bring its "
+        r"disk back|.*cannot be written \(No such file or directory\)\. Mount its disk again, or "
+        r"bring its folder back) and start again: a training goes on from its last checkpoint",
+        error,
+    ), error
+    assert there == []
 
 
 def test_a_file_over_the_limit_leaves_the_last_checkpoint(folder, whole):

@@ -1,6 +1,7 @@
 """A fine-tuning in its folder: log, grids, checkpoints, and how it goes on."""
 
 import os
+import random
 import re
 import signal
 
@@ -11,7 +12,10 @@ import torch
 from PIL import Image
 
 from ohlora_lib.base import Base
+from ohlora_lib.finetune import checkpoint
+from ohlora_lib.finetune.checkpoint import load_state
 from ohlora_lib.finetune.evaluation import Evaluation
+from ohlora_lib.finetune.guards import NotFiniteError
 from ohlora_lib.finetune.loop import FinetuneSettings
 from ohlora_lib.finetune.stage import FinetuneRun
 from ohlora_lib.nets import Discriminator, Generator
@@ -228,3 +232,92 @@ def test_fewer_checkpoints_keep_the_last(tmp_path):
     assert run.train(StandIn(), lambda _: None)
     kept = sorted(path.name for path in (tmp_path / "run" / "checkpoints").glob("generator-*"))
     assert kept == ["generator-epoch0002.safetensors", "generator-epoch0003.safetensors"]
+
+
+def broken_gradient(tuner):
+    """The loss stays a number; only a gradient is none."""
+    name = tuner.g_names[0]
+    parameter = dict(tuner.generator.named_parameters())[name]
+    parameter.register_hook(lambda gradient: gradient * float("nan"))
+
+
+def broken_loss(tuner):
+    with torch.no_grad():
+        tuner.discriminator.get_parameter(tuner.d_names[0]).fill_(float("inf"))
+
+
+@pytest.mark.parametrize(
+    ("trouble", "said"),
+    [(broken_gradient, "a gradient of g_loss is nan"), (broken_loss, "d_loss is nan")],
+)
+def test_no_number_stops_at_that_step_and_keeps_what_was_before(tmp_path, trouble, said):
+    run = open_run(tmp_path)
+
+    def break_it(progress):
+        if len(progress.log) == 3 and progress.batches_done == 4:
+            trouble(run.tuner)
+
+    with pytest.raises(NotFiniteError) as caught:
+        run.train(StandIn(), break_it)
+    message = str(caught.value)
+    assert message.startswith(f"{said} at epoch 1, batch 1: training diverged.")
+    assert "\n" not in message
+    assert message.endswith("--force")
+    assert len((tmp_path / "train_log.csv").read_text().splitlines()) == 4  # no row of it
+    last = load_state(tmp_path / "checkpoints" / "state.pt")[0]
+    assert (last["epoch"], last["idx"]) == (0, 3)
+    assert all(v.isfinite().all() for v in last["generator"].values())
+    wreck = load_state(tmp_path / "checkpoints" / "not-finite.pt")[0]
+    assert (wreck["reason"], wreck["epoch"], wreck["idx"]) == (said, 1, 2)
+    again = open_run(tmp_path)  # and the last one can be gone on from
+    assert again.resumed
+    assert again.train(StandIn(), lambda _: None)
+
+
+def test_a_score_that_is_no_number_stops_before_the_row_is_written(tmp_path):
+    class Broken(StandIn):
+        def __call__(self, generator, index):
+            found = super().__call__(generator, index)
+            row = found.row | ({"mean_age_score": float("nan")} if index == 2 else {})
+            return Evaluation(row, found.fixed_images)
+
+    with pytest.raises(NotFiniteError, match="mean_age_score is nan at epoch 1, batch 0"):
+        open_run(tmp_path).train(Broken(), lambda _: None)
+    assert "nan" not in (tmp_path / "train_log.csv").read_text()
+
+
+def test_every_random_state_is_taken_up(tmp_path):
+    def draw():
+        return random.random(), np.random.random(), torch.rand(()).item()
+
+    run = open_run(tmp_path)
+    run._save_state()
+    wanted = draw()
+    draw()
+    assert open_run(tmp_path).resumed
+    assert draw() == wanted
+
+
+def test_checkpoints_take_little_of_the_time(monkeypatch):
+    """A save of 3 s, batches of 1 s, epochs of 10: every tenth minute would be too often."""
+    clock = [0.0]
+    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: clock[0])
+
+    def save(*_):
+        clock[0] += 3.0
+
+    monkeypatch.setattr(checkpoint, "save_state", save)
+    pace, saves = checkpoint.Pace(every_minutes=10.0), 0
+    for second in range(1, 7201):
+        clock[0] += 1.0
+        if pace.due(epoch_ended=second % 10 == 0):
+            pace.save(None, {}, {})
+            saves += 1
+            if saves > 1:
+                assert pace.share <= checkpoint.MOST_SHARE + 1e-9
+    assert 40 <= saves <= 49  # and not fewer than it may
+    rare = checkpoint.Pace(every_minutes=10.0)
+    clock[0] += 599.0
+    assert not rare.due()
+    clock[0] += 1.0
+    assert rare.due()

@@ -1,0 +1,109 @@
+"""A write that fails leaves what was there, and says so in one line."""
+
+import errno
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ohlora_lib import disk
+from ohlora_lib.disk import WriteError, atomic_path, write_atomic
+from ohlora_lib.images import save_store
+from ohlora_lib.locks import FolderLock
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def small_files():
+    """No file may be larger than 1,000 bytes."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_what_does_not_fit_leaves_the_old_file_and_nothing_else(tmp_path, small_files):
+    write_atomic(tmp_path / "a.csv", "old")
+    with pytest.raises(WriteError) as caught:
+        write_atomic(tmp_path / "a.csv", bytes(5000))
+    assert str(caught.value) == (
+        f"{tmp_path}/a.csv: cannot be written (File too large). Free room on its disk and start "
+        "again: a training goes on from its last checkpoint."
+    )
+    assert (tmp_path / "a.csv").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+
+
+def test_an_image_store_that_does_not_fit_is_said_too(tmp_path, small_files):
+    """NumPy says how much it wrote instead of what the system said."""
+    with pytest.raises(WriteError, match="a.npy: cannot be written"):
+        save_store(tmp_path / "a.npy", np.zeros((9, 32, 32, 3), np.uint8))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_of_reading_something_else_stays_what_it_is(tmp_path):
+    def copy():
+        with atomic_path(tmp_path / "a.csv") as temporary:
+            temporary.write_bytes((tmp_path / "gone.csv").read_bytes())
+
+    with pytest.raises(FileNotFoundError, match="gone.csv") as caught:
+        copy()
+    assert not isinstance(caught.value, WriteError)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_that_is_a_folder_is_said(tmp_path):
+    (tmp_path / "a.csv" / "full").mkdir(parents=True)
+    with pytest.raises(WriteError, match="a.csv: cannot be written"):
+        write_atomic(tmp_path / "a.csv", "x")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+
+
+def test_another_folder_in_the_place_of_a_locked_one_is_not_written_to(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    lock = FolderLock(folder)
+    write_atomic(folder / "images" / "a.txt", "x")
+    folder.rename(tmp_path / "moved")
+    with pytest.raises(WriteError, match="Mount its disk again, or bring its folder back"):
+        write_atomic(folder / "images" / "a.txt", "x")
+    assert not folder.exists()
+    folder.mkdir()
+    (folder / ".lock").write_text("")
+    with pytest.raises(WriteError, match="its folder is another one now"):
+        write_atomic(folder / "a.txt", "x")
+    write_atomic(tmp_path / "beside.txt", "x")
+    lock.release()
+    write_atomic(folder / "a.txt", "x")
+    assert lock.path not in disk.watched
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="tells files by Linux's /proc")
+def test_data_and_name_are_on_the_disk_before_the_write_returns(tmp_path):
+    """Else a power cut could leave an empty file under the name."""
+    code = (
+        "import os, sys; from pathlib import Path; from ohlora_lib import disk\n"
+        "sync, replace = os.fsync, os.replace\n"
+        "folder = lambda file: os.path.isdir(f'/proc/self/fd/{file}')\n"
+        "os.fsync = lambda file: (print('sync', folder(file)), sync(file))\n"
+        "os.replace = lambda *names: (print('rename'), replace(*names))\n"
+        "disk.write_atomic(Path(sys.argv[1]) / 'a', 'x')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True
+    )
+    calls = done.stdout.split("\n")[:-1]
+    assert calls == ["sync False", "rename", "sync True"], done.stderr
+
+
+def test_the_reasons_are_kept_apart():
+    assert not disk.ROOM & disk.RIGHTS
+    assert not disk.MOUNT & (disk.ROOM | disk.RIGHTS)
+    assert errno.ENOSPC in disk.ROOM
