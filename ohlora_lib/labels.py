@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ohlora_lib.conditions import parse_condition
+from ohlora_lib.csv_files import UNREADABLE, check_file, read_header, reason_of
 from ohlora_lib.records import write_atomic
 
 FILE_COLUMNS = ("file", "img_path", "image_id", "image", "filename", "path")
@@ -26,19 +26,15 @@ def read_table(path: Path | str, columns: Sequence[str]) -> pd.DataFrame:
     """
     path = Path(path)
     try:
-        header = _header(path)
+        header = read_header(path)
         named = [name for name in header if name in FILE_COLUMNS]
         empty = {name: EMPTY for name in header if name not in named}
+        if not header:
+            raise ValueError(f"{path}: not a readable CSV table, it is empty. Check the path.")
         options = {"dtype": dict.fromkeys(named, str), "na_values": empty}
         table = pd.read_csv(path, index_col=False, keep_default_na=False, **options)
-    except FileNotFoundError as error:
-        raise ValueError(f"{path}: no such table. Check the path.") from error
-    except (
-        *(pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, csv.Error),
-        *(IsADirectoryError, PermissionError),
-    ) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{path}: not a readable CSV table ({reason})") from error
+    except (*UNREADABLE, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise ValueError(f"{path}: not a readable CSV table ({reason_of(error)})") from error
     missing = [name for name in columns if name not in table.columns]
     if missing:
         raise ValueError(
@@ -46,24 +42,6 @@ def read_table(path: Path | str, columns: Sequence[str]) -> pd.DataFrame:
             f"Rename a column, or leave the property out."
         )
     return table
-
-
-def _header(path: Path) -> list[str]:
-    """The names in the first line of a CSV whose rows must not be longer.
-
-    Raises:
-        ValueError: If a row is; names its line.
-    """
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file)
-        header = next(reader, [])
-        for row in reader:
-            if len(row) > len(header):
-                raise ValueError(
-                    f"{path}: line {reader.line_num} has {len(row)} fields, the first line names "
-                    f"{len(header)}. Name every column, or take away what is too much."
-                )
-    return header
 
 
 def read_labels(path: Path | str, properties: Sequence[str]) -> pd.DataFrame:
@@ -126,7 +104,8 @@ def read_attributes(path: Path | str) -> pd.DataFrame:
         return _whole(table.rename(columns={named: "file"}), path)
     try:
         with path.open(encoding="utf-8-sig") as file:
-            count, names = int(file.readline()), file.readline().split()
+            check_file(path, "attribute list")
+            count, names = int(file.readline(100)), file.readline(100_000).split()
             table = pd.read_csv(file, sep=r"\s+", names=["file", *names], index_col=False)
     except FileNotFoundError as error:
         raise ValueError(f"{path}: no such attribute list.") from error
@@ -134,7 +113,7 @@ def read_attributes(path: Path | str) -> pd.DataFrame:
         reason = " ".join(str(error).split())
         raise ValueError(
             f"{path}: not CelebA's attribute list, a count, a line of names, a line an image "
-            f"({reason})"
+            f"({reason}). Fetch it again."
         ) from error
     if len(table) != count:
         raise ValueError(
@@ -190,11 +169,11 @@ def as_numbers(column: pd.Series, source: str) -> pd.Series:
         ValueError: If a cell is no number; names its row.
     """
     values = pd.to_numeric(column, errors="coerce")
-    bad = column.index[values.isna() & column.notna()]
+    bad = column.index[(values.isna() & column.notna()) | values.isin([np.inf, -np.inf])]
     if len(bad):
         raise ValueError(
             f"{source}: row {bad[0]} has {column.name} = {plain(column[bad[0]])!r}; it must be a "
-            f"number ({len(bad)} such rows). Correct them or leave the cells empty."
+            f"finite number ({len(bad)} such rows). Correct them or leave the cells empty."
         )
     return values
 
@@ -221,6 +200,26 @@ def label_columns(table: pd.DataFrame, source: str, *, strict: bool = True) -> l
                 f"empty, or make labels of the column by `label_rules`."
             )
     return found
+
+
+def with_properties(
+    table: pd.DataFrame, rules: Mapping[str, str], source: str
+) -> tuple[pd.DataFrame, list[str]]:
+    """The table with labels by rule in front, without `img_no`; and which columns are labels.
+
+    Raises:
+        ValueError: If none is, or a rule or a label is not right.
+    """
+    table = define_labels(table, rules, source).drop(columns="img_no", errors="ignore")
+    found = label_columns(table, source, strict=not rules)
+    whole = [name for name in found if table[name].notna().all()]
+    properties = list(dict.fromkeys([*(rules or found), *whole]))
+    if not properties:
+        raise ValueError(
+            f"{source}: no column holds labels (0 and 1); it has {list(table.columns)}. "
+            f"Say in `label_rules` how to make them, for example {{gender: gender_score>=0.5}}."
+        )
+    return table, properties
 
 
 def match_rows(table: pd.DataFrame, files: pd.DataFrame, source: str) -> pd.Series:
@@ -278,7 +277,8 @@ def match_rows(table: pd.DataFrame, files: pd.DataFrame, source: str) -> pd.Seri
     if not rows.notna().any():
         raise ValueError(
             f"{source}: none of its images is in the folder; {column} begins with "
-            f"{keys.iloc[:1].tolist()}, the files with {files['file'].iloc[:1].tolist()}."
+            f"{keys.iloc[:1].tolist()}, the files with {files['file'].iloc[:1].tolist()}. "
+            f"Correct the names or the folder."
         )
     return rows
 
