@@ -245,18 +245,19 @@ class Chain:
         except (KeyError, ValueError):
             return {}
 
-    def table(self, name: str, *path: str) -> dict[str, Any]:
+    def table(self, name: str, *where: str) -> dict[str, Any]:
         """A table of numbers in the results of an input; empty if it is not there.
 
         Raises:
             ValueError: If there is something else.
         """
         found: Any = self.results(name)
-        for part in path:
+        for part in where:
             found = found.get(part, {}) if isinstance(found, dict) else None
         if not is_table(found):
-            raise ValueError(f"{self.root / self.config[name]}/summary.json: damaged, "
-                             f"{'.'.join(path)} is no table of numbers. Run the stage again.")  # fmt: skip
+            path = self.root / self.config[name] / "summary.json"
+            what = ".".join(where)
+            raise ValueError(f"{path}: damaged, {what} is no table. Run that stage again.")
         return found
 
 

@@ -74,13 +74,13 @@ def read_image(path: Path | str, image_px: int, *, fit: str = "crop") -> np.ndar
 
 def _opaque(picture: Image.Image) -> Image.Image:
     if picture.mode.startswith("I;16") or picture.mode in {"I", "F"}:  # 16-bit or measured grey
-        values = np.asarray(picture, dtype=np.float64)
+        values = np.asarray(picture, dtype=np.float32)
         low, high = values.min(), values.max()
         if not 0 <= low <= high <= 65535:  # not a number among them too
             raise ValueError(f"its values go from {low:g} to {high:g}, not from 0 to 65,535")
         tops = [65535] if picture.mode.startswith("I;16") else [1, 255, 65535]
         top = next(t for t in tops[picture.mode == "I" :] or tops if high <= t)
-        picture = Image.fromarray((values / top * 255).round().astype(np.uint8))
+        picture = Image.fromarray((values * (255 / top)).round().astype(np.uint8))
     if not picture.has_transparency_data:
         return picture.convert("RGB")
     picture = picture.convert("RGBA")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -102,14 +103,13 @@ def read_attributes(path: Path | str) -> pd.DataFrame:
         table = read_table(path, [])
         named = next((name for name in FILE_COLUMNS if name in table), table.columns[0])
         return _whole(table.rename(columns={named: "file"}), path)
+    check_file(path, "attribute list")
     try:
-        with path.open(encoding="utf-8-sig") as file:
-            check_file(path, "attribute list")
+        strict = warnings.catch_warnings(action="error", category=pd.errors.ParserWarning)
+        with path.open(encoding="utf-8-sig") as file, strict:  # a row too long would lose its end
             count, names = int(file.readline(100)), file.readline(100_000).split()
             table = pd.read_csv(file, sep=r"\s+", names=["file", *names], index_col=False)
-    except FileNotFoundError as error:
-        raise ValueError(f"{path}: no such attribute list.") from error
-    except (OSError, ValueError) as error:  # pandas' parser errors among them
+    except (OSError, ValueError, OverflowError, pd.errors.ParserWarning) as error:
         reason = " ".join(str(error).split())
         raise ValueError(
             f"{path}: not CelebA's attribute list, a count, a line of names, a line an image "

@@ -18,7 +18,7 @@ PLUGINS = {
     *("JPEG", "MPO", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "TGA", "ICO"),
     *("JPEG2000", "AVIF", "HEIF"),
 }
-MOST_PIXELS = 170_000_000  # of one picture: half a gigabyte in memory
+MOST_PIXELS = 120_000_000  # of one picture: half a gigabyte in memory as it is worked on
 MOST_BYTES = 2**30  # of one file
 UNREADABLE = (  # what Pillow's decoders raise on damaged files
     *(OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, OverflowError),

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import pickle
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -65,14 +64,7 @@ def _load_pth(path: Path) -> Any:
     try:
         with warnings.catch_warnings(action="ignore"):  # of pickle protocols; the error says it
             return torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        pickle.UnpicklingError,
-        LookupError,
-        RuntimeError,
-        EOFError,
-        OSError,
-        ValueError,
-    ) as error:
+    except Exception as error:  # a damaged pickle raises whatever its damage leads to
         words = str(error)
         reason = "truncated, or no file of torch.save"
         if "Unsupported operand" in words:  # text, or a pickle of another kind
