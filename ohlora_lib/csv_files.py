@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import csv
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
+
+import pandas as pd
 
 MOST_BYTES = 2**31  # ten million rows of two hundred letters
 MOST_COLUMNS = 10_000
 UNREADABLE = (OSError, UnicodeDecodeError, csv.Error)
+UNPARSED = (
+    *(pd.errors.ParserError, pd.errors.EmptyDataError, pd.errors.ParserWarning, OverflowError),
+)
 REMEDY = "Save it as CSV, UTF-8, with commas."
 
 
@@ -88,6 +95,25 @@ def _ragged(path: Path, line: int, fields: int, names: int) -> str:
         f"{path}: line {line} has {fields} of {names} fields, the file is cut off or damaged; "
         f"delete that line or copy it again"
     )
+
+
+def parse(path: Path, header: list[str], **options: Any) -> pd.DataFrame:
+    """The table of a CSV whose header has been read; pandas must see the same one.
+
+    Raises:
+        ValueError: If pandas cannot read it, or reads something else.
+    """
+    try:
+        with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):
+            table = pd.read_csv(path, index_col=False, low_memory=False, **options)
+    except (*UNREADABLE, *UNPARSED) as error:
+        raise ValueError(f"{path}: not a readable CSV table ({reason_of(error)})") from error
+    names = [name or f"Unnamed: {k}" for k, name in enumerate(header)]
+    if list(table.columns) != names:
+        raise ValueError(
+            f"{path}: not a readable CSV table, its first line can be read in two ways. {REMEDY}"
+        )
+    return table
 
 
 def reason_of(error: Exception) -> str:

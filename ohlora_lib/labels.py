@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ohlora_lib.conditions import parse_condition
-from ohlora_lib.csv_files import UNREADABLE, check_file, read_header, reason_of
+from ohlora_lib.csv_files import UNREADABLE, check_file, parse, read_header, reason_of
 from ohlora_lib.records import write_atomic
 
 FILE_COLUMNS = ("file", "img_path", "image_id", "image", "filename", "path")
@@ -28,14 +28,14 @@ def read_table(path: Path | str, columns: Sequence[str]) -> pd.DataFrame:
     path = Path(path)
     try:
         header = read_header(path)
-        named = [name for name in header if name in FILE_COLUMNS]
-        empty = {name: EMPTY for name in header if name not in named}
-        if not header:
-            raise ValueError(f"{path}: not a readable CSV table, it is empty. Check the path.")
-        options = {"dtype": dict.fromkeys(named, str), "na_values": empty}
-        table = pd.read_csv(path, index_col=False, keep_default_na=False, **options)
-    except (*UNREADABLE, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+    except UNREADABLE as error:
         raise ValueError(f"{path}: not a readable CSV table ({reason_of(error)})") from error
+    if not header:
+        raise ValueError(f"{path}: not a readable CSV table, it is empty. Check the path.")
+    named = [name for name in header if name in FILE_COLUMNS]
+    empty = {name: EMPTY for name in header if name not in named}
+    options = {"dtype": dict.fromkeys(named, str), "na_values": empty}
+    table = parse(path, header, keep_default_na=False, **options)
     missing = [name for name in columns if name not in table.columns]
     if missing:
         raise ValueError(

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ohlora_lib.csv_files import UNREADABLE, read_header, reason_of
+from ohlora_lib.csv_files import UNREADABLE, parse, read_header, reason_of
 
 REMEDY = "give the train_log.csv of a fine-tuning run"
 NEEDED = ("epoch", "idx", "d_loss", "g_loss", "real_fake_auroc")
@@ -43,9 +43,9 @@ def _read(path: Path) -> pd.DataFrame:
     """The table as it stands, once every line has as many fields as the header."""
     try:
         header = read_header(path, kind="file", short_rows=False)
-        log = pd.read_csv(path, index_col=False) if header else pd.DataFrame()
-    except (*UNREADABLE, pd.errors.ParserError, pd.errors.EmptyDataError, OverflowError) as error:
+    except UNREADABLE as error:
         raise ValueError(f"{path}: not a CSV text file ({reason_of(error)}); {REMEDY}") from error
+    log = parse(path, header) if header else pd.DataFrame()
     if log.empty:
         raise ValueError(f"{path}: {'only a header' if header else 'empty'}, no rows; {REMEDY} "
                          "that has evaluated at least once")  # fmt: skip
