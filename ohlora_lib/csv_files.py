@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -114,6 +115,21 @@ def parse(path: Path, header: list[str], **options: Any) -> pd.DataFrame:
             f"{path}: not a readable CSV table, its first line can be read in two ways. {REMEDY}"
         )
     return table
+
+
+def numbers(column: pd.Series) -> pd.Series:
+    """A column as numbers; what is none is missing, what is too large is infinite."""
+    try:
+        return pd.to_numeric(column, errors="coerce")
+    except OverflowError:  # a whole number of hundreds of digits
+        return column.map(_number).astype(float)
+
+
+def _number(cell: Any) -> float:
+    try:
+        return float(str(cell))
+    except ValueError:
+        return math.nan
 
 
 def reason_of(error: Exception) -> str:

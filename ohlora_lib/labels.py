@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ohlora_lib.conditions import parse_condition
-from ohlora_lib.csv_files import UNREADABLE, check_file, parse, read_header, reason_of
+from ohlora_lib.csv_files import UNREADABLE, check_file, numbers, parse, read_header, reason_of
 from ohlora_lib.records import write_atomic
 
 FILE_COLUMNS = ("file", "img_path", "image_id", "image", "filename", "path")
@@ -58,7 +58,7 @@ def read_labels(path: Path | str, properties: Sequence[str]) -> pd.DataFrame:
             f"its table to 01_make_population as `labels_csv`."
         )
     for name in properties:
-        values = pd.to_numeric(table[name], errors="coerce")  # one word makes the column text
+        values = numbers(table[name])  # one word makes the column text
         bad = table.index[~values.isin([0, 1])]
         if len(bad):
             raise ValueError(
@@ -168,7 +168,7 @@ def as_numbers(column: pd.Series, source: str) -> pd.Series:
     Raises:
         ValueError: If a cell is no number; names its row.
     """
-    values = pd.to_numeric(column, errors="coerce")
+    values = numbers(column)
     bad = column.index[(values.isna() & column.notna()) | values.isin([np.inf, -np.inf])]
     if len(bad):
         raise ValueError(
@@ -189,7 +189,7 @@ def label_columns(table: pd.DataFrame, source: str, *, strict: bool = True) -> l
         if name in {"img_no", *FILE_COLUMNS}:
             continue
         cells = table[name].dropna()
-        good = pd.to_numeric(cells, errors="coerce").isin([0, 1])
+        good = numbers(cells).isin([0, 1])
         if len(cells) and good.all():
             found.append(name)
         elif strict and good.mean() > 0.5:
@@ -288,15 +288,15 @@ def _numbers(names: pd.Series, source: str) -> pd.Series:
     found = names.map(lambda name: re.search(r"(\d+)\D*$", name.stem))
     if found.isna().all():
         return pd.Series(range(len(names)), index=names.index)
-    numbers = found.map(lambda match: int(match[1]) if match else None)
-    unclear = names[numbers.isna() | numbers.duplicated(keep=False)]
+    known = found.map(lambda m: int(m[1]) if m and len(m[1]) <= 18 else None)  # as int64 holds
+    unclear = names[known.isna() | known.duplicated(keep=False)]
     if len(unclear):
         raise ValueError(
             f"{source}: numbers its images (`img_no`), but {len(unclear)} files have no number of "
             f"their own in their names, {unclear.iloc[0].name} among them. Add a column `file` "
             f"with their names."
         )
-    return numbers.astype("int64")
+    return known.astype("int64")
 
 
 def _places(keys: pd.Series) -> dict:

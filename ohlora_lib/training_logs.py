@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ohlora_lib.csv_files import UNREADABLE, parse, read_header, reason_of
+from ohlora_lib.csv_files import UNREADABLE, numbers, parse, read_header, reason_of
 
 REMEDY = "give the train_log.csv of a fine-tuning run"
 NEEDED = ("epoch", "idx", "d_loss", "g_loss", "real_fake_auroc")
@@ -35,7 +35,7 @@ def read_log(path: str | Path) -> pd.DataFrame:
         what = ", ".join(missing) or "mean_<property>_score"
         raise ValueError(f"{path}: not a training log, column {what} is missing; "
                          f"{REMEDY}")  # fmt: skip
-    _check_cells(log, path)
+    log = _as_numbers(log, path)
     return log.assign(time_epochs=time_epochs(log, where=path))
 
 
@@ -52,10 +52,12 @@ def _read(path: Path) -> pd.DataFrame:
     return log
 
 
-def _check_cells(log: pd.DataFrame, path: Path) -> None:
-    """Refuses cells that are no numbers, and scores that are none from 0 to 1."""
+def _as_numbers(log: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """All cells as numbers; refuses what is none, and scores that are none from 0 to 1."""
+    columns = {}
     for name in log:
-        values = pd.to_numeric(log[name], errors="coerce")
+        values = numbers(log[name])
+        columns[name] = values
         score = re.search(r"^(mean|heldout|fixed|fixed_heldout)_.+_score$|auroc$", name)
         bad = log[name].notna() & values.isna()
         if score:
@@ -65,6 +67,7 @@ def _check_cells(log: pd.DataFrame, path: Path) -> None:
             allowed = "a number from 0 to 1" if score else "a number"
             raise ValueError(f"{path}: {name} in row {odd.index[0]} is {str(odd.iloc[0])[:80]!r}, "
                              f"not {allowed}; restore the file from its run folder")  # fmt: skip
+    return pd.DataFrame(columns)
 
 
 def time_epochs(log: pd.DataFrame, *, where: str | Path = "log") -> pd.Series:

@@ -223,15 +223,16 @@ def test_params_of_any_bytes_read_or_say_why(tmp_path, content):
     outcome(params.load, path)
 
 
+small = st.floats(0, 1, allow_subnormal=False)
 good = st.fixed_dictionaries({
     "study": st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,20}", fullmatch=True).filter(
         lambda name: name.lower() not in {"con", "prn", "aux", "nul"}
     ),
     "seed": st.integers(0, 2**31 - 1),
-    "learning_rate": st.floats(0, 1, allow_subnormal=False),
+    "learning_rate": small,
     "total_kimg": st.floats(1e-300, 1e6),
     "population_run": st.text(max_size=20).filter(str.isprintable),
-    "grow_kimg": st.dictionaries(st.text("0123456789", min_size=1, max_size=4), st.floats(0, 9, allow_subnormal=False)),
+    "grow_kimg": st.dictionaries(st.text("0123456789", min_size=1, max_size=4), small),
 })  # fmt: skip
 
 
