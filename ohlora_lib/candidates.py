@@ -5,7 +5,6 @@ Axes: N candidates, K kept, B batch, H image height.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -21,6 +20,7 @@ from ohlora_lib.images import new_store, open_store, to_tensor
 from ohlora_lib.labels import match_rows, read_table
 from ohlora_lib.property_ensemble import Ensemble
 from ohlora_lib.records import project_root
+from ohlora_lib.run_files import check_inside, read_config
 from ohlora_lib.selection import Selection, select
 from ohlora_lib.shards import Shard, Shards
 
@@ -61,9 +61,10 @@ def judge_overlap(kept: np.ndarray, cnn_run: Path) -> int:
         kept: uint8, shape (K, H, H, 3).
         cnn_run: Run folder of `03_train_property_cnn`.
     """
-    config = json.loads((cnn_run / "config.json").read_text(encoding="utf-8"))
+    run = project_root() / str(read_config(cnn_run).get("population_run", ""))
+    check_inside(run, project_root())
     split = read_table(cnn_run / "split.csv", ["img_no", "role"])
-    population = open_store(project_root() / config["population_run"] / "images" / "images.npy")
+    population = open_store(run / "images" / "images.npy")
     learned = {
         hash(population[row].tobytes()) for row in split.loc[split["role"] == "judge", "img_no"]
     }

@@ -8,19 +8,21 @@ from __future__ import annotations
 import json
 import os
 import sys
-import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import ohlora_lib
+from ohlora_lib.complaints import complain, in_words, usage_in_words
+from ohlora_lib.words import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 PUBLISHED_CONCEPT = "gender=1,quality=1,age=0,glass=0"
 INTERRUPTED = 130
+MOST_SEED = 2**31 - 1
 WIDE = 160  # columns of a table that no terminal shows
 COLUMNS = (  # of a comparison; --json has all
     *("property", "target", "start", "end", "change", "change_low", "change_high"),
@@ -66,7 +68,8 @@ def run(
         bool, typer.Option("--force", help="Run from the start, even if nothing changed.")
     ] = False,
     seed: Annotated[
-        int | None, typer.Option(min=0, help="Run as study NAME-seedN with this seed.")
+        int | None,
+        typer.Option(min=0, max=MOST_SEED, help="Run as study NAME-seedN with this seed."),
     ] = None,
 ) -> None:
     """Run a study's notebooks in order; what has not changed since it finished is skipped."""
@@ -195,9 +198,12 @@ def convert(
         str, typer.Option(help="Which network, where a .pth holds several: see `weights info`.")
     ] = "",
     split: Annotated[
-        int, typer.Option(min=0, help="Split the mapping: width of the new branch, as v9's 2048.")
+        int,
+        typer.Option(
+            min=0, max=65536, help="Split the mapping: width of the new branch, as v9's 2048."
+        ),
     ] = 0,
-    seed: Annotated[int, typer.Option(min=0, help="Draws the new branch.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Draws the new branch.")] = 0,
 ) -> None:
     """Write weights in another form; the tensors stay bit for bit the same."""
     from ohlora_lib.weight_conversion import convert
@@ -218,6 +224,8 @@ def publish(
     """Write a folder with weights and a model card; upload it only if asked to."""
     from ohlora_lib import weight_publishing
 
+    if upload:
+        weight_publishing.check_model(upload)
     for path in weight_publishing.write_folder(source, folder):
         typer.echo(path)
     if upload:
@@ -254,8 +262,12 @@ def film(
     if walk:
         try:
             seeds = [int(seed) for seed in walk.split(",")]
+            films.check_walk(seeds)
         except ValueError:
-            raise ValueError(f"--walk is {walk!r}; it must be seeds, such as 0,5,9") from None
+            raise ValueError(
+                f"--walk is {walk!r}; it must be two or more seeds from 0 to {films.MOST_SEED}, "
+                f"such as 0,5,9"
+            ) from None
         frames = films.latent_walk(films.explorer_of(run_folder), seeds)
     typer.echo(f"{out}: {films.write_film(frames, out, fps=fps)} frames")
 
@@ -304,6 +316,8 @@ def read_concept(text: str) -> dict[str, float]:
     concept = {}
     for part in text.split(","):
         name, _, value = part.partition("=")
+        if name.strip() in concept:
+            raise ValueError(f"--concept has {part!r}; give each property once")
         try:
             concept[name.strip()] = float(value)
         except ValueError:
@@ -334,7 +348,7 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     for column in columns:
         table.add_column(column, overflow="fold")  # whole, if need be over several lines
     for row in rows:
-        table.add_row(*[Text(as_text(value)) for value in row])
+        table.add_row(*[Text(printable(as_text(value))) for value in row])
     Console(width=None if sys.stdout.isatty() else WIDE).print(table)
 
 
@@ -372,22 +386,10 @@ def exit_status(given: list[str], *, debug: bool) -> int:
         status = app(args=given, prog_name="ohlora", standalone_mode=False) or 0
     except Exception as error:  # the last place where an error can be made readable
         if hasattr(error, "exit_code"):  # a wrong command line
-            complain(error, error.format_message(), debug=debug)
+            complain(error, usage_in_words(error, given), debug=debug)
             return error.exit_code
-        status = getattr(error, "exit_status", 1)
-        expected = isinstance(error, ValueError | OSError) or hasattr(error, "exit_status")
-        kind = "" if expected else f"unexpected {type(error).__name__}: "
-        hint = "" if expected else " (--debug shows where it comes from)"
-        complain(error, f"{kind}{error}{hint}", debug=debug)
-        return status
+        complain(error, in_words(error), debug=debug)
+        return getattr(error, "exit_status", 1)
     if status == INTERRUPTED:
         complain(None, "stopped by Ctrl-C", debug=False)
     return status
-
-
-def complain(error: Exception | None, message: str, *, debug: bool) -> None:
-    """Writes one line to standard error, after the traceback if asked for."""
-    if debug:
-        traceback.print_exception(error)
-    if message:  # empty where help was printed instead
-        typer.echo(f"ohlora: {' '.join(message.split())}", err=True)

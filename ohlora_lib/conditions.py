@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from contextlib import suppress
@@ -36,8 +37,8 @@ def parse_condition(text: str) -> Condition:
     """
     match = CONDITION.match(text)
     with suppress(ValueError):
-        if match:
-            return Condition(match[1], match[2], float(match[3]))
+        if match and math.isfinite(threshold := float(match[3])):
+            return Condition(match[1], match[2], threshold)
     raise ValueError(f"condition {text!r} is not of the form 'gender>=0.92' or 'age<=0.008'")
 
 

@@ -6,7 +6,6 @@ counts, so they stand before it wherever it is shown.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ohlora_lib.records import read_summary, sha256
+from ohlora_lib.run_files import is_number, is_table, read_config
 from ohlora_lib.training_logs import properties_of, sources_of
 from ohlora_lib.trends import (
     COLLAPSED_DIVERSITY,
@@ -256,7 +256,10 @@ def of_run(folder: Path, log: pd.DataFrame, concept: Mapping[str, float]) -> lis
         concept: Target of each property.
     """
     summary = read_summary(folder)
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = read_config(folder)
+    if not (is_number(config.get("epochs")) and is_table(config.get("concept"))):
+        raise ValueError(f"{folder / 'config.json'}: not of a fine-tuning, it has no `epochs` or "
+                         "no `concept`. Give the run folder of one.")  # fmt: skip
     return [
         finding
         for rule in (_too_short, _other_target, _guessing, _overlap, _other_input)
@@ -281,6 +284,21 @@ class Chain:
         except (KeyError, ValueError):
             return {}
 
+    def table(self, name: str, *where: str) -> dict[str, Any]:
+        """A table of numbers in the results of an input; empty if it is not there.
+
+        Raises:
+            ValueError: If there is something else.
+        """
+        found: Any = self.results(name)
+        for part in where:
+            found = found.get(part, {}) if isinstance(found, dict) else None
+        if not is_table(found):
+            path = self.root / self.config[name] / "summary.json"
+            what = ".".join(where)
+            raise ValueError(f"{path}: damaged, {what} is no table. Run that stage again.")
+        return found
+
 
 def _too_short(chain: Chain) -> Iterator[Finding]:
     epoch, asked = chain.log["epoch"].iloc[-1], chain.config["epochs"]
@@ -289,7 +307,7 @@ def _too_short(chain: Chain) -> Iterator[Finding]:
 
 
 def _other_target(chain: Chain) -> Iterator[Finding]:
-    kept = chain.results("selection_run").get("scores", {}).get("kept", {})
+    kept = chain.table("selection_run", "scores", "kept")
     for prop, target in chain.concept.items():
         trained = chain.config["concept"].get(prop)
         score = kept.get(f"{prop}_score")
@@ -303,7 +321,8 @@ def _other_target(chain: Chain) -> Iterator[Finding]:
 
 def _guessing(chain: Chain) -> Iterator[Finding]:
     who = {"selector": "selecting CNNs", "judge": "held-out judge"}
-    for role, aurocs in chain.results("cnn_run").get("auroc", {}).items():
+    for role in who:
+        aurocs = chain.table("cnn_run", "auroc", role)
         poor = [f"{p} {aurocs[p]:.2f}" for p in chain.concept if aurocs.get(p, 1) < GUESSING_AUROC]
         if poor:
             yield Finding("guessing", f"the {who[role]} can hardly tell {listed(poor)} (AUROC "
@@ -312,7 +331,7 @@ def _guessing(chain: Chain) -> Iterator[Finding]:
 
 def _overlap(chain: Chain) -> Iterator[Finding]:
     shared = chain.results("selection_run").get("judge_overlap", 0)
-    if shared:
+    if is_number(shared) and shared:
         yield Finding("overlap", f"{shared:,} of the images it learned from are among those the "
                       "held-out judge learned from")  # fmt: skip
 

@@ -6,7 +6,6 @@ Axes: T frames, H height, W width.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -15,9 +14,11 @@ import numpy as np
 from PIL import Image
 
 from ohlora_lib.base import load_base
-from ohlora_lib.explorer import Explorer, Latent
+from ohlora_lib.explorer import MOST_SEED, Explorer, Latent
+from ohlora_lib.picture_files import open_image
 from ohlora_lib.records import atomic_path, check_inputs, project_root, read_summary
 from ohlora_lib.reporting import grids_over_time
+from ohlora_lib.run_files import read_config
 from ohlora_lib.weights import load_generator
 
 SUFFIXES = (".mp4", ".webp")
@@ -31,10 +32,20 @@ def explorer_of(folder: Path) -> Explorer:
         ValueError: If the run or its base is not finished; one line.
     """
     read_summary(folder)
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    before = load_base(check_inputs({"base_run": config["base_run"]}, project_root())["base_run"])
+    named = read_config(folder).get("base_run")
+    if not isinstance(named, str):
+        raise ValueError(f"{folder / 'config.json'}: names no base_run. Run the stage again.")
+    before = load_base(check_inputs({"base_run": named}, project_root())["base_run"])
     after = load_generator(folder / "generator.safetensors")
     return Explorer({"before": before.generator, "after": after})
+
+
+def check_walk(seeds: Sequence[int]) -> None:
+    """Raises ValueError unless seeds are two or more, each from 0 to a million."""
+    if len(seeds) < 2 or not all(0 <= seed <= MOST_SEED for seed in seeds):
+        raise ValueError(
+            f"seeds are {list(seeds)}; a walk needs at least two, from 0 to {MOST_SEED}"
+        )
 
 
 def latent_walk(
@@ -53,8 +64,7 @@ def latent_walk(
     Raises:
         ValueError: If there are fewer than two seeds.
     """
-    if len(seeds) < 2:
-        raise ValueError(f"seeds are {list(seeds)}; a walk needs at least two")
+    check_walk(seeds)
     for seed, other in pairwise([*seeds, seeds[0]]):
         for step in range(steps):
             way = (1 - np.cos(np.pi * step / steps)) / 2  # slow at the seeds
@@ -77,10 +87,15 @@ def training_film(folder: Path, *, hold: int = 6) -> Iterator[np.ndarray]:
     """
     grids = list(grids_over_time(folder, most=10**6).values())
     if not grids:
+        if not folder.is_dir():
+            read_summary(folder)  # says how to make it
         raise ValueError(f"{folder}: holds no grids of a fine-tuning, images/fixed-*.png")
     for path in grids:
-        with Image.open(path) as picture:
-            frame = np.asarray(picture.convert("RGB"))
+        try:
+            with open_image(path) as picture:
+                frame = np.asarray(picture.convert("RGB"))
+        except ValueError as error:
+            raise ValueError(f"{error}. Run the stage again, or take the file away.") from error
         yield from [frame] * hold
 
 
@@ -102,6 +117,8 @@ def write_film(frames: Iterable[np.ndarray], path: Path | str, *, fps: int = 12)
     path = Path(path)
     if path.suffix not in SUFFIXES:
         raise ValueError(f"{path}: the suffix must be one of {list(SUFFIXES)}")
+    if path.is_dir():
+        raise ValueError(f"{path}: is a folder; give the name of a file")
     pictures = (_enlarged(frame) for frame in frames)
     with atomic_path(path) as temporary:
         return (_write_mp4 if path.suffix == ".mp4" else _write_webp)(pictures, temporary, fps)

@@ -6,8 +6,7 @@ Axes: N images, H image height.
 from __future__ import annotations
 
 import hashlib
-import struct
-import zlib
+import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -18,15 +17,12 @@ import pandas as pd
 from PIL import Image, ImageOps
 
 from ohlora_lib.images import StoreWriter
+from ohlora_lib.picture_files import open_image
 
 KNOWN = (  # what counts as an image by its name; the content decides how it is read
     "jpg jpeg jpe jfif png webp bmp gif tif tiff ppm pgm pbm pnm tga ico jp2 jpx avif heic heif"
 )
 FORMATS = frozenset(f".{name}" for name in KNOWN.split(" "))
-UNREADABLE = (  # what Pillow's decoders raise on damaged files
-    *(OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, OverflowError),
-    *(struct.error, zlib.error, Image.DecompressionBombError),
-)
 CHUNK = 256  # files decoded together, and in memory together
 STATUSES = ("read", "unreadable", "duplicate")
 
@@ -70,25 +66,21 @@ def read_image(path: Path | str, image_px: int, *, fit: str = "crop") -> np.ndar
     Raises:
         ValueError: If the file cannot be read as an image; says why.
     """
-    try:
-        with Image.open(path) as file:
-            file.draft("RGB", (2 * image_px, 2 * image_px))  # large photographs decode faster
-            picture = _opaque(ImageOps.exif_transpose(file))
-            return _crop(picture, image_px) if fit == "crop" else _pad(picture, image_px)
-    except UNREADABLE as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{path}: not a readable image ({reason})") from error
+    with open_image(path) as file:
+        file.draft("RGB", (2 * image_px, 2 * image_px))  # large photographs decode faster
+        picture = _opaque(ImageOps.exif_transpose(file))
+        return _crop(picture, image_px) if fit == "crop" else _pad(picture, image_px)
 
 
 def _opaque(picture: Image.Image) -> Image.Image:
     if picture.mode.startswith("I;16") or picture.mode in {"I", "F"}:  # 16-bit or measured grey
-        values = np.asarray(picture, dtype=np.float64)
+        values = np.asarray(picture, dtype=np.float32)
         low, high = values.min(), values.max()
         if not 0 <= low <= high <= 65535:  # not a number among them too
             raise ValueError(f"its values go from {low:g} to {high:g}, not from 0 to 65,535")
         tops = [65535] if picture.mode.startswith("I;16") else [1, 255, 65535]
         top = next(t for t in tops[picture.mode == "I" :] or tops if high <= t)
-        picture = Image.fromarray((values / top * 255).round().astype(np.uint8))
+        picture = Image.fromarray((values * (255 / top)).round().astype(np.uint8))
     if not picture.has_transparency_data:
         return picture.convert("RGB")
     picture = picture.convert("RGBA")
@@ -137,7 +129,9 @@ class Importer:
         with ThreadPoolExecutor(self.workers) as pool:
             for first in range(0, len(paths), CHUNK):
                 chunk = paths[first : first + CHUNK]
-                for path, found in zip(chunk, pool.map(self._read, chunk), strict=True):
+                with warnings.catch_warnings(action="ignore"):  # of oddities that do no harm
+                    images = list(pool.map(self._read, chunk))
+                for path, found in zip(chunk, images, strict=True):
                     name = path.relative_to(folder).as_posix()
                     self._add(name.encode("utf-8", "backslashreplace").decode(), found)
                 yield first + len(chunk)

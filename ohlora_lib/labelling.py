@@ -18,6 +18,7 @@ from typing import BinaryIO
 import numpy as np
 import pandas as pd
 
+from ohlora_lib.csv_files import numbers
 from ohlora_lib.labels import FILE_COLUMNS, label_columns, plain, read_table, save_table
 
 YES, NO, SKIP = "1", "0", "skip"
@@ -242,7 +243,7 @@ def _check_labels(frame: pd.DataFrame, source: str, suspects: Sequence[str]) -> 
     """Ends if a column that holds labels in another table holds something else in this one."""
     for prop in suspects:
         cells = frame[prop].dropna()
-        bad = cells[~pd.to_numeric(cells, errors="coerce").isin([0, 1])]
+        bad = cells[~numbers(cells).isin([0, 1])]
         if len(bad):
             raise ValueError(
                 f"{source}: {prop} of {plain(bad.index[0])!r} is {plain(bad.iloc[0])!r}; it must "

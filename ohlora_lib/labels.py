@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ohlora_lib.conditions import parse_condition
+from ohlora_lib.csv_files import UNREADABLE, check_file, numbers, parse, read_header, reason_of
 from ohlora_lib.records import write_atomic
 
 FILE_COLUMNS = ("file", "img_path", "image_id", "image", "filename", "path")
@@ -26,19 +27,15 @@ def read_table(path: Path | str, columns: Sequence[str]) -> pd.DataFrame:
     """
     path = Path(path)
     try:
-        header = _header(path)
-        named = [name for name in header if name in FILE_COLUMNS]
-        empty = {name: EMPTY for name in header if name not in named}
-        options = {"dtype": dict.fromkeys(named, str), "na_values": empty}
-        table = pd.read_csv(path, index_col=False, keep_default_na=False, **options)
-    except FileNotFoundError as error:
-        raise ValueError(f"{path}: no such table. Check the path.") from error
-    except (
-        *(pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, csv.Error),
-        *(IsADirectoryError, PermissionError),
-    ) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{path}: not a readable CSV table ({reason})") from error
+        header = read_header(path)
+    except UNREADABLE as error:
+        raise ValueError(f"{path}: not a readable CSV table ({reason_of(error)})") from error
+    if not header:
+        raise ValueError(f"{path}: not a readable CSV table, it is empty. Check the path.")
+    named = [name for name in header if name in FILE_COLUMNS]
+    empty = {name: EMPTY for name in header if name not in named}
+    options = {"dtype": dict.fromkeys(named, str), "na_values": empty}
+    table = parse(path, header, keep_default_na=False, **options)
     missing = [name for name in columns if name not in table.columns]
     if missing:
         raise ValueError(
@@ -46,24 +43,6 @@ def read_table(path: Path | str, columns: Sequence[str]) -> pd.DataFrame:
             f"Rename a column, or leave the property out."
         )
     return table
-
-
-def _header(path: Path) -> list[str]:
-    """The names in the first line of a CSV whose rows must not be longer.
-
-    Raises:
-        ValueError: If a row is; names its line.
-    """
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file)
-        header = next(reader, [])
-        for row in reader:
-            if len(row) > len(header):
-                raise ValueError(
-                    f"{path}: line {reader.line_num} has {len(row)} fields, the first line names "
-                    f"{len(header)}. Name every column, or take away what is too much."
-                )
-    return header
 
 
 def read_labels(path: Path | str, properties: Sequence[str]) -> pd.DataFrame:
@@ -79,7 +58,7 @@ def read_labels(path: Path | str, properties: Sequence[str]) -> pd.DataFrame:
             f"its table to 01_make_population as `labels_csv`."
         )
     for name in properties:
-        values = pd.to_numeric(table[name], errors="coerce")  # one word makes the column text
+        values = numbers(table[name])  # one word makes the column text
         bad = table.index[~values.isin([0, 1])]
         if len(bad):
             raise ValueError(
@@ -124,17 +103,17 @@ def read_attributes(path: Path | str) -> pd.DataFrame:
         table = read_table(path, [])
         named = next((name for name in FILE_COLUMNS if name in table), table.columns[0])
         return _whole(table.rename(columns={named: "file"}), path)
+    check_file(path, "attribute list")
     try:
-        with path.open(encoding="utf-8-sig") as file:
-            count, names = int(file.readline()), file.readline().split()
+        strict = warnings.catch_warnings(action="error", category=pd.errors.ParserWarning)
+        with path.open(encoding="utf-8-sig") as file, strict:  # a row too long would lose its end
+            count, names = int(file.readline(100)), file.readline(100_000).split()
             table = pd.read_csv(file, sep=r"\s+", names=["file", *names], index_col=False)
-    except FileNotFoundError as error:
-        raise ValueError(f"{path}: no such attribute list.") from error
-    except (OSError, ValueError) as error:  # pandas' parser errors among them
+    except (OSError, ValueError, OverflowError, pd.errors.ParserWarning) as error:
         reason = " ".join(str(error).split())
         raise ValueError(
             f"{path}: not CelebA's attribute list, a count, a line of names, a line an image "
-            f"({reason})"
+            f"({reason}). Fetch it again."
         ) from error
     if len(table) != count:
         raise ValueError(
@@ -189,12 +168,12 @@ def as_numbers(column: pd.Series, source: str) -> pd.Series:
     Raises:
         ValueError: If a cell is no number; names its row.
     """
-    values = pd.to_numeric(column, errors="coerce")
-    bad = column.index[values.isna() & column.notna()]
+    values = numbers(column)
+    bad = column.index[(values.isna() & column.notna()) | values.isin([np.inf, -np.inf])]
     if len(bad):
         raise ValueError(
             f"{source}: row {bad[0]} has {column.name} = {plain(column[bad[0]])!r}; it must be a "
-            f"number ({len(bad)} such rows). Correct them or leave the cells empty."
+            f"finite number ({len(bad)} such rows). Correct them or leave the cells empty."
         )
     return values
 
@@ -210,7 +189,7 @@ def label_columns(table: pd.DataFrame, source: str, *, strict: bool = True) -> l
         if name in {"img_no", *FILE_COLUMNS}:
             continue
         cells = table[name].dropna()
-        good = pd.to_numeric(cells, errors="coerce").isin([0, 1])
+        good = numbers(cells).isin([0, 1])
         if len(cells) and good.all():
             found.append(name)
         elif strict and good.mean() > 0.5:
@@ -221,6 +200,26 @@ def label_columns(table: pd.DataFrame, source: str, *, strict: bool = True) -> l
                 f"empty, or make labels of the column by `label_rules`."
             )
     return found
+
+
+def with_properties(
+    table: pd.DataFrame, rules: Mapping[str, str], source: str
+) -> tuple[pd.DataFrame, list[str]]:
+    """The table with labels by rule in front, without `img_no`; and which columns are labels.
+
+    Raises:
+        ValueError: If none is, or a rule or a label is not right.
+    """
+    table = define_labels(table, rules, source).drop(columns="img_no", errors="ignore")
+    found = label_columns(table, source, strict=not rules)
+    whole = [name for name in found if table[name].notna().all()]
+    properties = list(dict.fromkeys([*(rules or found), *whole]))
+    if not properties:
+        raise ValueError(
+            f"{source}: no column holds labels (0 and 1); it has {list(table.columns)}. "
+            f"Say in `label_rules` how to make them, for example {{gender: gender_score>=0.5}}."
+        )
+    return table, properties
 
 
 def match_rows(table: pd.DataFrame, files: pd.DataFrame, source: str) -> pd.Series:
@@ -278,7 +277,8 @@ def match_rows(table: pd.DataFrame, files: pd.DataFrame, source: str) -> pd.Seri
     if not rows.notna().any():
         raise ValueError(
             f"{source}: none of its images is in the folder; {column} begins with "
-            f"{keys.iloc[:1].tolist()}, the files with {files['file'].iloc[:1].tolist()}."
+            f"{keys.iloc[:1].tolist()}, the files with {files['file'].iloc[:1].tolist()}. "
+            f"Correct the names or the folder."
         )
     return rows
 
@@ -288,15 +288,15 @@ def _numbers(names: pd.Series, source: str) -> pd.Series:
     found = names.map(lambda name: re.search(r"(\d+)\D*$", name.stem))
     if found.isna().all():
         return pd.Series(range(len(names)), index=names.index)
-    numbers = found.map(lambda match: int(match[1]) if match else None)
-    unclear = names[numbers.isna() | numbers.duplicated(keep=False)]
+    known = found.map(lambda m: int(m[1]) if m and len(m[1]) <= 18 else None)  # as int64 holds
+    unclear = names[known.isna() | known.duplicated(keep=False)]
     if len(unclear):
         raise ValueError(
             f"{source}: numbers its images (`img_no`), but {len(unclear)} files have no number of "
             f"their own in their names, {unclear.iloc[0].name} among them. Add a column `file` "
             f"with their names."
         )
-    return numbers.astype("int64")
+    return known.astype("int64")
 
 
 def _places(keys: pd.Series) -> dict:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar, Self
 
-import yaml
 from pydantic import Field, field_validator, model_validator
 
 from ohlora_lib.conditions import parse_condition
@@ -18,6 +17,7 @@ from ohlora_lib.params_model import (
     check_power_of_two,
     check_share,
 )
+from ohlora_lib.yaml_files import read_yaml
 
 QUICKSTART = "outputs/quickstart"
 
@@ -346,12 +346,7 @@ def load(path: Path | str) -> NotebookParameters:
     notebook = next((n for n in MODELS if path.stem == n or path.stem.startswith(f"{n}-")), None)
     if notebook is None:
         raise ValueError(f"{path}: the name is no notebook's; it must be one of {list(MODELS)}")
-    try:
-        given = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not readable YAML ({' '.join(str(error).split())})") from error
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
+    given = read_yaml(path)
     if not isinstance(given, dict):
         raise ValueError(f"{path}: must hold lines of the form `name: value`")
     model = MODELS[notebook].checked(given, str(path))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any, ClassVar, Self
 
@@ -11,6 +11,10 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
+NAMES = "1 to 64 letters, digits, dots, - and _, the first a letter or digit"
+RESERVED = {"con", "prn", "aux", "nul"} | {f"{n}{k}" for n in ("com", "lpt") for k in range(1, 10)}
+MOST_LETTERS = 1024  # of a text
+SHOWN_LETTERS = 80  # of a value in a message
 Resolution = Field(64, ge=8, le=1024, description="side of the images, pixels; a power of two")
 Concept = dict[str, float]
 
@@ -25,18 +29,36 @@ def describe_error(error: ValidationError, source: str) -> str:
             f"parameters cell."
         )
     given = first["input"]
-    message = first["msg"].removeprefix("Value error, ").lower()
+    message = first["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    if first["type"] == "string_pattern_mismatch" and name in {"study", "variant"}:
+        message = f"must be {NAMES}"
+    elif first["type"] == "string_pattern_mismatch":
+        allowed = first["ctx"]["pattern"].strip("^$()").replace(r"(:\d+)?", ", cuda:0")
+        message = f"must be one of {allowed.replace('|', ', ')}"
     hint = ""
     if isinstance(given, str) and re.fullmatch(r"[-+]?\d+[eE][-+]?\d+", given):
         hint = f" YAML reads {given} as text: write {given.lower().replace('e', '.0e')}."
-    value = "" if isinstance(given, dict) else f" is {given!r}"
+    value = "" if isinstance(given, dict) else f" is {shortened(given)}"
     return f"{source}: {name}{value}: {message}.{hint}"
+
+
+def shortened(value: Any) -> str:
+    """A value as Python writes it, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= SHOWN_LETTERS else f"{text[: SHOWN_LETTERS - 3]}..."
 
 
 class NotebookParameters(BaseModel):
     """What all notebooks share."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        allow_inf_nan=False,
+        str_max_length=MOST_LETTERS,
+    )
     NOTEBOOK: ClassVar[str] = ""
 
     study: str = Field("quickstart", pattern=NAME, description="name of the study")
@@ -44,6 +66,21 @@ class NotebookParameters(BaseModel):
         "", pattern=r"^$|" + NAME, description="name of this variant of the stage"
     )
     seed: int = Field(0, ge=0, lt=2**31, description="seeds every random draw of the stage")
+
+    @field_validator("study", "variant")
+    @classmethod
+    def _not_reserved(cls, name: str) -> str:
+        if name.partition(".")[0].lower() in RESERVED or name.endswith("."):
+            raise ValueError("is reserved on some systems; give another name")
+        return name
+
+    @field_validator("*")
+    @classmethod
+    def _printable(cls, value: Any) -> Any:
+        for text in texts_in(value):
+            if not text.isprintable():
+                raise ValueError(f"{shortened(text)} holds a control character; take it out")
+        return value
 
     @classmethod
     def from_cell(cls, namespace: Mapping[str, Any]) -> Self:
@@ -94,6 +131,18 @@ class NotebookParameters(BaseModel):
         known = type(self).model_fields
         rows = [(k, str(v), known[k].description or "") for k, v in self.model_dump().items()]
         return pd.DataFrame(rows, columns=["parameter", "value", "meaning"]).set_index("parameter")
+
+
+def texts_in(value: Any) -> Iterator[str]:
+    """All texts of a plain value, names included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for pair in value.items():
+            yield from texts_in(list(pair))
+    elif isinstance(value, list):
+        for item in value:
+            yield from texts_in(item)
 
 
 class Compute(BaseModel):

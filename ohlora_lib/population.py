@@ -189,6 +189,18 @@ def import_celeba(
     Raises:
         ValueError: If the layout is another, or a list does not fit the images; one line.
     """
+    attributes, pictures = find_celeba(image_folder)
+    table = lb.read_attributes(attributes)
+    files = _import(folder, pictures, image_px, fit)
+    return _finish(folder, files, table, rules or lb.CELEBA_LABELS, str(attributes))
+
+
+def find_celeba(image_folder: Path) -> tuple[Path, Path]:
+    """The attribute list and the folder of pictures of CelebA's layout.
+
+    Raises:
+        ValueError: If the layout is another.
+    """
     found = [path for name in ATTRIBUTE_LISTS for path in sorted(image_folder.rglob(name))]
     pictures = image_folder / "img_align_celeba"
     if len(found) > 1:
@@ -199,9 +211,7 @@ def import_celeba(
             f"{image_folder}: not laid out as CelebA; it must hold img_align_celeba/ and "
             f"{' or '.join(ATTRIBUTE_LISTS)}. Give CelebA's folder as `image_folder`."
         )
-    table = lb.read_attributes(found[0])
-    files = _import(folder, pictures, image_px, fit)
-    return _finish(folder, files, table, rules or lb.CELEBA_LABELS, str(found[0]))
+    return found[0], pictures
 
 
 def sample_generator(
@@ -353,15 +363,7 @@ def _labels(
     """The label table with `img_no` in front, its properties, and its rows in `files`."""
     rows = lb.match_rows(table, files, source)
     numbers = files["img_no"].reindex(rows).set_axis(table.index).astype("Int64")
-    table = lb.define_labels(table, rules, source).drop(columns="img_no", errors="ignore")
-    found = lb.label_columns(table, source, strict=not rules)
-    whole = [name for name in found if table[name].notna().all()]
-    properties = list(dict.fromkeys([*(rules or found), *whole]))
-    if not properties:
-        raise ValueError(
-            f"{source}: no column holds labels (0 and 1); it has {list(table.columns)}. "
-            f"Say in `label_rules` how to make them, for example {{gender: gender_score>=0.5}}."
-        )
+    table, properties = lb.with_properties(table, rules, source)
     return pd.concat([numbers.rename("img_no"), table], axis=1), properties, rows
 
 

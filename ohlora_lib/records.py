@@ -19,6 +19,7 @@ from ohlora_lib import machine
 from ohlora_lib.disk import PARTIAL, sha256, write_atomic
 from ohlora_lib.disk import atomic_path as atomic_path  # where others look for it
 from ohlora_lib.locks import FolderLock
+from ohlora_lib.run_files import check_inside
 from ohlora_lib.summaries import check_artefacts, read_summary
 
 STATES = "state*.pt"  # what a stage goes on from; of no use once it has finished
@@ -38,17 +39,23 @@ def project_root(start: Path | None = None) -> Path:
     named = os.environ.get("OHLORA_ROOT")
     if named and start is None:
         root = Path(named).resolve()
-        if not root.is_dir():
-            raise ValueError(f"OHLORA_ROOT is {named!r}, which is no folder. Correct or unset it.")
+        if not is_project(root):
+            kind = "a folder without params/ and notebooks/" if root.is_dir() else "no folder"
+            raise ValueError(f"OHLORA_ROOT is {named!r}, which is {kind}. Correct or unset it.")
         return root
     start = (start or Path.cwd()).resolve()
     for folder in (start, *start.parents):
-        if (folder / "params").is_dir() and (folder / "notebooks").is_dir():
+        if is_project(folder):
             return folder
     raise ValueError(
         f"{start} lies in no project (a folder with params/ and notebooks/). "
         f"Change into the project's folder, or set OHLORA_ROOT to it."
     )
+
+
+def is_project(folder: Path) -> bool:
+    """Whether a folder holds `params/` and `notebooks/`."""
+    return (folder / "params").is_dir() and (folder / "notebooks").is_dir()
 
 
 def to_json(data: Any) -> str:
@@ -97,6 +104,7 @@ def check_inputs(input_runs: Mapping[str, Any], root: Path) -> dict[str, Any]:
         folders = []
         for text in [given] if isinstance(given, str | Path) else given:
             try:
+                check_inside(root / text, root)
                 check_artefacts(root / text, read_summary(root / text))
             except ValueError as error:
                 reason = str(error).replace(str(root / text), str(text))
@@ -263,6 +271,10 @@ def start_run(
     stage = f"{notebook}-{variant}" if variant else notebook
     inputs = check_inputs(input_runs or {}, root)
     path = root / "outputs" / str(config["study"]) / stage
+    try:
+        check_inside(path, root, written=True)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
     release(path)
     try:
         path.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import pandas as pd
 from ohlora_lib.labels import read_table
 from ohlora_lib.params import ReportRun
 from ohlora_lib.records import Run, project_root, read_summary
+from ohlora_lib.run_files import read_config
 from ohlora_lib.training_logs import log_names
 
 STAGES = ("base", "during", "after")
@@ -173,7 +173,7 @@ def judged_runs(
     compared = [run.resolve() for run in runs]
     found: dict[Path, tuple[Path, str]] = {}
     for folder in dict.fromkeys(evaluations):
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = read_config(folder)
         run = (folder.resolve().parents[2] / config["finetune_run"]).resolve()
         if run not in compared or run in found:
             what = "has one already" if run in found else "is not compared"

@@ -56,7 +56,9 @@ def select(scores: pd.DataFrame, wanted: Iterable[Condition], *, skip_first: int
     wanted = list(wanted)
     eligible = np.arange(len(scores)) >= skip_first
     if not eligible.any():
-        raise ValueError(f"skip_first is {skip_first}, but there are {len(scores)} images in all")
+        raise ValueError(
+            f"skip_first is {skip_first}, but there are {len(scores)} images in all. Skip fewer."
+        )
     passes = {}
     for condition in wanted:
         column = f"{condition.prop}_score"

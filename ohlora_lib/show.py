@@ -17,10 +17,10 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML, Image, Markdown, display
 from matplotlib.axes import Axes
-from PIL import Image as Picture
 
 from ohlora_lib import figures
 from ohlora_lib.images import grid_image, save_png
+from ohlora_lib.picture_files import open_image
 from ohlora_lib.records import Run
 
 
@@ -74,7 +74,7 @@ def frames(pictures: Mapping[str, Path], label: str) -> None:
     """
     parts = []
     for name, path in pictures.items():
-        with Picture.open(path) as picture:
+        with open_image(path) as picture:
             buffer = io.BytesIO()
             picture.convert("RGB").save(buffer, "webp", quality=85)
         data = base64.b64encode(buffer.getvalue()).decode()

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import ohlora_lib
-from ohlora_lib import params, records
+from ohlora_lib import input_files, params, records
 from ohlora_lib.params import NotebookParameters
+from ohlora_lib.params_model import shortened
+from ohlora_lib.run_files import check_inside
 
 EARLIER = ".earlier"  # in a study's outputs: run folders that were started anew
 NOTE = ".runner.json"  # in the run folder: what the stage was run with
@@ -72,6 +74,9 @@ def read_study(folder: Path, root: Path, seed: int | None = None) -> list[Stage]
         ValueError: If a file is not allowed; one line.
     """
     files = sorted(folder.glob("*.yaml"))
+    other = next(iter(sorted(folder.glob("*.yml"))), None)
+    if other is not None:
+        raise ValueError(f"{shown_path(other, root)}: params files end in .yaml. Rename it.")
     if not files:
         raise ValueError(f"{folder}: holds no params files (*.yaml), so there is nothing to run.")
     stages = []
@@ -156,15 +161,9 @@ def check_study(stages: Sequence[Stage], root: Path) -> None:
             if root / text not in made:
                 check_input_run(stage, name, text, root)
         for name, text in each_path(stage.parameters.input_files()):
-            path = root / text
-            folder = name.endswith("_folder")
-            there = path.is_dir() if folder else path.is_file()
-            if not there and made_folder(path, made) is None:
-                raise ValueError(
-                    f"{stage.params_file}: {name} is {text!r}, and there is no such "
-                    f"{'folder' if folder else 'file'}. Correct the path; it is relative to "
-                    f"{root}."
-                )
+            if made_folder(root / text, made) is None:
+                check_input_file(stage, name, text, root)
+        check_place(stage, root)
         made.append(stage.folder)
     check_writable(stages[0].folder.parent)
 
@@ -182,6 +181,34 @@ def check_input_run(stage: Stage, name: str, text: str, root: Path) -> None:
         records.check_inputs({name: text}, root)
     except ValueError as error:
         raise ValueError(f"{stage.params_file}: {error}") from None
+
+
+def check_input_file(stage: Stage, name: str, text: str, root: Path) -> None:
+    """Raises if a file that is there before the run is none, or its stage could not read it."""
+    path, folder = root / text, name.endswith("_folder")
+    try:
+        there = path.is_dir() if folder else path.is_file()
+    except OSError:  # such as a name too long
+        there = False
+    if not there:
+        raise ValueError(
+            f"{stage.params_file}: {name} is {shortened(text)}, and there is no such "
+            f"{'folder' if folder else 'file'}. Correct the path; it is relative to {root}."
+        )
+    try:
+        input_files.check_file(stage.parameters, name, path, root)
+    except ValueError as error:
+        reason = str(error).replace(f"{root}/", "")
+        raise ValueError(f"{stage.params_file}: {name}: {reason}") from None
+
+
+def check_place(stage: Stage, root: Path) -> None:
+    """Raises if a run folder leads out of the project."""
+    try:
+        check_inside(stage.folder, root, written=True)
+    except ValueError as error:
+        shown = shown_path(stage.folder, root)
+        raise ValueError(f"{stage.params_file}: its run folder is {shown}. {error}") from None
 
 
 def made_folder(path: Path, made: Sequence[Path]) -> Path | None:

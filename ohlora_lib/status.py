@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import time
 
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from ohlora_lib.words import printable
+
 QUIET_SEC = 8.0  # longest silence where there is no live line
-ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b.")
 
 
 def clock(seconds: float) -> str:
@@ -18,11 +18,6 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def printable(text: str) -> str:
-    """A line without what would steer a terminal."""
-    return "".join(c for c in ESCAPES.sub("", text) if c.isprintable())
 
 
 class Status:

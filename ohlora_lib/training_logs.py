@@ -6,7 +6,6 @@ a mean over the samples, `mean_gender_score`, `heldout_gender_score`, and so on.
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ohlora_lib.csv_files import UNREADABLE, numbers, parse, read_header, reason_of
+
+REMEDY = "give the train_log.csv of a fine-tuning run"
 NEEDED = ("epoch", "idx", "d_loss", "g_loss", "real_fake_auroc")
 
 
@@ -26,42 +28,46 @@ def read_log(path: str | Path) -> pd.DataFrame:
         ValueError: If the file is absent, empty, cut off or something else than a log.
     """
     path = Path(path)
-    log = pd.read_csv(_whole_table(path), index_col=False)
+    log = _read(path)
     log = log.loc[:, [not name.startswith("Unnamed") for name in log.columns]]
     missing = [name for name in NEEDED if name not in log]
     if missing or not properties_of(log):
         what = ", ".join(missing) or "mean_<property>_score"
         raise ValueError(f"{path}: not a training log, column {what} is missing; "
-                         "give the train_log.csv of a fine-tuning run")  # fmt: skip
-    for name in log.select_dtypes(exclude="number"):
-        text = log[name].astype(str)
-        odd = text[log[name].notna() & pd.to_numeric(log[name], errors="coerce").isna()]
-        if len(odd):
-            raise ValueError(f"{path}: {name} in row {odd.index[0]} is {odd.iloc[0]!r}, not a "
-                             "number; restore the file from its run folder")  # fmt: skip
+                         f"{REMEDY}")  # fmt: skip
+    log = _as_numbers(log, path)
     return log.assign(time_epochs=time_epochs(log, where=path))
 
 
-def _whole_table(path: Path) -> Path:
-    """The path itself, once every line of the file has as many fields as its header."""
-    remedy = "give the train_log.csv of a fine-tuning run"
-    if not path.is_file():
-        raise ValueError(f"{path}: there is no such file; {remedy}")
+def _read(path: Path) -> pd.DataFrame:
+    """The table as it stands, once every line has as many fields as the header."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.reader(file) if row]
-    except (UnicodeDecodeError, csv.Error):
-        raise ValueError(f"{path}: not a CSV text file; {remedy}") from None
-    if len(rows) < 2:
-        raise ValueError(f"{path}: {'only a header' if rows else 'empty'}, no rows; {remedy} "
+        header = read_header(path, kind="file", short_rows=False)
+    except UNREADABLE as error:
+        raise ValueError(f"{path}: not a CSV text file ({reason_of(error)}); {REMEDY}") from error
+    log = parse(path, header) if header else pd.DataFrame()
+    if log.empty:
+        raise ValueError(f"{path}: {'only a header' if header else 'empty'}, no rows; {REMEDY} "
                          "that has evaluated at least once")  # fmt: skip
-    for number, row in enumerate(rows[1:], start=2):
-        if len(row) != len(rows[0]):
-            raise ValueError(
-                f"{path}: line {number} has {len(row)} of {len(rows[0])} fields, the file is cut "
-                "off or damaged; delete that line or copy the log again"
-            )
-    return path
+    return log
+
+
+def _as_numbers(log: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """All cells as numbers; refuses what is none, and scores that are none from 0 to 1."""
+    columns = {}
+    for name in log:
+        values = numbers(log[name])
+        columns[name] = values
+        score = re.search(r"^(mean|heldout|fixed|fixed_heldout)_.+_score$|auroc$", name)
+        bad = log[name].notna() & values.isna()
+        if score:
+            bad |= np.isfinite(values) & ~values.between(0, 1)
+        odd = log[name][bad]
+        if len(odd):
+            allowed = "a number from 0 to 1" if score else "a number"
+            raise ValueError(f"{path}: {name} in row {odd.index[0]} is {str(odd.iloc[0])[:80]!r}, "
+                             f"not {allowed}; restore the file from its run folder")  # fmt: skip
+    return pd.DataFrame(columns)
 
 
 def time_epochs(log: pd.DataFrame, *, where: str | Path = "log") -> pd.Series:

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-import pickle
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,8 @@ def read_networks(path: Path | str) -> tuple[dict[str, dict[str, Tensor]], dict[
     path = Path(path)
     if path.is_dir():
         files = [p.name for p in sorted(path.glob("*.safetensors"))]
-        raise ValueError(f"{path}: is a folder; name a file in it, such as {files[:3] or 'none'}")
+        there = f"such as {files[:3]}" if files else "or another; it has no .safetensors files"
+        raise ValueError(f"{path}: is a folder; name a file in it, {there}")
     if not path.is_file():
         raise ValueError(f"{path}: no such weight file. Check the path.")
     if path.suffix == ".safetensors":
@@ -59,25 +60,37 @@ def _check_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
 
 def _load_pth(path: Path) -> Any:
     """Reads a `.pth` file; nothing but tensors and plain containers is unpickled."""
+    _check_stored(path)
     try:
         with warnings.catch_warnings(action="ignore"):  # of pickle protocols; the error says it
             return torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        pickle.UnpicklingError,
-        LookupError,
-        RuntimeError,
-        EOFError,
-        OSError,
-        ValueError,
-    ) as error:
+    except Exception as error:  # a damaged pickle raises whatever its damage leads to
         words = str(error)
         reason = "truncated, or no file of torch.save"
-        if "weights_only" in words or "Unsupported global" in words:
+        if "Unsupported operand" in words:  # text, or a pickle of another kind
+            reason = "no file of torch.save; code in it is never run here"
+        elif "weights_only" in words or "Unsupported global" in words:
             reason = "it holds code, which is never run here"
         raise ValueError(
             f"{path}: not a plain weight file ({reason}). Fetch it again, or write its tensors to "
             f".safetensors where you trust it."
         ) from error
+
+
+def _check_stored(path: Path) -> None:
+    """Refuses a `.pth` with compressed parts, whose few bytes can stand for gigabytes."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            parts = archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return  # the older form, or none: torch.load says what is wrong with it
+    size = path.stat().st_size
+    packed = any(part.compress_type != zipfile.ZIP_STORED for part in parts)
+    if packed or sum(part.file_size for part in parts) > size:
+        raise ValueError(
+            f"{path}: holds compressed parts, which torch.save never writes. "
+            f"Fetch it again, from whom you trust."
+        )
 
 
 def _tables(content: Any, path: tuple[str, ...] = (), depth: int = 2) -> dict[tuple, dict]:

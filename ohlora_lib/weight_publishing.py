@@ -6,7 +6,7 @@ Source: model cards, https://huggingface.co/docs/hub/model-cards.
 
 from __future__ import annotations
 
-import json
+import re
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,6 +15,7 @@ import yaml
 
 import ohlora_lib
 from ohlora_lib.records import read_summary, to_json, write_atomic
+from ohlora_lib.run_files import read_config
 from ohlora_lib.weight_conversion import convert
 from ohlora_lib.weights import describe
 
@@ -78,12 +79,7 @@ def write_folder(source: Path | str, folder: Path | str) -> list[Path]:
 
 def _record(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Summary and parameters of a finished run."""
-    path = run / "config.json"
-    summary = read_summary(run)
-    try:
-        return summary, json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: missing or damaged ({error}). Run the stage again.") from error
+    return read_summary(run), read_config(run)
 
 
 def _card(source: Path, networks: dict[str, Any], summary: dict[str, Any]) -> str:
@@ -135,6 +131,13 @@ def _hub() -> ModuleType:
     return huggingface_hub
 
 
+def check_model(model: str) -> str:
+    """Raises ValueError unless a name is one of a model of the hub, USER/NAME."""
+    if not re.fullmatch(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}", model, re.ASCII):
+        raise ValueError(f"model is {model!r}; it must be USER/NAME: letters, digits, - _ and .")
+    return model
+
+
 def upload(folder: Path | str, model: str, *, private: bool = False) -> str:
     """Uploads a folder as a model of the hub.
 
@@ -144,6 +147,7 @@ def upload(folder: Path | str, model: str, *, private: bool = False) -> str:
     Raises:
         ValueError: If the library is missing, or the hub refuses or cannot be reached; one line.
     """
+    check_model(model)
     hub = _hub()
     api = hub.HfApi()
     try:
@@ -162,6 +166,9 @@ def fetch(model: str, file: str, folder: Path | str, *, revision: str = "main") 
     Raises:
         ValueError: If the library is missing, or the hub refuses or cannot be reached; one line.
     """
+    check_model(model)
+    if file.startswith("/") or ".." in Path(file).parts or "\\" in file:
+        raise ValueError(f"file is {file!r}; give the name of a file in the model")
     hub = _hub()
     try:
         return Path(hub.hf_hub_download(model, file, revision=revision, local_dir=str(folder)))

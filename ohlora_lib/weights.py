@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -83,7 +84,8 @@ def read_tensors(
     path = Path(path)
     tables, facts = read_networks(path)
     if network and network not in tables:
-        raise ValueError(f"{path}: holds no network {network!r}; it holds {list(tables)}")
+        there = f"it holds {list(tables)}" if any(tables) else "it holds one without a name"
+        raise ValueError(f"{path}: holds no network {network!r}; {there}. Correct --network.")
     wanted = PREFERRED.get(kind or "", ()) if kind else sum(PREFERRED.values(), ())
     known = [
         name for name, tensors in tables.items() if _kind(tensors) in ({kind} if kind else KINDS)
@@ -215,14 +217,18 @@ def build(
     Raises:
         ValueError: If it is another kind, or a tensor is missing, too many or of another shape.
     """
-    try:
-        found = kind_of(tensors)
-        if kind and found != kind:
-            raise ValueError(f"holds a {found}, not a {kind}")
-        with torch.device("meta"):  # shapes alone: a damaged size must not take the memory
-            _check_fit(BUILDERS[found](tensors, facts), tensors)
+    with one_line(source):
+        found = check_fit(tensors, facts, kind)
         net = BUILDERS[found](tensors, facts)
         net.load_state_dict(dict(tensors))
+    return net.eval()
+
+
+@contextmanager
+def one_line(source: str) -> Iterator[None]:
+    """Turns what building from damaged tensors raises into ValueErrors that name the file."""
+    try:
+        yield
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from error
     except UNFIT as error:
@@ -230,7 +236,40 @@ def build(
             f"{source}: its tensors and metadata describe no network ({type(error).__name__}: "
             f"{' '.join(str(error).split())[:80]}). Fetch it again."
         ) from error
-    return net.eval()
+
+
+def check_fit(tensors: Mapping[str, Tensor], facts: Mapping[str, str], kind: str = "") -> str:
+    """Says which network tensors and metadata describe, from shapes alone; no memory is taken."""
+    found = kind_of(tensors)
+    if kind and found != kind:
+        raise ValueError(f"holds a {found}, not a {kind}. Give the file of a {kind}.")
+    with torch.device("meta"):
+        _check_fit(BUILDERS[found](tensors, facts), tensors)
+    stored = {tensor.untyped_storage().data_ptr(): tensor for tensor in tensors.values()}
+    there = sum(tensor.untyped_storage().nbytes() for tensor in stored.values())
+    claimed = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    if claimed > 2 * there:  # tied tensors are stored once
+        raise ValueError(
+            f"its tensors claim {claimed:,} bytes and repeat {there:,} to fill them. "
+            f"Fetch it again, from whom you trust."
+        )
+    return found
+
+
+def check_weights(path: Path | str, kind: str) -> None:
+    """Reads a weight file and builds nothing.
+
+    Raises:
+        ValueError: As `load_net`, or if a number is not finite.
+    """
+    tensors, facts = read_tensors(path, kind)
+    with one_line(str(path)):
+        check_fit(tensors, facts, kind)
+        bad = [
+            name for name, tensor in tensors.items() if not torch.isfinite(tensor.float()).all()
+        ]
+        if bad:
+            raise ValueError(f"tensor {bad[0]!r} has numbers that are not finite. Fetch it again.")
 
 
 def _check_fit(net: nn.Module, tensors: Mapping[str, Tensor]) -> None:

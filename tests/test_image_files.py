@@ -1,5 +1,8 @@
 """Reading image files: the pixels people see, and nothing dropped without a word."""
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -95,6 +98,85 @@ def test_truncated_files_are_one_line(tmp_path, share):
         path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
         with pytest.raises(ValueError, match="not a readable image"):
             read_image(path, 16)
+
+
+@pytest.mark.parametrize(
+    ("mode", "suffix", "options"),
+    [
+        ("CMYK", "jpg", {}),
+        ("CMYK", "tiff", {}),
+        ("YCbCr", "jpg", {"progressive": True}),
+        ("P", "png", {}),
+        ("P", "gif", {}),
+        ("1", "png", {}),
+        ("L", "jpg", {}),
+        ("LA", "png", {}),
+        ("RGBA", "webp", {"lossless": True}),
+    ],
+)
+def test_modes_of_cameras_and_print(tmp_path, mode, suffix, options):
+    path = tmp_path / f"a.{suffix}"
+    halves(32, 32, left=(255, 255, 255), right=(0, 0, 0)).convert(mode).save(path, **options)
+    image = read_image(path, 16).astype(int)
+    assert image[8, 3].min() > 240
+    assert image[8, 12].max() < 15
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp", "png", "tiff"])
+def test_of_an_animation_the_first_picture_is_taken(tmp_path, suffix):
+    frames = [Image.new("RGB", (16, 16), color) for color in ("white", "black", "red")]
+    path = tmp_path / f"a.{suffix}"
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+    with Image.open(path) as file:
+        assert file.n_frames == 3
+    assert read_image(path, 8).min() > 250
+
+
+def png(width, height, body=b"\0" * 1000):
+    """A PNG that says it is so large."""
+
+    def chunk(kind, data):
+        head = struct.pack(">I", len(data)) + kind + data
+        return head + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    parts = (b"IHDR", head), (b"IDAT", zlib.compress(body)), (b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("size", [(11_000, 11_000), (60_000, 60_000), (2**31 - 1, 2**31 - 1)])
+def test_bombs_are_refused_by_their_size_before_they_are_unpacked(tmp_path, size):
+    path = tmp_path / "bomb.png"
+    path.write_bytes(png(*size))
+    with pytest.raises(ValueError, match=r"bomb\.png: not a readable image \(.*(pixels|size)"):
+        read_image(path, 16)
+
+
+def test_many_bytes_of_text_in_a_picture_are_no_memory(tmp_path):
+    text = b"zTXt", b"Comment\0\0" + zlib.compress(b"x" * 2**27, 9)
+    path = tmp_path / "text.png"
+    data = png(8, 8, b"\0" * 72)
+    chunk = struct.pack(">I", len(text[1])) + text[0] + text[1]
+    chunk += struct.pack(">I", zlib.crc32(text[0] + text[1]))
+    path.write_bytes(data[:33] + chunk + data[33:])
+    with pytest.raises(ValueError, match="not a readable image"):
+        read_image(path, 16)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.jpg"])
+def test_no_program_is_started_to_draw_a_picture(tmp_path, monkeypatch, name):
+    def refuse(*_, **__):
+        raise AssertionError("a program was started")
+
+    monkeypatch.setattr("subprocess.Popen", refuse)
+    monkeypatch.setattr("subprocess.check_call", refuse)
+    script = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
+    (tmp_path / name).write_bytes(script)
+    with Image.open(tmp_path / name) as file:
+        assert file.format == "EPS"  # Pillow would draw it, by Ghostscript
+    with pytest.raises(ValueError, match="not a readable image"):
+        read_image(tmp_path / name, 16)
 
 
 def test_find_images_goes_into_folders_and_leaves_hidden_ones_out(tmp_path):

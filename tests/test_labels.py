@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ohlora_lib.labels import read_labels, read_table, save_table, split_halves
+from ohlora_lib.labels import match_rows, read_labels, read_table, save_table, split_halves
 
 
 @pytest.fixture
@@ -72,3 +72,9 @@ def test_halves_follow_the_seed_and_are_shuffled():
     assert np.array_equal(first, split_halves(1000, seed=1)[0])
     assert not np.array_equal(first, split_halves(1000, seed=2)[0])
     assert 430 < first.mean() < 570  # the first 500 rows alone would give 250
+
+
+def test_names_with_numbers_too_long_to_count_by_are_unclear():
+    files = pd.DataFrame({"file": ["1.png", "20261124221530123456789.png"]})
+    with pytest.raises(ValueError, match="no number of their own in their names"):
+        match_rows(pd.DataFrame({"img_no": [1]}), files, "t.csv")

@@ -24,6 +24,9 @@ CORE_MODULES = (
         "records",
         "summaries",
         "disk",
+        "run_files",
+        "csv_files",
+        "picture_files",
         "locks",
         "machine",
         "stopping",
@@ -82,7 +85,7 @@ def reached(name):
 
 def test_the_reader_of_imports_reads():
     assert "ohlora_lib.nets.layers" in ours(MODULES["ohlora_lib.nets.generator"])
-    assert packages(MODULES["ohlora_lib.params"]) >= {"pydantic", "yaml"}
+    assert packages(MODULES["ohlora_lib.params_model"]) >= {"pydantic", "pandas"}
 
 
 def test_nets_import_torch_and_nets_only():

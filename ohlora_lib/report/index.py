@@ -10,9 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from ohlora_lib import records
+from ohlora_lib.picture_files import open_image
 from ohlora_lib.report.sheet import style
 from ohlora_lib.summaries import read_failure
 from ohlora_lib.words import without_turns
@@ -161,10 +160,10 @@ def _thumbnail(folder: Path, name: Any, alt: str) -> str:
     if not name or not path.is_file() or folder.resolve() not in path.parents:
         return ""
     try:
-        with Image.open(path) as picture:
+        with open_image(path) as picture:
             small = picture.convert("RGB")
             small.thumbnail((THUMBNAIL_PX, 4 * THUMBNAIL_PX))
-    except (OSError, Image.DecompressionBombError):
+    except ValueError:
         return ""
     buffer = io.BytesIO()
     small.save(buffer, "PNG")

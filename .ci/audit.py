@@ -1,0 +1,52 @@
+"""Asks for known vulnerabilities of what is installed: `python .ci/audit.py PIP-AUDIT SITE`.
+
+Being offline fails nothing, and is said: one line says how many packages were looked up. A known
+vulnerability is exit status 1. pip-audit itself says "none found" of packages that its source of
+data does not know, so those are counted here.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+
+def audit(program: str, site: str) -> tuple[list[dict[str, Any]], str]:
+    """The packages in a folder as pip-audit reports them, and why there are none."""
+    command = [program, "--path", site, "--progress-spinner", "off", "--format", "json"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+        return json.loads(done.stdout)["dependencies"], ""
+    except FileNotFoundError:
+        return [], "pip-audit could not be installed"
+    except subprocess.TimeoutExpired:
+        return [], "no answer in ten minutes"
+    except ValueError:  # no report: it could not ask
+        words = done.stderr.strip().splitlines() or ["no report"]
+        return [], words[-1][:200]
+
+
+def verdict(packages: list[dict[str, Any]], reason: str) -> tuple[str, int]:
+    """What to print, and the exit status."""
+    asked = [package for package in packages if "vulns" in package]
+    known = [
+        f"{package['name']} {package['version']}: {flaw['id']}, fixed in "
+        f"{', '.join(flaw.get('fix_versions') or ['no version yet'])}"
+        for package in asked
+        for flaw in package["vulns"]
+    ]
+    if known:
+        return "\n".join(["Known vulnerabilities:", *known]), 1
+    if not asked:
+        reason = reason or f"it knows none of the {len(packages)} packages"
+        return f"Not audited, the data was not reached: {reason}.", 0
+    rest = len(packages) - len(asked)
+    return f"{len(asked)} packages audited, no known vulnerability; {rest} not looked up.", 0
+
+
+if __name__ == "__main__":
+    text, status = verdict(*audit(*sys.argv[1:3]))
+    sys.stdout.write(f"{text}\n")
+    sys.exit(status)

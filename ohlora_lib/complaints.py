@@ -1,0 +1,56 @@
+"""Errors of the command as one line: what was given, what is allowed, what to do."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+from ohlora_lib.words import printable
+
+MOST_LETTERS = 500  # of a line; what is longer was data
+
+
+def in_words(error: Exception) -> str:
+    """What a person reads of an error; one that nobody foresaw is called so."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}. Correct the path or its rights."
+    if isinstance(error, ValueError | OSError) or hasattr(error, "exit_status"):
+        return str(error)
+    return f"unexpected {type(error).__name__}: {error} (--debug shows where it comes from)"
+
+
+def usage_in_words(error: Any, given: Sequence[str]) -> str:
+    """What a person reads of a wrong command line; empty where help was printed instead."""
+    message = error.format_message()
+    if not message:
+        return ""
+    value = _value_of(getattr(error, "param", None), given)
+    if value is not None and repr(value) not in message:
+        message = f"{message.rstrip('.')}; given {value!r}"
+    context = getattr(error, "ctx", None)
+    return f"{message}. See {context.command_path} --help" if context else message
+
+
+def _value_of(param: Any, given: Sequence[str]) -> str | None:
+    """What was given for an option."""
+    for word, value in zip(given, [*given[1:], ""], strict=True):
+        for name in getattr(param, "opts", ()):
+            if word == name:
+                return value
+            if word.startswith(f"{name}="):
+                return word.removeprefix(f"{name}=")
+    return None
+
+
+def complain(error: Exception | None, message: str, *, debug: bool) -> None:
+    """Writes one line to standard error, after the traceback if asked for."""
+    if debug:
+        traceback.print_exception(error)
+    if not message:
+        return
+    line = printable(" ".join(message.split()))
+    if len(line) > MOST_LETTERS:  # what was wrong stands first, what to do last
+        line = f"{line[: MOST_LETTERS // 2]} ... {line[-MOST_LETTERS // 2 :]}"
+    sys.stderr.write(f"ohlora: {line}\n")
