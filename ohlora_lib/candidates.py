@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ohlora_lib.conditions import Condition
-from ohlora_lib.images import new_store, open_store, to_tensor
+from ohlora_lib.images import StoreWriter, new_store, open_store, to_tensor
 from ohlora_lib.labels import match_rows, read_table
 from ohlora_lib.property_ensemble import Ensemble
 from ohlora_lib.records import project_root
@@ -99,7 +100,7 @@ def choose_rows(
     Raises:
         ValueError: If nothing is kept (says what to loosen).
     """
-    none = _joined([])
+    none = joined([])
     return Chosen(scores, select(scores, wanted, skip_first=skip_first), none, none, none)
 
 
@@ -125,26 +126,59 @@ def choose(
     """
     batches = iter(batches)
     batch = next(batches)
+    image_px = batch.shape[1]
     if isinstance(selector, Ensemble):
-        _check_size(selector, batch.shape[1])
-    tables, thrown, first, done = [], [], [], 0
-    with new_store(path, batch.shape[1]) as store:
-        while batch is not None:
-            part = _scores(selector, batch, done)
-            flags = np.logical_and.reduce([c.holds(part[f"{c.prop}_score"]) for c in wanted])
-            flags &= np.arange(done, done + len(batch)) >= skip_first
-            pixels = batch.cpu().numpy()
-            store.append(pixels[flags])
-            _hold(thrown, pixels[~flags], EXAMPLES)
-            _hold(first, pixels, FIRST)
-            tables.append(part)
-            done, batch = done + len(batch), next(batches, None)
-        scores = pd.concat(tables, ignore_index=True)
-        selection = select(scores, wanted, skip_first=skip_first)
-    return Chosen(scores, selection, open_store(path), _joined(thrown), _joined(first))
+        check_size(selector, image_px)
+    with new_store(path, image_px) as store:
+        part = score_part(chain([batch], batches), selector, wanted, store, skip_first=skip_first)
+        selection = select(part.scores, wanted, skip_first=skip_first)
+    return Chosen(part.scores, selection, open_store(path), part.thrown, part.first)
 
 
-def _check_size(selector: Ensemble, image_px: int) -> None:
+@dataclass(frozen=True)
+class Part:
+    """Some candidates in a row, scored; the images that were kept are in a store."""
+
+    scores: pd.DataFrame  # (N, P), columns <property>_score
+    thrown: np.ndarray  # uint8, the first thrown away, (at most 48, H, H, 3)
+    first: np.ndarray  # uint8, those among the first 1,000 of all, (n, H, H, 3)
+
+
+def score_part(
+    batches: Iterable[Tensor],
+    selector: Ensemble | pd.DataFrame,
+    wanted: Sequence[Condition],
+    store: StoreWriter,
+    *,
+    start: int = 0,
+    skip_first: int = 0,
+) -> Part:
+    """Scores batches of images and appends those that meet every condition to a store.
+
+    Args:
+        batches: uint8, shape (B, H, H, 3), on the selector's device.
+        selector: Scores them; or a table of the scores of all candidates.
+        wanted: Conditions.
+        store: Takes what is kept.
+        start: Number of candidates before the first of these.
+        skip_first: Number of first images left out, of all candidates.
+    """
+    tables, thrown, first, done = [], [], [], start
+    for batch in batches:
+        scores = _scores(selector, batch, done)
+        flags = np.logical_and.reduce([c.holds(scores[f"{c.prop}_score"]) for c in wanted])
+        flags &= np.arange(done, done + len(batch)) >= skip_first
+        pixels = batch.cpu().numpy()
+        store.append(pixels[flags])
+        _hold(thrown, pixels[~flags], EXAMPLES)
+        _hold(first, pixels, FIRST - start)
+        tables.append(scores)
+        done += len(batch)
+    return Part(pd.concat(tables, ignore_index=True), joined(thrown), joined(first))
+
+
+def check_size(selector: Ensemble, image_px: int) -> None:
+    """Raises if images of a size are none for the CNNs."""
     sizes = {net.image_px for nets in selector.members.values() for net in nets}
     if sizes != {image_px}:
         raise ValueError(
@@ -166,5 +200,6 @@ def _hold(held: list[np.ndarray], images: np.ndarray, most: int) -> None:
         held.append(images[:room])
 
 
-def _joined(held: list[np.ndarray]) -> np.ndarray:
+def joined(held: Sequence[np.ndarray]) -> np.ndarray:
+    """Images, uint8 (n, H, H, 3) each, as one array; empty if there are none."""
     return np.concatenate(held) if held else np.empty((0, 1, 1, 3), dtype=np.uint8)

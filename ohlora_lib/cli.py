@@ -75,6 +75,33 @@ def run(
 
 
 @app.command()
+def sweep(
+    study: Annotated[Path, typer.Argument(help="A study's folder, such as params/quickstart.")],
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=VALUE,VALUE of a parameter; several: all combinations."),
+    ] = None,
+    seeds: Annotated[str, typer.Option(help="Seeds of each point, such as 0-4.")] = "",
+    workers: Annotated[int, typer.Option(min=1, help="Stages at a time on this machine.")] = 1,
+    scheduler: Annotated[
+        str, typer.Option(help="Address of a Dask scheduler, whose workers run them instead.")
+    ] = "",
+    only: Annotated[str | None, typer.Option(help="Glob of the stages to run.")] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Run from the start, even if nothing changed.")
+    ] = False,
+) -> None:
+    """Run a study for each point of a grid and each seed, and compare them.
+
+    NAME is the fine-tuning's parameter; 04_select_images.samples that of another stage.
+    """
+    from ohlora_lib.sweep import run_sweep
+
+    options = {"workers": workers, "scheduler": scheduler, "only": only, "force": force}
+    run_sweep(study, grid=grid or [], seeds=seeds, **options)
+
+
+@app.command()
 def compare(
     logs: Annotated[list[Path], typer.Argument(help="train_log.csv files, or run folders.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

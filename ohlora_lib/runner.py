@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -29,6 +30,10 @@ class StageError(RuntimeError):
     """A stage did not finish; the message is one line."""
 
     exit_status = 1
+
+
+class StageDied(StageError):
+    """A process of the stage was ended from outside; trying again may help."""
 
 
 class StageInterrupted(StageError):
@@ -87,6 +92,14 @@ def run_study(
     status.say(f"{len(chosen)} stages in {clock(time.monotonic() - began)}")
     status.say(str(stages.shown_path(index, Path.cwd())))
     return index
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What went wrong with a stage, one line; whether its process died of it."""
+
+    text: str
+    died: bool = False
 
 
 class Workers:
@@ -175,7 +188,7 @@ def run_stage(
     """Runs one stage and keeps a note of what it was run with.
 
     Raises:
-        StageError: If it failed.
+        StageError: If it failed; StageDied if its process died.
         StageInterrupted: If it was stopped.
     """
     root = workers.root
@@ -192,10 +205,11 @@ def run_stage(
         problem = supervise(stage, workers, status, f"{command} --only {stage.name} --force")
         summary = _summary_hash(stage)
         if problem is None and (summary is None or summary == summary_before):
-            problem = "the notebook ended without run.finish()"
+            problem = Problem("the notebook ended without run.finish()")
         if problem is not None:
-            stages.keep_note(stage, error=problem)
-            raise StageError(f"{stage.name}: {problem}{_kept(stage, root)}")
+            stages.keep_note(stage, error=problem.text)
+            kind = StageDied if problem.died else StageError
+            raise kind(f"{stage.name}: {problem.text}{_kept(stage, root)}")
         stages.keep_note(stage, fingerprint=fingerprint, summary_sha256=summary)
         outcome = "done"
     except StageInterrupted:
@@ -207,11 +221,11 @@ def run_stage(
         lock.release()
 
 
-def supervise(stage: Stage, workers: Workers, status: Status, command: str) -> str | None:
+def supervise(stage: Stage, workers: Workers, status: Status, command: str) -> Problem | None:
     """Runs the notebook in another process.
 
     Returns:
-        What went wrong, one line, or None.
+        What went wrong, or None.
 
     Raises:
         StageInterrupted: If Ctrl-C ended it.
@@ -239,11 +253,11 @@ def supervise(stage: Stage, workers: Workers, status: Status, command: str) -> s
             return None
         if kind == "failed":
             place = "" if last["cell"] is None else f"cell [{last['cell']}]: "
-            return f"{place}{last['error']}"
+            return Problem(f"{place}{last['error']}")
         if kind == "died":
-            return f"its kernel died{_cause(last['exit_code'])}"
+            return Problem(f"its kernel died{_cause(last['exit_code'])}", died=True)
         cause = _cause(worker.process.returncode)
-        return f"its process ended{cause} {worker.last_line()}".rstrip()
+        return Problem(f"its process ended{cause} {worker.last_line()}".rstrip(), died=True)
     finally:
         worker.close()
 
