@@ -156,6 +156,8 @@ class Fan:
         self.stopped = False
         self._waiting = dict(tasks)
         self._running: dict[Future[Outcome], Task] = {}
+        self._untold: list[Task] = []
+        self._told = 0
         self._began = self._spoke = time.monotonic()
 
     def states(self, *wanted: str) -> list[Path]:
@@ -164,9 +166,10 @@ class Fan:
 
     def run(self) -> None:
         """Runs all; Ctrl-C lets what is running save its state and end."""
-        while self._waiting or self._running:
+        while self._waiting or self._running or self._untold:
             try:
                 self._submit()
+                self._tell()
                 self._collect()
             except KeyboardInterrupt:
                 self.stopped = True
@@ -197,29 +200,35 @@ class Fan:
         """Waits until a stage ends, and takes how it ended."""
         done, _ = wait(self._running, timeout=1.0, return_when=FIRST_COMPLETED)
         for future in done:
-            task = self._running.pop(future)
             error = future.exception()
             outcome = future.result() if error is None else Outcome("failed", _lost(error))
-            self._end(task, outcome)
+            self._end(self._running.pop(future), outcome)
         if not done and time.monotonic() - self._spoke > QUIET_SEC:
             names = [task.name for task in self._running.values()][: self._now_running()]
             self._say(f"{clock(time.monotonic() - self._began)}  at work: {', '.join(names)}")
 
     def _end(self, task: Task, outcome: Outcome) -> None:
         self.outcomes[task.stage.folder] = outcome
-        text = f"  {outcome.text}" if outcome.text else ""
-        took = f"  {clock(outcome.sec)}" if outcome.state in ("done", "failed") else ""
-        self._submit()  # first, so that the line counts what starts now
-        self._say(f"{task.name}  {outcome.state}{took}{text}")
-        if task.stage.folder.parent.is_dir():
-            write_index(task.stage.folder.parent)
+        self._untold.append(task)
+
+    def _tell(self) -> None:
+        """A line for each stage that has ended; after what can start now was started."""
+        while self._untold:
+            task = self._untold.pop(0)
+            outcome = self.outcomes[task.stage.folder]
+            text = f"  {outcome.text}" if outcome.text else ""
+            took = f"  {clock(outcome.sec)}" if outcome.state in ("done", "failed") else ""
+            self._told += 1
+            self._say(f"{task.name}  {outcome.state}{took}{text}")
+            if outcome.state in ("done", "failed") and task.stage.folder.is_dir():
+                write_index(task.stage.folder.parent)
 
     def _say(self, text: str) -> None:
         """One line, with how many stages are done, run and are left."""
         self._spoke = time.monotonic()
         running = self._now_running()
-        left = len(self.tasks) - len(self.outcomes) - running
-        counts = f"[{len(self.outcomes)}/{len(self.tasks)}, {running} running, {left} left]"
+        left = len(self.tasks) - self._told - running
+        counts = f"[{self._told}/{len(self.tasks)}, {running} running, {left} left]"
         self.status.say(f"{counts} {text}")
 
     def _now_running(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import html
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from ohlora_lib.words import without_turns
 
 COMPARISON = "08_compare_runs"
 EVALUATION = "06_evaluate_samples"
-REPORT = "07_report_run"
 GOOD = ("done", "unchanged")
 
 
@@ -102,56 +101,65 @@ def _own(plan: Plan, run: Path) -> dict[str, Any]:
 
 
 def write_points(plan: Plan, states: Mapping[Path, str], root: Path) -> Path:
-    """Writes `points.csv` and the sweep's page.
+    """Writes `points.csv`, a row a fine-tuning of each point, and the sweep's page.
 
     Returns:
         The page.
     """
     home = root / "outputs" / plan.name
-    rows = [_row(point, states) for point in plan.points]
+    found = [(point, row) for point in plan.points for row in _rows(plan, point, states)]
+    names = list(dict.fromkeys(name for _, row in found for name in row))
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(text, [*names, "study"], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({**row, "study": point.study} for point, row in found)
     records.write_atomic(home / "points.csv", text.getvalue())
-    return write_index(home, part=_table(rows, plan.points))
+    return write_index(home, part=_table(names, found))
 
 
-def _row(point: Point, states: Mapping[Path, str]) -> dict[str, Any]:
-    """One point: its values, how far it is, what it took, what it showed."""
+def _rows(plan: Plan, point: Point, states: Mapping[Path, str]) -> Iterator[dict[str, Any]]:
+    """A row a fine-tuning: the point's values, how far it is, how far the look is."""
     summaries = {folder: _summary(folder) for folder in point.folders}
     done = {f: s for f, s in summaries.items() if s is not None and _finished(f, states)}
     failed = [folder.name for folder in point.folders if states.get(folder) == "failed"]
-    verdicts = [_verdict(summary) for summary in done.values() if summary["notebook"] == REPORT]
-    return {
-        **{label: value_text(value) for label, value in point.values.items()},
-        **({} if point.seed is None else {"seed": point.seed}),
-        "finished": f"{len(done)} of {len(point.folders)}",
-        "failed": ", ".join(failed),
-        "work": clock(sum(summary["wall_sec"] for summary in done.values())),
-        "verdict": " ".join(verdicts),
-        "study": point.study,
-    }
+    facts = {label: value_text(value) for label, value in point.values.items()}
+    facts |= {} if point.seed is None else {"seed": point.seed}
+    state = {"finished": f"{len(done)} of {len(point.folders)}", "failed": ", ".join(failed)}
+    state["work"] = clock(sum(summary["wall_sec"] for summary in done.values()))
+    runs = [f for f in point.folders if plan.tasks[f].stage.notebook.stem == TRAINING]
+    for run in runs or [None]:
+        name = {} if run is None else {"run": run.name}
+        judged = [s for f, s in done.items() if run in plan.tasks[f].needs]
+        figures = _figures(judged)
+        yield {**name, **facts, **state, **figures}
 
 
-def _verdict(summary: Mapping[str, Any]) -> str:
-    said = summary["results"].get("verdict", "")
-    return said if isinstance(said, str) else " ".join(map(str, said))
+def _figures(summaries: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """What the evaluation sampling of a run found: distances by the held-out judge, diversity."""
+    for summary in summaries:
+        results = summary["results"]
+        if summary["notebook"] == EVALUATION and "distances" in results:
+            distances = {
+                f"{prop}: distance": f"{found['fine-tuned']:.4f}"
+                for prop, found in results["distances"].items()
+            }
+            return {**distances, "diversity": f"{results['diversity']:.3f}"}
+    return {}
 
 
-def _table(rows: Sequence[Mapping[str, Any]], points: Sequence[Point]) -> str:
-    """The points as HTML, each with links to the pages of its stages."""
-    names = [name for name in rows[0] if name != "study"]
+def _table(names: Sequence[str], found: Sequence[tuple[Point, Mapping[str, Any]]]) -> str:
+    """The rows as HTML, each with links to the pages of its point's stages."""
     heads = "".join(f'<th scope="col">{_text(name)}</th>' for name in [*names, "pages"])
     body = []
-    for row, point in zip(rows, points, strict=True):
-        cells = "".join(
-            f"<td>{_text(value)}</td>" for name, value in row.items() if name != "study"
-        )
-        body.append(f"<tr>{cells}<td>{' '.join(map(_link, point.folders))}</td></tr>")
+    for point, row in found:
+        cells = "".join(f"<td>{_text(row.get(name, ''))}</td>" for name in names)
+        links = " ".join(filter(None, map(_link, point.folders)))
+        body.append(f"<tr>{cells}<td>{links}</td></tr>")
     return (
-        '<h2>Points</h2><div class="table" tabindex="0" role="region" aria-label="Points">'
-        f"<table><thead><tr>{heads}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
+        "<h2>Points</h2><p>Distances from the target by the held-out judge, where the evaluation "
+        'sampling has finished.</p><div class="table" tabindex="0" role="region" '
+        f'aria-label="Points"><table><thead><tr>{heads}</tr></thead>'
+        f"<tbody>{''.join(body)}</tbody></table></div>"
     )
 
 
