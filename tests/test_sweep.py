@@ -328,7 +328,8 @@ def test_a_dask_worker_killed_at_work_costs_only_what_it_was_doing(small):
         small,
         Finetune,
         "if r1_gamma == 10 and not pathlib.Path('go').exists():\n"
-        f"    pathlib.Path('at-work').write_text(f'{{{WORKER_OF_KERNEL}}} {{os.getpid()}}\\n')\n"
+        f"    worker = {WORKER_OF_KERNEL}\n"
+        "    pathlib.Path('at-work').write_text(f'{worker} {os.getpid()}\\n')\n"
         "    while not pathlib.Path('go').exists():\n        time.sleep(0.1)\n    time.sleep(60)",
     )
     killed = []
