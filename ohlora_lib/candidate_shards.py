@@ -1,7 +1,8 @@
 """Samples and scores candidates in shards, each by any worker; what is finished stays on the disk.
 
 A shard is a whole number of batches, and each batch has a random state of its own, so the result
-is that of one process. Axes: N candidates, P properties, H image height.
+is that of one process, bit for bit where each computes on as many threads.
+Axes: N candidates, P properties, H image height.
 """
 
 from __future__ import annotations

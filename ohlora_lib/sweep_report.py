@@ -6,11 +6,12 @@ import csv
 import html
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ohlora_lib import params, records
-from ohlora_lib.report.index import write_index
+from ohlora_lib.report.index import stage_title, write_index
 from ohlora_lib.stages import Stage
 from ohlora_lib.status import clock
 from ohlora_lib.sweep_grid import TRAINING
@@ -107,17 +108,25 @@ def write_points(plan: Plan, states: Mapping[Path, str], root: Path) -> Path:
         The page.
     """
     home = root / "outputs" / plan.name
-    found = [(point, row) for point in plan.points for row in _rows(plan, point, states)]
-    names = list(dict.fromkeys(name for _, row in found for name in row))
+    found = [row for point in plan.points for row in _rows(plan, point, states)]
+    names = list(dict.fromkeys(name for row in found for name in row.values))
     text = io.StringIO()
-    writer = csv.DictWriter(text, [*names, "study"], lineterminator="\n")
+    writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
-    writer.writerows({**row, "study": point.study} for point, row in found)
+    writer.writerows(row.values for row in found)
     records.write_atomic(home / "points.csv", text.getvalue())
     return write_index(home, part=_table(names, found))
 
 
-def _rows(plan: Plan, point: Point, states: Mapping[Path, str]) -> Iterator[dict[str, Any]]:
+@dataclass(frozen=True)
+class Row:
+    """One fine-tuning of a point: its figures by name, and the run folders they are about."""
+
+    values: dict[str, Any]
+    folders: list[Path]
+
+
+def _rows(plan: Plan, point: Point, states: Mapping[Path, str]) -> Iterator[Row]:
     """A row a fine-tuning: the point's values, how far it is, how far the look is."""
     summaries = {folder: _summary(folder) for folder in point.folders}
     done = {f: s for f, s in summaries.items() if s is not None and _finished(f, states)}
@@ -128,10 +137,10 @@ def _rows(plan: Plan, point: Point, states: Mapping[Path, str]) -> Iterator[dict
     state["work"] = clock(sum(summary["wall_sec"] for summary in done.values()))
     runs = [f for f in point.folders if plan.tasks[f].stage.notebook.stem == TRAINING]
     for run in runs or [None]:
-        name = {} if run is None else {"run": run.name}
-        judged = [s for f, s in done.items() if run in plan.tasks[f].needs]
-        figures = _figures(judged)
-        yield {**name, **facts, **state, **figures}
+        name = {} if run is None else {"run": plan.tasks[run].stage.parameters.variant or run.name}
+        about = [f for f in point.folders if run in (None, f) or run in plan.tasks[f].needs]
+        figures = _figures([done[folder] for folder in about if folder in done])
+        yield Row({**name, **facts, **state, **figures, "study": point.study}, about)
 
 
 def _figures(summaries: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -147,31 +156,31 @@ def _figures(summaries: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     return {}
 
 
-def _table(names: Sequence[str], found: Sequence[tuple[Point, Mapping[str, Any]]]) -> str:
-    """The rows as HTML, each with links to the pages of its point's stages."""
-    heads = "".join(f'<th scope="col">{_text(name)}</th>' for name in [*names, "pages"])
+def _table(names: Sequence[str], found: Sequence[Row]) -> str:
+    """The rows as HTML, each with links to the pages of its stages."""
+    shown = [name for name in names if name != "study"]
+    heads = "".join(f'<th scope="col">{_text(name)}</th>' for name in shown)
     body = []
-    for point, row in found:
-        cells = "".join(f"<td>{_text(row.get(name, ''))}</td>" for name in names)
-        links = " ".join(filter(None, map(_link, point.folders)))
-        body.append(f"<tr>{cells}<td>{links}</td></tr>")
+    for row in found:
+        cells = "".join(f"<td>{_text(row.values.get(name, ''))}</td>" for name in shown)
+        links = "&nbsp;".join(filter(None, map(_link, row.folders)))
+        body.append(f'<tr>{cells}<td class="words">{links}</td></tr>')
     return (
         "<h2>Points</h2><p>Distances from the target by the held-out judge, where the evaluation "
         'sampling has finished.</p><div class="table" tabindex="0" role="region" '
-        f'aria-label="Points"><table><thead><tr>{heads}</tr></thead>'
-        f"<tbody>{''.join(body)}</tbody></table></div>"
+        f'aria-label="Points"><table><thead><tr>{heads}<th scope="col" class="words">pages</th>'
+        f"</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
     )
 
 
 def _link(folder: Path) -> str:
-    """A short link to a stage's page, if it has one."""
-    number, _, rest = folder.name.partition("_")
-    variant = rest.partition("-")[2]
+    """A link to a stage's page by its number, if it has one."""
     page = folder / f"{folder.name.partition('-')[0]}.html"
     if not page.is_file():
         return ""
     address = _text(f"../{folder.parent.name}/{folder.name}/{page.name}")
-    return f'<a href="{address}">{_text(f"{number} {variant}".strip())}</a>'
+    title, number = _text(stage_title(folder.name)), _text(folder.name.partition("_")[0])
+    return f'<a href="{address}" title="{title}">{number}</a>'
 
 
 def _text(value: Any) -> str:

@@ -96,9 +96,7 @@ def test_stages_wait_for_what_they_need_and_run_beside_each_other(project, monke
     rows = list(csv.DictReader(page.with_name("points.csv").read_text().splitlines()))
     assert len(rows) == 8
     assert rows[-1]["study"] == "tiny-r1_gamma-10-seed1"
-    assert (
-        rows[-1] | {"run": "05_finetune_generator-v9", "r1_gamma": "10", "seed": "1"} == rows[-1]
-    )
+    assert rows[-1] | {"run": "v9", "r1_gamma": "10", "seed": "1"} == rows[-1]
     assert {row["finished"] for row in rows} == {"6 of 6"}
     assert "Points" in page.read_text()
     lines = [line for line in listening.lines if "running" in line]
@@ -128,7 +126,7 @@ def test_a_failure_takes_only_what_needs_it_along(project, monkeypatch):
     assert '"v8 r1_gamma=1"' not in config
     assert '"v8 r1_gamma=10"' in config
     page = (project / "outputs/tiny-sweep-r1_gamma/points.csv").read_text()
-    assert page.splitlines()[1].startswith("05_finetune_generator-v8,1,3 of 6,05_finetune")
+    assert page.splitlines()[1].startswith("v8,1,3 of 6,05_finetune")
 
 
 def test_one_seed_of_several_is_not_compared(project, monkeypatch):
