@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -16,16 +16,14 @@ import torch
 from torch import Tensor
 
 from ohlora_lib.conditions import Condition
-from ohlora_lib.images import new_store, open_store, to_tensor
+from ohlora_lib.images import StoreWriter, new_store, open_store, to_tensor
 from ohlora_lib.labels import match_rows, read_table
 from ohlora_lib.property_ensemble import Ensemble
 from ohlora_lib.records import project_root
 from ohlora_lib.run_files import check_inside, read_config
 from ohlora_lib.selection import Selection, select
-from ohlora_lib.shards import Shard, Shards
 
 BATCH = 100
-SHARD_BATCHES = 50  # from one note of what is done to the next
 EXAMPLES = 48  # images thrown away that are shown
 FIRST = 1000  # first candidates held, to measure how close they come to a population
 
@@ -103,7 +101,7 @@ def choose_rows(
     Raises:
         ValueError: If nothing is kept (says what to loosen).
     """
-    none = _joined([])
+    none = joined([])
     return Chosen(scores, select(scores, wanted, skip_first=skip_first), none, none, none)
 
 
@@ -114,7 +112,6 @@ def choose(
     path: Path,
     *,
     skip_first: int = 0,
-    shards: Shards | None = None,
 ) -> Chosen:
     """Scores batches of images and writes those that meet every condition to a store.
 
@@ -124,75 +121,65 @@ def choose(
         wanted: Conditions.
         path: Store to write.
         skip_first: Number of first images left out.
-        shards: Keep what is done, for a start after a stop; the batches go on behind them.
 
     Raises:
         ValueError: If nothing is kept (says what to loosen); nothing is written then.
     """
-    before = [] if shards is None else shards
-    begun = 0 if shards is None else shards.done
-    new = _shards(batches, selector, wanted, skip_first, begun)
-    found = chain(before, new if shards is None else _kept(new, shards))
-    shard = next(found)
-    tables, thrown, first = [], [], []
-    with new_store(path, shard.first.shape[1]) as store:
-        while shard is not None:
-            if len(shard.kept):
-                store.append(shard.kept)
-            _hold(thrown, shard.thrown, EXAMPLES)
-            _hold(first, shard.first, FIRST)
-            tables.append(shard.scores)
-            shard = next(found, None)
-        scores = pd.concat(tables, ignore_index=True)
-        try:
-            selection = select(scores, wanted, skip_first=skip_first)
-        except ValueError:
-            if shards is not None:
-                shards.drop()  # what led nowhere is not gone on from
-            raise
-    return Chosen(scores, selection, open_store(path), _joined(thrown), _joined(first))
+    batches = iter(batches)
+    batch = next(batches)
+    image_px = batch.shape[1]
+    if isinstance(selector, Ensemble):
+        check_size(selector, image_px)
+    with new_store(path, image_px) as store:
+        part = score_part(chain([batch], batches), selector, wanted, store, skip_first=skip_first)
+        selection = select(part.scores, wanted, skip_first=skip_first)
+    return Chosen(part.scores, selection, open_store(path), part.thrown, part.first)
 
 
-def _shards(
+@dataclass(frozen=True)
+class Part:
+    """Some candidates in a row, scored; the images that were kept are in a store."""
+
+    scores: pd.DataFrame  # (N, P), columns <property>_score
+    thrown: np.ndarray  # uint8, the first thrown away, (at most 48, H, H, 3)
+    first: np.ndarray  # uint8, those among the first 1,000 of all, (n, H, H, 3)
+
+
+def score_part(
     batches: Iterable[Tensor],
     selector: Ensemble | pd.DataFrame,
     wanted: Sequence[Condition],
-    skip_first: int,
-    done: int,
-) -> Iterator[Shard]:
-    """Scores, so many batches a shard."""
-    for group in _groups(batches, SHARD_BATCHES):
-        tables, kept, thrown, first = [], [], [], []
-        for batch in group:
-            if isinstance(selector, Ensemble):
-                _check_size(selector, batch.shape[1])
-            part = _scores(selector, batch, done)
-            flags = np.logical_and.reduce([c.holds(part[f"{c.prop}_score"]) for c in wanted])
-            flags &= np.arange(done, done + len(batch)) >= skip_first
-            pixels = batch.cpu().numpy()
-            kept.append(pixels[flags])
-            _hold(thrown, pixels[~flags], EXAMPLES)
-            _hold(first, pixels, FIRST if done < FIRST else 1)  # one tells the images' size
-            tables.append(part)
-            done += len(batch)
-        yield Shard(pd.concat(tables), *map(_joined, (kept, thrown, first)))
+    store: StoreWriter,
+    *,
+    start: int = 0,
+    skip_first: int = 0,
+) -> Part:
+    """Scores batches of images and appends those that meet every condition to a store.
+
+    Args:
+        batches: uint8, shape (B, H, H, 3), on the selector's device.
+        selector: Scores them; or a table of the scores of all candidates.
+        wanted: Conditions.
+        store: Takes what is kept.
+        start: Number of candidates before the first of these.
+        skip_first: Number of first images left out, of all candidates.
+    """
+    tables, thrown, first, done = [], [], [], start
+    for batch in batches:
+        scores = _scores(selector, batch, done)
+        flags = np.logical_and.reduce([c.holds(scores[f"{c.prop}_score"]) for c in wanted])
+        flags &= np.arange(done, done + len(batch)) >= skip_first
+        pixels = batch.cpu().numpy()
+        store.append(pixels[flags])
+        _hold(thrown, pixels[~flags], EXAMPLES)
+        _hold(first, pixels, FIRST - start)
+        tables.append(scores)
+        done += len(batch)
+    return Part(pd.concat(tables, ignore_index=True), joined(thrown), joined(first))
 
 
-def _groups(batches: Iterable[Tensor], size: int) -> Iterator[Iterator[Tensor]]:
-    """Batches in groups; a group is to be used up before the next one is taken."""
-    batches = iter(batches)
-    for first in batches:
-        yield chain([first], islice(batches, size - 1))
-
-
-def _kept(new: Iterable[Shard], shards: Shards) -> Iterator[Shard]:
-    """Writes each shard as it is done."""
-    for shard in new:
-        shards.add(shard)
-        yield shard
-
-
-def _check_size(selector: Ensemble, image_px: int) -> None:
+def check_size(selector: Ensemble, image_px: int) -> None:
+    """Raises if images of a size are none for the CNNs."""
     sizes = {net.image_px for nets in selector.members.values() for net in nets}
     if sizes != {image_px}:
         raise ValueError(
@@ -204,8 +191,7 @@ def _check_size(selector: Ensemble, image_px: int) -> None:
 def _scores(selector: Ensemble | pd.DataFrame, batch: Tensor, done: int) -> pd.DataFrame:
     if isinstance(selector, Ensemble):
         return selector.table(batch)
-    part = selector.iloc[done : done + len(batch)]
-    return part.select_dtypes("number").filter(regex="_score$")
+    return selector.iloc[done : done + len(batch)]
 
 
 def _hold(held: list[np.ndarray], images: np.ndarray, most: int) -> None:
@@ -215,5 +201,6 @@ def _hold(held: list[np.ndarray], images: np.ndarray, most: int) -> None:
         held.append(images[:room])
 
 
-def _joined(held: list[np.ndarray]) -> np.ndarray:
+def joined(held: Sequence[np.ndarray]) -> np.ndarray:
+    """Images, uint8 (n, H, H, 3) each, as one array; empty if there are none."""
     return np.concatenate(held) if held else np.empty((0, 1, 1, 3), dtype=np.uint8)

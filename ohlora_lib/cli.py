@@ -9,13 +9,14 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import ohlora_lib
+from ohlora_lib.cli_tables import show_comparison, show_table
+from ohlora_lib.cli_weights import weights_app
 from ohlora_lib.complaints import complain, in_words, usage_in_words
-from ohlora_lib.words import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,20 +24,12 @@ if TYPE_CHECKING:
 PUBLISHED_CONCEPT = "gender=1,quality=1,age=0,glass=0"
 INTERRUPTED = 130
 MOST_SEED = 2**31 - 1
-WIDE = 160  # columns of a table that no terminal shows
-COLUMNS = (  # of a comparison; --json has all
-    *("property", "target", "start", "end", "change", "change_low", "change_high"),
-    *("distance_a", "distance_b", "difference", "difference_low", "difference_high", "effect"),
-)
 
 app = typer.Typer(
     help="Teach a StyleGAN one look, and prove it did.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-)
-weights_app = typer.Typer(
-    help="Look into weight files, convert them, fetch and publish them.", no_args_is_help=True
 )
 app.add_typer(weights_app, name="weights")
 labels_app = typer.Typer(help="Work with label tables.", no_args_is_help=True)
@@ -95,6 +88,33 @@ def finetune(
 
     if not finetune_file(params_file, held=held) and "WORLD_SIZE" not in os.environ:
         raise typer.Exit(INTERRUPTED)  # a launcher's processes have ended as they were asked to
+
+
+@app.command()
+def sweep(
+    study: Annotated[Path, typer.Argument(help="A study's folder, such as params/quickstart.")],
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=VALUE,VALUE of a parameter; several: all combinations."),
+    ] = None,
+    seeds: Annotated[str, typer.Option(help="Seeds of each point, such as 0-4.")] = "",
+    workers: Annotated[int, typer.Option(min=1, help="Stages at a time on this machine.")] = 1,
+    scheduler: Annotated[
+        str, typer.Option(help="Address of a Dask scheduler, whose workers run them instead.")
+    ] = "",
+    only: Annotated[str | None, typer.Option(help="Glob of the stages to run.")] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Run from the start, even if nothing changed.")
+    ] = False,
+) -> None:
+    """Run a study for each point of a grid and each seed, and compare them.
+
+    NAME is the fine-tuning's parameter; 04_select_images.samples that of another stage.
+    """
+    from ohlora_lib.sweep import run_sweep
+
+    options = {"workers": workers, "scheduler": scheduler, "only": only, "force": force}
+    run_sweep(study, grid=grid or [], seeds=seeds, **options)
 
 
 @app.command()
@@ -181,70 +201,6 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
-@weights_app.command()
-def info(file: Annotated[Path, typer.Argument(help="A .safetensors or .pth file.")]) -> None:
-    """Print what a weight file holds."""
-    from ohlora_lib import weights
-
-    facts = weights.describe(file)
-    show_table(["fact", "value"], [(name, as_text(value)) for name, value in facts.items()])
-
-
-@weights_app.command()
-def convert(
-    file: Annotated[Path, typer.Argument(help="A .safetensors or .pth file.")],
-    out: Annotated[Path, typer.Argument(help="File to write; its suffix says in which form.")],
-    network: Annotated[
-        str, typer.Option(help="Which network, where a .pth holds several: see `weights info`.")
-    ] = "",
-    split: Annotated[
-        int,
-        typer.Option(
-            min=0, max=65536, help="Split the mapping: width of the new branch, as v9's 2048."
-        ),
-    ] = 0,
-    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Draws the new branch.")] = 0,
-) -> None:
-    """Write weights in another form; the tensors stay bit for bit the same."""
-    from ohlora_lib.weight_conversion import convert
-
-    facts = convert(file, out, network=network, wide_dim=split, seed=seed)
-    typer.echo(f"{out}: {', '.join(f'{k} {as_text(v)}' for k, v in facts.items())}")
-
-
-@weights_app.command()
-def publish(
-    source: Annotated[Path, typer.Argument(help="Run folder, or a .safetensors or .pth file.")],
-    folder: Annotated[Path, typer.Argument(help="Folder to write: weights, config, model card.")],
-    upload: Annotated[
-        str, typer.Option(help="Then upload it as this model of the hub, USER/NAME.")
-    ] = "",
-    private: Annotated[bool, typer.Option("--private", help="Upload it as private.")] = False,
-) -> None:
-    """Write a folder with weights and a model card; upload it only if asked to."""
-    from ohlora_lib import weight_publishing
-
-    if upload:
-        weight_publishing.check_model(upload)
-    for path in weight_publishing.write_folder(source, folder):
-        typer.echo(path)
-    if upload:
-        typer.echo(weight_publishing.upload(folder, upload, private=private))
-
-
-@weights_app.command()
-def fetch(
-    model: Annotated[str, typer.Argument(help="A model of the hub, USER/NAME.")],
-    file: Annotated[str, typer.Argument(help="Name of a weight file in it.")],
-    folder: Annotated[Path, typer.Argument(help="Folder to put it in.")],
-    revision: Annotated[str, typer.Option(help="Branch, tag or commit.")] = "main",
-) -> None:
-    """Fetch a weight file from the hub, and say what it holds."""
-    from ohlora_lib import weight_publishing
-
-    info(weight_publishing.fetch(model, file, folder, revision=revision))
-
-
 @app.command()
 def film(
     run_folder: Annotated[Path, typer.Argument(help="Run folder of a finished fine-tuning.")],
@@ -328,48 +284,6 @@ def read_concept(text: str) -> dict[str, float]:
                 f"such as {PUBLISHED_CONCEPT}"
             )
     return concept
-
-
-def as_text(value: Any) -> str:
-    """A value for a table cell."""
-    if isinstance(value, float):  # four decimals, or two digits of less than that
-        return f"{value:.2g}" if 0 < abs(value) < 5e-4 else f"{round(value, 4):.6g}"
-    return ", ".join(map(as_text, value)) if isinstance(value, list | tuple) else str(value)
-
-
-def show_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Prints a table."""
-    from rich.box import SIMPLE
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=SIMPLE)
-    for column in columns:
-        table.add_column(column, overflow="fold")  # whole, if need be over several lines
-    for row in rows:
-        table.add_row(*[Text(printable(as_text(value))) for value in row])
-    Console(width=None if sys.stdout.isatty() else WIDE).print(table)
-
-
-def show_comparison(found: dict[str, Any]) -> None:
-    """Prints what each log shows, and each later one against the first."""
-    for part in found["runs"]:
-        typer.echo(f"{part['name']} ({part['rows']} rows, {part['epochs']:g} epochs)")
-        show_properties(part)
-    for part in found["comparisons"]:
-        typer.echo(f"{part['b']} against {part['a']}")
-        show_properties(part)
-
-
-def show_properties(part: dict[str, Any]) -> None:
-    """Prints a verdict and the table it comes from."""
-    rows = part["properties"]
-    columns = [name for name in COLUMNS if name in rows[0]]
-    short = {"distance_a": part.get("a", ""), "distance_b": part.get("b", "")}
-    heads = [short.get(name, name.rpartition("_")[2]) for name in columns]
-    show_table(heads, [[row[name] for name in columns] for row in rows])
-    typer.echo(f"{part['sentence']}\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

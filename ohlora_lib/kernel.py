@@ -200,7 +200,10 @@ def private_sockets() -> Iterator[Config]:
     with tempfile.TemporaryDirectory(prefix="ohlora-", ignore_cleanup_errors=True) as folder:
         os.environ["JUPYTER_RUNTIME_DIR"] = folder
         try:
-            yield Config({"KernelManager": {"transport": "ipc"}})
+            # Its name gives the sockets theirs; without one they would lie in the working folder,
+            # where every other kernel's would be in the way.
+            place = {"transport": "ipc", "connection_file": str(Path(folder, "kernel.json"))}
+            yield Config({"KernelManager": place})
         finally:
             del os.environ["JUPYTER_RUNTIME_DIR"]
             if before is not None:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from ohlora_lib.conditions import parse_condition
 from ohlora_lib.csv_files import UNREADABLE, check_file, numbers, parse, read_header, reason_of
-from ohlora_lib.records import write_atomic
+from ohlora_lib.records import atomic_path
 
 FILE_COLUMNS = ("file", "img_path", "image_id", "image", "filename", "path")
 EMPTY = ["", "NA", "N/A", "NaN", "nan", "None", "null", "<NA>"]  # cells that hold nothing
@@ -75,7 +75,8 @@ def plain(value: Any) -> Any:
 
 def save_table(path: Path | str, table: pd.DataFrame, *, index: bool = False) -> None:
     """Writes a table as CSV, whole or not at all."""
-    write_atomic(Path(path), table.to_csv(index=index, lineterminator="\n"))
+    with atomic_path(path) as temporary:  # straight to the disk: tables can be long
+        table.to_csv(temporary, index=index, lineterminator="\n", encoding="utf-8")
 
 
 def split_halves(count: int, *, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -36,6 +36,10 @@ class StageError(RuntimeError):
     exit_status = 1
 
 
+class StageDied(StageError):
+    """A process of the stage was ended from outside; trying again may help."""
+
+
 class StageInterrupted(StageError):
     """A stage was stopped by Ctrl-C; the message is one line."""
 
@@ -210,7 +214,7 @@ def run_stage(
     """Runs one stage and keeps a note of what it was run with.
 
     Raises:
-        StageError: If it failed.
+        StageError: If it failed; StageDied if its process died.
         StageInterrupted: If it was stopped.
     """
     root = workers.root
@@ -256,7 +260,7 @@ def _note_failure(stage: Stage, ended: Outcome, command: str) -> str:
 def _error(stage: Stage, ended: Outcome, more: str) -> StageError:
     message = f"{stage.name}: {ended.reason}"
     if ended.status != "interrupted":
-        return StageError(message + more)
+        return (StageDied if ended.status == "killed" else StageError)(message + more)
     kind = StageTerminated if ended.reason == BY_SIGTERM.reason else StageInterrupted
     return kind(f"{message}. The same command goes on from there.")
 

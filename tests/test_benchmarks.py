@@ -105,3 +105,28 @@ def test_flops_are_counted():
     assert counted == 2 * 4 * 3 * 9 * 64
     assert peak_flops(CPU, "float32", rounds=1) > 1e9
     assert SMALL.samples == 100
+
+
+@pytest.mark.slow
+def test_two_workers_are_measured_beside_one(tmp_path):
+    out = tmp_path / "sweep.json"
+    command = [sys.executable, "-m", "benchmarks.sweep", "--quick", "--out", str(out)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(out.read_text())
+    ratio = found["one_worker_sec"] / found["two_workers_sec"]
+    assert found["times_faster"] == pytest.approx(ratio)
+    assert f"{ratio:.2f} times as fast" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
+def test_memory_does_not_grow_with_the_images(tmp_path):
+    """A quarter is kept: 44 MiB of the larger count, if they stayed in memory."""
+    command = [sys.executable, "-m", "benchmarks.memory", "2000", "62000"]
+    command += ["--out", str(tmp_path / "memory.json")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    few, many = json.loads((tmp_path / "memory.json").read_text())["rows"]
+    assert many["kept"] > 10 * few["kept"] > 1000
+    assert many["peak_mib"] - few["peak_mib"] < 18

@@ -5,13 +5,11 @@ import pandas as pd
 import pytest
 import torch
 
-from ohlora_lib import candidates
 from ohlora_lib.candidates import align_scores, choose, choose_rows, stored
 from ohlora_lib.conditions import Condition
 from ohlora_lib.images import new_store, open_store
 from ohlora_lib.nets import PropertyCNN
 from ohlora_lib.property_ensemble import Ensemble
-from ohlora_lib.shards import Shards
 
 WANTED = [Condition("gender", ">=", 0.5), Condition("age", "<=", 0.6)]
 
@@ -40,48 +38,6 @@ def test_kept_are_those_that_meet_every_condition(tmp_path, images, scores):
     assert table["img_no"].tolist() == list(range(250))
     assert table["kept"].tolist() == flags.astype(int).tolist()
     assert chosen.means().loc["age_score", "kept"] == scores["age_score"][flags].mean()
-
-
-def test_a_stopped_scoring_goes_on_with_the_next_shard(tmp_path, images, scores, monkeypatch):
-    monkeypatch.setattr(candidates, "SHARD_BATCHES", 2)
-    monkeypatch.setattr(candidates, "BATCH", 30)
-    cpu, seen = torch.device("cpu"), []
-    whole = choose(stored(images, cpu), scores, WANTED, tmp_path / "whole.npy", skip_first=30)
-
-    def watched(first, stop=99):
-        for number, batch in enumerate(stored(images[first:], cpu)):
-            if number == stop:
-                raise KeyboardInterrupt
-            seen.append(batch)
-            yield batch
-
-    shards = Shards(tmp_path / "part", {"seed": 1})
-    options = {"skip_first": 30, "path": tmp_path / "part" / "kept.npy"}
-    with pytest.raises(KeyboardInterrupt):
-        choose(watched(0, stop=5), scores, WANTED, shards=shards, **options)
-    assert not options["path"].exists()
-    again = Shards(tmp_path / "part", {"seed": 1})
-    assert again.done == 120  # two shards of two batches; the fifth batch is scored again
-    seen.clear()
-    chosen = choose(watched(again.done), scores, WANTED, shards=again, **options)
-    assert sum(map(len, seen)) == 130
-    pd.testing.assert_frame_equal(chosen.table(), whole.table())
-    for name in ("kept", "thrown", "first"):
-        assert np.array_equal(getattr(chosen, name), getattr(whole, name)), name
-    last = Shards(tmp_path / "part", {"seed": 1})
-    chosen = choose(iter(()), scores, WANTED, shards=last, **options)  # all is in shards already
-    assert np.array_equal(chosen.kept, whole.kept)
-    with pytest.raises(ValueError, match="seed was 1 and is now 2"):
-        Shards(tmp_path / "part", {"seed": 2})
-
-
-def test_a_dead_end_leaves_no_shards(tmp_path, images, scores):
-    shards = Shards(tmp_path, {})
-    hopeless = [Condition("gender", ">=", 2.0)]
-    batches = stored(images, torch.device("cpu"))
-    with pytest.raises(ValueError, match="Loosen gender"):
-        choose(batches, scores, hopeless, tmp_path / "kept.npy", shards=shards)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_dead_end_writes_nothing(tmp_path, images, scores):

@@ -298,3 +298,30 @@ def test_label_tables_are_merged(call, tmp_path):
     assert code == 0
     assert "2 images, 1 disagreements left open" in out
     assert (tmp_path / "both.csv").read_text() == "file,hat\na,1\nb,\n"
+
+
+def test_a_sweep_takes_several_axes(call, monkeypatch):
+    given = {}
+    monkeypatch.setattr(
+        "ohlora_lib.sweep.run_sweep", lambda study, **options: given.update(options)
+    )
+    words = ("--grid", "r1_gamma=1,10", "--grid", "batch=8,16", "--seeds", "0-4", "--workers", "2")
+    assert call("sweep", "params/smoke", *words)[0] == 0
+    assert given["grid"] == ["r1_gamma=1,10", "batch=8,16"]
+    assert (given["seeds"], given["workers"], given["scheduler"]) == ("0-4", 2, "")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--grid", "r1_gama=1"), "Did you mean 'r1_gamma'"),
+        (("--seeds", "4-0"), "--seeds has '4-0'"),
+        (("--workers", "0"), "--workers"),
+    ],
+)
+def test_mistakes_of_a_sweep_are_one_line(call, words, message):
+    code, out, err = call("sweep", str(PACKAGE_ROOT / "params" / "smoke"), *words)
+    assert code in (1, 2)
+    assert message in err
+    assert len(err.splitlines()) == 1
+    assert out == ""

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import nbformat
 import pytest
+from jupyter_client import AsyncKernelManager
 from pydantic import Field
 from rich.console import Console
 
@@ -392,3 +393,18 @@ def test_printed_text_is_merged_as_a_terminal_shows_it():
     outputs.append(new("stream", name="stdout", text="other"))
     kernel.merge_last_streams(outputs)
     assert len(outputs) == 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such sockets there")
+def test_kernels_have_sockets_of_their_own():
+    """Two kernels that run at once would read each other's messages from sockets of one name."""
+    places = []
+    for _ in range(2):
+        with kernel.private_sockets() as config:
+            manager = AsyncKernelManager(config=config)
+            folder = Path(manager.ip).parent
+            assert folder.is_absolute()
+            assert folder.stat().st_mode & 0o077 == 0
+            assert Path(manager.connection_file).parent == folder
+            places.append(folder)
+    assert places[0] != places[1]

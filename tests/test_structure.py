@@ -35,7 +35,7 @@ CORE_MODULES = (
         "precision",
         "conditions",
     ),
-    *("candidates", "fold_training", "image_files", "shards", "weight_conversion"),
+    *("candidates", "fold_training", "image_files", "weight_conversion"),
 )
 
 
@@ -121,10 +121,11 @@ def test_trends_and_plots_never_reach_torch(name):
         ("nbconvert", {"runner", "report.export", "report.cleaning"}),
         ("nbformat", {"runner", "report.export", "report.cleaning"}),
         ("pydantic", {"params", "params_model"}),
-        ("typer", {"cli"}),
-        ("rich", {"cli", "runner", "status"}),
+        ("typer", {"cli", "cli_tables", "cli_weights"}),
+        ("rich", {"cli_tables", "runner", "status"}),
         ("matplotlib", {"figures", "plots", "show", "widgets", "doctor"}),
         ("IPython", {"show", "widgets"}),
+        ("distributed", {"fanout"}),
     ],
 )
 def test_a_package_is_imported_in_its_place_only(package, where):
@@ -132,8 +133,13 @@ def test_a_package_is_imported_in_its_place_only(package, where):
     assert users <= where
 
 
-def test_nobody_but_the_command_imports_the_runner():
+def test_nobody_but_the_command_and_its_sweeps_import_the_runner():
     users = {name for name, path in MODULES.items() if "ohlora_lib.runner" in ours(path)}
+    assert users <= {"ohlora_lib.cli", "ohlora_lib.sweep_task"}
+    for module in ("sweep_task", "sweep_report"):
+        users = {n for n, path in MODULES.items() if f"ohlora_lib.{module}" in ours(path)}
+        assert users <= {"ohlora_lib.sweep"}, module
+    users = {name for name, path in MODULES.items() if "ohlora_lib.sweep" in ours(path)}
     assert users <= {"ohlora_lib.cli"}
     users = {name for name, path in MODULES.items() if "ohlora_lib.cli" in ours(path)}
     assert users <= {"ohlora_lib.__main__"}

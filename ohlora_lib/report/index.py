@@ -23,11 +23,12 @@ THUMBNAIL_PX = 480
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'"
 
 
-def write_index(study: Path) -> Path:
+def write_index(study: Path, *, part: str = "") -> Path:
     """Writes `index.html` of a study from what its run folders hold.
 
     Args:
         study: The study's folder in outputs.
+        part: HTML that stands between the answer and the cards.
 
     Returns:
         The page.
@@ -38,7 +39,7 @@ def write_index(study: Path) -> Path:
     folders = sorted(begun)
     runs = {folder.name: _read(folder) for folder in folders}
     page = study / "index.html"
-    records.write_atomic(page, _page(study.name, folders, runs))
+    records.write_atomic(page, _page(study.name, folders, runs, part))
     return page
 
 
@@ -54,7 +55,7 @@ def _read(folder: Path) -> dict[str, Any]:
     return {"status": str(failure["status"]), "error": str(failure["reason"])}
 
 
-def _page(study: str, folders: list[Path], runs: dict[str, dict[str, Any]]) -> str:
+def _page(study: str, folders: list[Path], runs: dict[str, dict[str, Any]], part: str) -> str:
     cards = "\n".join(_card(folder, runs[folder.name]) for folder in folders)
     wall_sec = sum(run.get("wall_sec", 0) for run in runs.values())
     done = sum(run["status"] == "finished" for run in runs.values())
@@ -73,6 +74,7 @@ def _page(study: str, folders: list[Path], runs: dict[str, dict[str, Any]]) -> s
 <header class="crumbs">Study</header>
 <h1>{_text(study)}</h1>
 {_answer(runs)}
+{part}
 <ol class="cards">
 {cards}
 </ol>

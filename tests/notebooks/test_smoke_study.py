@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -65,3 +66,27 @@ def test_only_what_depends_on_a_changed_value_runs_again(study: Path) -> None:
         "07_report_run-v9",
         "08_compare_runs",
     }
+
+
+@pytest.mark.slow
+def test_a_sweep_takes_what_the_study_has_and_compares_its_points(study: Path) -> None:
+    grid = "05_finetune_generator-v9.r1_gamma=1,50"
+    done = ohlora(study, "sweep", "params/smoke", "--grid", grid, "--workers", "2")
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    lines = [line.split() for line in done.stdout.splitlines() if "running," in line]
+    states = {line[5]: line[6] for line in lines}
+    own = [stage for stage in STAGES if "v9" not in stage and stage != "08_compare_runs"]
+    for stage in own:
+        assert states.pop(f"smoke/{stage}") in ("unchanged", "done"), stage
+    changed = [f"{stage}-v9" for stage in ("05_finetune_generator", "06_evaluate_samples")]
+    changed += ["07_report_run-v9", "08_compare_runs"]
+    assert states == {f"smoke-r1_gamma-{k}/{stage}": "done" for k in (1, 50) for stage in changed}
+    home = study / "outputs" / "smoke-sweep-r1_gamma"
+    table = pd.read_csv(home / "08_compare_runs" / "comparison.csv")
+    assert set(table["run_b"]) == {"v9 r1_gamma=1", "v9 r1_gamma=50"}
+    assert set(table["run_a"]) == {"v8"}
+    points = pd.read_csv(home / "points.csv")
+    assert points["finished"].tolist() == ["11 of 11"] * 4
+    assert points["gender: distance"].between(0, 1).all()
+    page = (home / "index.html").read_text(encoding="utf-8")
+    assert "../smoke-r1_gamma-50/05_finetune_generator-v9/05_finetune_generator.html" in page

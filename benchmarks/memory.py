@@ -1,0 +1,156 @@
+"""Peak memory of sampling and scoring candidates: `python -m benchmarks.memory 10000 200000`.
+
+Each count is measured in a process of its own, with small untrained networks at 32 px. What counts
+is anonymous memory: pages of memory-mapped files are given back whenever they are needed.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+import torch
+
+from ohlora_lib import candidate_shards as cs
+from ohlora_lib import machine, records
+from ohlora_lib.candidates import Chosen, choose
+from ohlora_lib.conditions import Condition
+from ohlora_lib.images import hold
+from ohlora_lib.labels import save_table
+from ohlora_lib.nets import Generator, PropertyCNN
+from ohlora_lib.property_ensemble import load_ensemble
+from ohlora_lib.selection import sample_images
+from ohlora_lib.weights import load_generator, save_weights
+
+IMAGE_PX = 32
+GROWTH_SHARE = 0.1  # of what the added images would take: more is not flat
+EVERY_SEC = 0.02
+
+
+def status_mib(name: str) -> float:
+    """A line of this process's `/proc` status, MiB."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{name}:"))
+
+
+class PeakMemory:
+    """Watches this process's anonymous memory while work is done within it."""
+
+    def __enter__(self) -> "PeakMemory":
+        self.before = self.peak = status_mib("RssAnon")
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def _watch(self) -> None:
+        while not self._end.wait(EVERY_SEC):
+            self.peak = max(self.peak, status_mib("RssAnon"))
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+        self.peak = max(self.peak, status_mib("RssAnon"))
+
+
+def new_job(folder: Path, count: int) -> cs.ShardJob:
+    """Small networks on the disk, and thresholds that about a quarter of the samples pass."""
+    torch.manual_seed(0)
+    small = {"z_dim": 16, "w_dim": 16, "fmaps_base": 128}
+    save_weights(Generator(IMAGE_PX, **small), folder / "generator.safetensors")
+    for prop in ("gender", "age"):
+        net = PropertyCNN(prop, image_px=IMAGE_PX, width=0.125)
+        save_weights(net, folder / "selector" / f"{prop}-fold0.safetensors")
+    records.write_atomic(folder / "summary.json", "{}")
+    sample = next(sample_images(load_generator(folder / "generator.safetensors"), 100, seed=1))
+    scores = load_ensemble(folder / "selector", ["gender", "age"]).table(sample).median()
+    wanted = [Condition(name.removesuffix("_score"), ">=", float(v)) for name, v in scores.items()]
+    return cs.ShardJob(
+        source=folder,
+        fresh=True,
+        cnn_run=folder,
+        wanted=tuple(wanted),
+        properties=("gender", "age"),
+        count=count,
+        seed=0,
+        skip_first=0,
+        device="cpu",
+        precision="float32",
+        folder=folder / "shards",
+    )
+
+
+def select_candidates(job: cs.ShardJob, workers: int) -> Chosen:
+    """What stage 4 does with its candidates, figures aside."""
+    selector = load_ensemble(job.cnn_run / "selector", job.properties)
+    path = job.source / "selected.npy"
+    if workers > 1:
+        chosen = cs.choose(job, cs.score_all(job, workers=workers), path)
+    else:
+        generator = load_generator(job.source / "generator.safetensors")
+        batches = sample_images(generator, job.count, seed=job.seed)
+        chosen = choose(batches, selector, job.wanted, path)
+    save_table(job.source / "scores.csv", chosen.table())
+    selector.table(hold(chosen.kept, most_bytes=0))
+    return chosen
+
+
+def measure(count: int, workers: int) -> dict[str, float]:
+    """Peaks of a run in this process, MiB; with several processes also of the largest of them."""
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        job = new_job(Path(folder), count)
+        select_candidates(new_job(Path(folder), 200), 1)  # what is loaded once
+        with PeakMemory() as memory:
+            chosen = select_candidates(job, workers)
+        found = {"candidates": count, "kept": len(chosen.kept), "workers": workers}
+        found |= {"before_mib": memory.before, "peak_mib": memory.peak}
+        child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024 if workers > 1 else 0
+        return found | {"resident_mib": status_mib("VmHWM"), "worker_resident_mib": child}
+
+
+def measured_apart(count: int, workers: int) -> dict[str, float]:
+    """The same in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.memory", "--one", str(count), str(workers)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def growth_allowed_mib(few: int, many: int) -> float:
+    """A tenth of what the pixels of the added candidates would take."""
+    return GROWTH_SHARE * (many - few) * IMAGE_PX**2 * 3 / 2**20
+
+
+def main() -> None:
+    """Measures and reports; the exit status says whether memory is flat."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__)
+    parser.add_argument("counts", nargs="*", type=int, default=[10_000, 200_000])
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--one", nargs=2, type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path, help="the JSON file")
+    given = parser.parse_args()
+    if given.one:
+        print(json.dumps(measure(*given.one)))
+        return
+    rows = [measured_apart(count, given.workers) for count in sorted(given.counts)]
+    for row in rows:
+        print(
+            "{candidates:9,} candidates, {kept:7,} kept, workers {workers}: {peak_mib:.0f} MiB "
+            "anonymous at most ({before_mib:.0f} before), {resident_mib:.0f} MiB resident, "
+            "{worker_resident_mib:.0f} MiB in the largest worker".format(**row)
+        )
+    allowed = growth_allowed_mib(rows[0]["candidates"], rows[-1]["candidates"])
+    grown = rows[-1]["peak_mib"] - rows[0]["peak_mib"]
+    print(f"grown by {grown:.0f} MiB; a tenth of the added images' pixels is {allowed:.0f} MiB")
+    facts = {"hardware": machine.hardware(), "versions": machine.versions(), "rows": rows}
+    out = given.out or records.project_root() / "outputs" / "benchmarks-memory.json"
+    records.write_atomic(out, records.to_json(facts) + "\n")
+    sys.exit(grown > allowed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""How much faster two workers sweep than one: `python -m benchmarks.sweep`.
+
+Both run the same stages of `params/smoke`, recipe v9, for some seeds, each worker on one thread,
+one after the other in fresh folders; kernels' starts are part of it, as they are in every sweep.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from ohlora_lib import machine, records
+
+
+def new_project(folder: Path) -> None:
+    """A project with the notebooks and the smoke study, recipe v9 alone."""
+    root = records.project_root(Path(__file__))
+    shutil.copytree(root / "notebooks", folder / "notebooks")
+    (folder / "params" / "smoke").mkdir(parents=True)
+    for path in sorted((root / "params" / "smoke").glob("*.yaml")):
+        if "v8" in path.stem or path.stem == "08_compare_runs":
+            continue
+        text = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [line for line in text if not line.startswith("earlier_run")]
+        (folder / "params" / "smoke" / path.name).write_text("".join(kept), encoding="utf-8")
+
+
+def sweep_seconds(workers: int, seeds: str, only: str | None) -> float:
+    """Wall time of a sweep from nothing.
+
+    Raises:
+        RuntimeError: If it fails; with what it said.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        new_project(Path(folder))
+        command = [sys.executable, "-m", "ohlora_lib", "sweep", "params/smoke"]
+        command += ["--seeds", seeds, "--workers", str(workers)]
+        command += ["--only", only] if only else []
+        package = str(Path(records.__file__).parents[1])
+        env = {**os.environ, "OMP_NUM_THREADS": "1", "OHLORA_ROOT": folder, "PYTHONPATH": package}
+        began = time.perf_counter()
+        done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"the sweep failed: {done.stdout[-1000:]}{done.stderr[-1000:]}")
+        return time.perf_counter() - began
+
+
+def main() -> None:
+    """Measures and reports."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.sweep", description=__doc__)
+    parser.add_argument("--seeds", default="0-3", help="independent points, a seed each")
+    parser.add_argument("--quick", action="store_true", help="one stage: a test, not a result")
+    parser.add_argument("--out", type=Path, help="the JSON file")
+    given = parser.parse_args()
+    seeds, only = ("0,1", "01*") if given.quick else (given.seeds, None)
+    seconds = {workers: sweep_seconds(workers, seeds, only) for workers in (1, 2)}
+    ratio = seconds[1] / seconds[2]
+    facts = {"hardware": machine.hardware(), "versions": machine.versions(), "seeds": seeds}
+    facts |= {"one_worker_sec": seconds[1], "two_workers_sec": seconds[2], "times_faster": ratio}
+    print(
+        f"two workers are {ratio:.2f} times as fast as one: {seconds[1]:.0f} s against "
+        f"{seconds[2]:.0f} s, seeds {seeds}, one thread a worker"
+    )
+    out = given.out or records.project_root() / "outputs" / "benchmarks-sweep.json"
+    records.write_atomic(out, records.to_json(facts) + "\n")
+    print(out)
+
+
+if __name__ == "__main__":
+    main()

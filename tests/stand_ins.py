@@ -1,0 +1,119 @@
+"""A project of tiny notebooks with the names of the real ones, for what runs many stages."""
+
+from pathlib import Path
+from typing import ClassVar
+
+import nbformat
+from pydantic import Field
+
+from ohlora_lib import params, records
+from ohlora_lib.params import NotebookParameters
+
+PACKAGE_ROOT = Path(records.__file__).parents[1]
+LOOK = "concept: {a: 1.0}\n"
+
+
+class First(NotebookParameters):
+    NOTEBOOK: ClassVar[str] = "01_first"
+    value: int = Field(1, ge=0)
+    r1_gamma: float = 0.0
+    extra: int = 0
+
+
+class Finetune(NotebookParameters):
+    NOTEBOOK: ClassVar[str] = "05_finetune_generator"
+    first_run: str
+    concept: dict[str, float]
+    r1_gamma: float = Field(10.0, ge=0)
+    start_file: str = ""
+
+
+class Evaluate(NotebookParameters):
+    NOTEBOOK: ClassVar[str] = "06_evaluate_samples"
+    first_run: str
+    finetune_run: str
+    concept: dict[str, float]
+    extra: int = 0
+
+
+class Compare(NotebookParameters):
+    NOTEBOOK: ClassVar[str] = "08_compare_runs"
+    finetune_runs: list[str]
+    evaluation_runs: list[str]
+    names: list[str]
+    concept: dict[str, float]
+
+
+MODELS = (First, Finetune, Evaluate, Compare)
+OPEN = """
+import os, pathlib, time
+from ohlora_lib.records import start_run
+names = NAMES
+config = {name: globals()[name] for name in ("study", "variant", "seed", *names)}
+inputs = {name: config[name] for name in names if name.endswith(("_run", "_runs"))}
+run = start_run(STEM, config, input_runs=inputs)
+journal = open("journal.txt", "a")
+print("start", f"{study}/{run.path.name}", os.getppid(), file=journal, flush=True)
+"""
+CLOSE = """
+print("end", f"{study}/{run.path.name}", os.getppid(), file=journal, flush=True)
+summary = run.finish(verdict=f"{run.path.name} ended", value=1)
+"""
+
+
+def write_notebook(root: Path, model: type[NotebookParameters], work: str = "pass") -> None:
+    """Writes the stand-in of a notebook; `work` is what it does between start and end."""
+    v4 = nbformat.v4
+    node = v4.new_notebook(
+        metadata={"kernelspec": {"name": "python3", "display_name": "P", "language": "python"}}
+    )
+    names = [name for name in model.model_fields if name not in ("study", "variant", "seed")]
+    cell = "\n".join(f"{name} = ''" for name in model.model_fields)
+    opening = OPEN.replace("NAMES", repr(names)).replace("STEM", repr(model.NOTEBOOK))
+    tagged = v4.new_code_cell(cell, metadata={"tags": ["parameters"]})
+    cells = [v4.new_code_cell(source) for source in (opening, work, CLOSE)]
+    node.cells = [v4.new_markdown_cell("# A tiny stage"), tagged, *cells]
+    nbformat.write(node, root / "notebooks" / f"{model.NOTEBOOK}.ipynb")
+
+
+def write_params(root: Path, stem: str, text: str) -> None:
+    """Writes a params file of the study `tiny`."""
+    path = root / "params" / "tiny" / f"{stem}.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"study: tiny\n{text}")
+
+
+def make_project(root: Path, monkeypatch, variants: tuple[str, ...] = ("v8", "v9")) -> Path:
+    """A study `tiny` with one early stage, a fine-tuning a variant, and a comparison."""
+    monkeypatch.setattr(params, "MODELS", {model.NOTEBOOK: model for model in MODELS})
+    monkeypatch.setenv("PYTHONPATH", str(PACKAGE_ROOT))
+    monkeypatch.delenv("OHLORA_ROOT", raising=False)
+    monkeypatch.chdir(root)
+    (root / "notebooks").mkdir()
+    for model in MODELS:
+        write_notebook(root, model)
+    early = "first_run: outputs/tiny/01_first\n"
+    write_params(root, "01_first", "value: 3\n")
+    for name in variants:
+        write_params(root, f"05_finetune_generator-{name}", f"variant: {name}\n{early}{LOOK}")
+        run = f"finetune_run: outputs/tiny/05_finetune_generator-{name}\n"
+        write_params(root, f"06_evaluate_samples-{name}", f"variant: {name}\n{early}{run}{LOOK}")
+    if len(variants) > 1:
+        parts = {
+            "finetune_runs": "05_finetune_generator",
+            "evaluation_runs": "06_evaluate_samples",
+        }
+        lists = [
+            f"{field}: [{', '.join(f'outputs/tiny/{stem}-{name}' for name in variants)}]\n"
+            for field, stem in parts.items()
+        ]
+        names = f"names: [{', '.join(variants)}]\n"
+        write_params(root, "08_compare_runs", f"seed: 5\n{''.join(lists)}{names}{LOOK}")
+    return root
+
+
+def journal(root: Path, kind: str) -> list[str]:
+    """Stages that have started or ended, in order."""
+    path = root / "journal.txt"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [line.split()[1] for line in lines if line.startswith(f"{kind} ")]
