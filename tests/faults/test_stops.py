@@ -176,6 +176,34 @@ def test_what_ended_a_stage_is_said_as_what_it_was(folder, trouble):
     check_unfinished(folder, kind, reason)
 
 
+@pytest.fixture
+def small_memory():
+    """Makes a process and its children have 900 MiB, where that is permitted."""
+    lines = Path("/proc/self/cgroup").read_text().splitlines() if sys.platform == "linux" else []
+    own = [line.split(":", 2)[2] for line in lines if line.split(":")[1] == "memory"]
+    group = Path(f"/sys/fs/cgroup/memory{own[0] if own else ''}", f"ohlora-test-{os.getpid()}")
+    try:
+        group.mkdir()
+        (group / "memory.limit_in_bytes").write_text(str(900 * 2**20))
+    except OSError:
+        pytest.skip("control groups cannot be made here")
+    yield lambda: (group / "cgroup.procs").write_text(str(os.getpid()))
+    group.rmdir()
+
+
+def test_memory_that_ran_out_is_no_guess_where_the_system_tells(folder, small_memory):
+    make_trouble(folder, "held = []\nwhile True: held.append(bytearray(b'x') * 2**24)")
+    with start(folder, preexec_fn=small_memory) as process:
+        error = process.communicate()[1]
+    assert process.returncode == 1
+    reason = (
+        r"its kernel was killed by the system because memory ran out\. Use a smaller batch or "
+        "fewer samples"
+    )
+    assert re.fullmatch(f"ohlora: {STAGE}: {reason}{AS_FAR}\n", error), error
+    check_unfinished(folder, "killed", reason)
+
+
 def mounted(path, size):
     """Mounts a small disk; says whether that is permitted here."""
     path.mkdir(parents=True, exist_ok=True)
