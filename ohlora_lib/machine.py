@@ -55,10 +55,22 @@ def ram_gib() -> float | None:
 
 
 def memory_kills() -> int | None:
-    """How many processes the system ended for want of memory so far, where it tells."""
-    for path in ("/sys/fs/cgroup/memory.events", "/proc/vmstat"):
+    """How many processes the system ended for want of memory so far, where it tells.
+
+    Counted for this process's control group, as a scheduler or a container sets one, else for the
+    whole machine.
+    """
+    places = []
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines():
+            _, controllers, group = line.split(":", 2)
+            if "memory" in controllers.split(","):  # the older form of control groups
+                places.append(Path(f"/sys/fs/cgroup/memory{group}", "memory.oom_control"))
+            elif not controllers:
+                places.append(Path(f"/sys/fs/cgroup{group}", "memory.events"))
+    for path in (*places, Path("/proc/vmstat")):
         with contextlib.suppress(OSError, ValueError):
-            for line in Path(path).read_text(encoding="utf-8").splitlines():
+            for line in path.read_text(encoding="utf-8").splitlines():
                 if line.startswith("oom_kill "):
                     return int(line.split()[1])
     return None

@@ -65,9 +65,9 @@ def of_error(name: str, text: str) -> str:
     """
     line = next((part.strip() for part in text.splitlines() if part.strip()), "")
     short = re.split(r"(?<=[^.\d])\. ", line)[0].rstrip(".")
-    if name == "OutOfMemoryError" or "CUDA out of memory" in line:
+    if name == "OutOfMemoryError" or re.search("CUDA.* out of memory", line):
         return f"the GPU's memory ran out ({short}). {SMALLER}"
-    if name.endswith("MemoryError") or "can't allocate memory" in line:
+    if name.endswith("MemoryError") or re.search("(can't allocate|not enough) memory", line):
         return f"memory ran out ({short or name}). {SMALLER}"
     if name in {"WriteError", "NotFiniteError"}:
         return line

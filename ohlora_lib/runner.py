@@ -220,7 +220,7 @@ def run_stage(
     root = workers.root
     stage.folder.mkdir(parents=True, exist_ok=True)
     lock = FolderLock(stage.folder, ".runner.lock")
-    outcome = "failed"
+    outcome = ""
     try:
         FolderLock(stage.folder).release()  # nobody runs its notebook by hand
         fingerprint = stages.fingerprint(stage, root)
@@ -230,6 +230,7 @@ def run_stage(
                 status.say(f"{label}  the old run is kept in {stages.shown_path(kept, root)}")
         (stage.folder / stages.NOTE).unlink(missing_ok=True)
         status.start(label, why)
+        outcome = "failed"
         before = _summary_hash(stage)
         redo = f"{command} --only {stage.name} --force"
         ended = supervise(stage, workers, status, redo)
@@ -242,7 +243,8 @@ def run_stage(
         stages.keep_note(stage, fingerprint=fingerprint, summary_sha256=summary)
         outcome = "done"
     finally:
-        status.end(outcome)
+        if outcome:  # else it has not begun
+            status.end(outcome)
         lock.release()
 
 

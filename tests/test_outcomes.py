@@ -40,6 +40,9 @@ ERRORS = {
         "memory ran out (DefaultCPUAllocator: can't allocate memory: you tried 9 bytes). "
         + SMALLER
     ),
+    ("AcceleratorError", "CUDA error: out of memory\nCUDA kernel errors"): (
+        f"the GPU's memory ran out (CUDA error: out of memory). {SMALLER}"
+    ),
     ("_ArrayMemoryError", "Unable to allocate 8.00 EiB"): (
         f"memory ran out (Unable to allocate 8.00 EiB). {SMALLER}"
     ),

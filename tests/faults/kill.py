@@ -98,9 +98,9 @@ class Harness:
         Every other kill is aimed: it waits until the run is in one place of it, by turns.
         """
         aim = self.places[number // 2 % len(self.places)] if number % 2 else None
-        for _ in range(TRIES):
+        for attempt in range(TRIES):
             root = self.folder / f"killed{self.started:04d}"
-            moment, where = self.start_and_kill(root, aim)
+            moment, where = self.start_and_kill(root, aim, 1 - attempt / TRIES)
             if where is not None:
                 break
         else:
@@ -114,14 +114,19 @@ class Harness:
         differs = [name for name in names if self.wanted.get(name) != there.get(name)]
         return Kill(moment, where, len(rows), rows == whole[: len(rows)], resumed, differs)
 
-    def start_and_kill(self, root: Path, aim: str | None) -> tuple[float, str | None]:
-        """Kills at a random moment, or at the next one after it in a place; None: it was over."""
+    def start_and_kill(self, root: Path, aim: str | None, late: float) -> tuple[float, str | None]:
+        """Kills at a random moment, or at the next one after it in a place; None: it was over.
+
+        Args:
+            root: Where it runs.
+            aim: The place, if it is to be one.
+            late: Share of the usual time that moments are drawn from.
+        """
         process, marking, _ = self.start(root, most_share=OFTEN)
         began = time.monotonic()
-        early = aim in {"opening", None}
-        wait = self.random.uniform(0, 0 if aim == "opening" else 0.95 if early else 0.6)
-        wait = 0.9 if aim == "finishing" else wait
-        while time.monotonic() - began < wait * self.long_sec and process.is_alive():
+        share = {"opening": 0, "finishing": 0, None: 0.95}.get(aim, 0.6)
+        wait = self.random.uniform(0, share) * late * self.long_sec
+        while time.monotonic() - began < wait and process.is_alive():
             time.sleep(0.0005)
         while aim and marking.place != aim and process.is_alive():
             time.sleep(0.0001)

@@ -70,10 +70,19 @@ def check_unfinished(folder, status, reason):
     assert f">{status}<" in page
 
 
-def test_sigterm_to_the_command_saves_and_ends_within_ten_seconds(folder, whole):
+def family(pid):
+    """A process and all that it started, youngest first."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [one for child in children for one in family(int(child))] + [pid]
+
+
+@pytest.mark.parametrize("who", ["the command", "all its processes"])
+def test_sigterm_saves_and_ends_within_ten_seconds(folder, whole, who):
+    """Schedulers send it to the command alone, or to every process of a job at once."""
     with start(folder) as process:
         wait_for_rows(process, folder)
-        process.send_signal(signal.SIGTERM)
+        for pid in [process.pid] if who == "the command" else family(process.pid):
+            os.kill(pid, signal.SIGTERM)
         said, error = process.communicate(timeout=10)
     line = f"ohlora: {STAGE}: stopped by SIGTERM. The same command goes on from there.\n"
     assert (process.returncode, error) == (143, line)
@@ -137,8 +146,8 @@ def test_changed_parameters_are_named_and_force_keeps_the_old_folder(folder, who
 def test_a_second_start_is_refused_and_a_dead_one_s_lock_is_taken_over(folder):
     with start(folder, start_new_session=True) as first:
         wait_for_rows(first, folder, rows=1)
-        status, _, error = run(folder)
-        assert status == 1
+        status, said, error = run(folder)
+        assert (status, said) == (1, [])
         assert re.fullmatch(
             rf"ohlora: {re.escape(str(folder))}: process {first.pid} on \S+ \(since "
             r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00\) is writing here\. Wait for it or stop it; "
@@ -174,6 +183,34 @@ def test_what_ended_a_stage_is_said_as_what_it_was(folder, trouble):
     assert status == 1
     assert re.fullmatch(f"ohlora: {STAGE}: {reason}{AS_FAR}", error), error
     check_unfinished(folder, kind, reason)
+
+
+@pytest.fixture
+def small_memory():
+    """Makes a process and its children have 900 MiB, where that is permitted."""
+    lines = Path("/proc/self/cgroup").read_text().splitlines() if sys.platform == "linux" else []
+    own = [line.split(":", 2)[2] for line in lines if line.split(":")[1] == "memory"]
+    group = Path(f"/sys/fs/cgroup/memory{own[0] if own else ''}", f"ohlora-test-{os.getpid()}")
+    try:
+        group.mkdir()
+        (group / "memory.limit_in_bytes").write_text(str(900 * 2**20))
+    except OSError:
+        pytest.skip("control groups cannot be made here")
+    yield lambda: (group / "cgroup.procs").write_text(str(os.getpid()))
+    group.rmdir()
+
+
+def test_memory_that_ran_out_is_no_guess_where_the_system_tells(folder, small_memory):
+    make_trouble(folder, "held = []\nwhile True: held.append(bytearray(b'x') * 2**24)")
+    with start(folder, preexec_fn=small_memory) as process:
+        error = process.communicate()[1]
+    assert process.returncode == 1
+    reason = (
+        r"its kernel was killed by the system because memory ran out\. Use a smaller batch or "
+        "fewer samples"
+    )
+    assert re.fullmatch(f"ohlora: {STAGE}: {reason}{AS_FAR}\n", error), error
+    check_unfinished(folder, "killed", reason)
 
 
 def mounted(path, size):
