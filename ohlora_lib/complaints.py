@@ -30,7 +30,8 @@ def usage_in_words(error: Any, given: Sequence[str]) -> str:
     if value is not None and repr(value) not in message:
         message = f"{message.rstrip('.')}; given {value!r}"
     context = getattr(error, "ctx", None)
-    return f"{message}. See {context.command_path} --help" if context else message
+    stop = "" if message.endswith(("?", ".")) else "."
+    return f"{message}{stop} See {context.command_path} --help" if context else message
 
 
 def _value_of(param: Any, given: Sequence[str]) -> str | None:

@@ -71,7 +71,7 @@ class NotebookParameters(BaseModel):
     @classmethod
     def _not_reserved(cls, name: str) -> str:
         if name.partition(".")[0].lower() in RESERVED or name.endswith("."):
-            raise ValueError("is reserved on some systems; give another name")
+            raise ValueError("the name is reserved on some systems; give another name")
         return name
 
     @field_validator("*")

@@ -196,9 +196,9 @@ LOGS = [
     log("a binary log", lambda text: b"\x89PNG\xff\xfe\0", "UTF-8", "give"),
     log("a log of other properties", lambda text: text, "hat", "--concept",
         more=("--concept", "hat=1")),
-    log("names for other logs", lambda text: text, "2 names for 1 logs", "give each",
-        more=("--names", "v8,v9")),
+    Bad("names for other logs", ("compare", "log.csv", "--names", "v8,v9"),
+        ("2 names for 1 logs", "give each", "['v8', 'v9']"),
+        lambda root: write(make_log(), root / "log.csv")),
 ]  # fmt: skip
 
-LOGS[-1] = Bad(LOGS[-1].name, LOGS[-1].arguments, LOGS[-1].words[1:], LOGS[-1].prepare)
 CASES = [*LABELS, *FOLDERS, *TABLES, *MERGED, *LOGS]

@@ -138,8 +138,9 @@ BASE = "source: files\ngenerator_file: {}\ndiscriminator_file: {}"
 TURNED = [
     convert("a suffix of no weights", "out.bin", ".safetensors", arguments=(SAFE, "out.bin")),
     convert("weights over themselves", SAFE, "another name", arguments=(SAFE, SAFE)),
-    convert("a folder to write weights to", "folder", "name of a file",
-            arguments=(SAFE, "d.pth/")),
+    Bad("a folder to write weights to", ("weights", "convert", SAFE, "out.pth"),
+        ("out.pth", "folder", "name of a file"),
+        lambda root: [both(root), (root / "out.pth").mkdir()]),
     convert("a network that is not in there", "'teacher'", SAFE,
             arguments=(SAFE, "out.pth", "--network", "teacher")),
     convert("a discriminator to split", "d.safetensors", "only a generator",
@@ -163,8 +164,5 @@ TURNED = [
     stage("a base with numbers that are none", BASE.format(SAFE, "d.safetensors"), SAFE,
           "not finite", "Fetch it again", also=not_finite),
 ]  # fmt: skip
-TURNED[2] = Bad("a folder to write weights to", ("weights", "convert", SAFE, "out.pth"),
-                ("out.pth", "folder", "name of a file"),
-                lambda root: [both(root), (root / "out.pth").mkdir()])  # fmt: skip
 
 CASES = [*FILES, *TURNED]
