@@ -164,7 +164,8 @@ def score_part(
         start: Number of candidates before the first of these.
         skip_first: Number of first images left out, of all candidates.
     """
-    tables, thrown, first, done = [], [], [], start
+    # One growing buffer: small tables kept between large images would scatter the memory.
+    values, names, thrown, first, done = bytearray(), [], [], [], start
     for batch in batches:
         scores = _scores(selector, batch, done)
         flags = np.logical_and.reduce([c.holds(scores[f"{c.prop}_score"]) for c in wanted])
@@ -173,9 +174,17 @@ def score_part(
         store.append(pixels[flags])
         _hold(thrown, pixels[~flags], EXAMPLES)
         _hold(first, pixels, FIRST - start)
-        tables.append(scores)
+        if isinstance(selector, Ensemble):
+            names = list(scores)
+            values += scores.to_numpy(dtype=np.float32).tobytes()
         done += len(batch)
-    return Part(pd.concat(tables, ignore_index=True), joined(thrown), joined(first))
+    if isinstance(selector, Ensemble):
+        table = pd.DataFrame(
+            np.frombuffer(values, np.float32).reshape(-1, len(names)), columns=names
+        )
+    else:
+        table = selector.iloc[start:done].reset_index(drop=True)
+    return Part(table, joined(thrown), joined(first))
 
 
 def check_size(selector: Ensemble, image_px: int) -> None:

@@ -10,7 +10,7 @@ import fnmatch
 import os
 import time
 from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -200,7 +200,7 @@ class Fan:
         """Waits until a stage ends, and takes how it ended."""
         done, _ = wait(self._running, timeout=1.0, return_when=FIRST_COMPLETED)
         for future in done:
-            error = future.exception()
+            error = CancelledError() if future.cancelled() else future.exception()
             outcome = future.result() if error is None else Outcome("failed", _lost(error))
             self._end(self._running.pop(future), outcome)
         if not done and time.monotonic() - self._spoke > QUIET_SEC:
@@ -240,6 +240,8 @@ def _lost(error: BaseException) -> str:
     """Why work came back without an outcome."""
     if type(error).__name__ == "KilledWorker":
         return "its workers died, one after the other; most often the memory ran out"
+    if isinstance(error, CancelledError):
+        return "the cluster dropped it; see that its scheduler still runs"
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
