@@ -67,9 +67,9 @@ def pick_precision(name: str, device: torch.device) -> str:
     return "bfloat16" if known_speedup() > LEAST_SPEEDUP else "float32"
 
 
-def choice_sentence(precision: str, device: torch.device) -> str:
+def choice_sentence(precision: str, device: torch.device | str) -> str:
     """Why a precision is what `auto` chooses or would not choose here, in a sentence."""
-    if device.type != "cpu":
+    if torch.device(device).type != "cpu":
         return f"Computing on {device} in {precision}."
     return (
         f"Computing on the CPU in {precision}; a convolution in bfloat16 takes 1/"
