@@ -308,7 +308,7 @@ def main() -> None:
     try:
         run_notebook(job, reporter)
     except OSError as error:  # of the executed notebook or its page: the disk is full, say
-        reporter.event("failed", cell=None, error=outcomes.of_disk(error))
+        reporter.event("failed", cell=None, error=outcomes.of_disk(error, job["output"]))
 
 
 papermill_engines.register(ENGINE, PrivateKernelEngine)

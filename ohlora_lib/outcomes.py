@@ -76,10 +76,15 @@ def of_error(name: str, text: str) -> str:
     return f"{name}: {line}".rstrip(": ")
 
 
-def of_disk(error: OSError) -> str:
-    """What a failed write outside the notebook says, in one line with its remedy."""
+def of_disk(error: OSError, path: str) -> str:
+    """What a failed write outside the notebook says, in one line with its remedy.
+
+    Args:
+        error: What the system said.
+        path: The file, where the error does not name it.
+    """
     if isinstance(error, WriteError):
         return str(error)
     if error.errno is None:  # papermill's own words for a folder that is gone
         return f"{str(error).rstrip('.')}. Bring its disk back and start again: {GO_ON}"
-    return str(WriteError(error.errno, error.strerror, str(error.filename or "a file")))
+    return str(WriteError(error.errno, error.strerror, str(error.filename or path)))

@@ -97,7 +97,9 @@ class TrainBase(NotebookParameters, Compute):
     average_kimg: float = Field(5.0, gt=0, le=1e4, description="half-life of the average, kimg")
     mixing: float = Field(0.9, ge=0, le=1, description="share of batches with style mixing")
     normal_labels: float = Field(0.5, ge=0, le=1, description="share of non-zero scores")
-    report_kimg: float = Field(10.0, gt=0, le=1e4, description="from one checkpoint to the next")
+    report_kimg: float = Field(
+        10.0, gt=0, le=1e4, description="from one row of the log to the next"
+    )
     checkpoint_minutes: float = Field(
         10.0, ge=0, le=1e4, description="longest time between checkpoints to go on from, minutes"
     )

@@ -255,7 +255,7 @@ def _note_failure(stage: Stage, ended: Outcome, command: str) -> str:
             stage.folder, ended.status, ended.reason, notebook=stage.notebook.stem, command=command
         )
     except OSError as error:
-        return f" (nor could that be noted: {error.strerror})"
+        return f" (nor could summary.json say so: {error.strerror})"
     return ""
 
 

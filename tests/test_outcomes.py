@@ -76,7 +76,11 @@ def test_a_failed_write_names_file_reason_and_remedy(number, remedy):
     text = str(WriteError(number, "reason", "/a/b.csv"))
     assert text.startswith(f"/a/b.csv: cannot be written (reason). {remedy}")
     assert outcomes.of_error("WriteError", text) == text
-    assert outcomes.of_disk(WriteError(number, "reason", "/a/b.csv")) == text
-    assert "/a/b.csv: cannot be written (full)" in outcomes.of_disk(
-        OSError(errno.ENOSPC, "full", "/a/b.csv")
+    assert outcomes.of_disk(WriteError(number, "reason", "/a/b.csv"), "/c") == text
+    named, unnamed = OSError(errno.ENOSPC, "full", "/a/b.csv"), OSError(errno.ENOSPC, "full")
+    assert outcomes.of_disk(named, "/c").startswith("/a/b.csv: cannot be written (full). Free")
+    assert outcomes.of_disk(unnamed, "/c").startswith("/c: cannot be written (full). Free room")
+    assert outcomes.of_disk(FileNotFoundError("folder /d is gone."), "/c") == (
+        "folder /d is gone. Bring its disk back and start again: a training goes on from its last "
+        "checkpoint"
     )
