@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any, ClassVar, Self
@@ -78,7 +79,7 @@ class NotebookParameters(BaseModel):
     @classmethod
     def _printable(cls, value: Any) -> Any:
         for text in texts_in(value):
-            if not text.isprintable():
+            if any(unicodedata.category(c) == "Cc" for c in text if c not in "\n\t"):
                 raise ValueError(f"{shortened(text)} holds a control character; take it out")
         return value
 

@@ -123,7 +123,7 @@ def scripted(monkeypatch, valid_losses):
     def loss_of(x, _):
         return torch.nn.functional.softplus(x).mean()
 
-    monkeypatch.setattr(property_ensemble, "_train_epoch", epoch)
+    monkeypatch.setattr(property_ensemble, "train_epoch", epoch)
     monkeypatch.setattr(property_ensemble, "_logits", logits)
     monkeypatch.setattr(property_ensemble.F, "binary_cross_entropy_with_logits", loss_of)
     return epochs

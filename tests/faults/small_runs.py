@@ -55,7 +55,7 @@ PLACES = {
         *(SAVE, FINISH),
     ],
     "cnn": [
-        (property_ensemble, "_train_epoch", "training a fold"),
+        (property_ensemble, "train_epoch", "training a fold"),
         (property_ensemble, "_logits", "validating a fold"),
         (fold_training, "save_weights", "writing weights"),
         (fold_training, "save_state", "saving a checkpoint"),
