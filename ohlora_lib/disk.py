@@ -74,7 +74,7 @@ def check_there(path: Path) -> None:
     Raises:
         WriteError: If so.
     """
-    for lock, opened in watched.items():
+    for lock, opened in tuple(watched.items()):  # other threads open and close folders
         if lock.parent not in path.parents:
             continue
         try:

@@ -84,7 +84,8 @@ def of_log(
     cut off: the last row does not close an epoch, so rows are missing or training goes on.
     few rows: fewer than 6, so that nothing can be said of its course.
     jump: from one row to the next a mean score changes by 0.2 and by 4 times more than in the
-        three steps before it and the three after it, the way back aside: another network went on.
+        three steps before it and the three after it: another network went on. The way back is
+        left aside, unless it follows at once: that is one odd evaluation.
     fooled: a property came closer by the selecting ensemble, while the held-out judge sees less
         than half of that gain, 0.1 less at the least, and ends 0.1 farther from the target.
     moved away: a property's distance to its target grew; a result, which may mean that another
@@ -196,7 +197,8 @@ def _abrupt_steps(scores: np.ndarray) -> Iterator[tuple[int, float]]:
     for row in range(JUMP_NEAR, len(steps)):
         near = np.array([*steps[row - JUMP_NEAR : row], *steps[row + 1 : row + 1 + JUMP_NEAR]])
         largest = np.abs(near).argmax()
-        if near[largest] * steps[row] < 0:
+        beside = JUMP_NEAR - 1 <= largest <= JUMP_NEAR  # there and back again: one odd evaluation
+        if near[largest] * steps[row] < 0 and not beside:
             near[largest] = 0  # the way back
         if abs(steps[row]) >= max(JUMP_SCORE, JUMP_TIMES * np.abs(near).max()):
             yield row, float(abs(steps[row]))

@@ -21,6 +21,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 from torch import Tensor
 
+from ohlora_lib.finetune.guards import NotFiniteError, check_finite
 from ohlora_lib.images import Images, to_unit
 from ohlora_lib.nets import PropertyCNN
 from ohlora_lib.precision import autocast
@@ -136,6 +137,7 @@ def _train_fold(
         logits = _logits(net, images, valid, settings)
         valid_loss = F.binary_cross_entropy_with_logits(logits, target[valid]).item()
         history.append({"epoch": epoch, "train_loss": train_loss, "valid_loss": valid_loss})
+        _check_finite(history[-1], prop, fold)
         if valid_loss < best_loss:
             best_loss, best_epoch = valid_loss, epoch
             best_state = {k: v.clone() for k, v in net.state_dict().items()}
@@ -146,6 +148,17 @@ def _train_fold(
     auroc = float(roc_auc_score(labels[rows[1]], scores))
     table = pd.DataFrame(history)
     return Fold(prop, fold, net.eval(), table, rows[1], scores, auroc, best_loss, attempt)
+
+
+def _check_finite(row: Mapping[str, float], prop: str, fold: int) -> None:
+    """Raises NotFiniteError, with what to do, if a loss is NaN or infinite."""
+    try:
+        check_finite(row)
+    except NotFiniteError as error:
+        raise NotFiniteError(
+            f"{prop}, fold {fold}, epoch {row['epoch']}: {error}. Lower the learning_rate of "
+            f"{prop}; the folds before it are kept."
+        ) from None
 
 
 def train_epoch(

@@ -202,7 +202,7 @@ def test_one_bad_batch_is_not_divergence():
 def test_a_swap_and_the_way_back_and_one_under_a_noisy_property():
     first, second = (training_logs.read_log(path) for path in (HEALTHY[0], HEALTHY[2]))
     scores = [name for name in first if name.endswith("_score")]
-    for rows in (1, 4):  # evaluations of another network, then the old one again
+    for rows in (2, 4):  # evaluations of another network, then the old one again
         log = first.copy()
         log.loc[20 : 19 + rows, scores] = second.loc[: rows - 1, scores].to_numpy()
         assert called(log) == ["jump"], rows
@@ -213,6 +213,12 @@ def test_a_swap_and_the_way_back_and_one_under_a_noisy_property():
     assert "jump" in called(log)
     log.loc[5, "fixed_gender_score"] = np.nan  # one missing score hides nothing
     assert "jump" in called(log)
+
+
+def test_one_odd_evaluation_is_no_other_network():
+    log = healthy()
+    log.loc[20, [name for name in log if name.endswith("gender_score")]] = 0.2
+    assert called(log) == []
 
 
 @pytest.mark.parametrize("rows", [0.3, 0.6, 1.0, 3.0])

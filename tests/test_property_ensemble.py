@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from ohlora_lib import property_ensemble
+from ohlora_lib.finetune.guards import NotFiniteError
 from ohlora_lib.fold_training import train_ensemble
 from ohlora_lib.nets import PropertyCNN
 from ohlora_lib.property_ensemble import (
@@ -144,6 +145,13 @@ def test_early_stop_and_attempts(monkeypatch):
     assert fold.best_loss == pytest.approx(0.4)
     assert fold.attempts == 2
     assert len(epochs) == 4 + 6
+
+
+def test_a_loss_that_is_no_number_ends_the_fold():
+    images, labels = planted(8)
+    wild = settings(max_epochs=30, learning_rate={"bright": 1e30})
+    with pytest.raises(NotFiniteError, match=r"^bright, fold 0, epoch \d+: .*loss is (nan|inf)"):
+        next(train_folds(images, labels, "bright", wild))
 
 
 @pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -71,6 +72,6 @@ def test_a_folder_of_nothing_else_ends_in_one_line(project: Path) -> None:
     assert len(done.stderr.splitlines()) == 1
     assert "faces: none of its 8 image files can be read; the first is bomb.png" in done.stderr
     folder = project / "outputs" / "tiny" / "01_make_population"
-    assert not (folder / "summary.json").exists()
+    assert json.loads((folder / "summary.json").read_text())["status"] == "failed"
     assert not (folder / "images").exists() or not list((folder / "images").iterdir())
     assert not list(project.rglob("*.partial*"))
