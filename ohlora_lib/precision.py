@@ -22,6 +22,8 @@ from ohlora_lib.machine import cpu_model
 from ohlora_lib.records import write_atomic
 
 PRECISIONS = ("auto", "float32", "bfloat16")
+MAP_NUMBERS = 2**22  # in the widest feature map of the images a CPU computes at a time
+LEAST_AT_ONCE, MOST_AT_ONCE = 4, 250  # images
 LEAST_SPEEDUP = 1.3  # of bfloat16, to be worth its rounding
 
 
@@ -54,6 +56,21 @@ def keep_freed_memory() -> None:
             mallopt = ctypes.CDLL("libc.so.6").mallopt
             mallopt(trim_threshold, 512 * 2**20)
             mallopt(mmap_threshold, mmap_largest)
+
+
+def images_at_once(widest_map: int, device: torch.device) -> int:
+    """How many images a network computes at a time without gradients.
+
+    On a CPU, so many that the widest feature map has some four million numbers: larger ones leave
+    the caches and the memory that is kept, which makes two images take the time of four.
+
+    Args:
+        widest_map: Numbers in the network's widest feature map of one image.
+        device: Where it computes.
+    """
+    if device.type != "cpu":
+        return MOST_AT_ONCE
+    return min(max(LEAST_AT_ONCE, MAP_NUMBERS // widest_map), MOST_AT_ONCE)
 
 
 def pick_precision(name: str, device: torch.device) -> str:

@@ -24,7 +24,7 @@ from torch import Tensor
 from ohlora_lib.finetune.guards import NotFiniteError, check_finite
 from ohlora_lib.images import Images, to_unit
 from ohlora_lib.nets import PropertyCNN
-from ohlora_lib.precision import autocast
+from ohlora_lib.precision import autocast, images_at_once
 from ohlora_lib.weights import load_property_cnn, save_weights
 
 COSINE_PERIOD = 10  # epochs; stepped each epoch, so the rate rises again afterwards
@@ -192,8 +192,9 @@ def train_epoch(
 @torch.no_grad()
 def _logits(net: PropertyCNN, images: Images, rows: Tensor, settings: CNNSettings) -> Tensor:
     net.eval()
+    parts = rows.split(images_at_once(net.widest_map, images.device))
     with autocast(images.device, settings.precision):
-        return torch.cat([net.logits(to_unit(images[part])) for part in rows.split(256)])
+        return torch.cat([net.logits(to_unit(images[part])) for part in parts])
 
 
 class Ensemble:
@@ -225,20 +226,25 @@ class Ensemble:
                 net.to(device)
         return self
 
+    def _batches(self, images: Images, batch: int | None) -> Iterator[Tensor]:
+        """Images as the CNNs take them, float (B, 3, H, H)."""
+        widest = max(net.widest_map for nets in self.members.values() for net in nets)
+        for part in images.split(batch or images_at_once(widest, images.device)):
+            yield to_unit(part).contiguous(memory_format=torch.channels_last)
+
     @torch.no_grad()
-    def member_scores(self, images: Images, batch: int = 250) -> dict[str, Tensor]:
+    def member_scores(self, images: Images, batch: int | None = None) -> dict[str, Tensor]:
         """Scores of every CNN.
 
         Args:
             images: uint8, shape (N, H, H, 3), on the CNNs' device.
-            batch: Images at a time.
+            batch: Images at a time; None takes as many as is fastest.
 
         Returns:
             Probabilities by property, each of shape (N, K).
         """
         parts: dict[str, list[Tensor]] = {prop: [] for prop in self.members}
-        for part in images.split(batch):
-            pixels = to_unit(part).contiguous(memory_format=torch.channels_last)
+        for pixels in self._batches(images, batch):
             with autocast(images.device, self.precision):
                 for prop, nets in self.members.items():
                     parts[prop].append(torch.cat([net(pixels) for net in nets], dim=1))  # (B, K)
@@ -250,12 +256,11 @@ class Ensemble:
         return torch.stack([members[prop].mean(dim=1) for prop in self.members], dim=1)
 
     @torch.no_grad()
-    def features(self, images: Images, batch: int = 250) -> Tensor:
+    def features(self, images: Images, batch: int | None = None) -> Tensor:
         """Features of the first CNN of each property, side by side: uint8 images to (N, F)."""
         nets = [members[0] for members in self.members.values()]
         parts = []
-        for part in images.split(batch):
-            pixels = to_unit(part).contiguous(memory_format=torch.channels_last)
+        for pixels in self._batches(images, batch):
             with autocast(images.device, self.precision):
                 parts.append(torch.cat([net.features(pixels).float() for net in nets], dim=1))
         return torch.cat(parts)

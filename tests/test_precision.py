@@ -4,13 +4,16 @@ import pytest
 import torch
 
 from ohlora_lib import precision
+from ohlora_lib.nets import Generator
 from ohlora_lib.precision import (
     autocast,
     bfloat16_speedup,
     choice_sentence,
+    images_at_once,
     pick_device,
     pick_precision,
 )
+from ohlora_lib.selection import sample_images
 
 CPU = torch.device("cpu")
 
@@ -72,3 +75,20 @@ def test_autocast(name, dtype):
 
 def test_speedup_is_measured():
     assert 0.001 < bfloat16_speedup(rounds=1) < 1000
+
+
+def test_a_cpu_takes_as_many_images_as_its_caches_hold():
+    counts = [images_at_once(px**2 * 64, CPU) for px in (32, 64, 256, 1024)]
+    assert counts == [64, 16, 4, 4]
+    assert images_at_once(1, CPU) == images_at_once(10**9, torch.device("cuda")) == 250
+
+
+def test_how_many_at_a_time_changes_no_image(monkeypatch):
+    torch.manual_seed(0)
+    net = Generator(32, z_dim=8, w_dim=8, fmaps_base=64)
+    assert net.widest_map == 2 * 32**2
+    (some,) = sample_images(net, 7, seed=1, batch=7)
+    monkeypatch.setattr(precision, "MAP_NUMBERS", 5 * net.widest_map)
+    (others,) = sample_images(net, 7, seed=1, batch=7)
+    assert (some.int() - others.int()).abs().max() <= 1  # sums may round otherwise
+    assert len(list(sample_images(net, 7, seed=1, batch=3))) == 3

@@ -292,6 +292,12 @@ class Generator(nn.Module):
         self.truncation = Truncation(w_dim)
         self.synthesis = Synthesis(image_px, w_dim, fmaps_base, fmaps_max)
 
+    @property
+    def widest_map(self) -> int:
+        """Numbers in the widest feature map of an image."""
+        sides = [4 * 2**k for k in range(self.synthesis.num_blocks)]
+        return max(feature_maps(px, self.fmaps_base, self.fmaps_max) * px**2 for px in sides)
+
     def styles(self, z: Tensor, properties: Tensor | None = None) -> Styles:
         """Style vectors of latents (B, Z) and scores (B, P); in training, w_avg follows them."""
         styles = self.mapping(z, properties)

@@ -64,12 +64,14 @@ class PropertyCNN(nn.Module):
         self.box = (slice(top, bottom), slice(left, right))
         size, channels = (bottom - top, right - left), 3
         self.pools: list[bool] = []
+        self.widest_map = 0  # numbers in the widest feature map of an image
         for k in range(1, NUM_CONVS.get(prop, 6) + 1):
             if min(size) < 3:
                 break  # at a small resolution the last blocks no longer fit
             out = scaled(CHANNELS[k - 1], width)
             self.add_module(f"conv{k}", _conv_block(channels, out))
             size, channels = (size[0] - 2, size[1] - 2), out
+            self.widest_map = max(self.widest_map, out * size[0] * size[1])
             self.pools.append(k in POOL_AFTER.get(prop, DEEP) and min(size) >= 2)
             if self.pools[-1]:
                 size = (size[0] // 2, size[1] // 2)
