@@ -178,9 +178,8 @@ def _drawn(
     generator: Generator, z: Tensor, properties: Tensor | None, precision: str
 ) -> Iterator[Tensor]:
     """Images of latents, uint8 (b, H, H, 3), as many at a time as is fastest."""
-    size = images_at_once(generator.widest_map, z.device)
-    for first in range(0, len(z), size):
-        rows = slice(first, min(first + size, len(z)))
+    most = images_at_once(generator.widest_map, z.device)
+    for rows in torch.arange(len(z)).chunk(-(-len(z) // most)):  # of nearly one size
         with autocast(z.device, precision):
             images = generator(z[rows], None if properties is None else properties[rows])
         yield to_uint8(images)
