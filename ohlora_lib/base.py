@@ -210,7 +210,8 @@ class BaseRun:
 
 
 def _sizes(generator: Generator) -> dict[str, int]:
-    return {name: getattr(generator, name) for name in ("image_px", "z_dim", "w_dim")}
+    names = ("image_px", "z_dim", "w_dim", "num_properties", "fmaps_base", "fmaps_max")
+    return {name: getattr(generator, name) for name in names}
 
 
 @torch.no_grad()

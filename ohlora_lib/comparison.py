@@ -14,6 +14,7 @@ import pandas as pd
 from scipy import stats
 
 from ohlora_lib.failures import judged_sentence, of_training
+from ohlora_lib.summaries import read_failure
 from ohlora_lib.training_logs import (
     log_names,
     properties_of,
@@ -178,7 +179,8 @@ def _run_facts(
     seed: int,
 ) -> dict[str, Any]:
     table = run_verdict(log, concept, seed=seed)
-    finished = folder if folder and (folder / "summary.json").is_file() else None
+    there = folder and (folder / "summary.json").is_file() and read_failure(folder) is None
+    finished = folder if there else None
     findings = of_training(log, finished, concept)
     facts: dict[str, Any] = {"name": name, "file": str(file), "rows": len(log)}
     facts |= {"epochs": round(float(log["time_epochs"].iloc[-1]), 2)}

@@ -90,10 +90,10 @@ def check_gpu() -> Check:
 
 def check_bfloat16() -> Check:
     """How much faster this processor is in bfloat16."""
-    from ohlora_lib.precision import bfloat16_speedup
+    from ohlora_lib.precision import LEAST_SPEEDUP, known_speedup
 
-    ratio = bfloat16_speedup()
-    choice = "bfloat16" if ratio > 1.3 else "float32"
+    ratio = known_speedup()
+    choice = "bfloat16" if ratio > LEAST_SPEEDUP else "float32"
     return Check(
         "number format", f"bfloat16 is {ratio:.1f} times float32's speed; auto takes {choice}"
     )

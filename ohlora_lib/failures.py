@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ohlora_lib.records import read_summary, sha256
+from ohlora_lib.records import read_summary, root_of, sha256
 from ohlora_lib.run_files import is_number, is_table, read_config
 from ohlora_lib.training_logs import properties_of, sources_of
 from ohlora_lib.trends import (
@@ -265,7 +265,7 @@ def of_run(folder: Path, log: pd.DataFrame, concept: Mapping[str, float]) -> lis
     return [
         finding
         for rule in (_too_short, _other_target, _guessing, _overlap, _other_input)
-        for finding in rule(Chain(config, summary, log, concept, folder.resolve().parents[2]))
+        for finding in rule(Chain(config, summary, log, concept, root_of(folder)))
     ]
 
 

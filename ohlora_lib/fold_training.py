@@ -58,6 +58,10 @@ def train_ensemble(
             path = folder / f"{fold.prop}-fold{fold.fold}.safetensors"
             save_weights(fold.net, path, validation_auroc=f"{fold.auroc:.4f}")
             yield fold
+    wanted = {f"{prop}-fold{k}.safetensors" for prop in properties for k in range(settings.folds)}
+    for path in folder.glob("*-fold*.safetensors"):
+        if path.name not in wanted:  # of an earlier run with more folds: it would vote on
+            path.unlink()
 
 
 class KeptFolds:

@@ -25,6 +25,7 @@ import torch.distributed as dist
 from ohlora_lib import machine
 from ohlora_lib.finetune.ranks import ALONE, Ranks
 from ohlora_lib.precision import pick_device
+from ohlora_lib.stopping import STOPS
 
 EVENT = "\x1e"  # begins a line that is for the program that started us; all else is text to show
 LONGEST_WAIT = timedelta(minutes=30)  # for the others, until a process gives up
@@ -147,6 +148,8 @@ class Launch:
             process.stdin.close()
             process.wait()
             process.stdout.close()
+        if signal.SIGTERM in asked:
+            signal.raise_signal(signal.SIGTERM)
         if status and not asked:
             if errors:
                 raise ValueError(errors[0])
@@ -166,8 +169,9 @@ def _closed_on_interrupt(process: subprocess.Popen) -> Iterator[list[int]]:
         if len(asked) > 1:
             process.terminate()
 
-    before = signal.signal(signal.SIGINT, ask)
+    before = {number: signal.signal(number, ask) for number in STOPS}
     try:
         yield asked
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -10,7 +10,6 @@ import os
 import re
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -56,6 +55,12 @@ def project_root(start: Path | None = None) -> Path:
 def is_project(folder: Path) -> bool:
     """Whether a folder holds `params/` and `notebooks/`."""
     return (folder / "params").is_dir() and (folder / "notebooks").is_dir()
+
+
+def root_of(run_folder: Path) -> Path:
+    """The project a run folder belongs to; links are not followed, `outputs` may be one."""
+    parents = Path(os.path.abspath(run_folder)).parents
+    return next((parent for parent in parents if is_project(parent)), parents[2])
 
 
 def to_json(data: Any) -> str:
@@ -138,26 +143,6 @@ class Run:
         """Keeps facts for the summary, for instance the precision that was chosen."""
         self._facts.update(facts)
 
-    def basis(self) -> dict[str, Any]:
-        """What decides the results: parameters, noted facts, input runs and tables by hash."""
-        root = self.path.parents[2]
-        inputs = {f"{k}_sha256": _input_facts(v, root) for k, v in self.inputs.items()}
-        tables = {k: root / str(v) for k, v in self.config.items() if k.endswith("_csv") and v}
-        hashes = {f"{k}_sha256": sha256(path) for k, path in tables.items()}
-        return {**self.config, **self._facts, **inputs, **hashes}
-
-    def clear(self, *, keep: tuple[str, ...] = ()) -> None:
-        """Removes what an earlier run left, for a stage that starts anew.
-
-        Args:
-            keep: Glob patterns, relative to the run folder, of what stays.
-        """
-        stays = {path for pattern in keep for path in self.path.glob(pattern)}
-        for path in sorted(self.path.rglob("*"), reverse=True):
-            if stays.isdisjoint((path, *path.parents)) and not self._own(path):
-                with suppress(OSError):  # a folder that is not empty stays
-                    path.rmdir() if path.is_dir() else path.unlink()
-
     def finish(self, **results: Any) -> dict[str, Any]:
         """Writes `summary.json` and frees the folder.
 
@@ -198,7 +183,8 @@ class Run:
             path
             for path in sorted(self.path.rglob("*"))
             if path.is_file() and not self._own(path) and PARTIAL not in path.name
-            if not path.match(STATES)
+            if not path.match(STATES) and path.suffix != ".ipynb"  # saved on by who opens it
+            if not any(part.startswith(".") for part in path.relative_to(self.path).parts)
         ]
         return [
             {

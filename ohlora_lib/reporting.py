@@ -12,7 +12,7 @@ import pandas as pd
 
 from ohlora_lib.labels import read_table
 from ohlora_lib.params import ReportRun
-from ohlora_lib.records import Run, project_root, read_summary
+from ohlora_lib.records import Run, project_root, read_summary, root_of
 from ohlora_lib.run_files import read_config
 from ohlora_lib.training_logs import log_names
 
@@ -174,7 +174,7 @@ def judged_runs(
     found: dict[Path, tuple[Path, str]] = {}
     for folder in dict.fromkeys(evaluations):
         config = read_config(folder)
-        run = (folder.resolve().parents[2] / config["finetune_run"]).resolve()
+        run = (root_of(folder) / config["finetune_run"]).resolve()
         if run not in compared or run in found:
             what = "has one already" if run in found else "is not compared"
             raise ValueError(f"evaluation_runs: {folder.name} judged {config['finetune_run']}, "

@@ -234,12 +234,14 @@ def run_stage(
         before = _summary_hash(stage)
         redo = f"{command} --only {stage.name} --force"
         ended = supervise(stage, workers, status, redo)
-        if ended is None and _summary_hash(stage) in {None, before}:
+        summary = _summary_hash(stage)
+        finished = summary not in {None, before}  # then its page alone may be missing
+        if ended is None and not finished:
             ended = Outcome("failed", "the notebook ended without run.finish()")
         if ended is not None:
             outcome = {"interrupted": "stopped"}.get(ended.status, ended.status)
-            raise _error(stage, ended, _note_failure(stage, ended, redo) + _kept(stage, root))
-        summary = _summary_hash(stage)
+            more = "" if finished else _note_failure(stage, ended, redo)
+            raise _error(stage, ended, more + _kept(stage, root), fresh=fresh)
         stages.keep_note(stage, fingerprint=fingerprint, summary_sha256=summary)
         outcome = "done"
     finally:
@@ -259,12 +261,13 @@ def _note_failure(stage: Stage, ended: Outcome, command: str) -> str:
     return ""
 
 
-def _error(stage: Stage, ended: Outcome, more: str) -> StageError:
+def _error(stage: Stage, ended: Outcome, more: str, *, fresh: bool) -> StageError:
     message = f"{stage.name}: {ended.reason}"
     if ended.status != "interrupted":
         return (StageDied if ended.status == "killed" else StageError)(message + more)
     kind = StageTerminated if ended.reason == BY_SIGTERM.reason else StageInterrupted
-    return kind(f"{message}. The same command goes on from there.")
+    again = "Without --force, the same command" if fresh else "The same command"
+    return kind(f"{message}. {again} goes on from there.")
 
 
 BY_CTRL_C = Outcome("interrupted", "stopped by Ctrl-C")

@@ -84,7 +84,13 @@ def _is_hashed(name: str, path: Path) -> bool:
 def _remedy(run_folder: Path) -> str:
     """The command that makes a run folder."""
     study, stage = run_folder.parent.name or "<study>", run_folder.name
-    return f"Make it with: ohlora run params/{study} --only {stage}"
+    return f"Make it with: ohlora run {_study_words(study)} --only {stage}"
+
+
+def _study_words(study: str) -> str:
+    """What `ohlora run` calls a study of `outputs`; one of a seed has no params of its own."""
+    name, _, seed = study.rpartition("-seed")
+    return f"params/{name} --seed {seed}" if name and seed.isdigit() else f"params/{study}"
 
 
 def start_anew_command(path: Path) -> str:
@@ -92,5 +98,5 @@ def start_anew_command(path: Path) -> str:
     parts = path.parts
     at = len(parts) - 1 - parts[::-1].index("outputs") if "outputs" in parts else len(parts)
     study, stage = (*parts[at + 1 : at + 3], "<study>", "<stage>")[:2]
-    by_hand = f"ohlora run params/{study} --only {stage} --force"
+    by_hand = f"ohlora run {_study_words(study)} --only {stage} --force"
     return os.environ.get("OHLORA_COMMAND", by_hand)

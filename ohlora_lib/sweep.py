@@ -262,7 +262,8 @@ def _conclude(plan: Plan, fan: Fan, only: str | None) -> Path:
 def _raise_if_incomplete(fan: Fan, name: str) -> None:
     """Raises if the sweep was stopped or a stage failed."""
     if fan.stopped:
-        raise SweepStopped("stopped by Ctrl-C. The same command goes on from there.")
+        again = "Without --force, the same command" if fan.force else "The same command"
+        raise SweepStopped(f"stopped by Ctrl-C. {again} goes on from there.")
     failed, left = fan.states("failed"), fan.states("left out")
     if failed:
         names = ", ".join(f"{path.parent.name}/{path.name}" for path in failed[:3])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from ohlora_lib import comparison, training_logs
+from ohlora_lib.records import write_failure
 from tests.log_samples import make_log, write
 
 REFERENCE = Path(__file__).parents[2] / "shared" / "reference"
@@ -32,6 +33,15 @@ def test_compare_files_is_json_and_names_runs_apart(tmp_path):
         "v9",
     ]
     assert len(set(training_logs.log_names([folder / "train_log.csv"] * 2))) == 2
+
+
+def test_a_run_that_was_interrupted_is_judged_by_its_log(tmp_path):
+    folder = tmp_path / "05_finetune_generator-v9"
+    folder.mkdir()
+    write(make_log(), folder / "train_log.csv")
+    write_failure(folder, "interrupted", "stopped by Ctrl-C")
+    (run,) = comparison.compare_files([folder])["runs"]
+    assert run["rows"] == 24
 
 
 @published

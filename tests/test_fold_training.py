@@ -1,6 +1,7 @@
 """A stopped training of property CNNs goes on with the next fold, and with nothing else."""
 
 import itertools
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -62,3 +63,12 @@ def test_other_parameters_or_images_are_named(tmp_path, change, said):
     train(tmp_path, stop_after=1)
     with pytest.raises(ValueError, match=said):
         train(tmp_path, **change)
+
+
+def test_folds_of_an_earlier_run_do_not_vote_on(tmp_path):
+    train(tmp_path / "cnns")
+    for name in ("bright-fold7.safetensors", "hat-fold0.safetensors"):
+        shutil.copy(tmp_path / "cnns" / "dark-fold0.safetensors", tmp_path / "cnns" / name)
+    train(tmp_path / "cnns")
+    names = {path.name for path in (tmp_path / "cnns").glob("*-fold*.safetensors")}
+    assert names == {f"{p}-fold{k}.safetensors" for p in ("bright", "dark") for k in range(2)}

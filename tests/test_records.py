@@ -134,12 +134,36 @@ def test_starting_again_keeps_what_a_stopped_run_goes_on_from(root):
     run = start(root)
     write_atomic(run.path / "checkpoints" / "state.pt", b"state")
     write_atomic(run.path / "images" / "old.png", b"old")
-    again = start(root)
+    start(root)
     assert (run.path / "checkpoints" / "state.pt").exists()
-    again.clear(keep=("checkpoints",))
-    assert (run.path / "checkpoints" / "state.pt").exists()
+    assert (run.path / "images" / "old.png").exists()
     assert (run.path / "config.json").exists()
-    assert not (run.path / "images").exists()
+
+
+def test_a_notebook_saved_on_by_who_opens_it_is_no_artefact(root):
+    run = start(root)
+    write_atomic(run.path / "OUT.ipynb", "{}")
+    write_atomic(run.path / ".ipynb_checkpoints" / "OUT-checkpoint.csv", "{}")
+    write_atomic(run.path / "kept.csv", "a")
+    assert [fact["path"] for fact in run.finish()["artefacts"]] == ["kept.csv"]
+
+
+def test_the_project_of_a_run_is_found_through_a_linked_outputs(root, tmp_path):
+    elsewhere = tmp_path / "disk" / "large"
+    elsewhere.mkdir(parents=True)
+    (root / "outputs").rmdir() if (root / "outputs").exists() else None
+    (root / "outputs").symlink_to(elsewhere, target_is_directory=True)
+    run = start(root)
+    run.finish()
+    assert records.root_of(run.path).resolve() == root.resolve()
+    assert (
+        records.root_of(run.path.parent / ".earlier" / run.path.name).resolve() == root.resolve()
+    )
+
+
+def test_the_remedy_of_a_seeds_study_is_a_command_that_is_there(root):
+    with pytest.raises(ValueError, match=r"ohlora run params/tiny --seed 3 --only 01_first"):
+        read_summary(root / "outputs" / "tiny-seed3" / "01_first")
 
 
 def test_a_finished_run_keeps_nothing_to_go_on_from(root):
@@ -258,15 +282,3 @@ def test_a_failure_is_no_finished_run_and_goes_when_the_stage_starts(root):
     assert read_failure(run.path) is None
     run.finish()
     assert read_failure(run.path) is None
-
-
-def test_the_basis_names_parameters_inputs_and_tables(root):
-    first = finished_run(root)
-    (root / "mine.csv").write_text("x")
-    second = start(root, "02_second", base_run="outputs/tiny/01_first", log_csv="mine.csv", b=2)
-    second.note(precision="float32")
-    basis = second.basis()
-    assert (basis["b"], basis["precision"]) == (2, "float32")
-    assert basis["log_csv_sha256"] == records.sha256(root / "mine.csv")
-    wanted = records.sha256(first / "summary.json")
-    assert basis["base_run_sha256"]["summary_sha256"] == wanted

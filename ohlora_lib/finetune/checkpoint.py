@@ -212,9 +212,3 @@ class Pace:
     def share(self) -> float:
         """Share of the time since the start that checkpoints took."""
         return self.spent_sec / max(time.monotonic() - self.began, 1e-9)
-
-
-def forget(path: Path) -> None:
-    """Removes a training's checkpoints."""
-    for file in (path, before(path), on_its_way(path)):
-        file.unlink(missing_ok=True)

@@ -156,7 +156,7 @@ class FinetuneRun:
         """
         watched = [time.monotonic()]
         if not self.ranks.first:
-            return finetune(self.tuner, evaluator, on_row=_check, on_epoch=_pass, on_batch=_pass)
+            return self._follow(evaluator)
 
         def on_row(tuner: FineTuner, evaluation: Evaluation) -> None:
             check_finite(tuner.rows[-1])
@@ -177,11 +177,21 @@ class FinetuneRun:
         try:
             done = finetune(self.tuner, evaluator, **calls)
         except NotFiniteError as error:
-            raise NotFiniteError(self._post_mortem(error)) from None
+            message = self._post_mortem(error)
+            self.ranks.any(True)  # the others wait for it
+            raise NotFiniteError(message) from None
         if done:
             save_weights(self.tuner.result, self.folder / "generator.safetensors")
             save_weights(self.tuner.discriminator, self.folder / "discriminator.safetensors")
         return done
+
+    def _follow(self, evaluator: Evaluator) -> bool:
+        """Trains along with the first process, which writes and has the word."""
+        try:
+            return finetune(self.tuner, evaluator, on_row=_check, on_epoch=_pass, on_batch=_pass)
+        except NotFiniteError:
+            self.ranks.any(True)  # until the first has kept the state
+            raise SystemExit(1) from None
 
     def _save(self, tuner: FineTuner) -> None:
         ended = tuner.closing or tuner.idx == tuner.batches_per_epoch
