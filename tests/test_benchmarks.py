@@ -130,4 +130,4 @@ def test_memory_does_not_grow_with_the_images(tmp_path):
     few, many = json.loads((tmp_path / "memory.json").read_text())["rows"]
     assert many["kept"] > 10 * few["kept"] > 1000
     work = [row["peak_mib"] - row["before_mib"] for row in (few, many)]
-    assert work[1] - work[0] < 18
+    assert work[1] - work[0] < 32

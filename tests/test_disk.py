@@ -4,6 +4,7 @@ import errno
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -17,21 +18,23 @@ from ohlora_lib.locks import FolderLock
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture
+@contextmanager
 def small_files():
-    """No file may be larger than 1,000 bytes."""
+    """No file may grow over 1,000 bytes inside the block, that of the tests' own output neither."""
     resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, handler)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
-def test_what_does_not_fit_leaves_the_old_file_and_nothing_else(tmp_path, small_files):
+def test_what_does_not_fit_leaves_the_old_file_and_nothing_else(tmp_path):
     write_atomic(tmp_path / "a.csv", "old")
-    with pytest.raises(WriteError) as caught:
+    with pytest.raises(WriteError) as caught, small_files():
         write_atomic(tmp_path / "a.csv", bytes(5000))
     assert str(caught.value) == (
         f"{tmp_path}/a.csv: cannot be written (File too large). Free room on its disk and start "
@@ -41,9 +44,9 @@ def test_what_does_not_fit_leaves_the_old_file_and_nothing_else(tmp_path, small_
     assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
 
 
-def test_an_image_store_that_does_not_fit_is_said_too(tmp_path, small_files):
+def test_an_image_store_that_does_not_fit_is_said_too(tmp_path):
     """NumPy says how much it wrote instead of what the system said."""
-    with pytest.raises(WriteError, match="a.npy: cannot be written"):
+    with pytest.raises(WriteError, match="a.npy: cannot be written"), small_files():
         save_store(tmp_path / "a.npy", np.zeros((9, 32, 32, 3), np.uint8))
     assert list(tmp_path.iterdir()) == []
 
