@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 
 @contextmanager
 def small_files():
-    """No file may grow over 1,000 bytes inside the block, that of the tests' own output neither."""
+    """No file may grow over 1,000 bytes inside the block, the tests' own output included."""
     resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
