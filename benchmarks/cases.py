@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -92,32 +93,25 @@ def plain_tuner(sizes: Sizes, device: torch.device, *, r1_gamma: float = 10.0) -
 
 def training_cases(sizes: Sizes, device: torch.device, precision: str) -> Iterator[Case]:
     """A whole step of v9, and its updates by themselves."""
-    words = "float32, default layout, one operation after another, G's graph kept in D's update"
     for r1_gamma, which in ((10.0, "R1"), (0.0, "no R1")):
         ours = new_tuner(sizes, device, precision, r1_gamma=r1_gamma)
-        theirs = plain_tuner(sizes, device, r1_gamma=r1_gamma)
-        real = to_signed(ours.images)
-        yield Case(
-            f"v9 step, batch {sizes.batch}, {sizes.name}, {which}",
-            lambda ours=ours, real=real: ours.train_batch(real),
-            lambda theirs=theirs, real=real: theirs.train_batch(real),
-            words,
-            sizes.rounds,
+        tuners = (ours, plain_tuner(sizes, device, r1_gamma=r1_gamma))
+        name = f"v9 step, batch {sizes.batch}, {sizes.name}, {which}"
+        yield _training_case(name, "train_batch", tuners, sizes)
+        yield _training_case(
+            f"update of D, {sizes.name}, {which}", "update_discriminator", tuners, sizes
         )
-        yield Case(
-            f"update of D, {sizes.name}, {which}",
-            lambda ours=ours, real=real: ours.update_discriminator(real),
-            lambda theirs=theirs, real=real: theirs.update_discriminator(real),
-            words,
-            sizes.rounds,
-        )
-    yield Case(
-        f"update of G, {sizes.name}",
-        lambda: ours.update_generator(real),
-        lambda: theirs.update_generator(real),
-        words,
-        sizes.rounds,
-    )
+    yield _training_case(f"update of G, {sizes.name}", "update_generator", tuners, sizes)
+
+
+def _training_case(
+    name: str, work: str, tuners: tuple[FineTuner, FineTuner], sizes: Sizes
+) -> Case:
+    """A method of a tuner, ours and the plain one's, on the same batch."""
+    real, words = to_signed(tuners[0].images), "one operation after another, G's graph kept"
+    ours, theirs = (partial(getattr(tuner, work), real) for tuner in tuners)
+    words = f"float32, default layout, {words} in D's update"
+    return Case(name, ours, theirs, words, sizes.rounds)
 
 
 # ---- evaluation ---------------------------------------------------------------------------------

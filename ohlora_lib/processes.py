@@ -14,9 +14,9 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,7 +25,7 @@ import torch.distributed as dist
 from ohlora_lib import machine
 from ohlora_lib.finetune.ranks import ALONE, Ranks
 from ohlora_lib.precision import pick_device
-from ohlora_lib.stopping import STOPS
+from ohlora_lib.stopping import stop_on_interrupt
 
 EVENT = "\x1e"  # begins a line that is for the program that started us; all else is text to show
 LONGEST_WAIT = timedelta(minutes=30)  # for the others, until a process gives up
@@ -47,6 +47,7 @@ def join() -> Ranks:
 def leave(ranks: Ranks) -> None:
     """Ends the work with the others; all call it."""
     if ranks.size > 1:
+        dist.barrier()  # one that left early would cut off what another still receives
         dist.destroy_process_group()
 
 
@@ -135,7 +136,7 @@ class Launch:
         )
         errors: list[str] = []
         try:
-            with _closed_on_interrupt(process) as asked:
+            with stop_on_interrupt(pass_on=False, then=partial(_stop, process)) as asked:
                 for line in process.stdout:
                     text, _, event = line.partition(EVENT)
                     if text:
@@ -158,20 +159,8 @@ class Launch:
             )
 
 
-@contextmanager
-def _closed_on_interrupt(process: subprocess.Popen) -> Iterator[list[int]]:
-    """Turns an interrupt into the end of the process's input; a second one ends it at once."""
-    asked: list[int] = []
-
-    def ask(number: int, _: Any) -> None:
-        asked.append(number)
-        process.stdin.close()
-        if len(asked) > 1:
-            process.terminate()
-
-    before = {number: signal.signal(number, ask) for number in STOPS}
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _stop(process: subprocess.Popen, asked: int) -> None:
+    """Asks processes to save and end, by the end of their input; the second time ends them."""
+    process.stdin.close()
+    if asked > 1:
+        process.terminate()
