@@ -219,24 +219,28 @@ class _FusedStyle(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         rows, exact = _rows(x), torch.promote_types(x.dtype, torch.float32)  # (B, N, C), N pixels
         mean = rows.sum(1, dtype=exact) / rows.shape[1]  # (B, C)
-        square = (rows * rows).sum(1, dtype=exact) / rows.shape[1]  # (B, C)
-        deviation = (square - mean.square()).clamp_(min=0).add_(1e-8).sqrt_()  # (B, C)
+        # Centred before anything is multiplied: where a channel is nearly constant, its mean in
+        # 16 bits times a large factor would be off by more than the channel says.
+        near = mean.to(rows.dtype)  # (B, C)
+        centred, rest = rows - near[:, None], mean - near
+        square = (centred * centred).sum(1, dtype=exact) / rows.shape[1]  # (B, C)
+        deviation = (square - rest.square()).clamp_(min=0).add_(1e-8).sqrt_()  # (B, C)
         factor = (scale + 1) / deviation
-        ctx.save_for_backward(rows, mean, deviation, factor)
-        return _planes(_affine(rows, factor, shift - mean * factor), x.shape)
+        ctx.save_for_backward(centred, rest, deviation, factor)
+        return _planes(_affine(centred, factor, shift - rest * factor), x.shape)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        rows, mean, deviation, factor = ctx.saved_tensors
-        grad, exact = _rows(gradient), mean.dtype  # (B, N, C)
+        centred, rest, deviation, factor = ctx.saved_tensors
+        grad, exact = _rows(gradient), rest.dtype  # (B, N, C)
         shift_grad = grad.sum(1, dtype=exact)  # (B, C)
-        product = (grad * rows).sum(1, dtype=exact)  # (B, C)
-        scale_grad = (product - mean * shift_grad) / deviation
+        product = (grad * centred).sum(1, dtype=exact)  # (B, C)
+        scale_grad = (product - rest * shift_grad) / deviation
         # d loss / d x = factor * (grad - mean of grad - normalised x * mean of (grad * it)).
-        slope = -factor * scale_grad / (deviation * rows.shape[1])
-        offset = -factor * shift_grad / rows.shape[1] - mean * slope
-        x_grad = _affine(rows, slope, offset).addcmul_(grad, factor.to(grad.dtype)[:, None])
+        slope = -factor * scale_grad / (deviation * centred.shape[1])
+        offset = -factor * shift_grad / centred.shape[1] - rest * slope
+        x_grad = _affine(centred, slope, offset).addcmul_(grad, factor.to(grad.dtype)[:, None])
         return _planes(x_grad, gradient.shape), scale_grad, shift_grad
 
 

@@ -105,6 +105,16 @@ def test_style_in_16_bits_has_the_values_and_gradients_of_32(layout):
         assert (half.float() - full).norm() < 0.01 * full.norm()
 
 
+@pytest.mark.parametrize("spread", [0.0, 0.01])
+def test_style_in_16_bits_keeps_a_channel_far_from_zero(spread):
+    """A dead channel is constant; its mean in 16 bits, times 1 / 1e-4, would drown the shift."""
+    layer, w = Style(5, 4), torch.randn(3, 5)
+    x = (torch.randn(3, 4, 8, 8) * spread + 1.7).to(torch.bfloat16)
+    half, full = layer(x, w), layer(x.float(), w)
+    assert full.abs().max() > 0.5
+    assert (half.float() - full).norm() < 0.01 * full.norm()
+
+
 def test_minibatch_deviation_tells_same_from_different():
     same = minibatch_deviation(torch.randn(1, 5, 4, 4).expand(8, 5, 4, 4))
     assert same.shape == (8, 6, 4, 4)
