@@ -13,6 +13,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -73,6 +74,11 @@ def images_at_once(widest_map: int, device: torch.device) -> int:
     return min(max(LEAST_AT_ONCE, MAP_NUMBERS // widest_map), MOST_AT_ONCE)
 
 
+def even_parts(count: int, most: int) -> int:
+    """Size of the parts of `count` images, at most `most` each and nearly all of one size."""
+    return -(-count // -(-count // most))
+
+
 def pick_precision(name: str, device: torch.device) -> str:
     """Turns `auto` into float32 or bfloat16: on a CPU by measuring both, once a machine."""
     if name not in PRECISIONS:
@@ -95,17 +101,22 @@ def choice_sentence(precision: str, device: torch.device | str) -> str:
 
 
 def known_speedup() -> float:
-    """`bfloat16_speedup`, measured once for this processor and torch and then remembered.
+    """`bfloat16_speedup`, measured once for this processor and torch and then remembered."""
+    return remembered("bfloat16", bfloat16_speedup)
+
+
+def remembered(name: str, measure: Callable[[], float]) -> float:
+    """What was measured on this processor with this torch, kept in the user's cache.
 
     A choice that changed from start to start would change the numbers of a resumed training.
     """
     place = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ohlora"
     what = f"{cpu_model()}, torch {torch.__version__}"
-    path = place / f"bfloat16-{hashlib.sha256(what.encode()).hexdigest()[:12]}.json"
+    path = place / f"{name}-{hashlib.sha256(what.encode()).hexdigest()[:12]}.json"
     try:
         return float(json.loads(path.read_text(encoding="utf-8"))["speedup"])
     except (OSError, ValueError, KeyError, TypeError):
-        speedup = round(bfloat16_speedup(), 2)
+        speedup = round(measure(), 2)
     with contextlib.suppress(OSError):  # no such place: measured again by the next process
         write_atomic(path, json.dumps({"machine": what, "speedup": speedup}) + "\n")
     return speedup
@@ -118,22 +129,24 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 
 @functools.cache
 def bfloat16_speedup(rounds: int = 5) -> float:
-    """How many times less CPU time a convolution takes in bfloat16 than in float32.
+    """How many times less CPU time a convolution takes in bfloat16 than in float32."""
+    seconds = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        x = torch.ones(16, 64, 32, 32, dtype=dtype).to(memory_format=torch.channels_last)
+        weight = torch.ones(64, 64, 3, 3, dtype=dtype).to(memory_format=torch.channels_last)
+        seconds[dtype] = cpu_seconds(functools.partial(F.conv2d, x, weight, padding=1), rounds)
+    return seconds[torch.float32] / max(seconds[torch.bfloat16], 1e-9)
 
-    Taken on one thread in CPU time, so that other work on the machine does not sway the choice.
-    """
-    seconds, threads = {}, torch.get_num_threads()
+
+def cpu_seconds(work: Callable[[], object], rounds: int = 5) -> float:
+    """Least CPU time of some work on one thread, so that other work here does not sway it."""
+    threads, times = torch.get_num_threads(), []
     torch.set_num_threads(1)
     try:
-        for dtype in (torch.float32, torch.bfloat16):
-            x = torch.ones(16, 64, 32, 32, dtype=dtype).to(memory_format=torch.channels_last)
-            weight = torch.ones(64, 64, 3, 3, dtype=dtype).to(memory_format=torch.channels_last)
-            times = []
-            for _ in range(rounds + 1):
-                start = time.process_time()
-                F.conv2d(x, weight, padding=1)
-                times.append(time.process_time() - start)
-            seconds[dtype] = min(times[1:])
+        for _ in range(rounds + 1):  # the first one warms up
+            start = time.process_time()
+            work()
+            times.append(time.process_time() - start)
     finally:
         torch.set_num_threads(threads)
-    return seconds[torch.float32] / max(seconds[torch.bfloat16], 1e-9)
+    return min(times[1:])
