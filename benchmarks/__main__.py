@@ -17,15 +17,16 @@ from ohlora_lib.precision import choice_sentence, pick_device, pick_precision
 SIZES = {"64": SMALL, "256": PUBLISHED}
 
 
-def measure(case: Case) -> dict[str, object]:
+def measure(case: Case, rounds: int | None) -> dict[str, object]:
     """Runs both ways in turn, so that whatever else the machine does meets both alike."""
+    count = rounds or case.rounds
     flops = [count_flops(work) for work in (case.counted or case.ours, case.plain)]
     case.ours()  # which warms up, and compiles where it does
-    rounds = [(seconds(case.ours), seconds(case.plain)) for _ in range(case.rounds)]
-    ours, plain = zip(*rounds, strict=True)
-    ratios = [b / a for a, b in rounds]
+    timings = [(seconds(case.ours), seconds(case.plain)) for _ in range(count)]
+    ours, plain = zip(*timings, strict=True)
+    ratios = [b / a for a, b in timings]
     return {
-        **{"case": case.name, "plain_means": case.difference, "rounds": case.rounds},
+        **{"case": case.name, "plain_means": case.difference, "rounds": count},
         **{"ours_sec": median(ours), "plain_sec": median(plain)},
         **{"times_faster": median(ratios), "lowest": min(ratios), "highest": max(ratios)},
         **{"ours_gflop": flops[0] / 1e9, "plain_gflop": flops[1] / 1e9},
@@ -61,6 +62,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="tiny sizes: a test, not a result")
     parser.add_argument("--px", choices=[*SIZES, "all"], default="all", help="image sides")
     parser.add_argument("--only", default="", help="cases whose name has this in it")
+    parser.add_argument("--rounds", type=int, help="timings of each case, the middle one counts")
     parser.add_argument("--out", type=Path, help="the JSON file")
     given = parser.parse_args()
     chosen = list(SIZES.values()) if given.px == "all" else [SIZES[given.px]]
@@ -76,7 +78,7 @@ def main() -> None:
     for sizes in [QUICK] if given.quick else chosen:
         for case in all_cases(sizes, device, precision):
             if given.only in case.name:
-                row = measure(case)
+                row = measure(case, given.rounds)
                 show(row, peaks[precision])
                 facts["cases"].append(row)
     bare, ours = (python_seconds(code) for code in ("pass", "import ohlora_lib"))
