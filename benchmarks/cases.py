@@ -7,20 +7,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from benchmarks import plain
-from ohlora_lib.compiling import CompiledDraw, Draw, draw_eagerly
 from ohlora_lib.finetune.loop import FineTuner, FinetuneSettings
 from ohlora_lib.finetune.recipe import RECIPES, StepRule
 from ohlora_lib.images import to_signed, to_uint8
 from ohlora_lib.nets import Discriminator, Generator, PropertyCNN
 from ohlora_lib.property_ensemble import CNNSettings, Ensemble, train_epoch
-from ohlora_lib.selection import draw_latents, drawn_at_once, sample_images
+from ohlora_lib.selection import draw_latents, sample_images
 
 PROPERTIES = ("gender", "quality", "age", "glass")
 ONE_UPDATE = replace(  # v9, one update of each network: the same work every time
@@ -62,7 +60,6 @@ class Case:
     plain: Callable[[], object]
     difference: str  # what the plain way does otherwise
     rounds: int = 1
-    counted: Callable[[], object] | None = None  # ours, not compiled: torch counts no such FLOPs
 
 
 # ---- training -----------------------------------------------------------------------------------
@@ -76,7 +73,6 @@ def new_tuner(
     r1_gamma: float = 10.0,
     kind: type[FineTuner] = FineTuner,
     graphs: bool | None = None,
-    draw: Draw = draw_eagerly,
 ) -> FineTuner:
     """A fine-tuning of untrained networks on noise: speed does not ask what is in them."""
     torch.manual_seed(0)
@@ -86,7 +82,7 @@ def new_tuner(
     images = torch.randint(256, (sizes.batch, side, side, 3), dtype=torch.uint8)  # (N, H, H, 3)
     settings = FinetuneSettings(batch=sizes.batch, precision=precision, r1_gamma=r1_gamma)
     nets = (generator, discriminator, images.to(device))
-    return kind(*nets, ONE_UPDATE, settings, graphs=graphs, draw=draw)
+    return kind(*nets, ONE_UPDATE, settings, graphs=graphs)
 
 
 def plain_tuner(sizes: Sizes, device: torch.device, *, r1_gamma: float = 10.0) -> plain.PlainTuner:
@@ -106,11 +102,6 @@ def training_cases(sizes: Sizes, device: torch.device, precision: str) -> Iterat
             f"update of D, {sizes.name}, {which}", "update_discriminator", tuners, sizes
         )
     yield _training_case(f"update of G, {sizes.name}", "update_generator", tuners, sizes)
-    compiled = new_tuner(sizes, device, precision, draw=CompiledDraw(sizes.batch))
-    eager, plain_one = new_tuner(sizes, device, precision), plain_tuner(sizes, device)
-    name = f"v9 step, batch {sizes.batch}, {sizes.name}, R1, drawing compiled"
-    case = _training_case(name, "train_batch", (compiled, plain_one), sizes)
-    yield replace(case, counted=partial(eager.train_batch, to_signed(eager.images)))
 
 
 def _training_case(
@@ -132,11 +123,6 @@ def plain_images(generator: Generator, count: int) -> Tensor:
     return to_uint8(plain.draw(generator, *draw_latents(generator, count, seed=0)))
 
 
-def _all_images(generator: Generator, count: int, options: dict[str, Any]) -> list[Tensor]:
-    """Random samples, uint8 (b, H, H, 3) each."""
-    return list(sample_images(generator, count, **options))
-
-
 def evaluation_cases(
     sizes: Sizes, device: torch.device, precision: str, folder: Path
 ) -> Iterator[Case]:
@@ -144,17 +130,13 @@ def evaluation_cases(
     ours = new_tuner(sizes, device, precision).generator.eval()
     theirs = plain_tuner(sizes, device).generator.eval()
     count, batch = sizes.samples, min(sizes.samples, 25)
-    compiled = CompiledDraw(drawn_at_once(ours, batch, device))
-    for words, draw in (("", draw_eagerly), (", compiled", compiled)):
-        options = {"seed": 0, "batch": batch, "precision": precision, "draw": draw}
-        yield Case(
-            f"generating {batch} images, {sizes.name}{words}",
-            partial(_all_images, ours, batch, options),
-            partial(plain_images, theirs, batch),
-            "float32, default layout, one operation after another; all images at once",
-            sizes.rounds,
-            partial(_all_images, ours, batch, options | {"draw": draw_eagerly}),
-        )
+    yield Case(
+        f"generating {batch} images, {sizes.name}",
+        lambda: list(sample_images(ours, batch, seed=0, batch=batch, precision=precision)),
+        lambda: plain_images(theirs, batch),
+        "float32, default layout, one operation after another; all images at once",
+        sizes.rounds,
+    )
     cnn = {"image_px": sizes.image_px, "width": sizes.cnn_width}
     nets = {prop: [PropertyCNN(prop, **cnn) for _ in range(sizes.folds)] for prop in PROPERTIES}
     ensemble = Ensemble(nets, precision=precision).to(device)

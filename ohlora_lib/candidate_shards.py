@@ -23,14 +23,13 @@ from torch import Tensor
 import ohlora_lib
 from ohlora_lib import fanout
 from ohlora_lib.candidates import BATCH, EXAMPLES, Chosen, check_size, joined, score_part, stored
-from ohlora_lib.compiling import CompiledDraw, pays
 from ohlora_lib.conditions import Condition
 from ohlora_lib.images import new_store, open_store
 from ohlora_lib.params import SelectImages
 from ohlora_lib.precision import pick_device
 from ohlora_lib.property_ensemble import Ensemble, load_ensemble
 from ohlora_lib.records import Run, atomic_path, project_root, sha256
-from ohlora_lib.selection import drawn_at_once, sample_images, select
+from ohlora_lib.selection import sample_images, select
 from ohlora_lib.weights import load_generator
 
 SHARD = 10 * BATCH  # candidates
@@ -52,7 +51,6 @@ class ShardJob:
         device: Where to compute.
         precision: Number format.
         folder: Gets the shards, below a name made of all this.
-        compiled: Whether compiled code draws, which rounds otherwise.
     """
 
     source: Path
@@ -66,7 +64,6 @@ class ShardJob:
     device: str
     precision: str
     folder: Path
-    compiled: bool = False
 
     @property
     def starts(self) -> range:
@@ -100,7 +97,6 @@ def job_of(
     fresh = config.candidates == "base"
     source = run.inputs["base_run" if fresh else "population_run"]
     count = config.samples if fresh else len(open_store(source / "images" / "images.npy"))
-    compiled = fresh and pays(count, _generator(source, str(device)), device, precision)
     return ShardJob(
         source=source,
         fresh=fresh,
@@ -113,7 +109,6 @@ def job_of(
         device=str(device),
         precision=precision,
         folder=run.path / "shards",
-        compiled=compiled,
     )
 
 
@@ -181,19 +176,11 @@ def _generator(run: Path, device: str) -> torch.nn.Module:
     return load_generator(run / "generator.safetensors").to(pick_device(device))
 
 
-@functools.lru_cache(maxsize=1)
-def _compiled(batch: int) -> CompiledDraw:
-    """What draws, compiled once a worker."""
-    return CompiledDraw(batch)
-
-
 def _batches(job: ShardJob, start: int) -> tuple[Iterator[Tensor], int]:
     """The images of a shard, a batch at a time, and their side, pixels."""
     if job.fresh:
         generator = _generator(job.source, job.device)
         options = {"seed": job.seed, "precision": job.precision, "start": start}
-        if job.compiled:
-            options["draw"] = _compiled(drawn_at_once(generator, BATCH, torch.device(job.device)))
         images = sample_images(generator, job.size(start), batch=BATCH, **options)
         return images, generator.image_px
     population = open_store(job.source / "images" / "images.npy")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import platform
 import shutil
 import sys
@@ -43,7 +42,6 @@ def examine() -> list[Check]:
         check_ram(),
         check_gpu(),
         check_bfloat16(),
-        check_compiler(),
         *check_project(),
     ]
 
@@ -99,14 +97,6 @@ def check_bfloat16() -> Check:
     return Check(
         "number format", f"bfloat16 is {ratio:.1f} times float32's speed; auto takes {choice}"
     )
-
-
-def check_compiler() -> Check:
-    """A C++ compiler, for long runs on a CPU."""
-    named = [os.environ["CXX"]] if os.environ.get("CXX") else []
-    found = next(filter(None, map(shutil.which, (*named, "g++", "clang++", "cl"))), None)
-    todo = "" if found else "not needed; with one, such as g++, long runs on a CPU draw faster"
-    return Check("C++ compiler", found or "none", todo, needed=False)
 
 
 def check_project() -> Iterator[Check]:

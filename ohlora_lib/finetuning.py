@@ -16,7 +16,6 @@ import pandas as pd
 
 from ohlora_lib import failures, processes, trends
 from ohlora_lib.base import load_base
-from ohlora_lib.compiling import CompiledDraw, draw_eagerly, pays
 from ohlora_lib.finetune.evaluation import Evaluator
 from ohlora_lib.finetune.loop import FinetuneSettings
 from ohlora_lib.finetune.ranks import ALONE, Ranks
@@ -26,7 +25,6 @@ from ohlora_lib.params import FinetuneGenerator, load
 from ohlora_lib.precision import pick_precision
 from ohlora_lib.property_ensemble import load_ensemble
 from ohlora_lib.records import Run, check_inputs, start_run
-from ohlora_lib.selection import drawn_at_once
 from ohlora_lib.training_logs import read_log
 
 Watch = Callable[[Progress], None]
@@ -72,29 +70,20 @@ def prepare(
         load_ensemble(inputs["cnn_run"] / role, list(config.concept), **options)
         for role in ("selector", "judge")
     )
-    base = load_base(inputs["base_run"])
-    images = 2 * config.epochs * len(selected)  # drawn for D and for G
-    compiled = ranks.size == 1 and pays(images, base.generator, place, precision)
-    draws = [draw_eagerly] * 2
-    if compiled:
-        at_once = drawn_at_once(base.generator, config.samples, place)
-        draws = [CompiledDraw(config.batch), CompiledDraw(at_once)]
-    common = {"seed": config.seed, "precision": precision, "ranks": ranks, "draw": draws[1]}
+    common = {"seed": config.seed, "precision": precision, "ranks": ranks}
     evaluator = Evaluator(selector, judge, selected, samples=config.samples, **common)
     run = FinetuneRun(
         folder,
-        base,
+        load_base(inputs["base_run"]),
         selected,
         settings=FinetuneSettings(
             precision=precision, **config.pick(FinetuneSettings, but="precision")
         ),
         facts=evaluator.facts(),
         ranks=ranks,
-        draw=draws[0],
         **config.pick("recipe wide_dim grid_every checkpoint_every checkpoint_minutes"),
     )
     facts = {"device": str(place), "precision": precision, "processes": ranks.size}
-    facts["compiled"] = compiled
     return Training(run, evaluator, facts | {"selected": len(selected)})
 
 

@@ -13,7 +13,6 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -46,17 +45,17 @@ def pick_device(name: str) -> torch.device:
 
 
 def keep_freed_memory() -> None:
-    """Lets the process keep up to 512 MiB that it has freed, instead of asking for it anew.
+    """Lets the process keep up to 2 GiB that it has freed, instead of asking for it anew.
 
     Feature maps come and go every step; fetching their pages each time can take a third of it.
     Only where the C library is glibc. Source: https://man7.org/linux/man-pages/man3/mallopt.3.html.
     """
-    trim_threshold, mmap_threshold, mmap_largest = -1, -3, 32 * 2**20
+    trim_threshold, mmap_max = -1, -4
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):  # another C library, as on Alpine
             mallopt = ctypes.CDLL("libc.so.6").mallopt
-            mallopt(trim_threshold, 512 * 2**20)
-            mallopt(mmap_threshold, mmap_largest)
+            mallopt(trim_threshold, 2**31 - 1)
+            mallopt(mmap_max, 0)  # what is mapped by itself goes back as soon as it is freed
 
 
 def images_at_once(widest_map: int, device: torch.device) -> int:
@@ -72,11 +71,6 @@ def images_at_once(widest_map: int, device: torch.device) -> int:
     if device.type != "cpu":
         return MOST_AT_ONCE
     return min(max(LEAST_AT_ONCE, MAP_NUMBERS // widest_map), MOST_AT_ONCE)
-
-
-def even_parts(count: int, most: int) -> int:
-    """Size of the parts of `count` images, at most `most` each and nearly all of one size."""
-    return -(-count // -(-count // most))
 
 
 def pick_precision(name: str, device: torch.device) -> str:
@@ -101,22 +95,17 @@ def choice_sentence(precision: str, device: torch.device | str) -> str:
 
 
 def known_speedup() -> float:
-    """`bfloat16_speedup`, measured once for this processor and torch and then remembered."""
-    return remembered("bfloat16", bfloat16_speedup)
-
-
-def remembered(name: str, measure: Callable[[], float]) -> float:
-    """What was measured on this processor with this torch, kept in the user's cache.
+    """`bfloat16_speedup`, measured once for this processor and torch and then remembered.
 
     A choice that changed from start to start would change the numbers of a resumed training.
     """
     place = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ohlora"
     what = f"{cpu_model()}, torch {torch.__version__}"
-    path = place / f"{name}-{hashlib.sha256(what.encode()).hexdigest()[:12]}.json"
+    path = place / f"bfloat16-{hashlib.sha256(what.encode()).hexdigest()[:12]}.json"
     try:
         return float(json.loads(path.read_text(encoding="utf-8"))["speedup"])
     except (OSError, ValueError, KeyError, TypeError):
-        speedup = round(measure(), 2)
+        speedup = round(bfloat16_speedup(), 2)
     with contextlib.suppress(OSError):  # no such place: measured again by the next process
         write_atomic(path, json.dumps({"machine": what, "speedup": speedup}) + "\n")
     return speedup
@@ -129,24 +118,22 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 
 @functools.cache
 def bfloat16_speedup(rounds: int = 5) -> float:
-    """How many times less CPU time a convolution takes in bfloat16 than in float32."""
-    seconds = {}
-    for dtype in (torch.float32, torch.bfloat16):
-        x = torch.ones(16, 64, 32, 32, dtype=dtype).to(memory_format=torch.channels_last)
-        weight = torch.ones(64, 64, 3, 3, dtype=dtype).to(memory_format=torch.channels_last)
-        seconds[dtype] = cpu_seconds(functools.partial(F.conv2d, x, weight, padding=1), rounds)
-    return seconds[torch.float32] / max(seconds[torch.bfloat16], 1e-9)
+    """How many times less CPU time a convolution takes in bfloat16 than in float32.
 
-
-def cpu_seconds(work: Callable[[], object], rounds: int = 5) -> float:
-    """Least CPU time of some work on one thread, so that other work here does not sway it."""
-    threads, times = torch.get_num_threads(), []
+    Taken on one thread in CPU time, so that other work on the machine does not sway the choice.
+    """
+    seconds, threads = {}, torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        for _ in range(rounds + 1):  # the first one warms up
-            start = time.process_time()
-            work()
-            times.append(time.process_time() - start)
+        for dtype in (torch.float32, torch.bfloat16):
+            x = torch.ones(16, 64, 32, 32, dtype=dtype).to(memory_format=torch.channels_last)
+            weight = torch.ones(64, 64, 3, 3, dtype=dtype).to(memory_format=torch.channels_last)
+            times = []
+            for _ in range(rounds + 1):
+                start = time.process_time()
+                F.conv2d(x, weight, padding=1)
+                times.append(time.process_time() - start)
+            seconds[dtype] = min(times[1:])
     finally:
         torch.set_num_threads(threads)
-    return min(times[1:])
+    return seconds[torch.float32] / max(seconds[torch.bfloat16], 1e-9)

@@ -14,12 +14,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ohlora_lib.compiling import CompiledDraw, Draw, draw_eagerly, pays
 from ohlora_lib.distances import DiversityScale, compare_features
 from ohlora_lib.images import Images
 from ohlora_lib.nets import Generator
 from ohlora_lib.property_ensemble import Ensemble
-from ohlora_lib.selection import SAMPLED_TOGETHER, drawn_at_once, sample_images
+from ohlora_lib.selection import sample_images
 from ohlora_lib.weights import load_generator, read_tensors
 
 FIXED_SHOWN = 36  # images of fixed latents that are kept to be shown
@@ -74,7 +73,6 @@ class SampleJudge:
         seed: int,
         precision: str,
     ) -> None:
-        self.draw: Draw = draw_eagerly
         self.selector, self.judge = selector, judge
         self.samples, self.seed, self.precision = samples, seed, precision
         self.features = judge.features(selected)
@@ -102,17 +100,13 @@ class SampleJudge:
         return self._draw(generator, seed=self.seed + 1 + index)
 
     def _draw(self, generator: Generator, *, seed: int) -> Tensor:
-        options = {"seed": seed, "precision": self.precision, "draw": self.draw}
+        options = {"seed": seed, "precision": self.precision}
         return torch.cat(list(sample_images(generator, self.samples, **options)))
 
     def judge_all(
         self, base: Generator, checkpoints: Sequence[Path], device: torch.device
     ) -> Iterator[Judged]:
         """Judges the base, then each checkpoint."""
-        images = 2 * self.samples * (len(checkpoints) + 1)
-        if pays(images, base, device, self.precision):
-            batch = min(self.samples, SAMPLED_TOGETHER)
-            self.draw = CompiledDraw(drawn_at_once(base, batch, device))
         yield self(base, 0, stage="base", epoch=0, images_seen=0)
         for k, path in enumerate(checkpoints, start=1):
             facts = read_tensors(path)[1]

@@ -12,14 +12,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ohlora_lib.compiling import Draw, draw_eagerly
 from ohlora_lib.conditions import Condition
 from ohlora_lib.images import to_uint8
 from ohlora_lib.labels import as_numbers, read_table
 from ohlora_lib.nets import Generator
-from ohlora_lib.precision import autocast, even_parts, images_at_once
-
-SAMPLED_TOGETHER = 100  # images whose latents are drawn together
+from ohlora_lib.precision import autocast, images_at_once
 
 
 @dataclass(frozen=True)
@@ -149,11 +146,10 @@ def sample_images(
     count: int,
     *,
     seed: int,
-    batch: int = SAMPLED_TOGETHER,
+    batch: int = 100,
     precision: str = "float32",
     start: int = 0,
     part: Callable[[Tensor], Tensor] | None = None,
-    draw: Draw = draw_eagerly,
 ) -> Iterator[Tensor]:
     """Images from random latents and property scores, both standard normal, noise fixed.
 
@@ -165,7 +161,6 @@ def sample_images(
         precision: Number format to draw in.
         start: First latent, a multiple of `batch`: every batch has its own random state.
         part: Which rows of each batch are drawn here; None means all.
-        draw: Draws with the generator, such as `CompiledDraw`.
 
     Yields:
         uint8 images, shape (batch, H, H, 3), on the generator's device; the last may be shorter.
@@ -175,23 +170,20 @@ def sample_images(
         if part is not None:
             z, properties = part(z), None if properties is None else part(properties)
         left = start + count - first
-        drawn = _drawn(generator, z[:left], properties, precision, draw)
+        drawn = _drawn(generator, z[:left], properties, precision)
         yield torch.cat(list(drawn))
 
 
-def drawn_at_once(generator: Generator, batch: int, device: torch.device) -> int:
-    """How many images of a batch of `sample_images` are drawn at a time, but for the last ones."""
-    return even_parts(batch, images_at_once(generator.widest_map, device))
-
-
 def _drawn(
-    generator: Generator, z: Tensor, properties: Tensor | None, precision: str, draw: Draw
+    generator: Generator, z: Tensor, properties: Tensor | None, precision: str
 ) -> Iterator[Tensor]:
     """Images of latents, uint8 (b, H, H, 3), as many at a time as is fastest."""
-    for rows in torch.arange(len(z)).split(drawn_at_once(generator, len(z), z.device)):
-        with autocast(z.device, precision):
-            images = draw(generator, z[rows], None if properties is None else properties[rows])
-        yield to_uint8(images)
+    most = images_at_once(generator.widest_map, z.device)
+    with generator.synthesis.hold_kernels(torch.bfloat16 if precision == "bfloat16" else None):
+        for rows in torch.arange(len(z)).chunk(-(-len(z) // most)):  # of nearly one size
+            with autocast(z.device, precision):
+                images = generator(z[rows], None if properties is None else properties[rows])
+            yield to_uint8(images)
 
 
 def draw_latents(

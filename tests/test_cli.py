@@ -218,15 +218,11 @@ def test_doctor_looks_at_this_machine(tmp_path, monkeypatch):
     monkeypatch.delenv("OHLORA_ROOT", raising=False)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("ohlora_lib.precision.known_speedup", lambda: 0.5)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.delenv("CXX", raising=False)
     checks = {check.name: check for check in doctor.examine()}
     assert checks["python"].fine
     assert checks["packages"].fine
     assert not checks["outputs"].fine
     assert "float32" in checks["number format"].found
-    assert checks["C++ compiler"].found == "none"
-    assert not checks["C++ compiler"].needed
     assert {"processor", "memory", "GPU", "project", "disk"} <= checks.keys()
 
 

@@ -33,7 +33,6 @@ CORE_MODULES = (
         "weights",
         "weight_files",
         "precision",
-        "compiling",
         "conditions",
     ),
     *("candidates", "fold_training", "image_files", "weight_conversion"),

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ohlora_lib.compiling import Draw, draw_eagerly
 from ohlora_lib.distances import DiversityScale
 from ohlora_lib.finetune.checkpoint import tensors_sha256
 from ohlora_lib.finetune.ranks import ALONE, Ranks
@@ -43,7 +42,6 @@ class Evaluator:
         seed: Draws the latents.
         precision: Number format to draw in.
         ranks: Processes that share the samples; all of them evaluate, and get the same figures.
-        draw: Draws with a generator, such as `CompiledDraw`.
     """
 
     def __init__(
@@ -56,9 +54,8 @@ class Evaluator:
         seed: int = 0,
         precision: str = "float32",
         ranks: Ranks = ALONE,
-        draw: Draw = draw_eagerly,
     ) -> None:
-        self.ranks, self.drawing = ranks, draw
+        self.ranks = ranks
         self.selector, self.judge = selector, judge
         self.samples, self.seed, self.precision = samples, seed, precision
         self.diversity = DiversityScale(judge.features(selected), samples, seed=seed)
@@ -81,7 +78,7 @@ class Evaluator:
         training = generator.training
         generator.eval()  # else the running mean of w would follow the samples
         options = {"seed": seed, "batch": self.samples, "start": index * self.samples}
-        options |= {"precision": self.precision, "part": self.ranks.deal, "draw": self.drawing}
+        options |= {"precision": self.precision, "part": self.ranks.deal}
         draws = sample_images(generator, self.samples, **options)
         images = torch.cat(list(draws))
         generator.train(training)

@@ -15,7 +15,6 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from ohlora_lib.compiling import Draw, draw_eagerly
 from ohlora_lib.finetune.evaluation import Evaluation, Evaluator
 from ohlora_lib.finetune.graphs import CudaRecorder, ReplayedUpdate, Update
 from ohlora_lib.finetune.guards import finite_loss, with_gradient
@@ -78,7 +77,6 @@ class FineTuner:
         ranks: The processes that train together. All hold the same networks and random state,
             so the state of one is the state of all.
         graphs: Whether updates are recorded and replayed; None: on a GPU, by one process.
-        draw: Draws with the generator, such as `CompiledDraw`.
     """
 
     def __init__(
@@ -90,9 +88,8 @@ class FineTuner:
         settings: FinetuneSettings,
         ranks: Ranks = ALONE,
         graphs: bool | None = None,
-        draw: Draw = draw_eagerly,
     ) -> None:
-        self.ranks, self.draw = ranks, draw
+        self.ranks = ranks
         self.images, self.recipe, self.settings = images, recipe, settings
         self.device = images.device
         self.generator = generator.to(memory_format=torch.channels_last).train()
@@ -255,7 +252,7 @@ class FineTuner:
         """One update; gives loss and gradient (2,), scores of real and of fake images (b,)."""
         noise, over = self.ranks.noise(len(real)), self.ranks.over_batch(len(real))
         with torch.no_grad(), autocast(self.device, self.settings.precision):
-            fake = self.draw(self.generator, self.latents(len(real)), noise=noise)
+            fake = self.generator(self.latents(len(real)), noise=noise)
         real = self.ranks.share(real).detach().requires_grad_(self.settings.r1_gamma > 0)
         with only_trainable(self.discriminator, self.d_names):
             with autocast(self.device, self.settings.precision):
@@ -275,7 +272,7 @@ class FineTuner:
         noise, over = self.ranks.noise(batch), self.ranks.over_batch(batch)
         with only_trainable(self.generator, self.g_names), only_trainable(self.discriminator, []):
             with autocast(self.device, self.settings.precision):
-                fake = self.draw(self.generator, self.latents(batch), noise=noise)
+                fake = self.generator(self.latents(batch), noise=noise)
                 loss = generator_loss(self.discriminator(fake, over=over))
             self.g_optimizer.zero_grad(set_to_none=True)
             loss.backward()

@@ -16,7 +16,6 @@ import pandas as pd
 import torch
 
 from ohlora_lib.base import Base
-from ohlora_lib.compiling import Draw, draw_eagerly
 from ohlora_lib.finetune.checkpoint import (
     Pace,
     images_sha256,
@@ -72,7 +71,6 @@ class FinetuneRun:
         checkpoint_minutes: Longest time from one checkpoint of everything to the next.
         facts: What else must be the same to go on, such as how samples are scored.
         ranks: The processes that train together; the first one reads the state and writes.
-        draw: Draws with the generator, such as `CompiledDraw`.
 
     Raises:
         ValueError: If the folder holds a checkpoint of a training with other settings or inputs
@@ -93,7 +91,6 @@ class FinetuneRun:
         checkpoint_minutes: float = 10.0,
         facts: Mapping[str, Any] | None = None,
         ranks: Ranks = ALONE,
-        draw: Draw = draw_eagerly,
     ) -> None:
         ranks.check_batch(settings.batch)
         self.ranks = ranks
@@ -105,7 +102,7 @@ class FinetuneRun:
             random = torch.Generator().manual_seed(settings.seed)
             generator = split_mapping(generator, wide_dim, random)
         nets = (net.to(selected.device) for net in (generator, base.discriminator))
-        self.tuner = FineTuner(*nets, selected, RECIPES[recipe], settings, ranks, draw=draw)
+        self.tuner = FineTuner(*nets, selected, RECIPES[recipe], settings, ranks)
         self.pace = Pace(checkpoint_minutes)
         self.facts = {
             **{"recipe": recipe, "wide_dim": wide_dim, "device": selected.device.type},

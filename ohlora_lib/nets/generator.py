@@ -8,8 +8,9 @@ dense layers as two branches, a narrow (pretrained) and a wide (new) one, which 
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -173,25 +174,32 @@ class SynthesisLayer(nn.Module):
         self.style = Style(w_dim, channels)
         if kind == "up":
             self.blur = Blur(channels)
+        self.held: Tensor | None = None  # the kernel, while it is held
 
-    def _convolve(self, x: Tensor) -> Tensor:
+    def kernel(self) -> Tensor:
+        """What x is convolved with: (C, C_in, 3, 3), of an up layer (C_in, C, 4, 4)."""
         weight = self.weight * self.weight_scale
         if self.kind == "conv":
-            return F.conv2d(x, weight, padding=1)
+            return weight
         # Upsampling and convolution as one transposed convolution, which mirrors its kernel.
         # Public weights expect that from 128 px on; below, mirroring back gives the same sums.
         weight = weight if self.image_px >= FUSED_FROM_PX else weight.flip(2, 3)
-        kernel = smooth_kernel(weight).transpose(0, 1)  # (C_in, C_out, 4, 4)
-        return self.blur(F.conv_transpose2d(x, kernel, stride=2, padding=1))
+        return smooth_kernel(weight).transpose(0, 1)
+
+    def _convolve(self, x: Tensor) -> Tensor:
+        kernel = self.kernel() if self.held is None else self.held
+        if self.kind == "conv":
+            return F.conv2d(x, kernel, self.bias, padding=1)
+        return self.blur(F.conv_transpose2d(x, kernel, stride=2, padding=1), self.bias)
 
     def forward(self, x: Tensor | None, w: Tensor, noise: NoiseKind) -> Tensor:
         """Maps (B, C_in, H, W) to (B, C, image_px, image_px); a const layer ignores x."""
         if self.kind == "const":
-            x = self.const.expand(w.shape[0], -1, -1, -1).to(w.dtype)
+            x = (self.const + self.bias.view(-1, 1, 1)).repeat(len(w), 1, 1, 1).to(w.dtype)
         else:
-            x = self._convolve(x)
-        x = self.apply_noise(x, noise) + self.bias.to(x.dtype).view(1, -1, 1, 1)
-        return self.style(leaky(x), w)
+            x = self._convolve(x)  # with its bias
+        x = leaky(self.apply_noise(x, noise, inplace=True), inplace=True)  # x is nobody else's
+        return self.style(x, w)
 
 
 class OutputLayer(nn.Module):
@@ -225,6 +233,24 @@ class Synthesis(nn.Module):
             self.add_module(f"layer{2 * k + 1}", second)
             self.add_module(f"output{k}", OutputLayer(channels))
             in_channels = channels
+
+    @contextlib.contextmanager
+    @torch.no_grad()
+    def hold_kernels(self, dtype: torch.dtype | None = None) -> Iterator[None]:
+        """Makes kernels once for all images that are drawn within, instead of at every call.
+
+        Weights may not change within, and get no gradient.
+        """
+        layers = [layer for layer in self.modules() if isinstance(layer, SynthesisLayer)]
+        try:
+            for layer in layers:
+                if layer.kind != "const":
+                    kernel = layer.kernel().contiguous()
+                    layer.held = kernel if dtype is None else kernel.to(dtype)
+            yield
+        finally:
+            for layer in layers:
+                layer.held = None
 
     def forward(self, wp: Tensor, noise: NoiseKind, lod: float = 0.0) -> Tensor:
         """Draws images.

@@ -36,9 +36,9 @@ def pixel_norm(x: Tensor, eps: float = 1e-8) -> Tensor:
     return x / torch.sqrt(x.square().mean(dim=1, keepdim=True) + eps)  # rounds as published
 
 
-def leaky(x: Tensor) -> Tensor:
+def leaky(x: Tensor, *, inplace: bool = False) -> Tensor:
     """Leaky ReLU with StyleGAN's slope of 0.2."""
-    return F.leaky_relu(x, LEAKY_SLOPE)
+    return F.leaky_relu(x, LEAKY_SLOPE, inplace)
 
 
 def smooth_kernel(weight: Tensor) -> Tensor:
@@ -161,9 +161,9 @@ class Blur(nn.Module):
         kernel = torch.outer(line, line)  # (3, 3)
         self.register_buffer("kernel", kernel.repeat(channels, 1, 1, 1))  # (C, 1, 3, 3)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Blurs (B, C, H, W), shape kept."""
-        return convolve(x, self.kernel.to(x.dtype), padding=1, groups=x.shape[1])
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Blurs (B, C, H, W), shape kept; adds a bias (C,)."""
+        return convolve(x, self.kernel.to(x.dtype), bias, padding=1, groups=x.shape[1])
 
 
 class Noise(nn.Module):
@@ -174,7 +174,9 @@ class Noise(nn.Module):
         self.weight = nn.Parameter(torch.zeros(channels))
         self.register_buffer("noise", torch.randn(1, 1, image_px, image_px))
 
-    def forward(self, x: Tensor, mode: str | Callable[[Tensor], Tensor]) -> Tensor:
+    def forward(
+        self, x: Tensor, mode: str | Callable[[Tensor], Tensor], *, inplace: bool = False
+    ) -> Tensor:
         """Adds noise to (B, C, H, W): `random` is drawn anew per image, `fixed` is the buffer.
 
         A function is asked for planes (B, 1, H, W) like its argument, the feature map.
@@ -185,7 +187,8 @@ class Noise(nn.Module):
             noise = torch.randn(x.shape[0], 1, *x.shape[2:], device=x.device, dtype=x.dtype)
         else:
             noise = self.noise.to(x.dtype)
-        return torch.addcmul(x, noise, self.weight.to(x.dtype).view(1, -1, 1, 1))
+        add = x.addcmul_ if inplace else x.addcmul
+        return add(noise, self.weight.to(x.dtype).view(1, -1, 1, 1))
 
 
 class Style(EqualDense):
@@ -212,36 +215,78 @@ class _FusedStyle(torch.autograd.Function):
     """Instance norm, scale and shift of a feature map, with its gradient written out.
 
     Autograd would keep and walk several float32 copies of the map; this keeps the map alone.
-    Sums are taken in float32 at least.
+    Statistics are taken in float32 at least.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        rows, exact = _rows(x), torch.promote_types(x.dtype, torch.float32)  # (B, N, C), N pixels
-        mean = rows.sum(1, dtype=exact) / rows.shape[1]  # (B, C)
-        # Centred before anything is multiplied: where a channel is nearly constant, its mean in
-        # 16 bits times a large factor would be off by more than the channel says.
-        near = mean.to(rows.dtype)  # (B, C)
-        centred, rest = rows - near[:, None], mean - near
-        square = (centred * centred).sum(1, dtype=exact) / rows.shape[1]  # (B, C)
-        deviation = (square - rest.square()).clamp_(min=0).add_(1e-8).sqrt_()  # (B, C)
-        factor = (scale + 1) / deviation
-        ctx.save_for_backward(centred, rest, deviation, factor)
-        return _planes(_affine(centred, factor, shift - rest * factor), x.shape)
+        way = _style_by_group_norm if _suits_group_norm(x) else _style_by_sums
+        y, mean, deviation = way(x, scale + 1, shift)
+        ctx.save_for_backward(x, mean, deviation, (scale + 1) / deviation)
+        return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        centred, rest, deviation, factor = ctx.saved_tensors
-        grad, exact = _rows(gradient), rest.dtype  # (B, N, C)
-        shift_grad = grad.sum(1, dtype=exact)  # (B, C)
-        product = (grad * centred).sum(1, dtype=exact)  # (B, C)
+        x, mean, deviation, factor = ctx.saved_tensors
+        centred, rest = _centred(_rows(x), mean)  # (B, N, C), (B, C)
+        grad, pixels = _rows(gradient), centred.shape[1]
+        shift_grad = _sums(grad).to(mean.dtype)  # (B, C)
+        product = _sums(grad * centred).to(mean.dtype)  # (B, C)
         scale_grad = (product - rest * shift_grad) / deviation
         # d loss / d x = factor * (grad - mean of grad - normalised x * mean of (grad * it)).
-        slope = -factor * scale_grad / (deviation * centred.shape[1])
-        offset = -factor * shift_grad / centred.shape[1] - rest * slope
+        slope = -factor * scale_grad / (deviation * pixels)
+        offset = -factor * shift_grad / pixels - rest * slope
         x_grad = _affine(centred, slope, offset).addcmul_(grad, factor.to(grad.dtype)[:, None])
         return _planes(x_grad, gradient.shape), scale_grad, shift_grad
+
+
+STYLE_EPS = 1e-8  # beside the variance
+
+
+def _suits_group_norm(x: Tensor) -> bool:
+    """Whether PyTorch's group norm is the faster way: large channels_last maps on a CPU."""
+    large = x.shape[2] * x.shape[3] >= 32 * 32
+    layout = torch.channels_last
+    return large and x.device.type == "cpu" and x.is_contiguous(memory_format=layout)
+
+
+def _style_by_group_norm(x: Tensor, gain: Tensor, shift: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """An image at a time, as gain and shift (B, C) are its own; gives mean and deviation, too."""
+    channels, pixels = x.shape[1], x.shape[2] * x.shape[3]
+    y, mean, deviation = torch.empty_like(x), torch.empty_like(gain), torch.empty_like(gain)
+    for k, image in enumerate(x.split(1)):
+        sizes = (1, channels, pixels, channels, STYLE_EPS)
+        out, means, inverse = torch.native_group_norm(image, gain[k], shift[k], *sizes)
+        y[k], mean[k], deviation[k] = out[0], means[0], inverse[0].reciprocal()
+    return y, mean, deviation
+
+
+def _style_by_sums(x: Tensor, gain: Tensor, shift: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The same, all images at once."""
+    rows = _rows(x)  # (B, N, C), N pixels
+    mean = rows.sum(1, dtype=gain.dtype) / rows.shape[1]  # (B, C)
+    centred, rest = _centred(rows, mean)
+    square = (centred * centred).sum(1, dtype=gain.dtype) / rows.shape[1]  # (B, C)
+    deviation = (square - rest.square()).clamp_(min=0).add_(STYLE_EPS).sqrt_()  # (B, C)
+    factor = gain / deviation
+    return _planes(_affine(centred, factor, shift - rest * factor), x.shape), mean, deviation
+
+
+def _centred(rows: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
+    """Pixels (B, N, C) without their mean (B, C), and what the rows' dtype left of it.
+
+    Before anything is multiplied: where a channel is nearly constant, its mean in 16 bits times a
+    large factor would be off by more than the channel says.
+    """
+    near = mean.to(rows.dtype)  # (B, C)
+    return rows - near[:, None], mean - near
+
+
+def _sums(rows: Tensor) -> Tensor:
+    """Sums of pixels (B, N, C) to (B, C), by a matrix product: the fastest, in float32 within."""
+    ones = rows.new_ones(1, 1, 1).expand(len(rows), 1, rows.shape[1])
+    return torch.bmm(ones, rows)[:, 0]
 
 
 def _at_least_float32(x: Tensor) -> Tensor:

@@ -149,6 +149,21 @@ def test_bfloat16_path_agrees_with_float32():
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+def test_held_kernels_draw_the_same_and_are_let_go(dtype):
+    net = small(64, fmaps_base=512)
+    z, properties = latents(net, 2)
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype is not None):
+        wanted = net(z, properties)
+        with net.synthesis.hold_kernels(dtype):
+            assert torch.equal(net(z, properties), wanted)
+            net.synthesis.layer3.weight.zero_()
+            assert torch.equal(net(z, properties), wanted)  # made once
+        assert not torch.equal(net(z, properties), wanted)
+    assert not any(name.endswith("held") for name in net.state_dict())
+
+
+@torch.no_grad()
 def test_level_of_detail():
     net = small(32)
     w = net.styles(*latents(net)).w

@@ -87,12 +87,33 @@ def test_style_normalises_then_modulates():
     torch.testing.assert_close(layer(x, w), wanted, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_style_in_16_bits_has_the_values_and_gradients_of_32(layout):
+WAYS = [(8, torch.contiguous_format), (8, torch.channels_last), (32, torch.channels_last)]
+
+
+@pytest.mark.parametrize(("side", "layout"), WAYS)  # the last one is worked out by group norm
+def test_style_has_the_values_and_gradients_of_instance_norm(side, layout):
+    torch.manual_seed(0)
+    layer, w = Style(5, 3).double(), torch.randn(2, 5, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(2, 3, side, side, dtype=torch.float64) * 3 + 2
+    x = x.contiguous(memory_format=layout).requires_grad_()
+    upstream = torch.randn_like(x)
+    scale, shift = F.linear(w, layer.weight / math.sqrt(5), layer.bias).chunk(2, dim=1)
+    wanted = F.instance_norm(x, eps=1e-8) * (scale + 1)[..., None, None] + shift[..., None, None]
+    leaves = [x, w, *layer.parameters()]
+    found = layer(x, w)
+    torch.testing.assert_close(found, wanted)
+    gradients = (torch.autograd.grad(y, leaves, upstream) for y in (found, wanted))
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize(("side", "layout"), WAYS)
+def test_style_in_16_bits_has_the_values_and_gradients_of_32(side, layout):
     torch.manual_seed(0)
     layer, w = Style(5, 4), torch.randn(3, 5)
-    x = (torch.randn(3, 4, 8, 8) * 2 + 1).to(torch.bfloat16).contiguous(memory_format=layout)
-    upstream = torch.randn(3, 4, 8, 8).to(torch.bfloat16)
+    x = torch.randn(3, 4, side, side) * 2 + 1
+    x = x.to(torch.bfloat16).contiguous(memory_format=layout)
+    upstream = torch.randn(3, 4, side, side).to(torch.bfloat16)
 
     def run(dtype):
         leaves = [x.detach().to(dtype).requires_grad_(), w.clone().requires_grad_()]
@@ -105,11 +126,13 @@ def test_style_in_16_bits_has_the_values_and_gradients_of_32(layout):
         assert (half.float() - full).norm() < 0.01 * full.norm()
 
 
+@pytest.mark.parametrize(("side", "layout"), WAYS)
 @pytest.mark.parametrize("spread", [0.0, 0.01])
-def test_style_in_16_bits_keeps_a_channel_far_from_zero(spread):
+def test_style_in_16_bits_keeps_a_channel_far_from_zero(spread, side, layout):
     """A dead channel is constant; its mean in 16 bits, times 1 / 1e-4, would drown the shift."""
     layer, w = Style(5, 4), torch.randn(3, 5)
-    x = (torch.randn(3, 4, 8, 8) * spread + 1.7).to(torch.bfloat16)
+    x = (torch.randn(3, 4, side, side) * spread + 1.7).to(torch.bfloat16)
+    x = x.contiguous(memory_format=layout)
     half, full = layer(x, w), layer(x.float(), w)
     assert full.abs().max() > 0.5
     assert (half.float() - full).norm() < 0.01 * full.norm()

@@ -135,7 +135,7 @@ def test_generator_gradients(small: dict, latents: tuple, monkeypatch: pytest.Mo
     """
     calls = []
 
-    def on_the_reference_side(x: torch.Tensor) -> torch.Tensor:
+    def on_the_reference_side(x: torch.Tensor, **_: bool) -> torch.Tensor:
         calls.append(x)
         if len(calls) - 1 != KINK[0]:
             return leaky(x)
@@ -176,7 +176,7 @@ def test_property_cnn(cases: dict, prop: str) -> None:
 
 
 def no_blur(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layers.Blur, "forward", lambda self, x: x)
+    monkeypatch.setattr(layers.Blur, "forward", lambda self, x, bias=None: x)
 
 
 def fused_from_256(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,7 +184,7 @@ def fused_from_256(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def unweighted_noise(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layers.Noise, "forward", lambda self, x, mode: x + self.noise)
+    monkeypatch.setattr(layers.Noise, "forward", lambda self, x, mode, **_: x + self.noise)
 
 
 def no_style_bias(monkeypatch: pytest.MonkeyPatch) -> None:
