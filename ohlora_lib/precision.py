@@ -22,7 +22,7 @@ from ohlora_lib.machine import cpu_model
 from ohlora_lib.records import write_atomic
 
 PRECISIONS = ("auto", "float32", "bfloat16")
-MAP_NUMBERS = 2**22  # in the widest feature map of the images a CPU computes at a time
+MAP_NUMBERS = 2**23  # in the widest feature map of the images a CPU computes at a time
 LEAST_AT_ONCE, MOST_AT_ONCE = 4, 250  # images
 LEAST_SPEEDUP = 1.3  # of bfloat16, to be worth its rounding
 
@@ -61,8 +61,8 @@ def keep_freed_memory() -> None:
 def images_at_once(widest_map: int, device: torch.device) -> int:
     """How many images a network computes at a time without gradients.
 
-    On a CPU, so many that the widest feature map has some four million numbers: larger ones leave
-    the caches and the memory that is kept, which makes two images take the time of four.
+    On a CPU, so many that the widest feature map has some eight million numbers: more images at
+    a time are no faster there, and take memory.
 
     Args:
         widest_map: Numbers in the network's widest feature map of one image.

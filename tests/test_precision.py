@@ -79,7 +79,7 @@ def test_speedup_is_measured():
 
 def test_a_cpu_takes_as_many_images_as_its_caches_hold():
     counts = [images_at_once(px**2 * 64, CPU) for px in (32, 64, 256, 1024)]
-    assert counts == [64, 16, 4, 4]
+    assert counts == [128, 32, 4, 4]
     assert images_at_once(1, CPU) == images_at_once(10**9, torch.device("cuda")) == 250
 
 
