@@ -45,10 +45,11 @@ def pick_device(name: str) -> torch.device:
 
 
 def keep_freed_memory() -> None:
-    """Lets the process keep up to 2 GiB that it has freed, instead of asking for it anew.
+    """Lets the process keep memory it has freed, for itself, instead of asking for it anew.
 
     Feature maps come and go every step; fetching their pages each time can take a third of it.
-    Only where the C library is glibc. Source: https://man7.org/linux/man-pages/man3/mallopt.3.html.
+    Until it ends, the process may thus hold what its largest moment took. Only where the C
+    library is glibc. Source: https://man7.org/linux/man-pages/man3/mallopt.3.html.
     """
     trim_threshold, mmap_max = -1, -4
     if sys.platform == "linux":

@@ -1,7 +1,7 @@
-"""Other devices than the CPU: no update waits for the device, and a GPU gives the CPU's numbers.
+"""Other devices than the CPU: no update asks for a value, and a GPU gives the CPU's numbers.
 
-Without a GPU, PyTorch's `meta` device stands in for the first: a tensor there has no values, so
-whatever would copy one to the host raises, and so does an operation with a tensor of the host.
+Without a GPU, PyTorch's `meta` device stands in for the first, in float32: a tensor there has no
+values, so whatever would look at one raises, and so does an operation with a tensor of the host.
 """
 
 import contextlib
@@ -43,7 +43,7 @@ def meta(monkeypatch):
 
 
 @pytest.mark.usefixtures("meta")
-def test_an_update_never_waits_for_the_device():
+def test_an_update_never_asks_for_a_value():
     tuner = new_tuner(QUICK, META, "float32", graphs=False)
     tuner.latents = lambda batch: torch.randn(batch, tuner.generator.z_dim, device=META)
     real = to_signed(tuner.images)
@@ -58,7 +58,7 @@ def test_an_update_never_waits_for_the_device():
 
 
 @pytest.mark.usefixtures("meta")
-def test_scoring_never_waits_and_an_epoch_of_a_cnn_waits_once(monkeypatch):
+def test_scoring_asks_for_no_value_and_an_epoch_of_a_cnn_for_one(monkeypatch):
     net = PropertyCNN("gender", image_px=32, width=0.125).to(META)
     images = torch.zeros(10, 32, 32, 3, dtype=torch.uint8, device=META)
     ensemble = Ensemble({"gender": [net]})

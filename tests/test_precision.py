@@ -77,7 +77,7 @@ def test_speedup_is_measured():
     assert 0.001 < bfloat16_speedup(rounds=1) < 1000
 
 
-def test_a_cpu_takes_as_many_images_as_its_caches_hold():
+def test_a_cpu_takes_as_many_images_at_a_time_as_are_of_use():
     counts = [images_at_once(px**2 * 64, CPU) for px in (32, 64, 256, 1024)]
     assert counts == [128, 32, 4, 4]
     assert images_at_once(1, CPU) == images_at_once(10**9, torch.device("cuda")) == 250

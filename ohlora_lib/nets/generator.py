@@ -157,7 +157,7 @@ class Truncation(nn.Module):
 
 
 class SynthesisLayer(nn.Module):
-    """One styled layer: constant or convolution, blur after upsampling, noise, bias, style."""
+    """One styled layer: constant or convolution, blur after upsampling, bias, noise, style."""
 
     def __init__(
         self, in_channels: int, channels: int, image_px: int, w_dim: int, *, kind: str
@@ -239,13 +239,14 @@ class Synthesis(nn.Module):
     def hold_kernels(self, dtype: torch.dtype | None = None) -> Iterator[None]:
         """Makes kernels once for all images that are drawn within, instead of at every call.
 
-        Weights may not change within, and get no gradient.
+        They are channels_last, and so all feature maps will be. Within, weights may not change
+        and get no gradient, and the network may not be copied.
         """
         layers = [layer for layer in self.modules() if isinstance(layer, SynthesisLayer)]
         try:
             for layer in layers:
                 if layer.kind != "const":
-                    kernel = layer.kernel().contiguous()
+                    kernel = layer.kernel().contiguous(memory_format=torch.channels_last)
                     layer.held = kernel if dtype is None else kernel.to(dtype)
             yield
         finally:
