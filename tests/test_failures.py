@@ -159,7 +159,7 @@ def test_fooled_selecting_cnns(tmp_path, faces):
     for step in range(33):
         facts = {"epoch": step // 4, "idx": step % 4, "d_loss": 1.3, "g_loss": 0.9}
         rows.append(facts | {"real_fake_auroc": 0.8} | evaluator(generator, step).row)
-        for _ in range(12):
+        for _ in range(20):
             drawn = generator(torch.randn(16, 32), torch.randn(16, 7)) / 2 + 0.5
             pixels = drawn + (drawn.clamp(0, 1) - drawn).detach()  # as images hold them
             chosen, judged = (
