@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 LEAKY_SLOPE = 0.2
+STYLE_EPS = 1e-8  # added to a channel's variance
 
 
 def check_shape(x: Tensor, shape: tuple[int | None, ...], *, name: str) -> None:
@@ -224,7 +225,7 @@ class _FusedStyle(torch.autograd.Function):
         rows = _rows(x)  # (B, N, C), N pixels
         centred = rows - (_sums(rows) / rows.shape[1])[:, None]
         way = _style_by_group_norm if _suits_group_norm(x) else _style_by_sums
-        # The mean is what rounding left of it.
+        # Mean and deviation of the centred map; its mean is what rounding left.
         y, mean, deviation = way(_planes(centred, x.shape), scale + 1, shift)
         ctx.save_for_backward(centred, mean, deviation, (scale + 1) / deviation)
         return y
@@ -242,9 +243,6 @@ class _FusedStyle(torch.autograd.Function):
         offset = -factor * shift_grad / pixels - mean * slope
         x_grad = _affine(centred, slope, offset).addcmul_(grad, factor.to(grad.dtype)[:, None])
         return _planes(x_grad, gradient.shape), scale_grad, shift_grad
-
-
-STYLE_EPS = 1e-8  # beside the variance
 
 
 def _suits_group_norm(x: Tensor) -> bool:
@@ -281,7 +279,7 @@ def _style_by_sums(x: Tensor, gain: Tensor, shift: Tensor) -> tuple[Tensor, Tens
 def _sums(rows: Tensor) -> Tensor:
     """Sums of pixels (B, N, C), rounded to their dtype, (B, C).
 
-    On a CPU as a matrix product, which adds up in float32 and takes a tenth of the time.
+    On a CPU as a matrix product, which adds up in float32 and takes a third of the time or less.
     """
     if rows.device.type != "cpu":
         return rows.sum(1)
