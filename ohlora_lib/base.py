@@ -5,7 +5,6 @@ Axes: H image height.
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ohlora_lib.base_training import BaseSettings, BaseTrainer, level_of_detail
+from ohlora_lib.disk import write_atomic
 from ohlora_lib.faces import render_faces
 from ohlora_lib.finetune.checkpoint import (
     Pace,
@@ -50,15 +50,20 @@ def load_base(folder: Path | str) -> Base:
     return Base(generator, load_discriminator(folder / "discriminator.safetensors"))
 
 
-def copy_shipped(folder: Path) -> str:
+def copy_shipped(folder: Path, *, keep: bool = False) -> str:
     """Copies the shipped base into a folder.
+
+    Args:
+        folder: Run folder.
+        keep: Whether the networks that are there stay.
 
     Returns:
         Its card, Markdown.
     """
     with as_file(files("ohlora_lib") / "assets") as assets:
-        for name in NETS:
-            shutil.copyfile(assets / f"base64-{name}.safetensors", folder / f"{name}.safetensors")
+        for name in () if keep else NETS:
+            data = (assets / f"base64-{name}.safetensors").read_bytes()
+            write_atomic(folder / f"{name}.safetensors", data)
         return (assets / "base64-card.md").read_text(encoding="utf-8")
 
 

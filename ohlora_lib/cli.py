@@ -76,6 +76,9 @@ def finetune(
     params_file: Annotated[
         Path, typer.Argument(help="Such as params/quickstart/05_finetune_generator-v9.yaml.")
     ],
+    force: Annotated[
+        bool, typer.Option("--force", help="Train from the start; what is there is kept.")
+    ] = False,
     held: Annotated[bool, typer.Option("--held", hidden=True)] = False,
 ) -> None:
     """Fine-tune as notebook 5 does, without the notebook; Ctrl-C saves, and it goes on from there.
@@ -86,7 +89,10 @@ def finetune(
     """
     from ohlora_lib.finetuning import finetune_file
 
-    if not finetune_file(params_file, held=held) and "WORLD_SIZE" not in os.environ:
+    if not held:
+        os.environ.setdefault("OHLORA_COMMAND", f"ohlora finetune {params_file} --force")
+    finished = finetune_file(params_file, held=held, start_anew=force)
+    if not finished and "WORLD_SIZE" not in os.environ:
         raise typer.Exit(INTERRUPTED)  # a launcher's processes have ended as they were asked to
 
 
@@ -248,6 +254,39 @@ def merge(
     )
     if merged.left_out:
         typer.echo(f"Columns that are no labels, left out: {', '.join(merged.left_out)}.")
+
+
+@app.command()
+def clean(
+    study: Annotated[str, typer.Argument(help="One study's name; all if left out.")] = "",
+    earlier: Annotated[
+        bool, typer.Option("--earlier", help="Delete the runs that newer ones replaced.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Free room on the disk: says how much, and asks before it deletes."""
+    import shutil
+
+    from ohlora_lib.openings import find_earlier
+    from ohlora_lib.records import project_root
+
+    if not earlier:
+        raise ValueError("nothing to clean was named; `ohlora clean --earlier` deletes old runs")
+    study = Path(study).name  # params/quickstart and outputs/quickstart mean the same
+    outputs = project_root() / "outputs"
+    found = find_earlier(outputs, study)
+    if not found:
+        typer.echo("There are no earlier runs.")
+        return
+    for run in found:
+        typer.echo(f"{run.size / 1e6:9,.1f} MB  {run.path.relative_to(outputs.parent)}")
+    runs = "1 earlier run" if len(found) == 1 else f"{len(found)} earlier runs"
+    total = f"{runs}, {sum(run.size for run in found) / 1e6:,.1f} MB"
+    if not yes and not typer.confirm(f"Delete {total}?"):
+        return
+    for run in found:
+        shutil.rmtree(run.path)
+    typer.echo(f"Deleted {total}.")
 
 
 def check_output(out: Path, *inputs: Path) -> None:

@@ -17,7 +17,7 @@ RIGHTS = {errno.EACCES, errno.EPERM, errno.EROFS}
 MOUNT = {errno.ENOENT, errno.ENOTDIR, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENODEV}
 
 
-watched: dict[Path, tuple[int, int]] = {}  # lock files that are held: device and inode
+watched: dict[Path, tuple[int, int]] = {}  # folders that are held: device and inode
 
 
 class WriteError(OSError):
@@ -74,11 +74,11 @@ def check_there(path: Path) -> None:
     Raises:
         WriteError: If so.
     """
-    for lock, opened in tuple(watched.items()):  # other threads open and close folders
-        if lock.parent not in path.parents:
+    for folder, opened in tuple(watched.items()):  # other threads open and close folders
+        if folder not in path.parents:
             continue
         try:
-            there = os.stat(lock)
+            there = os.stat(folder)
         except OSError as error:
             raise WriteError(error.errno, error.strerror, str(path)) from error
         if (there.st_dev, there.st_ino) != opened:

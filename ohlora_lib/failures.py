@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ohlora_lib.records import read_summary, root_of, sha256
+from ohlora_lib.openings import results_sha256
+from ohlora_lib.records import read_summary, root_of
 from ohlora_lib.run_files import is_number, is_table, read_config
 from ohlora_lib.training_logs import properties_of, sources_of
 from ohlora_lib.trends import (
@@ -341,7 +342,10 @@ def _overlap(chain: Chain) -> Iterator[Finding]:
 def _other_input(chain: Chain) -> Iterator[Finding]:
     words = {"base_run": "the base", "cnn_run": "the CNNs", "selection_run": "the selection"}
     for name, known in chain.summary["inputs"].items():
-        path = chain.root / known["path"] / "summary.json"
-        if path.is_file() and sha256(path) != known["summary_sha256"]:
+        try:
+            summary = read_summary(chain.root / known["path"])
+        except ValueError:
+            continue
+        if results_sha256(summary) != known.get("results_sha256"):
             yield Finding("other input", f"{words.get(name, name)} ({known['path']}) was made "
                           "anew after this run, which did not start from it")  # fmt: skip

@@ -24,7 +24,7 @@ from ohlora_lib.images import hold, open_store
 from ohlora_lib.params import FinetuneGenerator, load
 from ohlora_lib.precision import pick_precision
 from ohlora_lib.property_ensemble import load_ensemble
-from ohlora_lib.records import Run, check_inputs, start_run
+from ohlora_lib.records import Run, check_inputs
 from ohlora_lib.training_logs import read_log
 
 Watch = Callable[[Progress], None]
@@ -125,8 +125,30 @@ class LaunchedTraining:
         return Progress(log=log, grid=None if grid is None else Path(grid), **facts)
 
 
-def open_training(config: FinetuneGenerator, run: Run) -> Training | LaunchedTraining:
+class FinishedTraining:
+    """A fine-tuning that finished before: there is nothing to train.
+
+    Args:
+        run: Its open run.
+    """
+
+    resumed = False
+
+    def __init__(self, run: Run) -> None:
+        selected = {"selected": run.before["results"].get("selected")}
+        self.facts = run.before.get("facts", {}) | selected
+
+    def train(self, watch: Watch) -> bool:
+        """Trains nothing."""
+        return True
+
+
+def open_training(
+    config: FinetuneGenerator, run: Run
+) -> Training | LaunchedTraining | FinishedTraining:
     """The training of an open run: in this process, or in as many as the parameters say."""
+    if run.finished:
+        return FinishedTraining(run)
     if config.processes > 1:
         return LaunchedTraining(config, run.path)
     return prepare(config, run.path, run.inputs)
@@ -146,12 +168,13 @@ def results(folder: Path, config: FinetuneGenerator) -> dict[str, Any]:
     }
 
 
-def finetune_file(path: Path, *, held: bool = False) -> bool:
+def finetune_file(path: Path, *, held: bool = False, start_anew: bool = False) -> bool:
     """Fine-tunes by a params file: here, or as one of the processes this one was started with.
 
     Args:
         path: A params file of notebook 5, or with `held` the `config.json` of a run folder.
         held: Whether who started this holds the run folder, follows the progress, and finishes.
+        start_anew: Whether to train from the beginning; what is there moves to `.earlier`.
 
     Returns:
         Whether it finished; False after an interrupt, with the state saved.
@@ -166,10 +189,18 @@ def finetune_file(path: Path, *, held: bool = False) -> bool:
 
     def begin() -> dict[str, Any]:
         config = _read_config(path, ranks)
-        opened.append(start_run(config.NOTEBOOK, config.config(), input_runs=config.input_runs()))
-        return {"config": config.config(), "folder": str(opened[0].path)}
+        anew = start_anew or config.start_anew
+        opened.append(config.model_copy(update={"start_anew": anew}).open_run())
+        return {
+            "config": config.config(),
+            "folder": str(opened[0].path),
+            "finished": opened[0].finished,
+        }
 
     begun = ranks.from_first(begin)
+    if begun["finished"]:
+        processes.leave(ranks)
+        return True
     config, folder = FinetuneGenerator.checked(begun["config"], str(path)), Path(begun["folder"])
     if ranks.size == 1:
         training = open_training(config, opened[0])

@@ -21,16 +21,18 @@ FAR_BYTE = 2**30  # Windows locks bytes against reading too: lock one beyond the
 class FolderLock:
     """A lock on a folder, held until `release` or the end of the process.
 
+    The lock file lies beside the folder, so that the folder can be moved while it is held.
+
     Args:
-        folder: The folder; it must be there.
-        name: Name of the lock file in it.
+        folder: The folder; it need not be there, but its parent must.
+        name: End of the lock file's name, `.<folder><name>`.
 
     Raises:
         ValueError: If another process holds the lock; says which and since when.
     """
 
     def __init__(self, folder: Path, name: str = ".lock") -> None:
-        self.path = folder / name
+        self.folder, self.path = folder, folder.with_name(f".{folder.name}{name}")
         self._file: int | None = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             _lock(self._file)
@@ -45,15 +47,18 @@ class FolderLock:
             "host": socket.gethostname(),
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        opened = os.fstat(self._file)
-        watched[self.path] = (opened.st_dev, opened.st_ino)
         os.ftruncate(self._file, 0)
         os.write(self._file, json.dumps(facts).encode())
+
+    def watch(self) -> None:
+        """Lets nothing be written once the folder is gone or another is in its place."""
+        there = self.folder.stat()
+        watched[self.folder] = (there.st_dev, there.st_ino)
 
     def release(self) -> None:
         """Frees the lock; a second call does nothing."""
         if self._file is not None:
-            watched.pop(self.path, None)
+            watched.pop(self.folder, None)
             os.close(self._file)  # closing frees it on every system
             self._file = None
 

@@ -185,6 +185,7 @@ class FinetuneGenerator(NotebookParameters, Compute, Look):
     """Parameters of 05_finetune_generator."""
 
     NOTEBOOK: ClassVar[str] = "05_finetune_generator"
+    LONGER: ClassVar[str] = "epochs"
 
     base_run: str = Field(description="run folder of the base")
     cnn_run: str = Field(description="run folder of the property CNNs")
@@ -282,6 +283,7 @@ class LabelImages(NotebookParameters):
     """Parameters of label_images."""
 
     NOTEBOOK: ClassVar[str] = "label_images"
+    IN_PLACE: ClassVar[bool] = True
 
     population_run: str = Field("", description="run folder whose images are labelled")
     image_folder: str = Field("", description="or a folder of images")
@@ -310,6 +312,7 @@ class ExploreLatents(NotebookParameters, Compute):
     """Parameters of explore_latents."""
 
     NOTEBOOK: ClassVar[str] = "explore_latents"
+    IN_PLACE: ClassVar[bool] = True
 
     base_run: str = Field(f"{QUICKSTART}/02_train_base", description="run folder of the base")
     finetune_run: str = Field(

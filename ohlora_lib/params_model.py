@@ -11,6 +11,8 @@ from typing import Any, ClassVar, Self
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from ohlora_lib.records import Run, start_run
+
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 NAMES = "1 to 64 letters, digits, dots, - and _, the first a letter or digit"
 RESERVED = {"con", "prn", "aux", "nul"} | {f"{n}{k}" for n in ("com", "lpt") for k in range(1, 10)}
@@ -61,12 +63,17 @@ class NotebookParameters(BaseModel):
         str_max_length=MOST_LETTERS,
     )
     NOTEBOOK: ClassVar[str] = ""
+    LONGER: ClassVar[str] = ""  # the parameter that a finished training may be resumed with
+    IN_PLACE: ClassVar[bool] = False  # whether the run folder is a person's work, never moved
 
     study: str = Field("quickstart", pattern=NAME, description="name of the study")
     variant: str = Field(
         "", pattern=r"^$|" + NAME, description="name of this variant of the stage"
     )
     seed: int = Field(0, ge=0, lt=2**31, description="seeds every random draw of the stage")
+    start_anew: bool = Field(
+        False, exclude=True, description="run it again although it has finished; that run is kept"
+    )
 
     @field_validator("study", "variant")
     @classmethod
@@ -109,6 +116,22 @@ class NotebookParameters(BaseModel):
     def config(self) -> dict[str, Any]:
         """All values, plain."""
         return self.model_dump()
+
+    def open_run(self) -> Run:
+        """Opens the run folder of these parameters.
+
+        Raises:
+            ValueError: If an input is not finished, the folder is taken or cannot be written.
+        """
+        return start_run(
+            self.NOTEBOOK,
+            self.config(),
+            input_runs=self.input_runs(),
+            input_files=self.input_files(),
+            longer=self.LONGER,
+            in_place=self.IN_PLACE,
+            start_anew=self.start_anew,
+        )
 
     def pick(self, names: str | type, *, but: str = "") -> dict[str, Any]:
         """Some values by name: `"a b c"`, or those a dataclass has fields for, but for some."""

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from ohlora_lib.finetune.guards import NotFiniteError, check_finite
 from ohlora_lib.images import Images, to_unit
+from ohlora_lib.labels import save_table
 from ohlora_lib.nets import PropertyCNN
 from ohlora_lib.precision import autocast, images_at_once
 from ohlora_lib.weights import load_property_cnn, save_weights
@@ -337,6 +338,12 @@ def fold_table(folds: Sequence[Fold]) -> pd.DataFrame:
 def history_table(folds: Sequence[Fold]) -> pd.DataFrame:
     """Loss curves of all folds: property, fold, epoch, train_loss, valid_loss."""
     return pd.concat([f.history.assign(property=f.prop, fold=f.fold) for f in folds])
+
+
+def save_folds(folds: Sequence[Fold], folder: Path, role: str) -> None:
+    """Writes `<role>-folds.csv` and `<role>-history.csv`, which a page is drawn from."""
+    save_table(folder / f"{role}-folds.csv", fold_table(folds))
+    save_table(folder / f"{role}-history.csv", history_table(folds))
 
 
 def unseen_scores(ensemble: Ensemble, images: Images, labels: pd.DataFrame) -> pd.DataFrame:

@@ -5,16 +5,20 @@ Files are written whole or not at all. Success is said by `summary.json`, writte
 
 from __future__ import annotations
 
+import ast
+import hashlib
 import json
 import os
 import re
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ohlora_lib import machine
+import ohlora_lib
+from ohlora_lib import machine, openings
 from ohlora_lib.disk import PARTIAL, sha256, write_atomic
 from ohlora_lib.disk import atomic_path as atomic_path  # where others look for it
 from ohlora_lib.locks import FolderLock
@@ -126,18 +130,39 @@ class Run:
         path: The run folder.
         inputs: Run folders of the inputs by parameter; a list where the parameter is a list.
         config: The resolved parameters.
+        files: Hashes of input files by parameter.
+        before: Summary of the finished run that is shown again; None for a run that starts.
+        longer: The parameter that may grow later: what the training resumes from then is kept.
     """
 
     def __init__(
-        self, path: Path, notebook: str, config: Mapping[str, Any], inputs: dict[str, Any]
+        self,
+        path: Path,
+        notebook: str,
+        config: Mapping[str, Any],
+        inputs: dict[str, Any],
+        *,
+        files: Mapping[str, Any] | None = None,
+        before: dict[str, Any] | None = None,
+        longer: str = "",
     ) -> None:
         self.path = path
         self.notebook = notebook
         self.config = dict(config)
         self.inputs = inputs
+        self.files, self.before, self.longer = dict(files or {}), before, longer
         self._facts: dict[str, Any] = {}
+        self._code = {
+            "notebook": notebook_code(path.parents[2] / "notebooks" / f"{notebook}.ipynb"),
+            "ohlora_lib": ohlora_lib.__version__,
+        }
         self._started = now()
         self._clock = time.monotonic()
+
+    @property
+    def finished(self) -> bool:
+        """Whether this is a finished run that is shown again, and nothing is to be made."""
+        return self.before is not None
 
     def note(self, **facts: Any) -> None:
         """Keeps facts for the summary, for instance the precision that was chosen."""
@@ -146,12 +171,26 @@ class Run:
     def finish(self, **results: Any) -> dict[str, Any]:
         """Writes `summary.json` and frees the folder.
 
+        The summary of a finished run that was shown again keeps its dates, its versions and how
+        it was made; only its results and files are those of now.
+
         Args:
             **results: Final numbers. Shown on the study's page where they are there: `verdict`,
                 a sentence, and `thumbnail`, a PNG's path relative to the run folder.
         """
+        if self.before is not None:
+            now_there = {"results": results, "artefacts": self._artefacts()}
+            summary = {**self.before, **now_there}
+        else:
+            summary = self._summary(results)
+        write_atomic(self.path / "summary.json", to_json(summary) + "\n")
+        drop_states(self.path, keep=openings.STATE if self.longer else "")
+        release(self.path)
+        return summary
+
+    def _summary(self, results: Mapping[str, Any]) -> dict[str, Any]:
         root = self.path.parents[2]
-        summary = {
+        return {
             "status": "finished",
             "notebook": self.notebook,
             "results": results,
@@ -160,17 +199,15 @@ class Run:
             "finished": now(),
             "wall_sec": round(time.monotonic() - self._clock, 3),
             "seeds": {k: v for k, v in self.config.items() if re.search(r"(^|_)seed$", k)},
-            "inputs": {k: _input_facts(v, root) for k, v in self.inputs.items()},
+            "inputs": {k: openings.input_facts(v, root) for k, v in self.inputs.items()},
+            "files": self.files,
+            "code": self._code,
             "artefacts": self._artefacts(),
             "versions": machine.versions(),
             "hardware": machine.hardware(),
             "git": machine.git_state(root),
             "command": self._command(root),
         }
-        write_atomic(self.path / "summary.json", to_json(summary) + "\n")
-        drop_states(self.path)
-        release(self.path)
-        return summary
 
     def _own(self, path: Path) -> bool:
         """Whether a file is the folder's own: config, notebook, page, lock."""
@@ -202,18 +239,32 @@ class Run:
         return os.environ.get("OHLORA_COMMAND", by_hand)
 
 
-def _input_facts(folders: Path | list[Path], root: Path) -> Any:
-    """Path and hash of the summary of one input, or of several."""
-    if isinstance(folders, list):
-        return [_input_facts(folder, root) for folder in folders]
-    path = folders.relative_to(root) if folders.is_relative_to(root) else folders
-    return {"path": path.as_posix(), "summary_sha256": sha256(folders / "summary.json")}
+def notebook_code(path: Path) -> str:
+    """Hash of the code that a notebook's stage runs; empty if the notebook is not there.
+
+    Markdown, outputs, comments and the parameters cell, whose values are facts of their own, do
+    not count.
+    """
+    try:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    except (OSError, ValueError, KeyError):
+        return ""
+    digest = hashlib.sha256()
+    for cell in cells:
+        tags = set(cell["metadata"].get("tags", []))
+        if cell["cell_type"] == "code" and not tags & {"parameters", "injected-parameters"}:
+            source = "".join(cell["source"])
+            with suppress(SyntaxError):  # a magic, say
+                source = ast.dump(ast.parse(source))
+            digest.update(f"{source}\n".encode())
+    return digest.hexdigest()
 
 
-def drop_states(folder: Path) -> None:
-    """Removes what a stage goes on from: it has finished, and the next start starts anew."""
+def drop_states(folder: Path, keep: str = "") -> None:
+    """Removes what a finished stage resumed from, but for one file, relative to the folder."""
     for path in folder.rglob(STATES):
-        path.unlink(missing_ok=True)
+        if path != folder / keep:
+            path.unlink(missing_ok=True)
 
 
 def release(folder: Path) -> None:
@@ -223,30 +274,31 @@ def release(folder: Path) -> None:
         lock.release()
 
 
-def _has_finished(folder: Path) -> bool:
-    try:
-        read_summary(folder)
-    except ValueError:
-        return False
-    return True
-
-
 def start_run(
     notebook: str,
     config: Mapping[str, Any],
     *,
     input_runs: Mapping[str, Any] | None = None,
+    input_files: Mapping[str, Any] | None = None,
+    longer: str = "",
+    in_place: bool = False,
+    start_anew: bool = False,
     root: Path | None = None,
 ) -> Run:
     """Opens the run folder of a stage: checks inputs, takes the lock, writes `config.json`.
 
-    What an earlier run left stays (resuming is the stage's business), except its summary, and
-    except its checkpoints if it finished.
+    A finished run of the same parameters and inputs is left as it is, to be shown again; one of
+    others moves to `.earlier` and a line says so. What an unfinished run left stays: resuming is
+    the stage's business.
 
     Args:
         notebook: Stem of the notebook.
         config: Resolved parameters, flat; `study` and `variant` name the folder.
         input_runs: Run folders by parameter, relative to the root.
+        input_files: Files and folders by parameter, relative to the root.
+        longer: The parameter that a finished training may be resumed with if it alone has grown.
+        in_place: Whether the folder holds a person's work, which stays where it is.
+        start_anew: Whether to start from the beginning; what is there moves to `.earlier`.
         root: The project; found from the working directory if None.
 
     Raises:
@@ -261,20 +313,30 @@ def start_run(
         check_inside(path, root, written=True)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+    files = openings.file_facts(input_files or {}, root)
     release(path)
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        _held[path] = FolderLock(path)
-        if _has_finished(path):
-            drop_states(path)
-        (path / "summary.json").unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _held[path] = lock = FolderLock(path)
+        opening = openings.Opening()
+        if start_anew or not in_place:
+            facts = {k: openings.input_facts(v, root) for k, v in inputs.items()}
+            wanted = openings.facts_of(dict(config), facts, files)
+            opening = openings.open_folder(path, wanted, longer=longer, anew=start_anew)
+        path.mkdir(exist_ok=True)
+        lock.watch()
         for left in path.rglob(f".*{PARTIAL}*"):
             left.unlink(missing_ok=True)
-        write_atomic(path / "config.json", to_json(dict(config)) + "\n")
+        if opening.finished is None:
+            if not in_place:
+                (path / "summary.json").unlink(missing_ok=True)
+            write_atomic(path / "config.json", to_json(dict(config)) + "\n")
     except OSError as error:
         release(path)
         raise ValueError(
             f"{path}: cannot be written ({error.strerror or error}). "
             f"Free the disk or correct the rights of {root / 'outputs'}."
         ) from error
-    return Run(path, notebook, config, inputs)
+    if opening.line:
+        print(opening.line.replace(f"{root}/", ""), flush=True)  # noqa: T201
+    return Run(path, notebook, config, inputs, files=files, before=opening.finished, longer=longer)

@@ -39,7 +39,7 @@ def odd_part(summary: dict[str, Any]) -> str | None:
             return name
     for value in summary.get("inputs", {}).values():
         facts = value if isinstance(value, list) else [value]
-        if not all(_holds(fact, path=str, summary_sha256=str) for fact in facts):
+        if not all(_holds(fact, path=str) for fact in facts):
             return "inputs"
     artefacts = summary.get("artefacts", [])
     whole = isinstance(artefacts, list)

@@ -21,7 +21,7 @@ from ohlora_lib import machine, outcomes, records, stages
 from ohlora_lib.locks import FolderLock
 from ohlora_lib.outcomes import Outcome
 from ohlora_lib.report.index import write_index
-from ohlora_lib.stages import Stage
+from ohlora_lib.stages import Reason, Stage
 from ohlora_lib.status import Status, clock
 
 STOP_SEC = 300  # how long an interrupted stage may take to save its state
@@ -90,13 +90,14 @@ def run_study(
     try:
         for number, stage in enumerate(chosen, 1):
             label = f"[{number}/{len(chosen)}] {stage.name}"
-            why = "is run again" if force else stages.reason_to_run(stage, root)
+            why = stages.Reason("is run again", anew=True) if force else None
+            why = why or stages.reason_to_run(stage, root)
             if why is None:
                 status.say(f"{label}  unchanged, skipped")
                 continue
             workers.more = number < len(chosen)
             with exit_on_sigterm():
-                run_stage(stage, workers, status, label, why, command, fresh=force)
+                run_stage(stage, workers, status, label, why, command)
             write_index(outputs)
     except BaseException:
         with suppress(OSError):  # what ended the study is said, which may be a full disk
@@ -206,43 +207,37 @@ def run_stage(
     workers: Workers,
     status: Status,
     label: str,
-    why: str,
+    why: Reason,
     command: str,
-    *,
-    fresh: bool,
 ) -> None:
-    """Runs one stage and keeps a note of what it was run with.
+    """Runs one stage; what it must not write over is moved aside before it starts.
 
     Raises:
         StageError: If it failed; StageDied if its process died.
         StageInterrupted: If it was stopped.
     """
     root = workers.root
-    stage.folder.mkdir(parents=True, exist_ok=True)
+    stage.folder.parent.mkdir(parents=True, exist_ok=True)
     lock = FolderLock(stage.folder, ".runner.lock")
     outcome = ""
     try:
-        FolderLock(stage.folder).release()  # nobody runs its notebook by hand
-        fingerprint = stages.fingerprint(stage, root)
-        if fresh:
-            kept = stages.move_aside(stage.folder)
-            if kept is not None:
-                status.say(f"{label}  the old run is kept in {stages.shown_path(kept, root)}")
-        (stage.folder / stages.NOTE).unlink(missing_ok=True)
-        status.start(label, why)
+        opening = stages.make_way(stage, root, anew=why.anew)
+        if opening.kept:
+            status.say(f"{label}  {opening.line.replace(f'{root}/', '')}")
+        stage.folder.mkdir(exist_ok=True)
+        status.start(label, why.text)
         outcome = "failed"
-        before = _summary_hash(stage)
         redo = f"{command} --only {stage.name} --force"
         ended = supervise(stage, workers, status, redo)
-        summary = _summary_hash(stage)
-        finished = summary not in {None, before}  # then its page alone may be missing
+        finished = _has_finished(
+            stage
+        )  # else no summary is there; then its page alone may be missing
         if ended is None and not finished:
             ended = Outcome("failed", "the notebook ended without run.finish()")
         if ended is not None:
             outcome = {"interrupted": "stopped"}.get(ended.status, ended.status)
             more = "" if finished else _note_failure(stage, ended, redo)
-            raise _error(stage, ended, more + _kept(stage, root), fresh=fresh)
-        stages.keep_note(stage, fingerprint=fingerprint, summary_sha256=summary)
+            raise _error(stage, ended, more + _kept(stage, root), fresh=why.anew)
         outcome = "done"
     finally:
         if outcome:  # else it has not begun
@@ -283,7 +278,7 @@ def supervise(stage: Stage, workers: Workers, status: Status, command: str) -> O
     job = {
         "notebook": str(stage.notebook),
         "output": str(stage.executed),
-        "parameters": stage.parameters.model_dump(),
+        "parameters": {**stage.parameters.model_dump(), "start_anew": False},  # done already
         "root": str(workers.root),
         "command": command,
     }
@@ -361,13 +356,13 @@ def _show(event: dict[str, Any], status: Status) -> None:
         status.update(text=event["text"])
 
 
-def _summary_hash(stage: Stage) -> str | None:
-    """Hash of the summary of a run that finished."""
+def _has_finished(stage: Stage) -> bool:
+    """Whether a finished run is in the folder: this one, or one that was to be shown again."""
     try:
         records.read_summary(stage.folder)
     except ValueError:
-        return None
-    return records.sha256(stage.folder / "summary.json")
+        return False
+    return True
 
 
 def _kept(stage: Stage, root: Path) -> str:

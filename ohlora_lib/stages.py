@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import fnmatch
-import hashlib
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import ohlora_lib
-from ohlora_lib import input_files, params, records
+from ohlora_lib import input_files, openings, params, records
+from ohlora_lib.locks import FolderLock
 from ohlora_lib.params import NotebookParameters
 from ohlora_lib.params_model import shortened
 from ohlora_lib.run_files import check_inside
-
-EARLIER = ".earlier"  # in a study's outputs: run folders that were started anew
-NOTE = ".runner.json"  # in the run folder: what the stage was run with
 
 
 @dataclass(frozen=True)
@@ -229,104 +225,101 @@ def check_writable(folder: Path) -> None:
         ) from error
 
 
-def fingerprint(stage: Stage, root: Path) -> dict[str, Any]:
-    """What decides a stage's result, its input runs aside."""
-    cells = json.loads(stage.notebook.read_text(encoding="utf-8"))["cells"]
-    source = [[cell["cell_type"], "".join(cell["source"])] for cell in cells]
-    files = [root / text for _, text in each_path(stage.parameters.input_files())]
-    return {
-        "parameters": json.loads(records.to_json(stage.parameters.config())),
-        "notebook": hashlib.sha256(json.dumps(source).encode()).hexdigest(),
-        "ohlora_lib": ohlora_lib.__version__,
-        "files": {str(path): content_hash(path) for path in files if path.exists()},
-    }
+@dataclass(frozen=True)
+class Reason:
+    """Why a stage must run.
 
-
-def content_hash(path: Path) -> str:
-    """Hash of a file; of a folder, of the names, sizes and times of all files in it."""
-    if path.is_file():
-        return records.sha256(path)
-    digest = hashlib.sha256()
-    for file in sorted(path.rglob("*")):
-        if file.is_file():
-            fact = file.stat()
-            name = file.relative_to(path).as_posix()
-            digest.update(f"{name} {fact.st_size} {fact.st_mtime_ns}\n".encode())
-    return digest.hexdigest()
-
-
-def move_aside(folder: Path) -> Path | None:
-    """Moves what a run folder holds out of the way, under a dated name that nothing else reads.
-
-    Returns:
-        Where it is now, `outputs/<study>/.earlier/<stage>-<time>`; None if there was nothing.
+    Attributes:
+        text: For the person who waits.
+        anew: Whether a finished run is no longer what the stage would make, although its
+            parameters and inputs are the same: its code or its files changed.
     """
-    held = sorted(p for p in folder.iterdir() if not p.name.endswith(".lock"))
-    if not held:
-        return None
-    date = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-    aside = folder.parent / EARLIER / f"{folder.name}-{date}"
-    aside.mkdir(parents=True)
-    # The summary first: half a folder must not be taken for a finished run.
-    for path in sorted(held, key=lambda path: path.name != "summary.json"):
-        path.rename(aside / path.name)
-    return aside
+
+    text: str
+    anew: bool = False
 
 
-def keep_note(stage: Stage, **facts: Any) -> None:
-    """Writes beside the summary what the stage was run with."""
-    records.write_atomic(stage.folder / NOTE, records.to_json(facts) + "\n")
-
-
-def read_note(folder: Path) -> dict[str, Any]:
-    """What `keep_note` wrote; empty if there is nothing readable."""
-    try:
-        note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return note if isinstance(note, dict) else {}
-
-
-def reason_to_run(stage: Stage, root: Path) -> str | None:
+def reason_to_run(stage: Stage, root: Path) -> Reason | None:
     """Why a stage must run; None if it has finished and nothing has changed since."""
-    note, summary_file = read_note(stage.folder), stage.folder / "summary.json"
     try:
         summary = records.read_summary(stage.folder)
     except ValueError:
-        return "did not finish last time" if stage.folder.is_dir() else "has not run yet"
-    if note.get("summary_sha256") != records.sha256(summary_file):
-        return "was last run by hand, or failed since"
-    return (
-        changed_fingerprint(note.get("fingerprint", {}), fingerprint(stage, root))
-        or changed_input(summary.get("inputs", {}), root)
-        or changed_artefact(summary.get("artefacts", []), stage.folder)
-    )
-
-
-def changed_fingerprint(old: dict[str, Any], new: dict[str, Any]) -> str | None:
-    """The first difference of two fingerprints, in words."""
-    before, after = old.get("parameters", {}), new["parameters"]
-    names = [k for k in {**before, **after} if before.get(k) != after.get(k)]
+        there = (stage.folder / "config.json").is_file()
+        return Reason("did not finish last time" if there else "has not run yet")
+    names = openings.changed(stage.folder, summary, wanted_facts(stage, root))
     if names:
-        return f"changed: {', '.join(names)}"
-    words = {"notebook": "its notebook", "ohlora_lib": "the package", "files": "an input file"}
-    return next((f"{words[k]} changed" for k in words if old.get(k) != new[k]), None)
+        return Reason(changed_words(stage, names))
+    why = changed_code(stage, summary) or changed_artefact(summary, stage.folder)
+    if why:
+        return Reason(why, anew=True)
+    return None if stage.page.is_file() else Reason("has no page yet")
 
 
-def changed_input(inputs: dict[str, Any], root: Path) -> str | None:
-    """The first input run whose summary is not the one that was used."""
-    for value in inputs.values():
-        for fact in value if isinstance(value, list) else [value]:
-            path = root / fact["path"] / "summary.json"
-            if not path.is_file() or records.sha256(path) != fact["summary_sha256"]:
-                return f"{path.parent.name} changed"
-    return None
+def wanted_facts(stage: Stage, root: Path) -> dict[str, Any]:
+    """What a run of the stage would be made from now; an unfinished input has no results."""
+    model, inputs = stage.parameters, {}
+    for name, value in model.input_runs().items():
+        folders = [root / text for text in ([value] if isinstance(value, str) else value)]
+        inputs[name] = [input_facts(folder, root) for folder in folders]
+    files = {k: v for k, v in model.input_files().items() if _there(v, root)}
+    config = json.loads(records.to_json(model.config()))
+    return openings.facts_of(config, inputs, openings.file_facts(files, root))
 
 
-def changed_artefact(artefacts: list[dict[str, Any]], folder: Path) -> str | None:
+def input_facts(folder: Path, root: Path) -> dict[str, Any]:
+    """Facts of an input run; one that has not finished has no results."""
+    try:
+        return openings.input_facts(folder, root)
+    except ValueError:
+        return {}
+
+
+def _there(value: str | list[str], root: Path) -> bool:
+    return all((root / text).exists() for text in ([value] if isinstance(value, str) else value))
+
+
+def changed_words(stage: Stage, names: Sequence[str]) -> str:
+    """Which parameters changed, or else the first input that did."""
+    given = {**stage.parameters.input_runs(), **stage.parameters.input_files()}
+    plain = [name for name in names if not name.endswith("_sha256")]
+    if plain:
+        return f"changed: {', '.join(plain)}"
+    name = names[0].removesuffix("_sha256")
+    folders = given[name] if isinstance(given[name], list) else [given[name]]
+    return f"{', '.join(Path(text).name for text in folders)} changed"
+
+
+def changed_code(stage: Stage, summary: dict[str, Any]) -> str | None:
+    """Whether the notebook's code or the package is another now."""
+    saved = summary.get("code", {})
+    now = {
+        "notebook": records.notebook_code(stage.notebook),
+        "ohlora_lib": ohlora_lib.__version__,
+    }
+    words = {"notebook": "its notebook's code", "ohlora_lib": "the package's version"}
+    return next((f"{words[k]} changed" for k in words if saved.get(k) != now[k]), None)
+
+
+def changed_artefact(summary: dict[str, Any], folder: Path) -> str | None:
     """The first file of the stage that is gone or has another size."""
-    for fact in artefacts:
+    for fact in summary.get("artefacts", []):
         path = folder / fact["path"]
         if not path.is_file() or path.stat().st_size != fact["bytes"]:
             return f"{fact['path']} is gone or was changed"
     return None
+
+
+def make_way(stage: Stage, root: Path, *, anew: bool) -> openings.Opening:
+    """Moves what the stage's run folder holds aside where its next run must not write over it.
+
+    Raises:
+        ValueError: If another process writes to the folder.
+    """
+    lock = FolderLock(stage.folder)
+    try:
+        longer = stage.parameters.LONGER
+        return openings.open_folder(
+            stage.folder, wanted_facts(stage, root), longer=longer, anew=anew
+        )
+    finally:
+        lock.release()

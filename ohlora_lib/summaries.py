@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ohlora_lib.disk import sha256
 from ohlora_lib.run_files import odd_part
 
+MOST_NAMES = 6  # changed parameters that an error names
 HASHED = {".safetensors", ".pth", ".csv", ".json"}  # of an input; stores and pictures by size
 
 
@@ -93,10 +94,32 @@ def _study_words(study: str) -> str:
     return f"params/{name} --seed {seed}" if name and seed.isdigit() else f"params/{study}"
 
 
-def start_anew_command(path: Path) -> str:
-    """The command that runs the stage a file belongs to from the start."""
-    parts = path.parts
-    at = len(parts) - 1 - parts[::-1].index("outputs") if "outputs" in parts else len(parts)
-    study, stage = (*parts[at + 1 : at + 3], "<study>", "<stage>")[:2]
-    by_hand = f"ohlora run {_study_words(study)} --only {stage} --force"
-    return os.environ.get("OHLORA_COMMAND", by_hand)
+def differences(
+    saved: Mapping[str, Any], wanted: Mapping[str, Any], names: Sequence[str] | None = None
+) -> str:
+    """Says in which facts two runs differ: `epochs was 2 and is now 3, base_run is another`.
+
+    Args:
+        saved: Facts by name; hashes end in `_sha256`.
+        wanted: The other run's.
+        names: Which to compare; all if None.
+
+    Returns:
+        The first few differences; empty if there are none.
+    """
+    names = list({**saved, **wanted}) if names is None else names
+    names = [name for name in names if saved.get(name) != wanted.get(name)]
+    parts = [
+        f"{name.removesuffix('_sha256')} is another"
+        if name.endswith("_sha256")
+        else f"{name} was {saved.get(name)!r} and is now {wanted.get(name)!r}"
+        for name in names[:MOST_NAMES]
+    ]
+    more = f", and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return f"{', '.join(parts)}{more}"
+
+
+def start_anew_words() -> str:
+    """How to start the present stage from the beginning; what is there is kept."""
+    command = os.environ.get("OHLORA_COMMAND")
+    return f"with {command}" if command else "with `start_anew = True` in the parameters cell"

@@ -115,10 +115,11 @@ def _attempt(task: Task, root: Path, signal: Signal, *, fresh: bool) -> tuple[st
         return "stopped", ""
     try:
         wait_until_free(stage.folder)
-        why = "is run again" if fresh else stages.reason_to_run(stage, root)
+        why = stages.Reason("is run again", anew=True) if fresh else None
+        why = why or stages.reason_to_run(stage, root)
         if why is None:
             return "unchanged", ""
-        run_stage(stage, Workers(root), Watch(signal), task.name, why, task.command, fresh=fresh)
+        run_stage(stage, Workers(root), Watch(signal), task.name, why, task.command)
     except StageInterrupted as error:
         return "stopped", str(error)
     except StageDied as error:
@@ -134,7 +135,7 @@ def wait_until_free(folder: Path, most_sec: float = FREE_SEC) -> None:
     Raises:
         ValueError: If it does not end; says which process.
     """
-    if not folder.is_dir():
+    if not folder.parent.is_dir():
         return
     deadline = time.monotonic() + most_sec
     for name in (".runner.lock", ".lock"):

@@ -281,7 +281,9 @@ def test_a_run_resumed_on_another_base(tmp_path, monkeypatch):
     assert "jump" in called(log)
     folder = study(tmp_path, monkeypatch)
     assert rules_of(folder) == []
-    start_run("02_train_base", {"study": "s"}, root=tmp_path).finish(other=True)
+    base = start_run("02_train_base", {"study": "s"}, root=tmp_path, start_anew=True)
+    (base.path / "generator.safetensors").write_bytes(b"another")
+    base.finish()
     assert rules_of(folder) == ["other input"]
 
 

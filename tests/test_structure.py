@@ -22,6 +22,7 @@ CORE_MODULES = (
     *(
         "distances",
         "records",
+        "openings",
         "summaries",
         "disk",
         "run_files",

@@ -14,7 +14,7 @@ import json
 import pickle
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,11 @@ import torch
 from ohlora_lib.disk import explained, sync_folder, write_atomic
 from ohlora_lib.images import Images
 from ohlora_lib.records import to_json
-from ohlora_lib.summaries import start_anew_command
+from ohlora_lib.summaries import differences, start_anew_words
 
 FORM = b"ohlora checkpoint 1"
 MOST_SHARE = 0.02  # of the training time, that checkpoints may take
 HASHED_AT_ONCE = 1000  # images
-MOST_NAMES = 6  # changed parameters that an error names
 
 
 def before(path: Path) -> Path:
@@ -88,13 +87,18 @@ def load_state(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def load_newest(
-    path: Path, facts: Mapping[str, Any], *, say: Callable[[str], None] = print
+    path: Path,
+    facts: Mapping[str, Any],
+    *,
+    free: Collection[str] = (),
+    say: Callable[[str], None] = print,
 ) -> dict[str, Any] | None:
     """Reads the newest whole checkpoint of a training.
 
     Args:
         path: Where the newest one is; the one before it is looked for beside it.
         facts: What the training is to be done with now.
+        free: Names of facts that may have changed.
         say: Is told where a damaged newest one was passed over.
 
     Returns:
@@ -112,27 +116,26 @@ def load_newest(
                 raise
             say(f"{str(error).partition(' Delete')[0]} Going on from the one before it.")
             continue
-        check_same(saved, json.loads(to_json(dict(facts))), candidate)
+        check_same(saved, json.loads(to_json(dict(facts))), candidate, free)
         return state
     return None
 
 
-def check_same(saved: Mapping[str, Any], wanted: Mapping[str, Any], path: Path) -> None:
-    """Raises where a checkpoint was trained with other parameters or inputs; names them."""
-    names = [name for name in {**saved, **wanted} if saved.get(name) != wanted.get(name)]
-    if not names:
-        return
-    parts = [
-        f"{name.removesuffix('_sha256')} is another"
-        if name.endswith("_sha256")
-        else f"{name} was {saved.get(name)!r} and is now {wanted.get(name)!r}"
-        for name in names[:MOST_NAMES]
-    ]
-    more = f", and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-    raise ValueError(
-        f"{path}: the training stopped half-way cannot go on, because {', '.join(parts)}"
-        f"{more}. Put that back, or start anew and keep the old folder: "
-        f"{start_anew_command(path)}"
+def check_same(
+    saved: Mapping[str, Any], wanted: Mapping[str, Any], path: Path, free: Collection[str] = ()
+) -> None:
+    """Raises ValueError where a checkpoint was trained with other facts, `free` ones aside."""
+    names = [name for name in {**saved, **wanted} if name not in free]
+    why = differences(saved, wanted, names)
+    if why:
+        raise cannot_resume(path, why)
+
+
+def cannot_resume(path: Path, why: str) -> ValueError:
+    """The error of a checkpoint that the present parameters cannot resume from."""
+    return ValueError(
+        f"{path}: the training stopped half-way cannot go on, because {why}. Put that back, give "
+        f"it another `variant`, or start anew {start_anew_words()}, which keeps the old run."
     )
 
 

@@ -341,5 +341,5 @@ def finetune(
             if tuner.stopping or idx == last or tuner.closing:
                 on_epoch(tuner)
             if tuner.stopping:
-                return False
+                return tuner.closing
     return True

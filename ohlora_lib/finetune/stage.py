@@ -18,6 +18,7 @@ import torch
 from ohlora_lib.base import Base
 from ohlora_lib.finetune.checkpoint import (
     Pace,
+    cannot_resume,
     images_sha256,
     load_newest,
     random_states,
@@ -32,7 +33,7 @@ from ohlora_lib.finetune.ranks import ALONE, Ranks
 from ohlora_lib.finetune.recipe import RECIPES
 from ohlora_lib.images import Images, grid_image, save_png
 from ohlora_lib.records import write_atomic
-from ohlora_lib.summaries import start_anew_command
+from ohlora_lib.summaries import start_anew_words
 from ohlora_lib.weights import save_weights, split_mapping
 
 GRID_IMAGES = 24
@@ -126,13 +127,49 @@ class FinetuneRun:
             return False
         self.tuner.load(state)
         set_random_states(state["process_random"], self.tuner.device)
+        self._check_length()
         if self.ranks.first:
             write_log(self.folder / "train_log.csv", self.tuner.rows)
+            self._settle_weights()
         return True
+
+    def _check_length(self) -> None:
+        """Raises if more was trained than is asked for; fewer or more epochs to come are fine."""
+        tuner = self.tuner
+        if tuner.batches_done > tuner.settings.epochs * tuner.batches_per_epoch:
+            why = f"epochs is now {tuner.settings.epochs}, and {tuner.epoch} are trained already"
+            raise cannot_resume(self.state_path, why)
+
+    def _settle_weights(self) -> None:
+        """Leaves the weights and grids that an uninterrupted training of this length has by now.
+
+        A shorter one kept its last epoch in any case, with the closing batch in it.
+        """
+        ended = self.tuner.idx == self.tuner.batches_per_epoch
+        epochs = self.tuner.epoch + ended
+        for path in (self.folder / "checkpoints").glob("generator-epoch*.safetensors"):
+            kept = int(path.stem.removeprefix("generator-epoch"))
+            if kept > epochs or (kept == epochs and ended):
+                path.unlink()
+        if ended:
+            self._keep_weights(epochs)
+        grids = {grid_name(row) for row in self.tuner.rows}
+        for path in (self.folder / "images").glob("fixed-*.png"):
+            if path.name not in grids:
+                path.unlink()
+
+    def _is_kept(self, epochs: int) -> bool:
+        return epochs % self.checkpoint_every == 0 or epochs == self.tuner.settings.epochs
+
+    def _keep_weights(self, epochs: int) -> None:
+        if self._is_kept(epochs):
+            path = self.folder / "checkpoints" / f"generator-epoch{epochs:04d}.safetensors"
+            facts = {"epochs": str(epochs), "images_seen": str(self.tuner.images_seen)}
+            save_weights(self.tuner.result, path, **facts)
 
     def _left_state(self) -> dict[str, Any] | None:
         """The state that an earlier start left; without one, what it made is removed."""
-        state = load_newest(self.state_path, self.facts)
+        state = load_newest(self.state_path, self.facts, free=["epochs"])
         if state is None:
             made = ("checkpoints/generator-*", "images/fixed-*.png", "*train_log.csv")
             made += ("generator.safetensors", "discriminator.safetensors")
@@ -194,13 +231,18 @@ class FinetuneRun:
             raise SystemExit(1) from None
 
     def _save(self, tuner: FineTuner) -> None:
-        ended = tuner.closing or tuner.idx == tuner.batches_per_epoch
-        epochs = tuner.epoch + (not tuner.closing)
-        if ended and (epochs % self.checkpoint_every == 0 or epochs == tuner.settings.epochs):
-            path = self.folder / "checkpoints" / f"generator-epoch{epochs:04d}.safetensors"
-            facts = {"epochs": str(epochs), "images_seen": str(tuner.images_seen)}
-            save_weights(tuner.result, path, **facts)
-        if tuner.stopping or tuner.closing or self.pace.due(epoch_ended=True):
+        """Keeps weights at the end of an epoch, and the state that a next start resumes from.
+
+        The closing batch is not in the state: a longer training does it as one of its own.
+        """
+        if tuner.closing:
+            self._keep_weights(tuner.epoch)
+            return
+        ended = tuner.idx == tuner.batches_per_epoch
+        if ended:
+            self._keep_weights(tuner.epoch + 1)
+        last = ended and tuner.epoch + 1 == tuner.settings.epochs
+        if tuner.stopping or last or self.pace.due(epoch_ended=True):
             self._save_state()
 
     def _save_state(self) -> None:
@@ -217,14 +259,12 @@ class FinetuneRun:
         return (
             f"{error} at epoch {self.tuner.epoch}, batch {self.tuner.idx - 1}: training diverged. "
             f"Kept in {path.parent}: the last finite checkpoint ({last}) and this state "
-            f"({path.name}). Lower learning_rate or raise r1_gamma, then start anew: "
-            f"{start_anew_command(path)}"
+            f"({path.name}). Lower learning_rate or raise r1_gamma, then start anew "
+            f"{start_anew_words()}"
         )
 
     def _save_grid(self, images: np.ndarray) -> None:
-        row = self.tuner.rows[-1]
-        name = f"fixed-epoch{row['epoch']:04d}-idx{row['idx']:05d}.png"
-        self.grid = self.folder / "images" / name
+        self.grid = self.folder / "images" / grid_name(self.tuner.rows[-1])
         save_png(self.grid, grid_image(images[:GRID_IMAGES]))
 
     def progress(self) -> Progress:
@@ -232,6 +272,11 @@ class FinetuneRun:
         done = self.tuner.batches_done
         log = pd.DataFrame(self.tuner.rows)
         return Progress(log, self.grid, done, self.tuner.total_batches, self.tuner.elapsed_sec)
+
+
+def grid_name(row: Mapping[str, Any]) -> str:
+    """File name of the samples of fixed latents at one row of the log."""
+    return f"fixed-epoch{row['epoch']:04d}-idx{row['idx']:05d}.png"
 
 
 def _pass(*_: Any) -> None:

@@ -181,7 +181,7 @@ def test_interrupted_and_resumed_is_as_if_never_stopped(finished, tmp_path, rows
 @pytest.mark.parametrize(
     "change",
     [
-        *({"learning_rate": 2e-2}, {"seed": 4}, {"epochs": 3}, {"recipe": "v8"}),
+        *({"learning_rate": 2e-2}, {"seed": 4}, {"recipe": "v8"}),
         *({"wide_dim": 14}, {"pixel_seed": 1}),
     ],
 )
@@ -193,8 +193,33 @@ def test_other_settings_are_an_error_that_names_them(tmp_path, change):
     message, name = str(caught.value), next(iter(change))
     assert {"pixel_seed": "selected is another"}.get(name, f"{name} was ") in message
     assert message.count(" is now ") + message.count(" is another") == 1  # and nothing else
-    assert message.endswith("--force")
+    assert message.endswith(
+        "Put that back, give it another `variant`, or start anew with `start_anew = True` in the "
+        "parameters cell, which keeps the old run."
+    )
     assert (tmp_path / "checkpoints" / "state.pt").read_bytes() == before
+
+
+@pytest.mark.parametrize("shorter", [1, 2])
+def test_a_longer_training_is_the_one_asked_for_at_once(tmp_path, shorter):
+    """Of 3 epochs in the end, kept every second one; the shorter one finished first."""
+    whole, grown = tmp_path / "whole", tmp_path / "grown"
+    options = {"epochs": 3, "checkpoint_every": 2}
+    assert open_run(whole, **options).train(StandIn(), lambda _: None)
+    assert open_run(grown, **options | {"epochs": shorter}).train(StandIn(), lambda _: None)
+    run = open_run(grown, **options)
+    assert run.tuner.batches_done == 3 * shorter  # the closing batch is done again
+    assert run.train(StandIn(), lambda _: None)
+    same_results(whole, grown)
+    for path in (whole / "checkpoints").glob("generator-*"):
+        there, here = (read_tensors(f / "checkpoints" / path.name)[0] for f in (whole, grown))
+        assert all(torch.equal(there[name], here[name]) for name in there)
+
+
+def test_fewer_epochs_than_are_trained_are_refused(tmp_path):
+    interrupted(tmp_path, rows=4)
+    with pytest.raises(ValueError, match="epochs is now 1, and 1 are trained already"):
+        open_run(tmp_path, epochs=1)
 
 
 def test_other_looks_do_not_matter(tmp_path):
@@ -262,7 +287,7 @@ def test_no_number_stops_at_that_step_and_keeps_what_was_before(tmp_path, troubl
     message = str(caught.value)
     assert message.startswith(f"{said} at epoch 1, batch 1: training diverged.")
     assert "\n" not in message
-    assert message.endswith("--force")
+    assert "then start anew with" in message
     assert len((tmp_path / "train_log.csv").read_text().splitlines()) == 4  # no row of it
     last = load_state(tmp_path / "checkpoints" / "state.pt")[0]
     assert (last["epoch"], last["idx"]) == (0, 3)
