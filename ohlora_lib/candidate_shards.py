@@ -10,9 +10,10 @@ from __future__ import annotations
 import functools
 import hashlib
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from ohlora_lib import fanout
 from ohlora_lib.candidates import BATCH, EXAMPLES, Chosen, check_size, joined, score_part, stored
 from ohlora_lib.conditions import Condition
 from ohlora_lib.images import new_store, open_store
+from ohlora_lib.labels import read_table
 from ohlora_lib.params import SelectImages
 from ohlora_lib.precision import pick_device
 from ohlora_lib.property_ensemble import Ensemble, load_ensemble
@@ -218,3 +220,21 @@ def choose(job: ShardJob, done: Iterable[int], path: Path) -> Chosen:
     shutil.rmtree(job.folder)
     shown = joined([part for part in thrown if len(part)])[:EXAMPLES]
     return Chosen(table, selection, open_store(path), shown, joined(first))
+
+
+def read_chosen(job: ShardJob, folder: Path) -> Chosen:
+    """Reads what a finished run chose; only its first shard is scored again, for the examples.
+
+    Args:
+        job: The job it did.
+        folder: Its run folder, with `scores.csv` and `images/selected.npy`.
+    """
+    columns = [f"{prop}_score" for prop in job.properties]
+    scores = read_table(folder / "scores.csv", columns)[columns].astype(np.float32)
+    selection = select(scores, job.wanted, skip_first=job.skip_first)
+    with tempfile.TemporaryDirectory() as place:
+        again = replace(job, folder=Path(place))
+        score_shard(again, 0)
+        with np.load(again.file(0, ".npz"), allow_pickle=False) as part:
+            shown, first = part["thrown"][:EXAMPLES], part["first"]
+    return Chosen(scores, selection, open_store(folder / "images" / "selected.npy"), shown, first)

@@ -104,11 +104,27 @@ class SampleJudge:
         return torch.cat(list(sample_images(generator, self.samples, **options)))
 
     def judge_all(
-        self, base: Generator, checkpoints: Sequence[Path], device: torch.device
+        self,
+        base: Generator,
+        checkpoints: Sequence[Path],
+        device: torch.device,
+        *,
+        shown: bool = False,
     ) -> Iterator[Judged]:
-        """Judges the base, then each checkpoint."""
+        """Judges the base, then each checkpoint.
+
+        Args:
+            base: The generator before the fine-tuning.
+            checkpoints: Weights, first to last.
+            device: Where to compute.
+            shown: Whether to judge only what a page shows: base, middle and last.
+        """
+        last = len(checkpoints)
+        chosen = {0, (last + 1) // 2, last} if shown else range(last + 1)
         yield self(base, 0, stage="base", epoch=0, images_seen=0)
         for k, path in enumerate(checkpoints, start=1):
+            if k not in chosen:
+                continue
             facts = read_tensors(path)[1]
             seen = {"epoch": int(facts["epochs"]), "images_seen": int(facts["images_seen"])}
             yield self(load_generator(path).to(device), k, stage="checkpoint", **seen)
