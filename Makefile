@@ -40,6 +40,5 @@ lab: $(READY)  ## open the notebooks in JupyterLab
 bench: $(READY)  ## measure the speed of this machine, as ratios in one run
 	$(BIN)/python -m benchmarks
 
-clean:  ## delete .venv and everything in outputs but its README
+clean:  ## delete .venv and what was built; outputs are yours and stay
 	rm -rf .venv build *.egg-info
-	find outputs -mindepth 1 ! -name README.md -delete
