@@ -110,7 +110,7 @@ def changed(folder: Path, summary: Mapping[str, Any], wanted: Mapping[str, Any])
 
 
 def open_folder(
-    folder: Path, wanted: Mapping[str, Any], *, longer: str = "", anew: bool = False
+    folder: Path, wanted: Mapping[str, Any], *, longer: str = "", anew: str = ""
 ) -> Opening:
     """Decides what becomes of what a run folder holds, and moves it aside if need be.
 
@@ -120,7 +120,7 @@ def open_folder(
         folder: The run folder; it need not be there.
         wanted: What the new run is to be made from, as `facts_of` gives it.
         longer: The parameter that a finished training may be resumed with if it alone has grown.
-        anew: Whether to start from the beginning, whatever is there.
+        anew: Why to start from the beginning, whatever is there; empty if not to.
     """
     _settle(folder)
     wanted = json.loads(json.dumps(wanted))
@@ -139,7 +139,7 @@ def open_folder(
         )
         return Opening(finished=summary, line=line)
     saved = facts_of_run(folder, summary)
-    why = differences(saved, wanted, names) or "it is started anew"
+    why = differences(saved, wanted, names) or anew
     ready = None
     if not anew and names == [longer] and saved[longer] < wanted[longer]:
         ready = _resumable_copy(folder)
@@ -148,7 +148,7 @@ def open_folder(
         ready.rename(folder)
         sync_folder(folder.parent)
     how = " Training resumes from its last checkpoint." if ready else ""
-    line = f"The run that finished on {date} UTC is kept in {kept}, because {why}.{how}"
+    line = f"The run that finished on {date} UTC is kept in {kept}: {why}.{how}"
     return Opening(kept=kept, line=line)
 
 

@@ -25,6 +25,7 @@ from ohlora_lib.locks import FolderLock
 from ohlora_lib.run_files import check_inside
 from ohlora_lib.summaries import check_artefacts, read_summary
 
+STARTED_ANEW = "run again from the start"
 STATES = "state*.pt"  # what a stage goes on from; of no use once it has finished
 _held: dict[Path, FolderLock] = {}  # so that a notebook cell can be run again in its own kernel
 
@@ -322,7 +323,9 @@ def start_run(
         if start_anew or not in_place:
             facts = {k: openings.input_facts(v, root) for k, v in inputs.items()}
             wanted = openings.facts_of(dict(config), facts, files)
-            opening = openings.open_folder(path, wanted, longer=longer, anew=start_anew)
+            opening = openings.open_folder(
+                path, wanted, longer=longer, anew=STARTED_ANEW * start_anew
+            )
         path.mkdir(exist_ok=True)
         lock.watch()
         for left in path.rglob(f".*{PARTIAL}*"):

@@ -90,7 +90,7 @@ def run_study(
     try:
         for number, stage in enumerate(chosen, 1):
             label = f"[{number}/{len(chosen)}] {stage.name}"
-            why = stages.Reason("is run again", anew=True) if force else None
+            why = stages.Reason(records.STARTED_ANEW, anew=True) if force else None
             why = why or stages.reason_to_run(stage, root)
             if why is None:
                 status.say(f"{label}  unchanged, skipped")
@@ -221,7 +221,7 @@ def run_stage(
     lock = FolderLock(stage.folder, ".runner.lock")
     outcome = ""
     try:
-        opening = stages.make_way(stage, root, anew=why.anew)
+        opening = stages.make_way(stage, root, anew=why.text * why.anew)
         if opening.kept:
             status.say(f"{label}  {opening.line.replace(f'{root}/', '')}")
         stage.folder.mkdir(exist_ok=True)

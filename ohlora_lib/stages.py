@@ -309,7 +309,7 @@ def changed_artefact(summary: dict[str, Any], folder: Path) -> str | None:
     return None
 
 
-def make_way(stage: Stage, root: Path, *, anew: bool) -> openings.Opening:
+def make_way(stage: Stage, root: Path, *, anew: str) -> openings.Opening:
     """Moves what the stage's run folder holds aside where its next run must not write over it.
 
     Raises:

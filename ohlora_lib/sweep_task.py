@@ -13,6 +13,7 @@ from pathlib import Path
 from ohlora_lib import stages
 from ohlora_lib.fanout import ATTEMPTS
 from ohlora_lib.locks import FolderLock
+from ohlora_lib.records import STARTED_ANEW
 from ohlora_lib.runner import StageDied, StageError, StageInterrupted, Workers, run_stage
 from ohlora_lib.status import Status
 from ohlora_lib.sweep_plan import Task
@@ -115,7 +116,7 @@ def _attempt(task: Task, root: Path, signal: Signal, *, fresh: bool) -> tuple[st
         return "stopped", ""
     try:
         wait_until_free(stage.folder)
-        why = stages.Reason("is run again", anew=True) if fresh else None
+        why = stages.Reason(STARTED_ANEW, anew=True) if fresh else None
         why = why or stages.reason_to_run(stage, root)
         if why is None:
             return "unchanged", ""

@@ -77,7 +77,7 @@ CHANGES = {
     "fewer epochs": (lambda root: None, {"epochs": 1}, "epochs was 2 and is now 1"),
     "an input run": (lambda root: make_base(root, "x"), {}, "base_run is another"),
     "a file": (lambda root: (root / "labels.csv").write_text("x"), {}, "labels_csv is another"),
-    "nothing": (lambda root: None, {"start_anew": True}, "it is started anew"),
+    "nothing": (lambda root: None, {"start_anew": True}, "run again from the start"),
 }
 
 
@@ -91,7 +91,7 @@ def test_another_run_moves_the_finished_one_aside_whole(root, finished, change, 
     assert held(kept) == before
     assert list(held(finished)) == ["config.json"]
     line = capsys.readouterr().out.splitlines()[-1]
-    assert f"is kept in outputs/tiny/.earlier/{kept.name}, because {said}" in line
+    assert f"is kept in outputs/tiny/.earlier/{kept.name}: {said}." in line
     assert not run.finished
     run.finish()
     assert read_summary(kept)["results"] == {"verdict": "learned"}
