@@ -15,24 +15,24 @@ if os.name == "nt":
 else:
     import fcntl
 
+LOCKS = ".locks"  # beside the folders: a folder can be moved while it is locked
 FAR_BYTE = 2**30  # Windows locks bytes against reading too: lock one beyond the text
 
 
 class FolderLock:
     """A lock on a folder, held until `release` or the end of the process.
 
-    The lock file lies beside the folder, so that the folder can be moved while it is held.
-
     Args:
         folder: The folder; it need not be there, but its parent must.
-        name: End of the lock file's name, `.<folder><name>`.
+        name: End of the lock file's name.
 
     Raises:
         ValueError: If another process holds the lock; says which and since when.
     """
 
     def __init__(self, folder: Path, name: str = ".lock") -> None:
-        self.folder, self.path = folder, folder.with_name(f".{folder.name}{name}")
+        self.folder, self.path = folder, folder.parent / LOCKS / f"{folder.name}{name}"
+        self.path.parent.mkdir(exist_ok=True)
         self._file: int | None = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             _lock(self._file)

@@ -154,7 +154,7 @@ def test_a_second_start_is_refused_and_a_dead_one_s_lock_is_taken_over(folder):
             r"then start again\.",
             error,
         ), error
-        kernel = json.loads((folder / ".lock").read_text())["pid"]
+        kernel = json.loads((folder.parent / ".locks" / f"{folder.name}.lock").read_text())["pid"]
         for pid in (first.pid, kernel):
             os.kill(pid, signal.SIGKILL)
     assert run(folder)[0] == 0
