@@ -24,6 +24,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
+import click
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, papermill_engines
@@ -33,7 +34,7 @@ from papermill.log import logger
 from papermill.utils import merge_kwargs, remove_args
 from traitlets.config import Config
 
-from ohlora_lib import outcomes
+from ohlora_lib import cells, outcomes
 
 IOPUB_TIMEOUT = 120  # seconds; nbclient's 4 kills a notebook on a busy machine
 ENGINE = "ohlora"
@@ -132,11 +133,50 @@ def merge_last_streams(outputs: list) -> None:
         del outputs[-1]
 
 
+class ParameterError(click.ClickException, ValueError):
+    """A notebook would not take its parameters; papermill's command says so in one line."""
+
+
+def check_parameters(node: Any, where: str) -> None:
+    """Checks names and values of the parameters of one of our notebooks before it is started.
+
+    Args:
+        node: The notebook, with the parameters papermill was given.
+        where: Its path, for messages.
+
+    Raises:
+        ParameterError: If they are not as its model says, or would not reach it.
+    """
+    sources = [cell.source for cell in node.cells if cell.cell_type == "code"]
+    found = re.search(r"\bparams\.(\w+)\.from_cell\(", "\n".join(sources))
+    if found is None:
+        return
+    from ohlora_lib.params import MODELS
+
+    model = next((model for model in MODELS.values() if model.__name__ == found[1]), None)
+    given = node.metadata.get("papermill", {}).get("parameters", {})
+    try:
+        if model is not None:
+            cells.check_notebook(node.cells, model.model_fields, where)
+            cells.check_known(given, model.model_fields, where)
+            values = cells.plain_values(node.cells)
+            if values:
+                model.checked(values | given, where)
+    except ValueError as error:
+        raise ParameterError(str(error)) from None
+
+
 class PrivateKernelEngine(NBClientEngine):
     """papermill's own engine, with the kernel on private sockets."""
 
     reporter = Reporter()
     client: PrivateClient | None = None
+
+    @classmethod
+    def execute_notebook(cls, nb: Any, kernel_name: str, *args: Any, **kwargs: Any) -> Any:
+        """Checks the parameters, then executes; the arguments are papermill's."""
+        check_parameters(nb, str(kwargs.get("input_path")))
+        return super().execute_notebook(nb, kernel_name, *args, **kwargs)
 
     @classmethod
     def execute_managed_notebook(
@@ -242,6 +282,8 @@ def run_notebook(job: dict[str, Any], reporter: Reporter) -> None:
             "cell": None,
             "error": outcomes.of_error("Time-out", str(error)),
         }
+    except ParameterError as error:
+        ended = {"kind": "failed", "cell": None, "error": str(error)}
     except RuntimeError as error:  # the kernel did not start
         ended = failed("its kernel did not start", error)
     except SystemExit:
@@ -301,6 +343,7 @@ def main() -> None:
         return  # the runner has no job left
     job = json.loads(line)
     os.environ["OHLORA_COMMAND"] = job["command"]
+    os.environ[cells.STARTED] = "/".join(Path(job["output"]).parts[-3:-1])
     signal.signal(signal.SIGINT, lambda *_: None)  # the runner decides what Ctrl-C means
     signal.signal(signal.SIGTERM, end)
     threading.Thread(target=obey, args=(commands,), daemon=True).start()

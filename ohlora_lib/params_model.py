@@ -6,12 +6,14 @@ import re
 import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from ohlora_lib.records import Run, start_run
+from ohlora_lib import cells
+from ohlora_lib.records import Run, project_root, read_summary, start_run
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 NAMES = "1 to 64 letters, digits, dots, - and _, the first a letter or digit"
@@ -92,11 +94,20 @@ class NotebookParameters(BaseModel):
 
     @classmethod
     def from_cell(cls, namespace: Mapping[str, Any]) -> Self:
-        """Picks the parameters out of a notebook's `globals()`.
+        """Picks the parameters out of a notebook's `globals()`; every notebook starts with it.
+
+        In a notebook, errors that the package raises are one line from then on.
 
         Raises:
-            ValueError: If a value is not allowed; one line.
+            ValueError: If a name or value is not allowed, or the parameters cell as last run does
+                not set every parameter; one line.
         """
+        session = namespace.get("get_ipython", lambda: None)()
+        if session is None:  # a script
+            cells.check_known(namespace.get("__annotations__", ()), cls.model_fields, cls.NOTEBOOK)
+        else:
+            cells.show_complaints(session)
+            cells.check_history(session, cls.model_fields, cls.NOTEBOOK)
         given = {name: namespace[name] for name in cls.model_fields if name in namespace}
         return cls.checked(given, cls.NOTEBOOK)
 
@@ -107,6 +118,30 @@ class NotebookParameters(BaseModel):
             return cls.model_validate(dict(given))
         except ValidationError as error:
             raise ValueError(describe_error(error, source)) from None
+
+    def check_device(self) -> None:
+        """Raises ValueError if `device` is not in this machine."""
+        if getattr(self, "device", "cpu") not in {"auto", "cpu"}:
+            from ohlora_lib.precision import pick_device  # imports torch: for trainings only
+
+            pick_device(self.device)
+
+    def check_trained(self, root: Path) -> None:
+        """Raises ValueError if the property CNNs' run has finished without one that is named."""
+        run, field = getattr(self, "cnn_run", ""), "concept"
+        try:
+            read_summary(root / run)
+        except ValueError:  # a matter of the inputs' check
+            return
+        if field not in type(self).model_fields:
+            field = "properties"
+        there = {path.name.rsplit("-fold", 1)[0] for path in (root / run).glob("*/*-fold*")}
+        for name in getattr(self, field):
+            if name not in there:
+                raise ValueError(
+                    f"{field} names {name!r}, but the CNNs in {run} are for {sorted(there)}. "
+                    f"Correct the name, or train its CNNs in 03_train_property_cnn."
+                )
 
     @property
     def stage(self) -> str:
@@ -121,8 +156,13 @@ class NotebookParameters(BaseModel):
         """Opens the run folder of these parameters.
 
         Raises:
-            ValueError: If an input is not finished, the folder is taken or cannot be written.
+            ValueError: If a runner started this kernel for another run folder, this machine or an
+                input run lacks what a parameter names, an input is not finished, or the folder is
+                taken or cannot be written.
         """
+        cells.check_started(self.study, self.stage)
+        self.check_device()
+        self.check_trained(project_root())
         return start_run(
             self.NOTEBOOK,
             self.config(),

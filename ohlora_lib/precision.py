@@ -39,6 +39,9 @@ def pick_device(name: str) -> torch.device:
         raise ValueError(f"device is {name!r}; it must be auto, cpu or cuda")
     if name != "cpu" and not torch.cuda.is_available():
         raise ValueError(f"device is {name!r}, but this machine has no CUDA; use auto or cpu")
+    if name.startswith("cuda:") and int(name[5:]) >= torch.cuda.device_count():
+        last = f"cuda:{torch.cuda.device_count() - 1}"
+        raise ValueError(f"device is {name!r}, but the last GPU of this machine is {last}; use it")
     torch.set_flush_denormal(True)  # denormal numbers slow a CPU down a hundredfold
     keep_freed_memory()
     return torch.device(name)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import ohlora_lib
-from ohlora_lib import input_files, openings, params, records
+from ohlora_lib import cells, input_files, openings, params, records
 from ohlora_lib.locks import FolderLock
 from ohlora_lib.params import NotebookParameters
 from ohlora_lib.params_model import shortened
@@ -89,9 +89,20 @@ def read_study(folder: Path, root: Path, seed: int | None = None) -> list[Stage]
         notebook = root / "notebooks" / f"{model.NOTEBOOK}.ipynb"
         if not notebook.is_file():
             raise ValueError(f"{shown}: its notebook {notebook.relative_to(root)} is not there.")
+        check_cells(notebook, model, root)
         run_folder = root / "outputs" / model.study / model.stage
         stages.append(Stage(model.stage, shown, notebook, run_folder, model))
     return stages
+
+
+def check_cells(notebook: Path, model: NotebookParameters, root: Path) -> None:
+    """Raises if a notebook would not take the parameters it is given."""
+    shown = notebook.relative_to(root)
+    try:
+        found = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{shown}: not a notebook, or damaged. Restore it.") from None
+    cells.check_notebook(found, type(model).model_fields, str(shown))
 
 
 def shown_path(path: Path, root: Path) -> Path:
@@ -175,6 +186,8 @@ def check_input_run(stage: Stage, name: str, text: str, root: Path) -> None:
     """Raises if a run folder that nothing makes in this run is not finished."""
     try:
         records.check_inputs({name: text}, root)
+        if name == "cnn_run":
+            stage.parameters.check_trained(root)
     except ValueError as error:
         raise ValueError(f"{stage.params_file}: {error}") from None
 

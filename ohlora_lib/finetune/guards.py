@@ -16,6 +16,8 @@ from torch import Tensor
 class NotFiniteError(ArithmeticError):
     """A loss, gradient or score is NaN or infinite; the message is one line."""
 
+    exit_status = 1
+
 
 def with_gradient(loss: Tensor, optimizer: torch.optim.Optimizer) -> Tensor:
     """The loss and the largest absolute gradient of what was updated, (2,), on the device."""

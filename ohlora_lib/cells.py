@@ -1,0 +1,179 @@
+"""The cells of a notebook: which parameters they set, and how the errors they raise are shown."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import dis
+import os
+import re
+import sys
+from collections.abc import Collection, Iterable, Sequence
+from types import TracebackType
+from typing import Any
+
+STARTED = "OHLORA_STAGE"  # environment of a kernel: the run folder it was started for
+INJECTED = "# Parameters"  # first line of the cell that papermill adds
+LISTED = 3  # names in a message
+
+
+def assigned(source: str) -> dict[str, bool]:
+    """Names that the lines of a cell assign, and whether with an annotation."""
+    try:
+        lines = ast.parse(source).body
+    except (SyntaxError, ValueError):  # magics, or a slip of the pen
+        found = re.findall(r"^(\w+)[ \t]*(:[^=\n]+)?=(?!=)", source, re.MULTILINE)
+        return {name: bool(annotation) for name, annotation in found}
+    names = {}
+    for line in lines:
+        if isinstance(line, ast.AnnAssign) and line.value is not None:
+            names |= dict.fromkeys(_stored([line.target]), True)
+        elif isinstance(line, ast.Assign):
+            names |= dict.fromkeys(_stored(line.targets), False)
+    return names
+
+
+def _stored(targets: Sequence[ast.expr]) -> list[str]:
+    nodes = [node for target in targets for node in ast.walk(target)]
+    return [n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
+
+
+def check_known(names: Iterable[str], fields: Collection[str], where: str) -> None:
+    """Raises ValueError if a name is no parameter; proposes the one it resembles."""
+    for name in names:
+        if name not in fields:
+            close = difflib.get_close_matches(name, fields, 1)
+            remedy = f"Did you mean {close[0]!r}?" if close else "Correct the name or remove it."
+            raise ValueError(f"{where}: unknown parameter {name!r}. {remedy}")
+
+
+def check_names(names: Collection[str], fields: Collection[str], where: str) -> None:
+    """Raises ValueError if the names a cell sets are not exactly the parameters."""
+    check_known(names, fields, where)
+    missing = [name for name in fields if name not in names]
+    if missing:
+        more = f" and {len(missing) - LISTED} more" if len(missing) > LISTED else ""
+        raise ValueError(
+            f"{where} does not set {', '.join(missing[:LISTED])}{more}. "
+            f"Give each parameter its line there, then run it again."
+        )
+
+
+def check_history(session: Any, fields: Collection[str], notebook: str) -> None:
+    """Checks that the parameters cell, as last run in this kernel, sets every parameter.
+
+    A kernel keeps the value of a line that was deleted or misspelled since; this refuses it.
+
+    Args:
+        session: The notebook's IPython session, whose history begins with the kernel.
+        fields: Names of the parameters.
+        notebook: Stem of the notebook, for messages.
+
+    Raises:
+        ValueError: If a name is unknown, a parameter has no line, or the cell failed or has not
+            run; one line.
+    """
+    history = session.history_manager.input_hist_parsed
+    for number in range(len(history) - 1, 0, -1):
+        names = assigned(history[number])
+        if any(annotated and name in fields for name, annotated in names.items()):
+            break
+    else:
+        raise ValueError(f"{notebook}: the parameters cell has not run. Run it first.")
+    where = f"{notebook}: the parameters cell [{number}]"
+    if number in getattr(session.history_manager, "exceptions", ()):
+        raise ValueError(f"{where} ended in an error. Correct it and run it again.")
+    check_names(names, fields, where)
+    for source in history[number + 1 :]:
+        if source.startswith(INJECTED):
+            check_known(assigned(source), fields, f"{notebook}: the injected parameters")
+
+
+def check_notebook(cells: Iterable[dict], fields: Collection[str], where: str) -> None:
+    """Checks that a runner's parameters reach a notebook, before it is started.
+
+    They do where one cell has the tag `parameters` and no other sets a parameter after it.
+
+    Args:
+        cells: The notebook's.
+        fields: Names of its parameters.
+        where: Its path, for messages.
+
+    Raises:
+        ValueError: If they would not; one line.
+    """
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    tagged = [cell for cell in code if "parameters" in _tags(cell)]
+    if not tagged:
+        raise ValueError(f"{where} has no cell tagged 'parameters'; add the tag")
+    model_cells = [n for n, cell in enumerate(code) if ".from_cell(" in _source(cell)]
+    if not model_cells:  # it reads its parameters in its own way
+        return
+    check_names(assigned(_source(tagged[0])), fields, f"{where}: the cell tagged 'parameters'")
+    for cell in code[: model_cells[0]]:
+        name = next((name for name in assigned(_source(cell)) if name in fields), None)
+        if name and cell is not tagged[0] and "injected-parameters" not in _tags(cell):
+            raise ValueError(
+                f"{where}: a cell without the tag 'parameters' sets {name} too. Remove that line."
+            )
+
+
+def _tags(cell: dict) -> list[str]:
+    return cell["metadata"].get("tags", [])
+
+
+def _source(cell: dict) -> str:
+    return "".join(cell["source"])
+
+
+def plain_values(cells: Iterable[dict]) -> dict[str, Any]:
+    """Values by name of the cell with the tag `parameters`; empty where one is computed."""
+    source = next(_source(cell) for cell in cells if "parameters" in _tags(cell))
+    lines = ast.parse(source).body
+    try:
+        return {ast.unparse(line.target): ast.literal_eval(line.value) for line in lines}
+    except (AttributeError, ValueError):  # other lines than `name: type = value`
+        return {}
+
+
+def check_started(study: str, stage: str) -> None:
+    """Raises ValueError if a runner started this kernel for another run folder."""
+    asked, opened = os.environ.get(STARTED), f"{study}/{stage}"
+    if asked not in {None, opened}:
+        raise ValueError(
+            f"the notebook opens outputs/{opened}, but was started for outputs/{asked}: a cell "
+            f"sets study or variant after the runner's parameters. Remove that line."
+        )
+
+
+def show_complaints(session: Any) -> None:
+    """Lets a notebook show the package's complaints as one line; other errors as before."""
+    session.set_custom_exc((ValueError, OSError, ArithmeticError), _show)
+
+
+def _show(
+    session: Any,
+    kind: type[BaseException],
+    error: BaseException,
+    trace: TracebackType,
+    tb_offset: int | None = None,
+) -> None:
+    if not is_complaint(error, trace):
+        session.showtraceback((kind, error, trace), None, tb_offset, running_compiled_code=True)
+        return
+    sys.last_type, sys.last_value, sys.last_traceback = kind, error, trace  # for %debug and %tb
+    sys.last_exc = error
+    session.InteractiveTB.tb = trace  # where %debug looks first
+    session._showtraceback(kind, error, [" ".join(str(error).split())])
+
+
+def is_complaint(error: BaseException, trace: TracebackType) -> bool:
+    """Whether a `raise` of the package says what the user can mend, rather than that it broke."""
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    code, module = trace.tb_frame.f_code.co_code, trace.tb_frame.f_globals.get("__name__", "")
+    return (
+        module.partition(".")[0] == __package__
+        and code[trace.tb_lasti] == dis.opmap["RAISE_VARARGS"]
+        and (isinstance(error, ValueError | OSError) or hasattr(error, "exit_status"))
+    )
