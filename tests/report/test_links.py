@@ -9,7 +9,9 @@ from ohlora_lib import records
 from ohlora_lib.report.export import export_run
 from ohlora_lib.report.index import write_index
 
-TEXT = "# T\n\nFrom [2](02_base.ipynb) to [6. \"Next\"](06_evaluate.ipynb#a); [a file](card.md), [b](#t)."
+TEXT = """# T
+
+From [2](02_base.ipynb) to [6. "Next"](06_evaluate.ipynb#a); [a file](card.md), [b](#t)."""
 
 
 @pytest.fixture
@@ -42,7 +44,8 @@ def links(page, part="main"):
 def test_a_link_waits_for_its_page_and_leads_to_the_same_variant(project):
     first = project("05_finetune", "v9")
     assert links(first) == {"b": "#t"}
-    assert 'From 2 to 6. "Next"; a file, b.' in BeautifulSoup(first.read_text(), "html.parser").get_text()
+    shown = BeautifulSoup(first.read_text(), "html.parser").get_text()
+    assert 'From 2 to 6. "Next"; a file, b.' in shown
     project("06_evaluate", "v8")
     assert links(first) == {"b": "#t"}  # another variant is not what comes next
     project("06_evaluate")
