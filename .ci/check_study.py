@@ -10,6 +10,7 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import yaml
 
@@ -27,6 +28,7 @@ class Loads(HTMLParser):
         super().__init__()
         self.found: list[str] = []
         self.links: set[str] = set()
+        self.ids: set[str] = set()
         self.in_style = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -36,6 +38,8 @@ class Loads(HTMLParser):
             value = value or ""
             if tag == "a" and name == "href":
                 self.links.add(value)
+            if name == "id":
+                self.ids.add(value)
             loads = tag in LOADING_TAGS and name in LOADING_ATTRIBUTES and NETWORK.match(value)
             if loads or (name == "style" and LOADING_STYLE.search(value)):
                 self.found.append(f"<{tag} {name}={value[:80]!r}>")
@@ -57,14 +61,23 @@ def require(met: object, line: str) -> None:
         sys.exit(f"check_study: {line}")
 
 
+def leads(link: str, path: Path, ids: set[str]) -> bool:
+    """Whether a link of a page leads to a part of it, to a file that is there, or elsewhere."""
+    if link.startswith("#"):
+        return link[1:] in ids
+    return bool(NETWORK.match(link)) or (path.parent / unquote(link)).is_file()
+
+
 def read_page(path: Path) -> Loads:
-    """Reads a page that must be there, be of some size, and load nothing."""
+    """Reads a page that must be there, be of some size, load nothing, and lead somewhere."""
     require(path.is_file(), f"{path} is missing")
     size = path.stat().st_size
     require(size > LEAST_BYTES, f"{path} has {size} bytes; a page has over {LEAST_BYTES}")
     page = Loads()
     page.feed(path.read_text(encoding="utf-8"))
     require(not page.found, f"{path} loads from the network: {', '.join(page.found[:3])}")
+    dead = [link for link in sorted(page.links) if not leads(link, path, page.ids)]
+    require(not dead, f"{path} has dead links: {', '.join(dead[:3])}")
     return page
 
 

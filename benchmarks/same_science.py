@@ -94,7 +94,7 @@ def main() -> None:
     tables = []
     for source in ("mean", "heldout"):
         table = compare_groups(logs, "plain", "fast", config.concept, source=source)
-        print(f"{source}: {verdict_sentence(table)}")
+        print(verdict_sentence(table))
         tables.append(table)
     table = pd.concat(tables)
     columns = ["source", "property", "distance_a", "distance_b", "difference"]

@@ -161,7 +161,7 @@ def score_shard(job: ShardJob, start: int) -> int:
         part = score_part(batches, selector, job.wanted, store, **options)
     with atomic_path(job.file(start, ".npz")) as path, path.open("wb") as file:
         scores = part.scores.to_numpy()  # float32, (n, P)
-        np.savez(file, scores=scores, thrown=part.thrown, first=part.first)
+        np.savez(file, scores=scores, thrown=part.thrown)
     return start
 
 
@@ -190,21 +190,22 @@ def _batches(job: ShardJob, start: int) -> tuple[Iterator[Tensor], int]:
     return stored(part, torch.device(job.device)), population.shape[1]
 
 
-def choose(job: ShardJob, done: Iterable[int], path: Path) -> Chosen:
+def choose(job: ShardJob, done: Iterable[int], path: Path, *, foreign: str = "") -> Chosen:
     """Waits for all shards and joins them; a shard at a time is in memory.
 
     Args:
         job: The job.
         done: From `score_all`.
         path: Store to write.
+        foreign: As of `selection.select`.
 
     Raises:
-        ValueError: If nothing is kept (says what to loosen); nothing is written then.
+        ValueError: If nothing is kept (says what to do); nothing is written then.
     """
     for _ in done:
         pass
     columns = [f"{prop}_score" for prop in job.properties]
-    scores, thrown, first = [], [], []
+    scores, thrown = [], []
     image_px = open_store(job.file(0, ".npy")).shape[1]
     with new_store(path, image_px) as store:
         for start in job.starts:
@@ -212,14 +213,13 @@ def choose(job: ShardJob, done: Iterable[int], path: Path) -> Chosen:
                 scores.append(pd.DataFrame(part["scores"], columns=columns))
                 if sum(map(len, thrown)) < EXAMPLES:
                     thrown.append(part["thrown"])
-                first += [part["first"]] if len(part["first"]) else []
             for batch in stored(open_store(job.file(start, ".npy")), torch.device("cpu")):
                 store.append(batch.numpy())
         table = pd.concat(scores, ignore_index=True)
-        selection = select(table, job.wanted, skip_first=job.skip_first)
+        selection = select(table, job.wanted, skip_first=job.skip_first, foreign=foreign)
     shutil.rmtree(job.folder)
     shown = joined([part for part in thrown if len(part)])[:EXAMPLES]
-    return Chosen(table, selection, open_store(path), shown, joined(first))
+    return Chosen(table, selection, open_store(path), shown)
 
 
 def read_chosen(job: ShardJob, folder: Path) -> Chosen:
@@ -236,5 +236,5 @@ def read_chosen(job: ShardJob, folder: Path) -> Chosen:
         again = replace(job, folder=Path(place))
         score_shard(again, 0)
         with np.load(again.file(0, ".npz"), allow_pickle=False) as part:
-            shown, first = part["thrown"][:EXAMPLES], part["first"]
-    return Chosen(scores, selection, open_store(folder / "images" / "selected.npy"), shown, first)
+            thrown = part["thrown"][:EXAMPLES]
+    return Chosen(scores, selection, open_store(folder / "images" / "selected.npy"), thrown)

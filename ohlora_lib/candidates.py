@@ -16,16 +16,18 @@ import torch
 from torch import Tensor
 
 from ohlora_lib.conditions import Condition
+from ohlora_lib.distances import compare_features
 from ohlora_lib.images import StoreWriter, new_store, open_store, to_tensor
 from ohlora_lib.labels import match_rows, read_table
+from ohlora_lib.nets import Generator
 from ohlora_lib.property_ensemble import Ensemble
 from ohlora_lib.records import project_root
 from ohlora_lib.run_files import check_inside, read_config
-from ohlora_lib.selection import Selection, select
+from ohlora_lib.selection import Selection, sample_images, select
 
 BATCH = 100
 EXAMPLES = 48  # images thrown away that are shown
-FIRST = 1000  # first candidates held, to measure how close they come to a population
+MEASURED = 1000  # samples that are compared with as many images of a population
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,6 @@ class Chosen:
     selection: Selection
     kept: np.ndarray  # uint8, (K, H, H, 3), memory-mapped
     thrown: np.ndarray  # uint8, (at most 48, H, H, 3)
-    first: np.ndarray  # uint8, (at most 1,000, H, H, 3)
 
     def table(self) -> pd.DataFrame:
         """A row a candidate: img_no, its scores, whether it was kept."""
@@ -67,6 +68,33 @@ def judge_overlap(kept: np.ndarray, cnn_run: Path) -> int:
         hash(population[row].tobytes()) for row in split.loc[split["role"] == "judge", "img_no"]
     }
     return sum(hash(image.tobytes()) in learned for image in kept)
+
+
+def measure_base(
+    generator: Generator, population: np.ndarray, judge: Ensemble, *, seed: int, precision: str
+) -> pd.DataFrame:
+    """How close samples of a base come to a population, on features of the held-out judge.
+
+    Args:
+        generator: The base's, on the judge's device.
+        population: uint8, shape (N, H, H, 3).
+        judge: Held-out ensemble.
+        seed: Draws the latents.
+        precision: Number format to draw in.
+
+    Returns:
+        Fréchet distance, precision and recall of `base` and of `population`: as many of its
+        images against as many others, the best that one can hope for.
+    """
+    check_size(judge, generator.image_px)
+    place = next(generator.parameters()).device
+    images = population[:: max(len(population) // (2 * MEASURED), 1)][: 2 * MEASURED]
+    count = len(images) // 2
+    drawn = torch.cat([*sample_images(generator, count, seed=seed, precision=precision)])
+    parts = {"base": drawn, "population": to_tensor(images[1 : 2 * count : 2], place)}
+    real = judge.features(to_tensor(images[: 2 * count : 2], place))
+    found = {name: compare_features(real, judge.features(part)) for name, part in parts.items()}
+    return pd.DataFrame(found).T
 
 
 def stored(images: np.ndarray, device: torch.device) -> Iterator[Tensor]:
@@ -102,7 +130,7 @@ def choose_rows(
         ValueError: If nothing is kept (says what to loosen).
     """
     none = joined([])
-    return Chosen(scores, select(scores, wanted, skip_first=skip_first), none, none, none)
+    return Chosen(scores, select(scores, wanted, skip_first=skip_first), none, none)
 
 
 def choose(
@@ -133,7 +161,7 @@ def choose(
     with new_store(path, image_px) as store:
         part = score_part(chain([batch], batches), selector, wanted, store, skip_first=skip_first)
         selection = select(part.scores, wanted, skip_first=skip_first)
-    return Chosen(part.scores, selection, open_store(path), part.thrown, part.first)
+    return Chosen(part.scores, selection, open_store(path), part.thrown)
 
 
 @dataclass(frozen=True)
@@ -142,7 +170,6 @@ class Part:
 
     scores: pd.DataFrame  # (N, P), columns <property>_score
     thrown: np.ndarray  # uint8, the first thrown away, (at most 48, H, H, 3)
-    first: np.ndarray  # uint8, those among the first 1,000 of all, (n, H, H, 3)
 
 
 def score_part(
@@ -165,7 +192,7 @@ def score_part(
         skip_first: Number of first images left out, of all candidates.
     """
     # One growing buffer: small tables kept between large images would scatter the memory.
-    values, names, thrown, first, done = bytearray(), [], [], [], start
+    values, names, thrown, done = bytearray(), [], [], start
     for batch in batches:
         scores = _scores(selector, batch, done)
         flags = np.logical_and.reduce([c.holds(scores[f"{c.prop}_score"]) for c in wanted])
@@ -173,7 +200,6 @@ def score_part(
         pixels = batch.cpu().numpy()
         store.append(pixels[flags])
         _hold(thrown, pixels[~flags], EXAMPLES)
-        _hold(first, pixels, FIRST - start)
         if isinstance(selector, Ensemble):
             names = list(scores)
             values += scores.to_numpy(dtype=np.float32).tobytes()
@@ -184,7 +210,7 @@ def score_part(
         )
     else:
         table = selector.iloc[start:done].reset_index(drop=True)
-    return Part(table, joined(thrown), joined(first))
+    return Part(table, joined(thrown))
 
 
 def check_size(selector: Ensemble, image_px: int) -> None:

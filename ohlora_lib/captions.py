@@ -86,7 +86,7 @@ def describe_heldout(log: pd.DataFrame, concept: Mapping[str, float]) -> str:
         )
         parts.append(f"{prop} {own:.3f} and {judge:.3f}")
     return ("Line chart of the distance to target by two judges; at the end, by the selecting "
-            f"ensemble and by the held-out judge: {'; '.join(parts)}.")  # fmt: skip
+            f"CNNs and by the held-out judge: {'; '.join(parts)}.")  # fmt: skip
 
 
 def describe_diversity(log: pd.DataFrame) -> str:

@@ -52,8 +52,8 @@ def show_comparison(found: dict[str, Any]) -> None:
 
 
 def show_properties(part: dict[str, Any]) -> None:
-    """Prints a verdict and the table it comes from."""
-    rows = part["properties"]
+    """Prints a verdict and the table it comes from: the held-out judge's where there is one."""
+    rows = part.get("heldout", part["properties"])
     columns = [name for name in COLUMNS if name in rows[0]]
     short = {"distance_a": part.get("a", ""), "distance_b": part.get("b", "")}
     heads = [short.get(name, name.rpartition("_")[2]) for name in columns]

@@ -16,10 +16,11 @@ from scipy import stats
 from ohlora_lib.failures import judged_sentence, of_training
 from ohlora_lib.summaries import read_failure
 from ohlora_lib.training_logs import (
+    WHO,
+    judge_of,
     log_names,
     properties_of,
     read_log,
-    sources_of,
     unique_names,
 )
 from ohlora_lib.trend_noise import effect_word
@@ -140,6 +141,11 @@ def compare_files(
         names: What to call them; logs of one name are seeds of one run.
         seed: Of the bootstrap.
 
+    Returns:
+        The concept, and what is found of each run and each comparison: `sentence` and `by`, who
+        says it; `properties`, by the selecting CNNs; `heldout`, by the held-out judge, where the
+        logs have its scores: the sentence then goes by it.
+
     Raises:
         ValueError: If a log is missing or unreadable, or does not score the concept; one line.
     """
@@ -164,9 +170,13 @@ def compare_files(
     first, *others = groups
     comparisons = []
     for other in others:
-        table = compare_groups(groups, first, other, targets, seed=seed)
-        comparisons.append({"a": first, "b": other, "sentence": verdict_sentence(table),
-                            "properties": records_of(table)})  # fmt: skip
+        pair = [*groups[first], *groups[other]]
+        tables = {
+            source: compare_groups(groups, first, other, targets, source=source, seed=seed)
+            for source in dict.fromkeys(("mean", judge_of(*pair)))
+        }
+        words = verdict_sentence(tables[judge_of(*pair)])
+        comparisons.append({"a": first, "b": other, "sentence": words, **_judged(tables)})
     return {"concept": targets, "runs": runs, "comparisons": comparisons}
 
 
@@ -178,16 +188,23 @@ def _run_facts(
     concept: Mapping[str, float],
     seed: int,
 ) -> dict[str, Any]:
-    table = run_verdict(log, concept, seed=seed)
+    tables = {
+        source: run_verdict(log, concept, source=source, seed=seed)
+        for source in dict.fromkeys(("mean", judge_of(log)))
+    }
     there = folder and (folder / "summary.json").is_file() and read_failure(folder) is None
     finished = folder if there else None
     findings = of_training(log, finished, concept)
     facts: dict[str, Any] = {"name": name, "file": str(file), "rows": len(log)}
     facts |= {"epochs": round(float(log["time_epochs"].iloc[-1]), 2)}
-    facts |= {"sentence": judged_sentence(table, findings), "properties": records_of(table)}
-    if "heldout" in sources_of(log):
-        facts["heldout"] = records_of(run_verdict(log, concept, source="heldout", seed=seed))
+    facts |= {"sentence": judged_sentence(tables[judge_of(log)], findings), **_judged(tables)}
     return facts | {"findings": [asdict(finding) for finding in findings]}
+
+
+def _judged(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
+    """Who judged, and the tables by the selecting CNNs and, if there is one, by the judge."""
+    found = {"by": WHO[[*tables][-1]], "properties": records_of(tables["mean"])}
+    return found | {k: records_of(table) for k, table in tables.items() if k == "heldout"}
 
 
 def records_of(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -12,6 +12,9 @@ import pandas as pd
 
 CONDITION = re.compile(r"^\s*([\w.]+)\s*(>=|<=)\s*([-+0-9.eE]+)\s*$")
 
+# Diversity is measured by half of the selected images, whose recall needs four: a third neighbour.
+LEAST_IMAGES = 8
+
 
 @dataclass(frozen=True)
 class Condition:
@@ -40,6 +43,15 @@ def parse_condition(text: str) -> Condition:
         if match and math.isfinite(threshold := float(match[3])):
             return Condition(match[1], match[2], threshold)
     raise ValueError(f"condition {text!r} is not of the form 'gender>=0.92' or 'age<=0.008'")
+
+
+def check_enough(images: int) -> None:
+    """Raises ValueError, with what to do, if that many images are too few to fine-tune on."""
+    if images < LEAST_IMAGES:
+        raise ValueError(
+            f"{images} image{' is' if images == 1 else 's are'} too few to fine-tune on (at least "
+            f"{LEAST_IMAGES}): loosen `keep` in 04_select_images"
+        )
 
 
 def conditions(concept: Mapping[str, float], keep: Mapping[str, float]) -> list[Condition]:

@@ -11,13 +11,53 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
+from scipy.optimize import brentq
+from scipy.stats import norm
 from torch import Tensor
 
 from ohlora_lib.images import Images
-from ohlora_lib.property_ensemble import Ensemble
+from ohlora_lib.property_ensemble import Ensemble, unseen_auroc
 
 COPIED_RATIO = 0.5  # nearer than this to a selected image, in their own distances, is a copy
 LEAKS = {"hardly": 0.2, "somewhat": 0.5, "much": 1.01}  # words for correlations up to these
+
+
+def auroc_table(unseen: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """How well each ensemble tells each property on images it never saw.
+
+    Args:
+        unseen: Tables of `property_ensemble.unseen_scores` by role.
+
+    Returns:
+        A row a role and property: auroc, auroc_low and auroc_high (95 % interval).
+    """
+    rows = {}
+    for role, table in unseen.items():
+        for prop, auroc in unseen_auroc(table).items():
+            labels = table.loc[table["property"] == prop, "label"]
+            interval = auroc_interval(auroc, (labels == 1).sum(), (labels == 0).sum())
+            rows[role, prop] = (auroc, *interval)
+    index = pd.MultiIndex.from_tuples(rows, names=["by", "property"])
+    return pd.DataFrame(rows.values(), index, ["auroc", "auroc_low", "auroc_high"])
+
+
+def auroc_interval(auroc: float, ones: int, zeros: int) -> tuple[float, float]:
+    """95 % interval of an AUROC from the numbers of images of both classes, at 0 and 1 too.
+
+    Source: Newcombe, "Confidence intervals for an effect size measure based on the Mann-Whitney
+    statistic, part 2", 2006, method 5.
+    """
+
+    def low(value: float) -> float:
+        def gap(true: float) -> float:
+            spread = 1 + more * ((1 - true) / (2 - true) + true / (1 + true))
+            return value - true - z * np.sqrt(true * (1 - true) * spread / (ones * zeros))
+
+        edge = value - 1e-9
+        return brentq(gap, 0, edge) if edge > 0 else 0.0
+
+    z, more = norm.ppf(0.975), (ones + zeros) / 2 - 1
+    return low(auroc), 1 - low(1 - auroc)
 
 
 def leakage(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ohlora_lib.input_findings import CNN_ROLES, Finding, of_cnns, of_count
 from ohlora_lib.openings import results_sha256
 from ohlora_lib.records import read_summary, root_of
 from ohlora_lib.run_files import is_number, is_table, read_config
@@ -36,17 +37,9 @@ JUMP_TIMES = 4.0  # ... and how many times the changes around it, the way back a
 JUMP_NEAR = 3  # changes around it, on each side
 FOOLED_SHARE = 0.5  # of the selector's gain, that the held-out judge must confirm
 FOOLED_SCORE = 0.1  # least gain in which they must differ, and least distance they end apart
-GUESSING_AUROC = 0.7  # CNNs under this on images they never saw say little
 UNSTABLE = {"not finite", "diverged", "saturated", "collapsed"}  # what training itself did
-REMARKS = {"few rows", "moved away"}  # no reason to doubt the scores, but to be said first
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One broken rule: its name, and what was found, as part of a sentence."""
-
-    rule: str
-    text: str
+# No reason to doubt the scores, but to be said first.
+REMARKS = {"few rows", "moved away", "few images", "other images"}
 
 
 def judged_sentence(table: pd.DataFrame, findings: Sequence[Finding]) -> str:
@@ -57,15 +50,20 @@ def judged_sentence(table: pd.DataFrame, findings: Sequence[Finding]) -> str:
 def findings_sentence(findings: Sequence[Finding]) -> str:
     """Says whether training was stable, and what else is to be known before the scores."""
     rules = {finding.rule for finding in findings}
-    unstable, remarks = (_joined(findings, kind) for kind in (UNSTABLE, REMARKS))
-    doubts = _joined(findings, rules - UNSTABLE - REMARKS)
-    parts = [f"Do not trust these scores: {doubts}."] if doubts else []
-    if unstable:
-        parts.append(f"Training was not stable: {unstable}.")
-    parts += [f"Mind: {remarks}."] if remarks else []
-    if not doubts and not unstable and "few rows" not in rules:
-        parts.append("Training was stable.")
-    return " ".join(parts)
+    healthy = rules <= REMARKS - {"few rows"}
+    return f"{warning(findings)} {'Training was stable.' if healthy else ''}".strip()
+
+
+def warning(findings: Sequence[Finding]) -> str:
+    """Says what is to be known before any score; empty if nothing was found."""
+    rules = {finding.rule for finding in findings}
+    kinds = {
+        "Do not trust these scores": rules - UNSTABLE - REMARKS,
+        "Training was not stable": UNSTABLE,
+        "Mind": REMARKS,
+    }
+    said = {head: _joined(findings, kind) for head, kind in kinds.items()}
+    return " ".join(f"{head}: {text}." for head, text in said.items() if text)
 
 
 def _joined(findings: Sequence[Finding], rules: Collection[str]) -> str:
@@ -244,28 +242,29 @@ def of_training(
 
 
 def of_run(folder: Path, log: pd.DataFrame, concept: Mapping[str, float]) -> list[Finding]:
-    """What speaks against a finished fine-tuning, from its run folder and its inputs.
+    """What speaks against a fine-tuning, from its run folder and its inputs.
 
     cut off: the log ends before the last epoch that was asked for.
     other target: the concept is not the one it was trained toward, or the selected images score
         on the other side of it.
-    guessing: a property's CNNs have an AUROC under 0.7 on images they never saw.
+    guessing: as of `of_cnns`.
+    few images: fewer than 50 were selected to learn from.
     overlap: selected images are among those that the held-out judge learned from.
     other base: what it was made from has been made anew since.
 
     Args:
-        folder: Run folder of a fine-tuning.
+        folder: Run folder of a fine-tuning, which need not have finished.
         log: Its log.
         concept: Target of each property.
     """
-    summary = read_summary(folder)
+    summary = read_summary(folder) if (folder / "summary.json").is_file() else {}
     config = read_config(folder)
     if not (is_number(config.get("epochs")) and is_table(config.get("concept"))):
         raise ValueError(f"{folder / 'config.json'}: not of a fine-tuning, it has no `epochs` or "
                          "no `concept`. Give the run folder of one.")  # fmt: skip
     return [
         finding
-        for rule in (_too_short, _other_target, _guessing, _overlap, _other_input)
+        for rule in (_too_short, _other_target, _guessing, _few, _overlap, _other_input)
         for finding in rule(Chain(config, summary, log, concept, root_of(folder)))
     ]
 
@@ -323,13 +322,16 @@ def _other_target(chain: Chain) -> Iterator[Finding]:
 
 
 def _guessing(chain: Chain) -> Iterator[Finding]:
-    who = {"selector": "selecting CNNs", "judge": "held-out judge"}
-    for role in who:
-        aurocs = chain.table("cnn_run", "auroc", role)
-        poor = [f"{p} {aurocs[p]:.2f}" for p in chain.concept if aurocs.get(p, 1) < GUESSING_AUROC]
-        if poor:
-            yield Finding("guessing", f"the {who[role]} can hardly tell {listed(poor)} (AUROC "
-                          "on unseen images; 0.5 is guessing; are the labels right?)")  # fmt: skip
+    results = {
+        name: {role: chain.table("cnn_run", name, role) for role in CNN_ROLES}
+        for name in ("auroc", "auroc_low")
+    }
+    yield from of_cnns(results, chain.concept)
+
+
+def _few(chain: Chain) -> Iterator[Finding]:
+    kept = chain.results("selection_run").get("kept")
+    yield from of_count(kept) if is_number(kept) else ()
 
 
 def _overlap(chain: Chain) -> Iterator[Finding]:
@@ -341,7 +343,7 @@ def _overlap(chain: Chain) -> Iterator[Finding]:
 
 def _other_input(chain: Chain) -> Iterator[Finding]:
     words = {"base_run": "the base", "cnn_run": "the CNNs", "selection_run": "the selection"}
-    for name, known in chain.summary["inputs"].items():
+    for name, known in chain.summary.get("inputs", {}).items():
         try:
             summary = read_summary(chain.root / known["path"])
         except ValueError:

@@ -16,6 +16,7 @@ import pandas as pd
 
 from ohlora_lib import failures, processes, trends
 from ohlora_lib.base import load_base
+from ohlora_lib.conditions import check_enough
 from ohlora_lib.finetune.evaluation import Evaluator
 from ohlora_lib.finetune.loop import FinetuneSettings
 from ohlora_lib.finetune.ranks import ALONE, Ranks
@@ -25,7 +26,7 @@ from ohlora_lib.params import FinetuneGenerator, load
 from ohlora_lib.precision import pick_precision
 from ohlora_lib.property_ensemble import load_ensemble
 from ohlora_lib.records import Run, check_inputs
-from ohlora_lib.training_logs import read_log
+from ohlora_lib.training_logs import judge_of, read_log
 
 Watch = Callable[[Progress], None]
 GOES_ON = "Going on from the checkpoint of an earlier start."
@@ -66,6 +67,7 @@ def prepare(
     precision = ranks.from_first(lambda: pick_precision(config.precision, place))
     selected = hold(open_store(inputs["selection_run"] / "images" / "selected.npy"), place)
     options = {"device": place, "precision": precision}
+    check_enough(len(selected))
     selector, judge = (
         load_ensemble(inputs["cnn_run"] / role, list(config.concept), **options)
         for role in ("selector", "judge")
@@ -157,10 +159,12 @@ def open_training(
 def results(folder: Path, config: FinetuneGenerator) -> dict[str, Any]:
     """Final numbers of a finished fine-tuning, for its summary."""
     log = read_log(folder / "train_log.csv")
-    table = trends.run_verdict(log, config.concept)
+    table = trends.run_verdict(log, config.concept, source=judge_of(log))
+    findings = failures.of_training(log, folder, config.concept)
     grid = max((folder / "images").glob("fixed-*.png"))
     return {
-        "verdict": failures.judged_sentence(table, failures.of_log(log, config.concept)),
+        "verdict": failures.judged_sentence(table, findings),
+        "findings": [finding.rule for finding in findings],
         "thumbnail": grid.relative_to(folder).as_posix(),
         "rows": len(log),
         "images_seen": int(log["images_seen"].iloc[-1]),

@@ -146,7 +146,7 @@ def take(images: Images, rows: np.ndarray) -> Images:
     """Some of the images, where they are: on the device, or on the disk."""
     if isinstance(images, StoredImages):
         return StoredImages(images.store, images.rows[rows], images.device)
-    return images[torch.from_numpy(rows).to(images.device)]
+    return images[torch.tensor(rows, device=images.device)]  # a copy: pandas' are read-only
 
 
 def to_signed(images: Tensor) -> Tensor:

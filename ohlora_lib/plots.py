@@ -121,7 +121,7 @@ def plot_heldout(
     window: int | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draws the distance to target by the selecting ensemble and by the held-out judge."""
+    """Draws the distance to target by the selecting CNNs and by the held-out judge."""
     ax = ax or new_figure(height_in=4.6)
     window = window or smoothing_window(len(log))
     for order, (prop, target) in enumerate(concept.items()):
@@ -136,7 +136,7 @@ def plot_heldout(
             )  # fmt: skip
     ax.set_ylim(-0.05 * ax.get_ylim()[1])
     ax.axhline(0, color=LINE_GREY, ls=":", lw=1.4, zorder=1.5)
-    keys = legend_kinds(list(concept), "selecting ensemble", "held-out judge")
+    keys = legend_kinds(list(concept), "selecting CNNs", "held-out judge")
     return finish(ax, "Does the held-out judge agree?", "distance to target (score)",
                    columns=3, handles=keys)  # fmt: skip
 

@@ -121,11 +121,14 @@ def run_facts(log: pd.DataFrame, folder: Path | None) -> pd.DataFrame:
 
 
 def evaluation_grids(folder: Path | None) -> dict[str, Path]:
-    """Grids of the same latents that an evaluation sampling left: base, during, after."""
+    """Grids of the same latents of an evaluation sampling, by when: base, during, after."""
     if folder is None:
         return {}
-    paths = {stage: folder / "images" / f"{stage}.png" for stage in STAGES}
-    return {stage: path for stage, path in paths.items() if path.is_file()}
+    epochs = read_table(folder / "evaluations.csv", ["epoch"])["epoch"]
+    during, after = (f"after {epochs.iloc[k]:g} epochs" for k in (len(epochs) // 2, -1))
+    names = ("base", f"during, {during}", after)
+    paths = [folder / "images" / f"{stage}.png" for stage in STAGES]
+    return {name: path for name, path in zip(names, paths, strict=True) if path.is_file()}
 
 
 def grids_over_time(folder: Path | None, *, most: int = 12) -> dict[str, Path]:

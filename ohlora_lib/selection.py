@@ -42,16 +42,23 @@ class Selection:
         }
 
 
-def select(scores: pd.DataFrame, wanted: Iterable[Condition], *, skip_first: int = 0) -> Selection:
+def select(
+    scores: pd.DataFrame,
+    wanted: Iterable[Condition],
+    *,
+    skip_first: int = 0,
+    foreign: str = "",
+) -> Selection:
     """Keeps the images that meet every condition.
 
     Args:
         scores: A row an image, columns `<property>_score`.
         wanted: Conditions.
         skip_first: Number of first images left out, because they were labelled for training.
+        foreign: What to do instead of loosening, where the images are of something else.
 
     Raises:
-        ValueError: If a score column is missing, or nothing is kept (says what to loosen).
+        ValueError: If a score column is missing, or nothing is kept (says what to do).
     """
     wanted = list(wanted)
     eligible = np.arange(len(scores)) >= skip_first
@@ -81,7 +88,9 @@ def select(scores: pd.DataFrame, wanted: Iterable[Condition], *, skip_first: int
         })  # fmt: skip
     costs = pd.DataFrame(rows, columns=["condition", "passes", "fails", "share", "lost_only_here"])
     if not kept.any():
-        raise ValueError(_nothing_kept(scores[eligible], wanted, costs))
+        counts = ", ".join(f"{row.condition} passes {row.passes}" for row in costs.itertuples())
+        remedy = foreign or _what_to_loosen(scores[eligible], wanted, costs)
+        raise ValueError(f"no image meets all conditions ({counts}). {remedy}")
     names = [f"{condition.prop}_score" for condition in wanted]
     unscored = int(scores.loc[eligible, names].isna().any(axis=1).sum())
     return Selection(kept, costs, unscored)
@@ -120,8 +129,8 @@ def read_scores(path: Path | str, wanted: Sequence[Condition]) -> pd.DataFrame:
     return table
 
 
-def _nothing_kept(scores: pd.DataFrame, wanted: list[Condition], costs: pd.DataFrame) -> str:
-    """What to loosen: the condition that alone stands in the way most often, and to what."""
+def _what_to_loosen(scores: pd.DataFrame, wanted: list[Condition], costs: pd.DataFrame) -> str:
+    """The condition that alone stands in the way most often, and a threshold to loosen it to."""
     lost = costs["lost_only_here"]
     k = int(lost.argmax() if lost.any() else costs["passes"].argmin())
     worst, whose = wanted[k], "the images"
@@ -133,11 +142,8 @@ def _nothing_kept(scores: pd.DataFrame, wanted: list[Condition], costs: pd.DataF
     if np.isnan(reach):
         raise ValueError(f"none of the images has a score of {worst.prop!r}")
     reach = (np.floor if worst.sign == ">=" else np.ceil)(reach * 1000) / 1000  # still in reach
-    counts = ", ".join(f"{r.condition} passes {r.passes}" for r in costs.itertuples())
-    return (
-        f"no image meets all conditions ({counts}). Loosen {worst.prop} in `keep`: "
-        f"a threshold of {reach:.3g} would pass a quarter of {whose}."
-    )
+    share = f"a threshold of {reach:.3g} would pass a quarter of {whose}"
+    return f"Loosen {worst.prop} in `keep`: {share}."
 
 
 @torch.no_grad()

@@ -61,8 +61,9 @@ def grid(
 
 
 def picture(path: Path, alt: str) -> None:
-    """Shows a PNG file."""
+    """Shows a PNG file, and below it what it shows."""
     display(Image(filename=path, alt=alt))
+    sentence(alt)
 
 
 def frames(pictures: Mapping[str, Path], label: str) -> None:

@@ -17,6 +17,12 @@ from ohlora_lib.csv_files import UNREADABLE, numbers, parse, read_header, reason
 
 REMEDY = "give the train_log.csv of a fine-tuning run"
 NEEDED = ("epoch", "idx", "d_loss", "g_loss", "real_fake_auroc")
+WHO = {  # gives the scores of a source
+    "mean": "the selecting CNNs",
+    "heldout": "the held-out judge",
+    "fixed": "the selecting CNNs, on the same latents",
+    "fixed_heldout": "the held-out judge, on the same latents",
+}
 
 
 def read_log(path: str | Path) -> pd.DataFrame:
@@ -114,8 +120,12 @@ def present(concept: Mapping[str, float], *logs: pd.DataFrame) -> dict[str, floa
 def sources_of(log: pd.DataFrame) -> list[str]:
     """Which kinds of scores a log holds for its properties: "mean", "heldout", "fixed", ..."""
     first = properties_of(log)[0]
-    kinds = ("mean", "heldout", "fixed", "fixed_heldout")
-    return [kind for kind in kinds if f"{kind}_{first}_score" in log]
+    return [kind for kind in WHO if f"{kind}_{first}_score" in log]
+
+
+def judge_of(*logs: pd.DataFrame) -> str:
+    """Whose scores a verdict on logs goes by: the held-out judge's where every log has them."""
+    return "heldout" if all("heldout" in sources_of(log) for log in logs) else "mean"
 
 
 def log_names(files: Sequence[Path]) -> list[str]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from ohlora_lib.training_logs import properties_of, sources_of
+from ohlora_lib.training_logs import WHO, properties_of, sources_of
 from ohlora_lib.trend_noise import distance_change, effect_word, window_mean
 
 PUBLISHED_CONCEPT = {"gender": 1.0, "quality": 1.0, "age": 0.0, "glass": 0.0}
@@ -98,7 +98,7 @@ def run_verdict(
     Args:
         log: From `read_log`.
         concept: Target of each property.
-        source: "mean" (selecting ensemble, fresh samples), "heldout", "fixed" or "fixed_heldout".
+        source: "mean" (selecting CNNs, fresh samples), "heldout", "fixed" or "fixed_heldout".
         seed: Of the bootstrap.
         scores_per_row: Samples scored for each row.
 
@@ -185,25 +185,26 @@ def listed(names: Sequence[str]) -> str:
 
 
 def verdict_sentence(table: pd.DataFrame) -> str:
-    """Says a table of `run_verdict` or `compare_logs` in plain words."""
-    return _comparison_words(table) if "run_a" in table else _run_words(table)
+    """Says a table of `run_verdict` or `compare_logs` in plain words, and by whom."""
+    words = _comparison_words(table) if "run_a" in table else _run_words(table)
+    return f"By {WHO[table['source'].iloc[0]]}: {words}"
 
 
 def _run_words(table: pd.DataFrame) -> str:
     by = {name: part for name, part in table.groupby("effect")}
     if table["change"].isna().all():
-        return "Nothing can be shown: the log has too few scored rows."
+        return "nothing can be shown: the log has too few scored rows."
     closer = by.get("closer", table[:0])
     head = f"{len(closer)} of {len(table)} properties came closer to their target"
     if len(closer) == len(table):
-        head = "Every property came closer to its target" if len(table) > 1 else head
+        head = "every property came closer to its target" if len(table) > 1 else head
     parts = [head + _moves(closer)]
     if "not closer" in by:
         parts.append(f"farther away: {listed(list(by['not closer']['property']))}"
                      + _moves(by["not closer"], named=False))  # fmt: skip
     if "not shown" in by:
         parts.append(f"not shown: {listed(list(by['not shown']['property']))}")
-    return _first_up("; ".join(parts)) + "."
+    return "; ".join(parts) + "."
 
 
 def _moves(part: pd.DataFrame, *, named: bool = True) -> str:
@@ -217,9 +218,9 @@ def _moves(part: pd.DataFrame, *, named: bool = True) -> str:
 def _comparison_words(table: pd.DataFrame) -> str:
     a, b = table["run_a"].iloc[0], table["run_b"].iloc[0]
     if table["difference"].isna().all():
-        return f"{b} against {a}: nothing can be shown, a log has too few scored rows."
+        return f"nothing can be shown of {b} against {a}: a log has too few scored rows."
     if (table["difference"] == 0).all():
-        return f"{b} against {a}: no difference at all; are they the same log?"
+        return f"no difference at all between {a} and {b}; are they the same log?"
     parts = []
     for effect, words in (
         ("closer", "ended closer to the target than"),
@@ -230,9 +231,6 @@ def _comparison_words(table: pd.DataFrame) -> str:
             parts.append(f"{b} {words} {a} on {len(names)} of {len(table)}: {listed(names)}")
     unknown = list(table.loc[table["effect"] == "not shown", "property"])
     if unknown:
-        parts.append(f"no difference shown on {listed(unknown)}")
-    return _first_up("; ".join(parts)) + "."
-
-
-def _first_up(text: str) -> str:
-    return text[:1].upper() + text[1:] if text[:3] == "no " else text
+        between = "" if parts else f" between {a} and {b}"
+        parts.append(f"no difference{between} shown on {listed(unknown)}")
+    return "; ".join(parts) + "."

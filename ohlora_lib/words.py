@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import sysconfig
+import tempfile
+from pathlib import Path
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b.")  # what steers a terminal
 TURNS = re.compile("[\u202a-\u202e\u2066-\u2069]")
@@ -19,3 +22,28 @@ def without_turns(text: str) -> str:
 def printable(text: str) -> str:
     """A line without what would steer a terminal."""
     return "".join(c for c in ESCAPES.sub("", text) if c.isprintable())
+
+
+def without_places(text: str, root: Path) -> str:
+    """Text in which no path begins with a place of this machine.
+
+    Paths into the project, the installed packages and the home folder are shortened; a notebook's
+    cell, which Python knows as a temporary file, is called a cell.
+
+    Args:
+        text: The text.
+        root: The project.
+    """
+    cell = rf"{re.escape(tempfile.gettempdir())}/ipykernel_\d+/\d+\.py"
+    text = re.sub(cell, "cell", text)
+    package = Path(__file__).resolve().parents[1]
+    places = {Path.home(): "~/", package: "", Path(sysconfig.get_path("purelib")): ""}
+    places |= {root: "", root.resolve(): ""}
+    for place in sorted(places, key=lambda place: -len(str(place))):
+        text = _shortened(text, place, places[place]) if len(place.parts) > 1 else text
+    return text
+
+
+def _shortened(text: str, place: Path, short: str) -> str:
+    path = rf"(?<![\w.~/-]){re.escape(str(place))}(/|(?![\w.-]))"
+    return re.sub(path, lambda match: short if match[1] else short.rstrip("/") or ".", text)

@@ -33,7 +33,6 @@ def test_kept_are_those_that_meet_every_condition(tmp_path, images, scores):
     assert chosen.selection.kept.tolist() == flags.tolist()
     assert np.array_equal(chosen.kept, images[flags])
     assert np.array_equal(chosen.thrown, images[~flags][:48])
-    assert np.array_equal(chosen.first, images)
     table = chosen.table()
     assert table["img_no"].tolist() == list(range(250))
     assert table["kept"].tolist() == flags.astype(int).tolist()

@@ -35,6 +35,30 @@ def test_compare_files_is_json_and_names_runs_apart(tmp_path):
     assert len(set(training_logs.log_names([folder / "train_log.csv"] * 2))) == 2
 
 
+def test_the_held_out_judge_decides_where_every_log_has_its_scores(tmp_path):
+    """The judge sees a gain in b alone, the selecting CNNs in a alone."""
+    logs = {}
+    for k, name in enumerate("ab"):
+        log = make_log(k, 200, 10, ends={"gender": 0.9 if name == "a" else 0.5})
+        end = 0.5 if name == "a" else 0.9
+        logs[name] = log.assign(
+            heldout_gender_score=make_log(k, 200, 10, ends={"gender": end})["mean_gender_score"]
+        )
+    paths = [write(log, tmp_path / f"{name}.csv") for name, log in logs.items()]
+    found = comparison.compare_files(paths, {"gender": 1.0})
+    (part,) = found["comparisons"]
+    assert part["sentence"].startswith(
+        "By the held-out judge: b ended closer to the target than a"
+    )
+    assert part["by"] == "the held-out judge"
+    assert [part[by][0]["effect"] for by in ("properties", "heldout")] == ["not closer", "closer"]
+    assert all("By the held-out judge: " in run["sentence"] for run in found["runs"])
+    paths[1] = write(logs["b"].drop(columns="heldout_gender_score"), tmp_path / "c.csv")
+    (part,) = comparison.compare_files(paths, {"gender": 1.0})["comparisons"]
+    assert part["sentence"].startswith("By the selecting CNNs: c ended farther from the target")
+    assert "heldout" not in part
+
+
 def test_a_run_that_was_interrupted_is_judged_by_its_log(tmp_path):
     folder = tmp_path / "05_finetune_generator-v9"
     folder.mkdir()

@@ -191,3 +191,16 @@ def test_another_notebooks_file_is_told(root, monkeypatch):
     path.write_text("study: tiny\n")
     with pytest.raises(ValueError, match="holds parameters of 02_train_base"):
         finetuning.finetune_file(path)
+
+
+def test_too_few_images_are_refused_before_anything_starts(root, monkeypatch):
+    monkeypatch.setenv("OHLORA_ROOT", str(root))
+    selection = root / "outputs" / "tiny" / "04_select_images-three"
+    save_store(selection / "images" / "selected.npy", np.zeros((3, 32, 32, 3), np.uint8))
+    write_atomic(selection / "summary.json", '{"status": "finished", "results": {"kept": 3}}')
+    changes = {"selection_run": "outputs/tiny/04_select_images-three"}
+    path, folder = params_file(root, "three", **changes)
+    with pytest.raises(ValueError, match=r"^3 images are too few to fine-tune on \(at least 8\)"):
+        finetuning.finetune_file(path)
+    assert not [left for left in folder.rglob("*") if left.suffix in {".csv", ".pt", ".png"}]
+    release(folder)

@@ -120,7 +120,9 @@ def test_comparison_says_which_run_is_closer():
     back = trends.compare_logs(near, far, CONCEPT).set_index("property")
     assert back.loc["gender", "effect"] == "not closer"
     words = trends.verdict_sentence(table.reset_index())
-    assert words.startswith("near ended closer to the target than far on 1 of 4: gender")
+    assert words.startswith(
+        "By the selecting CNNs: near ended closer to the target than far on 1 of 4: gender"
+    )
 
 
 def test_block_length_follows_the_memory():

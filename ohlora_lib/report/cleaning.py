@@ -30,7 +30,10 @@ def clean_notebook(notebook: NotebookNode) -> None:
 
 
 def clean_cell(cell: NotebookNode) -> None:
-    """Labels a cell, merges its printed text, drops progress and widgets."""
+    """Labels a cell, merges its printed text, drops progress, widgets and library warnings.
+
+    What libraries write to standard error is for who runs the notebook, which keeps it.
+    """
     tags = cell.metadata.get("tags", [])
     cell.metadata["label"] = next((LABELS[tag] for tag in tags if tag in LABELS), "Code")
     failed = any(output.output_type == "error" for output in cell.outputs)
@@ -39,7 +42,12 @@ def clean_cell(cell: NotebookNode) -> None:
     for output in cell.outputs:
         if output.output_type == "stream":
             output.text = settle(output.text, progress=failed or output.name == "stdout")
-    cell.outputs = [output for output in cell.outputs if not is_empty(output)]
+    aside = () if failed else ("stderr",)
+    cell.outputs = [
+        output
+        for output in cell.outputs
+        if not is_empty(output) and output.get("name") not in aside
+    ]
 
 
 def merge_streams(outputs: list[NotebookNode]) -> list[NotebookNode]:

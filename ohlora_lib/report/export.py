@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-from bs4 import BeautifulSoup, Tag
+from bs4 import BeautifulSoup, NavigableString, Tag
 from nbconvert.exporters import HTMLExporter
 
 from ohlora_lib import records
 from ohlora_lib.report.cleaning import PICTURES, clean_notebook
+from ohlora_lib.report.links import mark_links
 from ohlora_lib.report.sheet import script, script_source, style
-from ohlora_lib.words import without_turns
+from ohlora_lib.words import without_places, without_turns
 
 HERE = Path(__file__).parent
 SHOWN = ["text/html", "text/markdown", *PICTURES, "text/plain"]  # the first there is, is shown
@@ -47,9 +48,8 @@ def export_run(notebook: Path) -> Path:
     except ValueError:
         summary = {}
     page = notebook.with_suffix(".html")
-    html = export_notebook(
-        notebook, crumbs=f"{folder.parent.name} / {folder.name}", facts=list(run_facts(summary))
-    )
+    crumbs, facts = (folder.parent.name, folder.name), list(run_facts(summary))
+    html = export_notebook(notebook, crumbs=crumbs, facts=facts)
     records.write_atomic(page, html)
     return page
 
@@ -70,12 +70,14 @@ def run_facts(summary: dict[str, Any]) -> Iterator[str]:
     yield LIMITS
 
 
-def export_notebook(notebook: Path, *, crumbs: str = "", facts: Sequence[str] = ()) -> str:
+def export_notebook(
+    notebook: Path, *, crumbs: Sequence[str] = (), facts: Sequence[str] = ()
+) -> str:
     """Turns a notebook into a page.
 
     Args:
         notebook: The executed notebook.
-        crumbs: What the page belongs to, shown at its head.
+        crumbs: Study and stage that the page belongs to, shown at its head.
         facts: Lines for its foot.
 
     Returns:
@@ -91,17 +93,19 @@ def export_notebook(notebook: Path, *, crumbs: str = "", facts: Sequence[str] = 
     )
     exporter.register_filter("text_base64", lambda text: base64.b64encode(text.encode()).decode())
     exporter.config.NbConvertBase.display_data_priority = SHOWN
-    page = {"policy": POLICY, "style": style(), "crumbs": crumbs, "facts": list(facts)}
+    page = {"policy": POLICY, "style": style(), "crumbs": list(crumbs), "facts": list(facts)}
     resources = {
-        "metadata": {"path": str(notebook.parent)},
+        "metadata": {"path": str(notebook.parent), "name": notebook.stem},
         "ohlora": {**page, "title": title_of(node, notebook.stem)},
     }
     html, _ = exporter.from_notebook_node(node, resources)
     soup = BeautifulSoup(html, features="html.parser")
     disarm(soup)
+    mark_links(soup)
     dress_tables(soup)
     fill_contents(soup)
-    lift_verdict(soup)
+    lift_verdicts(soup)
+    hide_places(soup, notebook.parent)
     if soup.select_one(".frames"):
         tag = soup.new_tag("script")
         tag.string = script()
@@ -118,11 +122,22 @@ def title_of(node: nbformat.NotebookNode, default: str) -> str:
     return default
 
 
-def lift_verdict(soup: BeautifulSoup) -> None:
-    """Puts the verdict right under the title: the first thing a reader wants to know."""
-    title, verdict = soup.select_one("main h1"), soup.select_one("main div.verdict")
-    if title is not None and verdict is not None:
-        title.insert_after(verdict.extract())
+def lift_verdicts(soup: BeautifulSoup) -> None:
+    """Puts verdicts right under the title: the first thing a reader wants to know."""
+    title = soup.select_one("main h1")
+    if title is not None:
+        title.insert_after(*(verdict.extract() for verdict in soup.select("main div.verdict")))
+
+
+def hide_places(soup: BeautifulSoup, folder: Path) -> None:
+    """Shows paths relative to the project of a run folder: a page may be read anywhere."""
+    root = records.root_of(folder)
+    for text in soup.find_all(string=True):
+        if type(text) is NavigableString:  # no style sheet, script or comment
+            text.replace_with(without_places(text, root))
+    for tag in soup.select("[alt], [title], [aria-label]"):
+        for name in {"alt", "title", "aria-label"} & tag.attrs.keys():
+            tag[name] = without_places(str(tag[name]), root)
 
 
 def disarm(soup: BeautifulSoup) -> None:

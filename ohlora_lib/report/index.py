@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +13,10 @@ from typing import Any
 
 from ohlora_lib import records
 from ohlora_lib.picture_files import open_image
+from ohlora_lib.report.links import link_pages
 from ohlora_lib.report.sheet import style
 from ohlora_lib.summaries import read_failure
-from ohlora_lib.words import without_turns
+from ohlora_lib.words import without_places, without_turns
 
 ANSWERS = ("08_compare_runs", "07_report_run")  # whose verdict answers for the study, best first
 HIDDEN = {"verdict", "thumbnail"}  # results that are shown in their own way
@@ -24,7 +26,7 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri
 
 
 def write_index(study: Path, *, part: str = "") -> Path:
-    """Writes `index.html` of a study from what its run folders hold.
+    """Writes `index.html` of a study from what its run folders hold, and links their pages.
 
     Args:
         study: The study's folder in outputs.
@@ -37,9 +39,10 @@ def write_index(study: Path, *, part: str = "") -> Path:
         path.parent for name in ("config", "summary") for path in study.glob(f"*/{name}.json")
     }
     folders = sorted(begun)
-    runs = {folder.name: _read(folder) for folder in folders}
+    runs = {folder.name: _placeless(_read(folder), folder) for folder in folders}
     page = study / "index.html"
     records.write_atomic(page, _page(study.name, folders, runs, part))
+    link_pages(study)
     return page
 
 
@@ -53,6 +56,12 @@ def _read(folder: Path) -> dict[str, Any]:
     if failure is None:
         return {"status": "not finished"}
     return {"status": str(failure["status"]), "error": str(failure["reason"])}
+
+
+def _placeless(summary: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """A summary whose texts name no place of this machine."""
+    text = json.dumps(summary, ensure_ascii=False)
+    return json.loads(without_places(text, records.root_of(folder)))
 
 
 def _page(study: str, folders: list[Path], runs: dict[str, dict[str, Any]], part: str) -> str:

@@ -7,12 +7,16 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
+import tempfile
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from bs4 import BeautifulSoup
 
 ROOT = Path(__file__).parents[2]
+REPORT = "outputs/smoke/07_report_run-v9/07_report_run.html"
 STAGES = sorted(path.stem for path in (ROOT / "params" / "smoke").glob("*.yaml"))
 
 
@@ -50,6 +54,32 @@ def test_every_stage_leaves_its_summary_and_page(study: Path) -> None:
         pages = list(folder.glob("*.html"))
         assert len(pages) == 1
         assert 'src="http' not in pages[0].read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_pages_lead_to_pages_and_show_no_warning_and_no_place_of_this_machine(study: Path) -> None:
+    pages = sorted((study / "outputs" / "smoke").rglob("*.html"))
+    assert len(pages) == 12
+    places = {str(place) for place in (study, ROOT, Path.home(), sysconfig.get_path("purelib"))}
+    between = 0
+    for page in pages:
+        soup = BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser")
+        text = soup.get_text()
+        assert "Warning:" not in text, page
+        assert not [place for place in [*places, tempfile.gettempdir()] if place in text], page
+        ids = {tag["id"] for tag in soup.select("[id]")}
+        for link in soup.select("a[href]"):
+            target, _, part = str(link["href"]).partition("#")
+            between += bool(target)
+            assert part in ids if not target else (page.parent / target).is_file(), link
+    assert between > 11 + 11 + 20  # the index's, back to it, and between the stages
+    report = BeautifulSoup((study / REPORT).read_text(encoding="utf-8"), "html.parser")
+    steps = {a.get_text(): a["href"] for a in report.select("main span.pages a")}
+    assert (
+        steps["5. Fine-tune the generator"]
+        == "../05_finetune_generator-v9/05_finetune_generator.html"
+    )
+    assert report.select_one(".crumbs").get_text(" ", strip=True).endswith("(also v8 )")
 
 
 @pytest.mark.slow

@@ -1,6 +1,8 @@
 import base64
 import hashlib
 import re
+import tempfile
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -8,6 +10,7 @@ from bs4 import BeautifulSoup
 from nbformat import v4
 
 from ohlora_lib import records
+from ohlora_lib.report import export as export_module
 from ohlora_lib.report.export import export_notebook, export_run
 
 DOT = (
@@ -37,7 +40,7 @@ def export(tmp_path):
         ]
         path = tmp_path / "01_first.ipynb"
         nbformat.write(node, path)
-        return BeautifulSoup(export_notebook(path, crumbs="tiny / 01_first"), "html.parser")
+        return BeautifulSoup(export_notebook(path, crumbs=("tiny", "01_first")), "html.parser")
 
     return run
 
@@ -110,22 +113,21 @@ def test_pictures_keep_their_bytes_and_say_what_they_show(export):
     assert {picture["src"] for picture in pictures} == {f"data:image/png;base64,{DOT}"}
 
 
-def test_progress_is_dropped_where_the_cell_succeeded(export):
+def test_standard_error_is_shown_where_a_cell_failed_and_without_places_of_this_machine(export):
     progress = [printed(f"\rtrain: {n}%|###   | {n}/100 [00:0{n}<00:09, 3.1it/s]") for n in (1, 2)]
-    page = export(
-        "# T", [*progress, printed("\nUserWarning: look here\n"), printed("out", "stdout")]
-    )
-    assert [pre.get_text().strip() for pre in page.select("pre.printed")] == [
-        "UserWarning: look here",
-        "out",
-    ]
-    error = v4.new_output(
-        "error", ename="ValueError", evalue="no", traceback=["\x1b[31mValueError\x1b[0m: <no>"]
-    )
-    failed = export("# T", [*progress, error])
+    cell = f"{tempfile.gettempdir()}/ipykernel_7/123.py:6: UserWarning: undefined behavior"
+    printed_out = printed(f"kept in {Path.home()}/far/a.csv", "stdout")
+    page = export("# T", [*progress, printed(f"\n{cell}\n"), printed_out])
+    (shown_pre,) = page.select("pre.printed")
+    assert shown_pre.get_text().strip() == "kept in ~/far/a.csv"
+    trace = [f"\x1b[31mValueError\x1b[0m in {export_module.__file__}:5", "ValueError: <no>"]
+    error = v4.new_output("error", ename="ValueError", evalue="no", traceback=trace)
+    failed = export("# T", [*progress, printed(f"\n{cell}\n"), error])
     text = failed.select_one("section.failed").get_text()
     assert "2%" in text
     assert "1%" not in text
+    assert "cell:6: UserWarning" in text
+    assert "ValueError in ohlora_lib/report/export.py:5" in text
     assert "ValueError: <no>" in text
     assert failed.select_one("details.source").has_attr("open")
 
@@ -156,9 +158,9 @@ def test_page_of_a_run_tells_how_it_was_made(tmp_path):
     nbformat.write(v4.new_notebook(cells=[v4.new_markdown_cell("# T")]), notebook)
     assert "has not finished" in export_run(notebook).read_text()
     run.finish()
-    page = export_run(notebook).read_text()
-    assert "Again: papermill notebooks/01_first.ipynb" in page
-    assert "tiny / 01_first" in page
+    page = BeautifulSoup(export_run(notebook).read_text(), "html.parser")
+    assert "Again: papermill notebooks/01_first.ipynb" in page.footer.get_text()
+    assert page.select_one(".crumbs").get_text().strip() == "tiny / 01_first"
 
 
 def test_frames_get_the_one_script_and_the_policy_knows_it(export):
