@@ -1,4 +1,6 @@
-"""Logs made for tests: healthy ones, with noise like that of 100 scored samples."""
+"""Logs for tests: the published ones, and made ones as noisy as 100 scored samples are."""
+
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -6,6 +8,8 @@ from scipy import signal, stats
 
 from ohlora_lib import training_logs
 
+DATA = Path(__file__).parent / "data"
+PUBLISHED = [DATA / f"train_log_{version}.csv" for version in ("v8", "v9")]
 BASE = {"gender": 0.65, "quality": 0.9, "age": 0.31, "glass": 0.19}
 
 

@@ -4,7 +4,6 @@ import copy
 import dataclasses
 import os
 import signal
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -21,8 +20,8 @@ from ohlora_lib.finetune.loop import (
 )
 from ohlora_lib.finetune.recipe import RECIPES
 from ohlora_lib.nets import Discriminator, Generator
+from tests.log_samples import PUBLISHED
 
-PUBLISHED = Path(__file__).parents[3] / "shared/reference/train_log_v9.csv"
 SETTINGS = FinetuneSettings(
     epochs=2,
     batch=4,
@@ -78,10 +77,9 @@ def same(a, b):
     return [name for name in a if not torch.equal(a[name], b[name])] == []
 
 
-@pytest.mark.skipif(not PUBLISHED.exists(), reason="no published log here")
 def test_evaluations_are_due_where_the_published_log_has_rows():
     """4,930 images, as the published selection keeps: 617 batches an epoch, the last one short."""
-    log, settings = pd.read_csv(PUBLISHED), FinetuneSettings()
+    log, settings = pd.read_csv(PUBLISHED[1]), FinetuneSettings()
     one = tuner("v8", images=4930, **dataclasses.asdict(settings))
     sizes, due = {}, []
     for epoch, idx, real in one.batches():

@@ -1,11 +1,10 @@
-"""The networks give the public networks' figures on name-seeded weights (skipped without them)."""
+"""The networks give the public networks' figures on name-seeded weights."""
 
 from __future__ import annotations
 
 import json
 import zlib
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,15 +14,14 @@ from ohlora_lib.finetune import losses
 from ohlora_lib.finetune.losses import discriminator_loss, generator_loss, r1_penalty
 from ohlora_lib.nets import Discriminator, Generator, PropertyCNN, layers
 from ohlora_lib.nets.layers import leaky
+from tests.log_samples import DATA
 
-PARITY = Path(__file__).parents[3] / "shared/reference/parity.json"
-pytestmark = pytest.mark.skipif(not PARITY.exists(), reason="no reference figures here")
 TOLERANCE = 1e-4  # relative; a missing blur or noise weight moves every figure by over 1e-2
 
 
 @pytest.fixture(scope="module")
 def cases() -> dict:
-    return json.loads(PARITY.read_text())["cases"]
+    return json.loads((DATA / "parity.json").read_text())["cases"]
 
 
 def normal(name: str, shape: tuple[int, ...]) -> torch.Tensor:
