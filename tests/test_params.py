@@ -54,6 +54,8 @@ def test_params_file_loads(path):
     model = params.load(path)
     assert model.study == path.parent.name
     assert model.stage == path.stem
+    named = [*getattr(model, "concept", ()), *getattr(model, "properties", ())]
+    assert [prop for prop in named if prop not in model.meaning] == []
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
