@@ -26,6 +26,9 @@ def _ends(log: pd.DataFrame, column: str) -> tuple[float, float]:
 
 
 def _span(log: pd.DataFrame) -> str:
+    if log.attrs.get("by_step"):
+        first, last = log["idx"].iloc[[0, -1]]
+        return f"over steps {first:,.0f} to {last:,.0f} ({len(log)} evaluations)"
     time = times_of(log)
     return f"over epochs {time.iloc[0]:.3g} to {time.iloc[-1]:.3g} ({len(log)} evaluations)"
 

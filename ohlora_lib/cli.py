@@ -134,6 +134,13 @@ def compare(
         str | None,
         typer.Option(help="Their names, by comma; v8,v8,v9,v9 are two seeds of v8 and of v9."),
     ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(help="OURS=THEIRS: a column of logs made elsewhere; once for each."),
+    ] = None,
+    complete: Annotated[
+        bool, typer.Option("--complete", help="Logs made elsewhere are whole, however they end.")
+    ] = False,
 ) -> None:
     """Say what training logs show: per property, whether the look was learned.
 
@@ -142,7 +149,8 @@ def compare(
     from ohlora_lib import comparison
 
     given = [part.strip() for part in names.split(",")] if names else None
-    found = comparison.compare_files(logs, read_concept(concept), names=given)
+    options = {"columns": read_columns(column or []), "complete": complete}
+    found = comparison.compare_files(logs, read_concept(concept), names=given, **options)
     if as_json:
         typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
     else:
@@ -323,6 +331,24 @@ def read_concept(text: str) -> dict[str, float]:
                 f"such as {PUBLISHED_CONCEPT}"
             )
     return concept
+
+
+def read_columns(texts: Sequence[str]) -> dict[str, str]:
+    """Reads `d_loss=loss_D`, once for each column.
+
+    Raises:
+        ValueError: If one is not of that form, or given twice.
+    """
+    columns: dict[str, str] = {}
+    for text in texts:
+        name, _, theirs = (part.strip() for part in text.partition("="))
+        if not name or not theirs or name in columns:
+            raise ValueError(
+                f"--column is {text!r}; it must be OURS=THEIRS, each column once, such as "
+                f"d_loss=loss_D"
+            )
+        columns[name] = theirs
+    return columns
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

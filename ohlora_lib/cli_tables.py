@@ -44,7 +44,8 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
 def show_comparison(found: dict[str, Any]) -> None:
     """Prints what each log shows, and each later one against the first."""
     for part in found["runs"]:
-        typer.echo(f"{part['name']} ({part['rows']} rows, {part['epochs']:g} epochs)")
+        long = f"{part['steps']:,.0f} steps" if "steps" in part else f"{part['epochs']:g} epochs"
+        typer.echo(f"{part['name']} ({part['rows']} rows, {long})")
         show_properties(part)
     for part in found["comparisons"]:
         typer.echo(f"{part['b']} against {part['a']}")

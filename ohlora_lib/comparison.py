@@ -131,6 +131,8 @@ def compare_files(
     concept: Mapping[str, float] | None = None,
     *,
     names: Sequence[str] | None = None,
+    columns: Mapping[str, str] | None = None,
+    complete: bool = False,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Judges each log, and each later run against the first; JSON-serialisable.
@@ -139,6 +141,8 @@ def compare_files(
         paths: Logs, or run folders that hold a `train_log.csv`.
         concept: Target of each property; the published one by default.
         names: What to call them; logs of one name are seeds of one run.
+        columns: As of `read_log`, for logs that are in no run folder.
+        complete: Likewise.
         seed: Of the bootstrap.
 
     Returns:
@@ -154,7 +158,11 @@ def compare_files(
     folders = [Path(path) if Path(path).is_dir() else None for path in paths]
     files = [Path(path) / "train_log.csv" if Path(path).is_dir() else Path(path) for path in paths]
     targets = checked(concept or PUBLISHED_CONCEPT)
-    logs = [read_log(file) for file in files]
+    foreign = {"columns": columns, "complete": complete}
+    logs = [
+        read_log(file, **({} if folder else foreign))
+        for file, folder in zip(files, folders, strict=True)
+    ]
     for file, log in zip(files, logs, strict=True):
         absent = [prop for prop in targets if prop not in properties_of(log)]
         if absent:
@@ -196,7 +204,10 @@ def _run_facts(
     finished = folder if there else None
     findings = of_training(log, finished, concept)
     facts: dict[str, Any] = {"name": name, "file": str(file), "rows": len(log)}
-    facts |= {"epochs": round(float(log["time_epochs"].iloc[-1]), 2)}
+    if log.attrs["by_step"]:
+        facts |= {"epochs": None, "steps": float(log["idx"].iloc[-1])}
+    else:
+        facts |= {"epochs": round(float(log["time_epochs"].iloc[-1]), 2)}
     facts |= {"sentence": judged_sentence(tables[judge_of(log)], findings), **_judged(tables)}
     return facts | {"findings": [asdict(finding) for finding in findings]}
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 MOST_BYTES = 2**31  # ten million rows of two hundred letters
@@ -123,6 +124,31 @@ def numbers(column: pd.Series) -> pd.Series:
         return pd.to_numeric(column, errors="coerce")
     except OverflowError:  # a whole number of hundreds of digits
         return column.map(_number).astype(float)
+
+
+def check_scores(scores: pd.Series, source: str | Path) -> None:
+    """Checks that scores are from 0 to 1; missing ones and infinite ones are others' to judge.
+
+    Args:
+        scores: Numbers; the name is the column's.
+        source: Begins error messages.
+
+    Raises:
+        ValueError: If one is not; names its row, and says what the column seems to hold.
+    """
+    finite = scores[np.isfinite(scores)]
+    odd = finite[~finite.between(0, 1)]
+    if odd.empty:
+        return
+    remedy = "Correct them."
+    if finite.min() >= 0 and 10 < finite.max() <= 100:
+        remedy = "Divide by 100."
+    elif finite.min() < 0 and finite.max() > 1:
+        remedy = "If they are logits, give 1 / (1 + exp(-x))."
+    raise ValueError(
+        f"{source}: row {odd.index[0]} has {scores.name} = {odd.iloc[0]:g}; scores are from 0 to "
+        f"1 ({len(odd)} such rows). {remedy}"
+    )
 
 
 def _number(cell: Any) -> float:

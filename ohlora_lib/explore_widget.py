@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from ohlora_lib.explorer import MOST_SEED, Explorer, Latent, View, load_latent
+from ohlora_lib.words import MEANING, Meanings, meaning_of
 
 SIDE_PX = 256  # pictures are shown at least this large
 
@@ -24,10 +25,16 @@ class ExploreWidget(iw.VBox):
     Args:
         explorer: Draws and scores.
         folder: Gets `latent-NNN.png` and `.json`.
+        meaning: What scores of 0 and 1 of a property mean.
     """
 
-    def __init__(self, explorer: Explorer, folder: Path) -> None:
-        self.explorer, self.folder = explorer, folder
+    def __init__(
+        self,
+        explorer: Explorer,
+        folder: Path,
+        meaning: Meanings = MEANING,
+    ) -> None:
+        self.explorer, self.folder, self.meaning = explorer, folder, meaning
         last = explorer.layers - 1
         wide = {"style": {"description_width": "12em"}, "layout": {"width": "34em"}}
         self.controls: dict[str, iw.Widget] = {
@@ -82,8 +89,9 @@ class ExploreWidget(iw.VBox):
         view = self.explorer.view(self.latent)
         for name, pixels in view.images.items():
             self.pictures[name].value = png(pixels)
-        table = view.scores.to_html(float_format=lambda x: f"{x:.2f}", border=0)
-        self.scores.value = table if view.scores.size else ""
+        table = view.scores.map("{:.2f}".format)
+        table.loc["meaning"] = [meaning_of(prop, self.meaning) for prop in table]
+        self.scores.value = table.to_html(border=0) if view.scores.size else ""
         self.said.value = f"Drawn and scored in {1000 * view.seconds:.0f} ms."
         return view
 

@@ -118,11 +118,11 @@ def stability(log: pd.DataFrame) -> list[Finding]:
         for name in ("d_loss", "g_loss")
         if middle[name] > DIVERGED_LOSS
     ]
-    auroc = middle["pooled_auroc"] if "pooled_auroc" in end else middle["real_fake_auroc"]
+    auroc = middle.get("pooled_auroc", middle.get("real_fake_auroc", np.nan))
     won = auroc >= SATURATED_AUROC and middle["g_loss"] > DIVERGED_LOSS
     if middle["d_loss"] < SATURATED_D_LOSS or won:
         found.append(Finding("saturated", "the discriminator tells real from fake too well: "
-                             f"d_loss {middle['d_loss']:.3f}, AUROC {auroc:.3f}"))  # fmt: skip
+                             f"d_loss {middle['d_loss']:.3f}{_auroc_words(auroc)}"))  # fmt: skip
     diversity = end["diversity"].mean() if "diversity" in end else np.nan
     if diversity < COLLAPSED_DIVERSITY:
         found.append(Finding("collapsed", f"diversity ends at {diversity:.2f} of the selected "
@@ -130,9 +130,14 @@ def stability(log: pd.DataFrame) -> list[Finding]:
     return [finding for finding in found if finding]
 
 
+def _auroc_words(auroc: float) -> str:
+    return f", AUROC {auroc:.3f}" if np.isfinite(auroc) else ""
+
+
 def _not_finite(log: pd.DataFrame) -> Finding | None:
     watched = ["d_loss", "g_loss", "real_fake_auroc"]
     watched += [f"mean_{prop}_score" for prop in properties_of(log)]
+    watched = [name for name in watched if name in log]  # what was never logged is not unstable
     bad = ~np.isfinite(log[watched])
     rows = bad.any(axis=1)
     if not rows.any():
@@ -160,7 +165,8 @@ def _same_in_every_row(scores: pd.DataFrame) -> bool:
 
 def _cut_off(log: pd.DataFrame) -> Finding | None:
     epoch, idx = log[["epoch", "idx"]].iloc[-1]
-    if idx == 0 and epoch > 0:
+    told = log.attrs.get("complete") or log.attrs.get("by_step")  # steps end nowhere in particular
+    if told or (idx == 0 and epoch > 0):
         return None
     return Finding("cut off", f"the log ends inside epoch {epoch:.0f}, at batch {idx:.0f}: it is "
                    "cut off, or the training goes on")  # fmt: skip

@@ -7,8 +7,13 @@ seaborn's colour-blind palette, and each series has a dash and a marker of its o
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,13 +21,15 @@ import seaborn as sns
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, findSystemFonts, fontManager, get_font
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
 from matplotlib.transforms import ScaledTranslation
 
 from ohlora_lib.records import write_atomic
 from ohlora_lib.training_logs import time_epochs
 from ohlora_lib.trends import listed, smooth, smooth_band, smoothing_window
-from ohlora_lib.words import without_turns
+from ohlora_lib.words import Meanings, meaning_of, without_turns
 
 COLORS = sns.color_palette("colorblind")
 DASHES = ("-", (0, (6, 2)), (0, (2, 1.2)), (0, (7, 2, 1.5, 2)), (0, (4, 1, 1, 1, 1, 1)))
@@ -60,15 +67,95 @@ def new_figure(*, width_in: float = 7.2, height_in: float = 4.2) -> Axes:
         return figure.add_subplot()
 
 
-def save_figure(figure: Figure, path: str | Path) -> None:
-    """Writes `path`.png and `path`.svg, each whole or not at all."""
+def save_figure(figure: Figure, path: str | Path) -> str:
+    """Writes `path`.png and `path`.svg, each whole or not at all.
+
+    Returns:
+        Letters that no installed font has, drawn as boxes; empty where all is well.
+    """
     path = Path(path)
+    missing = find_fonts(figure)
     for kind in ("png", "svg"):
-        buffer = io.BytesIO()
-        with rc_context({"svg.hashsalt": "ohlora"}):  # the same figure gives the same bytes
-            metadata = {"Date": None} if kind == "svg" else None
-            figure.savefig(buffer, format=kind, dpi=150, metadata=metadata)
-        write_atomic(path.with_name(f"{path.name}.{kind}"), buffer.getvalue())
+        metadata = {"Date": None} if kind == "svg" else None
+        content = drawn(figure, kind, dpi=150, metadata=metadata)
+        write_atomic(path.with_name(f"{path.name}.{kind}"), content)
+    return missing
+
+
+def drawn(figure: Figure, kind: str, **options: Any) -> bytes:
+    """A figure as PNG or SVG; the same one gives the same bytes.
+
+    Letters without a font are boxes; `find_fonts` says which, so no warning has to.
+    """
+    buffer = io.BytesIO()
+    with rc_context({"svg.hashsalt": "ohlora"}), warnings.catch_warnings(), _quiet_fonts():
+        warnings.filterwarnings("ignore", r"Glyph .* missing from", UserWarning)
+        figure.savefig(buffer, format=kind, **options)
+    return buffer.getvalue()
+
+
+def find_fonts(figure: Figure) -> str:
+    """Gives each text of a figure the installed fonts that have its letters.
+
+    Returns:
+        Letters that none has.
+    """
+    missing = ""
+    for text in figure.findobj(Text):
+        font = text.get_fontproperties()
+        with _quiet_fonts():
+            own = _letters_of(findfont(font))
+        foreign = [c for c in text.get_text() if ord(c) not in own and c.isprintable()]
+        if foreign:
+            fonts, left = _fonts_for(frozenset(foreign))
+            text.set_fontfamily([*font.get_family(), *fonts])
+            missing += "".join(c for c in foreign if c in left)
+    return "".join(dict.fromkeys(missing))
+
+
+@contextmanager
+def _quiet_fonts() -> Iterator[None]:
+    """Keeps matplotlib from reporting, on the page, a family or weight that it did not find."""
+    logger = logging.getLogger("matplotlib.font_manager")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+@lru_cache
+def _fonts_for(letters: frozenset[str]) -> tuple[list[str], set[str]]:
+    """Names of installed fonts that have letters, those for plain text first; letters left."""
+    fonts, left = [], set(letters)
+    _add_new_fonts()
+    entries = sorted(
+        fontManager.ttflist, key=lambda e: (e.style != "normal", e.weight != 400, e.name)
+    )
+    for entry in entries:
+        if not left:
+            break
+        has = {c for c in left if ord(c) in _letters_of(entry.fname)}
+        if has and not entry.name.startswith("Last Resort"):  # has a box for every letter
+            fonts.append(entry.name)
+            left -= has
+    return fonts, left
+
+
+def _add_new_fonts() -> None:
+    """Adds fonts that were installed after matplotlib made its list of them."""
+    known = {str(entry.fname) for entry in fontManager.ttflist}
+    for file in findSystemFonts():
+        if str(file) not in known:
+            with suppress(OSError, RuntimeError, ValueError, NotImplementedError):  # odd fonts
+                fontManager.addfont(file)
+
+
+@lru_cache(maxsize=1024)
+def _letters_of(file: str) -> frozenset[int]:
+    """The code points that a font file has."""
+    return frozenset(get_font(file).get_charmap())
 
 
 def times_of(log: pd.DataFrame) -> pd.Series:
@@ -76,8 +163,19 @@ def times_of(log: pd.DataFrame) -> pd.Series:
     return log["time_epochs"] if "time_epochs" in log else time_epochs(log)
 
 
+def time_label(log: pd.DataFrame) -> str:
+    """What the axis of training time says: of a log by step, it has no epochs."""
+    return "training time (share of the log)" if log.attrs.get("by_step") else TIME_LABEL
+
+
 def draw_trend(
-    ax: Axes, log: pd.DataFrame, column: str, label: str, order: int, window: int | None
+    ax: Axes,
+    log: pd.DataFrame,
+    column: str,
+    label: str,
+    order: int,
+    window: int | None,
+    note: str = "",
 ) -> None:
     """Draws a column faint, its moving mean strong and the mean's band."""
     found = np.isfinite(log[column])
@@ -95,7 +193,7 @@ def draw_trend(
     ax.plot(
         time, smooth(value, window), color=color, ls=DASHES[order % len(DASHES)], lw=2,
         marker=MARKERS[order % len(MARKERS)], ms=5, markevery=marks_of(len(value), order),
-        label=shown_name(label),
+        label=shown_name(label) + note,
     )  # fmt: skip
 
 
@@ -175,6 +273,13 @@ def shown_name(name: object, *, longest: int = 24) -> str:
     text = text if len(text) <= longest else f"{text[: longest - 1]}…"
     text = text.replace("$", r"\$")
     return f"\u200b{text}" if text.startswith("_") else text
+
+
+def shown_meaning(prop: str, meaning: Meanings | None, *, before: str = " ") -> str:
+    """What 0 and 1 mean, in brackets, to stand behind a name; empty without `meaning`."""
+    if meaning is None:
+        return ""
+    return f"{before}({shown_name(meaning_of(prop, meaning), longest=60)})"
 
 
 def has_columns(table: pd.DataFrame, *columns: str) -> None:

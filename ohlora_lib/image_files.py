@@ -17,39 +17,9 @@ import pandas as pd
 from PIL import Image, ImageOps
 
 from ohlora_lib.images import StoreWriter
-from ohlora_lib.picture_files import open_image
+from ohlora_lib.picture_files import NOT_ENTERED, open_image, walk
 
-KNOWN = (  # what counts as an image by its name; the content decides how it is read
-    "jpg jpeg jpe jfif png webp bmp gif tif tiff ppm pgm pbm pnm tga ico jp2 jpx avif heic heif"
-)
-FORMATS = frozenset(f".{name}" for name in KNOWN.split(" "))
 CHUNK = 256  # files decoded together, and in memory together
-STATUSES = ("read", "unreadable", "duplicate")
-
-
-def find_images(folder: Path | str) -> list[Path]:
-    """Image files in a folder and the folders in it, in order of name; hidden ones are left out.
-
-    Raises:
-        ValueError: If the folder is missing or holds no image files.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise ValueError(f"{folder}: no such folder of images. Check `image_folder`.")
-    paths = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in FORMATS
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and not path.is_dir()  # a link to nowhere is listed, and then unreadable
-    )
-    if not paths:
-        there = sorted({path.suffix for path in folder.rglob("*") if path.is_file()})[:8]
-        raise ValueError(
-            f"{folder}: holds no image files; it has {there or 'nothing'}. "
-            f"Known formats are {KNOWN}."
-        )
-    return paths
 
 
 def read_image(path: Path | str, image_px: int, *, fit: str = "crop") -> np.ndarray:
@@ -70,6 +40,11 @@ def read_image(path: Path | str, image_px: int, *, fit: str = "crop") -> np.ndar
         file.draft("RGB", (2 * image_px, 2 * image_px))  # large photographs decode faster
         picture = _opaque(ImageOps.exif_transpose(file))
         return _crop(picture, image_px) if fit == "crop" else _pad(picture, image_px)
+
+
+def _named(path: Path, folder: Path) -> str:
+    """A path relative to a folder, bytes that are no text escaped."""
+    return path.relative_to(folder).as_posix().encode("utf-8", "backslashreplace").decode()
 
 
 def _opaque(picture: Image.Image) -> Image.Image:
@@ -132,8 +107,7 @@ class Importer:
                 with warnings.catch_warnings(action="ignore"):  # of oddities that do no harm
                     images = list(pool.map(self._read, chunk))
                 for path, found in zip(chunk, images, strict=True):
-                    name = path.relative_to(folder).as_posix()
-                    self._add(name.encode("utf-8", "backslashreplace").decode(), found)
+                    self._add(_named(path, folder), found)
                 yield first + len(chunk)
 
     def _read(self, path: Path) -> np.ndarray | str:
@@ -153,6 +127,11 @@ class Importer:
         self.seen[key] = name
         self.rows.append((self.writer.count, name, "read", ""))
         self.writer.append(found[None])
+
+    def leave_out(self, folder: Path) -> None:
+        """Remembers the links and folders that could not be entered, after all files."""
+        for path, why in walk(folder).left_out.items():
+            self.rows.append((pd.NA, _named(path, folder), NOT_ENTERED, why))
 
     def table(self) -> pd.DataFrame:
         """A row a file: img_no (row of the store), file, status, detail."""

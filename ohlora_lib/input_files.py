@@ -13,6 +13,7 @@ import pandas as pd
 from ohlora_lib import labels, params
 from ohlora_lib.conditions import conditions
 from ohlora_lib.params import NotebookParameters
+from ohlora_lib.picture_files import find_images
 from ohlora_lib.training_logs import read_log
 
 LOGS = ("log_csv", "log_csvs", "earlier_csv")
@@ -32,7 +33,7 @@ def check_file(model: NotebookParameters, name: str, path: Path, root: Path) -> 
         ValueError: As the stage would raise.
     """
     if name in LOGS:
-        read_log(path)
+        read_log(path, **model.pick("columns complete"))
     elif name in WEIGHTS:
         from ohlora_lib.weights import check_weights  # brings torch along
 
@@ -51,21 +52,25 @@ def check_file(model: NotebookParameters, name: str, path: Path, root: Path) -> 
 
 def _check_names(model: NotebookParameters, table: pd.DataFrame, path: Path, root: Path) -> None:
     """That a label table is about the images of the folder, if they are there already."""
-    from ohlora_lib.image_files import find_images
-
     folder = root / getattr(model, "image_folder", "")
     if getattr(model, "source", "") == "folder" and folder.is_dir():
-        names = [p.relative_to(folder).as_posix() for p in find_images(folder)]
-        labels.match_rows(table, pd.DataFrame({"file": names}), str(path))
+        labels.match_rows(table, _names_in(folder), str(path))
+
+
+def _names_in(folder: Path) -> pd.DataFrame:
+    """The images of a folder as `labels.match_rows` takes them."""
+    names = [path.relative_to(folder).as_posix() for path in find_images(folder)]
+    return pd.DataFrame({"file": names})
 
 
 def _check_images(model: NotebookParameters, folder: Path) -> None:
     """A folder of images, or CelebA's with its list, without opening an image."""
-    from ohlora_lib import image_files, population
+    if getattr(model, "source", "") != "celeba":
+        find_images(folder)
+        return
+    from ohlora_lib import population  # brings torch along
 
-    if getattr(model, "source", "") == "celeba":
-        rules = model.label_rules or labels.CELEBA_LABELS
-        attributes, folder = population.find_celeba(folder)
-        table = labels.read_attributes(attributes)
-        labels.with_properties(table, rules, str(attributes))
-    image_files.find_images(folder)
+    attributes, pictures = population.find_celeba(folder)
+    table = labels.read_attributes(attributes)
+    labels.match_rows(table, _names_in(pictures), str(attributes))
+    labels.with_properties(table, model.label_rules or labels.CELEBA_LABELS, str(attributes))

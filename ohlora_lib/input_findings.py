@@ -66,9 +66,12 @@ def of_base(measured: pd.DataFrame | None) -> list[Finding]:
     if (base >= OTHER_RATIO * own).all():
         return []
     parts = [f"{name} {base[name]:.2f}, and {own[name]:.2f} of the population" for name in shares]
-    return [Finding("other images", "the base draws other images than the population holds ("
-                    f"{'; '.join(parts)} by itself): train a base on it (`source: train` in "
-                    "02_train_base), or select among its own (`candidates: population`)")]  # fmt: skip
+    text = (
+        f"the base draws other images than the population holds ({'; '.join(parts)} by itself): "
+        "train a base on it (`source: train` in 02_train_base), or select among its own "
+        "(`candidates: population`)"
+    )
+    return [Finding("other images", text)]
 
 
 def of_count(images: int) -> list[Finding]:

@@ -11,6 +11,7 @@ import traitlets
 from PIL import Image
 
 from ohlora_lib.labelling import LabelSession
+from ohlora_lib.words import MEANING, Meanings, meaning_of
 
 ASSETS = files("ohlora_lib") / "assets"
 LEAST_SIDE = 384  # smaller images are enlarged, pixels
@@ -21,6 +22,7 @@ class LabelWidget(anywidget.AnyWidget):
 
     Args:
         session: What to ask, and where answers go.
+        meaning: What 0 (no) and 1 (yes) of a property mean.
     """
 
     _esm = (ASSETS / "label_widget.js").read_text(encoding="utf-8")
@@ -32,9 +34,9 @@ class LabelWidget(anywidget.AnyWidget):
     done = traitlets.Bool().tag(sync=True)
     shown = traitlets.Int().tag(sync=True)  # counts up with every change
 
-    def __init__(self, session: LabelSession) -> None:
+    def __init__(self, session: LabelSession, meaning: Meanings = MEANING) -> None:
         super().__init__()
-        self.session = session
+        self.session, self.meaning = session, meaning
         self.on_msg(self._take)
         self._show()
 
@@ -54,9 +56,13 @@ class LabelWidget(anywidget.AnyWidget):
             self.done = question is None
             self.place = self.session.place
             self.progress = self.session.progress()
-            self.question = "All answered. Thank you." if question is None else f"{question.prop}?"
+            self.question = "All answered. Thank you." if question is None else self._words()
             self.image = b"" if question is None else self._png()
             self.shown += 1
+
+    def _words(self) -> str:
+        prop = self.session.question.prop
+        return f"{prop}: {meaning_of(prop, self.meaning)}"
 
     def _png(self) -> bytes:
         picture = Image.fromarray(self.session.image)

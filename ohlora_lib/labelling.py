@@ -19,7 +19,15 @@ import numpy as np
 import pandas as pd
 
 from ohlora_lib.csv_files import numbers
-from ohlora_lib.labels import FILE_COLUMNS, label_columns, plain, read_table, save_table
+from ohlora_lib.labels import (
+    FILE_COLUMNS,
+    csv_line,
+    find_names,
+    label_columns,
+    plain,
+    read_table,
+    save_table,
+)
 
 YES, NO, SKIP = "1", "0", "skip"
 ANSWERS = (YES, NO, SKIP)
@@ -141,13 +149,9 @@ class LabelSession:
         with path.open("a+b") as file:
             end = _whole_lines(file)
             file.truncate(end)  # what an append that failed half-way left
-            text = io.StringIO()
-            writer = csv.writer(text, lineterminator="\n")
-            if not end:
-                writer.writerow(COLUMNS)
             name = self.files[question.img_no]
-            writer.writerow((question.img_no, name, question.prop, answer))
-            file.write(text.getvalue().encode())
+            line = csv_line((question.img_no, name, question.prop, answer))
+            file.write(((csv_line(COLUMNS) if not end else "") + line).encode())
             file.flush()
             os.fsync(file.fileno())
         self.answers[question] = answer
@@ -165,11 +169,15 @@ class LabelSession:
         header = ",".join(COLUMNS)
         if not whole and not header.startswith(rest.decode(errors="replace")):
             raise ValueError(f"{path}: is no table of answers. Remove it, or label elsewhere.")
-        places = {name: k for k, name in enumerate(self.files)}
         known = set(self.questions)
         text = whole.decode("utf-8-sig", errors="replace")
-        for row, line in enumerate(csv.DictReader(io.StringIO(text))):
-            question = Question(places.get(line.get("file"), -1), line.get("property", ""))
+        lines = list(csv.DictReader(io.StringIO(text, newline="")))
+        named = list(dict.fromkeys(line.get("file") or "" for line in lines))
+        found = find_names(named, self.files, any_folder=False)
+        places = dict(zip(named, found, strict=True))
+        for row, line in enumerate(lines):
+            place = places[line.get("file") or ""]
+            question = Question(-1 if place is None else place, line.get("property", ""))
             if question not in known or line.get("answer") not in ANSWERS:
                 raise ValueError(
                     f"{path}: row {row} ({line}) is no answer to a question about these "
@@ -211,19 +219,23 @@ def merge_tables(paths: Sequence[Path]) -> Merged:
             f"{', '.join(tables)}: have no column in common that names the image; each needs "
             f"`file` or `img_no`"
         )
-    key = keys[0]
+    key, images = keys[0], []
     frames = {name: table.set_index(key) for name, table in tables.items()}
     for name, frame in frames.items():
+        if key != "img_no":
+            places = find_names(list(frame.index), images, any_folder=False)
+            pairs = zip(frame.index, places, strict=True)
+            frame.index = [own if place is None else images[place] for own, place in pairs]
         if not frame.index.is_unique:
             twice = frame.index[frame.index.duplicated()][0]
             raise ValueError(
                 f"{name}: {key} {plain(twice)!r} is there twice. Keep one row an image."
             )
+        images = list(dict.fromkeys([*images, *frame.index]))
     found = {name: label_columns(table, name) for name, table in tables.items()}
     properties = list(dict.fromkeys(prop for columns in found.values() for prop in columns))
     for name, frame in frames.items():
         _check_labels(frame, name, [p for p in properties if p in frame and p not in found[name]])
-    images = list(dict.fromkeys(image for frame in frames.values() for image in frame.index))
     table, rows = pd.DataFrame({key: images}), []
     for prop in properties:
         answers = pd.DataFrame(

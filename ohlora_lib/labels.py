@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
+import unicodedata
 import warnings
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +17,16 @@ import numpy as np
 import pandas as pd
 
 from ohlora_lib.conditions import parse_condition
-from ohlora_lib.csv_files import UNREADABLE, check_file, numbers, parse, read_header, reason_of
+from ohlora_lib.csv_files import (
+    UNREADABLE,
+    check_file,
+    check_scores,
+    numbers,
+    parse,
+    read_header,
+    reason_of,
+)
+from ohlora_lib.picture_files import FORMATS, NOT_ENTERED
 from ohlora_lib.records import atomic_path
 
 FILE_COLUMNS = ("file", "img_path", "image_id", "image", "filename", "path")
@@ -75,8 +89,23 @@ def plain(value: Any) -> Any:
 
 def save_table(path: Path | str, table: pd.DataFrame, *, index: bool = False) -> None:
     """Writes a table as CSV, whole or not at all."""
+    words = (column for _, column in table.select_dtypes(exclude="number").items())
+    quoting = _quoting(chain(table.columns, *words))
+    options = {"lineterminator": "\n", "encoding": "utf-8", "quoting": quoting}
     with atomic_path(path) as temporary:  # straight to the disk: tables can be long
-        table.to_csv(temporary, index=index, lineterminator="\n", encoding="utf-8")
+        table.to_csv(temporary, index=index, **options)
+
+
+def csv_line(cells: Sequence[Any]) -> str:
+    """One line of a CSV."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n", quoting=_quoting(cells)).writerow(cells)
+    return text.getvalue()
+
+
+def _quoting(cells: Iterable[Any]) -> int:
+    """How to quote; before Python 3.11.9 a carriage return alone did not quote its cell."""
+    return csv.QUOTE_NONNUMERIC if any("\r" in str(cell) for cell in cells) else csv.QUOTE_MINIMAL
 
 
 def split_halves(count: int, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -109,7 +138,8 @@ def read_attributes(path: Path | str) -> pd.DataFrame:
         strict = warnings.catch_warnings(action="error", category=pd.errors.ParserWarning)
         with path.open(encoding="utf-8-sig") as file, strict:  # a row too long would lose its end
             count, names = int(file.readline(100)), file.readline(100_000).split()
-            table = pd.read_csv(file, sep=r"\s+", names=["file", *names], index_col=False)
+            options = {"sep": r"\s+", "dtype": {"file": str}, "index_col": False}
+            table = pd.read_csv(file, names=["file", *names], **options)
     except (OSError, ValueError, OverflowError, pd.errors.ParserWarning) as error:
         reason = " ".join(str(error).split())
         raise ValueError(
@@ -147,7 +177,8 @@ def define_labels(table: pd.DataFrame, rules: Mapping[str, str], source: str) ->
         The table with a column a property, in front; no label where the value is missing.
 
     Raises:
-        ValueError: If a column is missing, or holds something else than numbers.
+        ValueError: If a column is missing, or holds something else than numbers; or is of scores,
+            by its name and the rule, and they are not from 0 to 1.
     """
     columns = {}
     for prop, text in rules.items():
@@ -158,6 +189,8 @@ def define_labels(table: pd.DataFrame, rules: Mapping[str, str], source: str) ->
                 f"the table has {list(table.columns)}. Correct `label_rules`."
             )
         values = as_numbers(table[condition.prop], source)
+        if condition.prop.endswith("_score") and 0 < condition.threshold < 1:
+            check_scores(values, source)
         columns[prop] = condition.holds(values).astype("Int64").mask(values.isna())
     rest = table[[name for name in table.columns if name not in columns]]
     return pd.concat([pd.DataFrame(columns, index=table.index), rest], axis=1)
@@ -226,9 +259,8 @@ def with_properties(
 def match_rows(table: pd.DataFrame, files: pd.DataFrame, source: str) -> pd.Series:
     """Which file each row of a table is about.
 
-    A column of file names decides if there is one: by the name relative to the image folder, its
-    last part, or that without its suffix. Else `img_no` decides: the number at the end of a
-    file's name, or the file's place if no name has a number.
+    A column of file names decides if there is one (`find_names`). Else `img_no` decides: the
+    number at the end of a file's name, or the file's place if no name has a number.
 
     Args:
         table: A row an image.
@@ -242,7 +274,8 @@ def match_rows(table: pd.DataFrame, files: pd.DataFrame, source: str) -> pd.Seri
         ValueError: If the table names no files, names one twice, none of them is there, or the
             files' names leave open which one a number means.
     """
-    names = files["file"].map(Path)
+    if "status" in files:
+        files = files[files["status"] != NOT_ENTERED]
     column = next((name for name in FILE_COLUMNS if name in table), None)
     if column:
         keys = table[column].astype(str)
@@ -252,15 +285,13 @@ def match_rows(table: pd.DataFrame, files: pd.DataFrame, source: str) -> pd.Seri
                 f"{source}: row {empty[0]} has no name of an image in {column!r} ({len(empty)} "
                 f"such rows). Fill it in or drop the rows."
             )
-        ways = [files["file"], names.map(lambda n: n.name), names.map(lambda n: n.stem)]
-        places = {}
-        for way in reversed(ways):  # the whole name counts most
-            places |= _places(way)
-        found = [places.get(key, places.get(Path(key).name)) for key in keys]
+        places = find_names(keys.tolist(), files["file"].tolist())
+        found = [None if place is None else files.index[place] for place in places]
     elif "img_no" in table:
         column, keys = "img_no", table["img_no"]
-        places = _places(_numbers(names, source))
-        found = [places.get(key) for key in keys]
+        numbered = _numbers(files["file"].map(Path), source)
+        rows = dict(zip(numbered, numbered.index, strict=True))
+        found = [rows.get(key) for key in keys]
     else:
         raise ValueError(
             f"{source}: has no column that says which image a row is about; it has "
@@ -284,6 +315,61 @@ def match_rows(table: pd.DataFrame, files: pd.DataFrame, source: str) -> pd.Seri
     return rows
 
 
+def find_names(
+    keys: Sequence[str], names: Sequence[str], *, any_folder: bool = True
+) -> list[int | None]:
+    """Place of each key among names of files, however accents and suffixes are written.
+
+    A key is a name as it stands, of equal letters (macOS writes é as two code points), of equal
+    last part, or any of these without the name's suffix. A spelling that several names share is
+    none of them. What is not found then is looked for without its own suffix too (CelebA's list
+    says .jpg, its other edition has .png), where that means one key and one name alone.
+
+    Args:
+        keys: Names as a table writes them.
+        names: Names of the files.
+        any_folder: Whether the folders in a name may differ.
+    """
+    few = slice(None) if any_folder else slice(1)
+    spelt = [_spellings(name) for name in names]
+    places: dict[str, int] = {}
+    for bare in (True, False):  # what is overwritten counts less
+        for way in reversed(range(2)[few]):
+            places |= _unique([_bare(texts[way]) if bare else texts[way] for texts in spelt])
+    places |= _unique(names)
+    found = [
+        next((places[text] for text in (key, *_spellings(key)[few]) if text in places), None)
+        for key in keys
+    ]
+    left = {k: _spellings(keys[k]) for k, place in enumerate(found) if place is None}
+    for way in range(2)[few]:
+        mine = {k: _bare(texts[way]) for k, texts in left.items()}
+        often, taken = Counter(mine.values()), set(found)
+        for k, text in mine.items():
+            place = places.get(text)
+            if found[k] is None and often[text] == 1 and place not in taken:
+                found[k] = place
+    return found
+
+
+def _spellings(name: str) -> tuple[str, str]:
+    """A name in composed letters, and its last part."""
+    text = unicodedata.normalize("NFC", name)
+    return text, text.rpartition("/")[2]
+
+
+def _bare(name: str) -> str:
+    """A name without the suffix of a picture."""
+    stem, dot, suffix = name.rpartition(".")
+    return stem if stem and f"{dot}{suffix.lower()}" in FORMATS else name
+
+
+def _unique(texts: Sequence[str]) -> dict[str, int]:
+    """Place by text; texts that several places have belong to none."""
+    often = Counter(texts)
+    return {text: k for k, text in enumerate(texts) if often[text] == 1}
+
+
 def _numbers(names: pd.Series, source: str) -> pd.Series:
     """The number that `img_no` means each file by."""
     found = names.map(lambda name: re.search(r"(\d+)\D*$", name.stem))
@@ -298,9 +384,3 @@ def _numbers(names: pd.Series, source: str) -> pd.Series:
             f"with their names."
         )
     return known.astype("int64")
-
-
-def _places(keys: pd.Series) -> dict:
-    """Key to row; keys that are not unique belong to nobody."""
-    unique = keys[~keys.duplicated(keep=False)]
-    return dict(zip(unique, unique.index, strict=True))

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ohlora_lib.disk import sha256, sync_folder
+from ohlora_lib.picture_files import files_read
 from ohlora_lib.run_files import read_config
 from ohlora_lib.summaries import differences, read_summary
 
@@ -61,15 +62,14 @@ def input_facts(folders: Path | Iterable[Path], root: Path) -> Any:
 
 
 def content_hash(path: Path) -> str:
-    """Hash of a file; of a folder, of the names, sizes and times of all files in it."""
+    """Hash of a file; of a folder, of the names, sizes and times of the files a stage may read."""
     if path.is_file():
         return sha256(path)
     digest = hashlib.sha256()
-    for file in sorted(path.rglob("*")):
-        if file.is_file():
-            fact = file.stat()
-            name = file.relative_to(path).as_posix()
-            digest.update(f"{name} {fact.st_size} {fact.st_mtime_ns}\n".encode())
+    for file in files_read(path):
+        fact = file.stat() if file.exists() else file.lstat()  # a link may lead nowhere
+        name = file.relative_to(path).as_posix().encode("utf-8", "surrogateescape")
+        digest.update(name + f" {fact.st_size} {fact.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
 from ohlora_lib.conditions import parse_condition
 from ohlora_lib.params_model import (
     Compute,
     Concept,
     Look,
+    Meaning,
     NotebookParameters,
     Resolution,
     check_power_of_two,
@@ -112,10 +113,11 @@ class TrainBase(NotebookParameters, Compute):
         return self
 
 
-class TrainPropertyCNN(NotebookParameters, Compute):
+class TrainPropertyCNN(NotebookParameters, Compute, Meaning):
     """Parameters of 03_train_property_cnn."""
 
     NOTEBOOK: ClassVar[str] = "03_train_property_cnn"
+    SHOWN: ClassVar[frozenset[str]] = frozenset({"meaning"})
 
     population_run: str = Field(description="run folder of the labelled images")
     properties: list[str] = Field(min_length=1, description="label columns to learn")
@@ -186,6 +188,7 @@ class FinetuneGenerator(NotebookParameters, Compute, Look):
 
     NOTEBOOK: ClassVar[str] = "05_finetune_generator"
     LONGER: ClassVar[str] = "epochs"
+    SHOWN: ClassVar[frozenset[str]] = frozenset({"meaning"})
 
     base_run: str = Field(description="run folder of the base")
     cnn_run: str = Field(description="run folder of the property CNNs")
@@ -235,7 +238,16 @@ class EvaluateSamples(NotebookParameters, Compute, Look):
     samples: int = Field(1000, ge=20, le=10**6, description="samples a checkpoint")
 
 
-class ReportRun(NotebookParameters, Look):
+class OtherLogs(BaseModel):
+    """What is said of logs that were written elsewhere."""
+
+    columns: dict[str, str] = Field(
+        default_factory=dict, description="what such a log calls a column, by our name of it"
+    )
+    complete: bool = Field(False, description="such a log is whole, however it ends")
+
+
+class ReportRun(NotebookParameters, Look, OtherLogs):
     """Parameters of 07_report_run."""
 
     NOTEBOOK: ClassVar[str] = "07_report_run"
@@ -250,7 +262,7 @@ class ReportRun(NotebookParameters, Look):
     earlier_csv: str = Field("", description="or its training log by itself")
 
 
-class CompareRuns(NotebookParameters, Look):
+class CompareRuns(NotebookParameters, Look, OtherLogs):
     """Parameters of 08_compare_runs."""
 
     NOTEBOOK: ClassVar[str] = "08_compare_runs"
@@ -279,7 +291,7 @@ class CompareRuns(NotebookParameters, Look):
         return self
 
 
-class LabelImages(NotebookParameters):
+class LabelImages(NotebookParameters, Meaning):
     """Parameters of label_images."""
 
     NOTEBOOK: ClassVar[str] = "label_images"
@@ -308,7 +320,7 @@ class LabelImages(NotebookParameters):
         return self
 
 
-class ExploreLatents(NotebookParameters, Compute):
+class ExploreLatents(NotebookParameters, Compute, Meaning):
     """Parameters of explore_latents."""
 
     NOTEBOOK: ClassVar[str] = "explore_latents"

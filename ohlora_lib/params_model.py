@@ -7,13 +7,14 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ohlora_lib import cells
 from ohlora_lib.records import Run, project_root, read_summary, start_run
+from ohlora_lib.words import MEANING
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 NAMES = "1 to 64 letters, digits, dots, - and _, the first a letter or digit"
@@ -22,6 +23,7 @@ MOST_LETTERS = 1024  # of a text
 SHOWN_LETTERS = 80  # of a value in a message
 Resolution = Field(64, ge=8, le=1024, description="side of the images, pixels; a power of two")
 Concept = dict[str, float]
+Words = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=2, max_length=2)]
 
 
 def describe_error(error: ValidationError, source: str) -> str:
@@ -67,6 +69,7 @@ class NotebookParameters(BaseModel):
     NOTEBOOK: ClassVar[str] = ""
     LONGER: ClassVar[str] = ""  # the parameter that a finished training may be resumed with
     IN_PLACE: ClassVar[bool] = False  # whether the run folder is a person's work, never moved
+    SHOWN: ClassVar[frozenset[str]] = frozenset()  # on its page only: no reason to run it again
 
     study: str = Field("quickstart", pattern=NAME, description="name of the study")
     variant: str = Field(
@@ -149,8 +152,8 @@ class NotebookParameters(BaseModel):
         return f"{self.NOTEBOOK}-{self.variant}" if self.variant else self.NOTEBOOK
 
     def config(self) -> dict[str, Any]:
-        """All values, plain."""
-        return self.model_dump()
+        """All values that decide the result, plain."""
+        return self.model_dump(exclude=set(self.SHOWN))
 
     def open_run(self) -> Run:
         """Opens the run folder of these parameters.
@@ -233,7 +236,15 @@ def check_share(shares: Mapping[str, float]) -> Mapping[str, float]:
     return shares
 
 
-class Look(BaseModel):
+class Meaning(BaseModel):
+    """What the scores say."""
+
+    meaning: dict[str, Words] = Field(
+        default_factory=lambda: dict(MEANING), description="what 0 and 1 of a property mean"
+    )
+
+
+class Look(Meaning):
     """The look to teach."""
 
     concept: Concept = Field(min_length=1, description="target score of each property")

@@ -27,11 +27,14 @@ from ohlora_lib.figures import (
     marks_of,
     new_figure,
     rule_line,
+    shown_meaning,
     shown_name,
     target_lines,
+    time_label,
     times_of,
 )
 from ohlora_lib.trends import COLLAPSED_DIVERSITY, listed, smooth, smoothing_window
+from ohlora_lib.words import Meanings
 
 # ---- training -----------------------------------------------------------------------------------
 
@@ -42,7 +45,7 @@ def plot_losses(log: pd.DataFrame, *, window: int | None = None, ax: Axes | None
     ax = ax or new_figure()
     draw_trend(ax, log, "d_loss", "discriminator", 0, window)
     draw_trend(ax, log, "g_loss", "generator", 1, window)
-    return finish(ax, "Losses", "logistic loss (nats)")
+    return finish(ax, "Losses", "logistic loss (nats)", xlabel=time_label(log))
 
 
 def plot_auroc(log: pd.DataFrame, *, window: int | None = None, ax: Axes | None = None) -> Axes:
@@ -65,7 +68,7 @@ def plot_auroc(log: pd.DataFrame, *, window: int | None = None, ax: Axes | None 
     low = np.nanmin([0.45, log["real_fake_auroc"].min() - 0.02])
     ax.set_ylim(low, 1.02)
     rule_line(ax, 0.5, "0.5: cannot tell real from fake", above=True)
-    return finish(ax, "Discriminator: real against fake", "AUROC")
+    return finish(ax, "Discriminator: real against fake", "AUROC", xlabel=time_label(log))
 
 
 def plot_scores(
@@ -75,14 +78,16 @@ def plot_scores(
     *,
     source: str = "mean",
     window: int | None = None,
+    meaning: Meanings | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draws mean scores of properties over training, with their targets."""
+    """Draws mean scores of properties over training, with their targets and what 0 and 1 mean."""
     has_columns(log, *(f"{source}_{prop}_score" for prop in properties))
     ax = ax or new_figure()
     order = list(concept)
     for prop in properties:
-        draw_trend(ax, log, f"{source}_{prop}_score", prop, order.index(prop), window)
+        note = shown_meaning(prop, meaning)
+        draw_trend(ax, log, f"{source}_{prop}_score", prop, order.index(prop), window, note)
     targets = [concept[prop] for prop in properties]
     target_lines(ax, targets)
     goal = listed([f"{target:g}" for target in sorted(set(targets), reverse=True)])
@@ -90,6 +95,8 @@ def plot_scores(
         ax,
         f"{listed([shown_name(p) for p in properties])}: toward {goal}",
         "mean score of the samples",
+        xlabel=time_label(log),
+        columns=4 if meaning is None else 2,
     )
 
 
@@ -100,6 +107,7 @@ def plot_property_comparison(
     *,
     source: str = "mean",
     window: int | None = None,
+    meaning: Meanings | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Draws one property's mean score over training for several runs, by name."""
@@ -110,8 +118,9 @@ def plot_property_comparison(
     target_lines(ax, [target])
     names = [shown_name(name, longest=24) for name in reversed(logs)]
     runs = " against ".join(names) if len(names) < 3 else f"{len(names)} runs"
-    return finish(ax, f"{shown_name(prop)}: {runs}",
-                   "mean score of the samples", columns=3)  # fmt: skip
+    said = shown_meaning(prop, meaning, before="\n")
+    return finish(ax, f"{shown_name(prop)}: {runs}", f"mean score of the samples{said}",
+                  xlabel=time_label(next(iter(logs.values()))), columns=3)  # fmt: skip
 
 
 def plot_heldout(
@@ -138,7 +147,7 @@ def plot_heldout(
     ax.axhline(0, color=LINE_GREY, ls=":", lw=1.4, zorder=1.5)
     keys = legend_kinds(list(concept), "selecting CNNs", "held-out judge")
     return finish(ax, "Does the held-out judge agree?", "distance to target (score)",
-                   columns=3, handles=keys)  # fmt: skip
+                   xlabel=time_label(log), columns=3, handles=keys)  # fmt: skip
 
 
 def plot_diversity(
@@ -153,14 +162,20 @@ def plot_diversity(
     ax.set_ylim(min(0.45, ax.get_ylim()[0]), max(1.05, ax.get_ylim()[1]))
     rule_line(ax, COLLAPSED_DIVERSITY, f"{COLLAPSED_DIVERSITY:g}: lower diversity is a collapse",
           above=False)  # fmt: skip
-    return finish(ax, "Diversity of the samples", "ratio to the selected images")
+    return finish(ax, "Diversity of the samples", "ratio to the selected images",
+                  xlabel=time_label(log))  # fmt: skip
 
 
 # ---- samples, property CNNs, selection ----------------------------------------------------------
 
 
 def plot_score_distributions(
-    scores: pd.DataFrame, prop: str, target: float | None = None, *, ax: Axes | None = None
+    scores: pd.DataFrame,
+    prop: str,
+    target: float | None = None,
+    *,
+    meaning: Meanings | None = None,
+    ax: Axes | None = None,
 ) -> Axes:
     """Draws one property's score distribution for each stage.
 
@@ -168,6 +183,7 @@ def plot_score_distributions(
         scores: Tidy: columns stage, property, score; stages in order of appearance.
         prop: The property.
         target: Marked where given.
+        meaning: What 0 and 1 of a property mean.
         ax: Where to draw.
     """
     has_columns(scores, "stage", "property", "score")
@@ -189,7 +205,11 @@ def plot_score_distributions(
     ax.set_ylim(0, ax.get_ylim()[1] * 1.12)
     ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     return finish(
-        ax, f"{shown_name(prop)}: scores of samples", "share of samples", xlabel="score", columns=2
+        ax,
+        f"{shown_name(prop)}: scores of samples",
+        "share of samples",
+        xlabel=f"score{shown_meaning(prop, meaning)}",
+        columns=2,
     )
 
 

@@ -14,15 +14,15 @@ import pandas as pd
 
 from ohlora_lib import labels as lb
 from ohlora_lib.faces import draw_attributes, render_faces
-from ohlora_lib.image_files import CHUNK, Importer, find_images
+from ohlora_lib.image_files import CHUNK, Importer
 from ohlora_lib.images import new_store, open_store
+from ohlora_lib.picture_files import ATTRIBUTE_LISTS, find_images, walk
 from ohlora_lib.precision import pick_device
 from ohlora_lib.progress import track
 from ohlora_lib.selection import sample_images
 from ohlora_lib.weights import load_generator
 
 FACES_AT_ONCE = 250
-ATTRIBUTE_LISTS = ("list_attr_celeba.txt", "list_attr_celeba.csv")
 FILE_FACTS = ["img_no", "file", "status", "detail"]
 
 
@@ -201,7 +201,7 @@ def find_celeba(image_folder: Path) -> tuple[Path, Path]:
     Raises:
         ValueError: If the layout is another.
     """
-    found = [path for name in ATTRIBUTE_LISTS for path in sorted(image_folder.rglob(name))]
+    found = [path for path in walk(image_folder).files if path.name in ATTRIBUTE_LISTS]
     pictures = image_folder / "img_align_celeba"
     if len(found) > 1:
         raise ValueError(f"{image_folder}: has two attribute lists, {found[0]} and {found[1]}. "
@@ -327,6 +327,7 @@ def _import(folder: Path, image_folder: Path, image_px: int, fit: str) -> pd.Dat
                 f"{image_folder}: none of its {len(paths)} image files can be read; the first is "
                 f"{name} ({detail})"
             )
+    importer.leave_out(image_folder)
     return importer.table()
 
 

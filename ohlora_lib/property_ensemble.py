@@ -25,6 +25,7 @@ from ohlora_lib.finetune.guards import NotFiniteError, check_finite
 from ohlora_lib.images import Images, to_unit
 from ohlora_lib.labels import save_table
 from ohlora_lib.nets import PropertyCNN
+from ohlora_lib.picture_files import WEIGHTS
 from ohlora_lib.precision import autocast, images_at_once
 from ohlora_lib.weights import load_property_cnn, save_weights
 
@@ -308,7 +309,8 @@ def import_cnns(source: Path, properties: Sequence[str], folder: Path) -> str:
     Raises:
         ValueError: If a property has none, or a file is unreadable or another property's.
     """
-    files = [p for p in sorted(source.iterdir()) if p.suffix in {".pth", ".safetensors"}]
+    visible = (path for path in sorted(source.iterdir()) if not path.name.startswith("."))
+    files = [path for path in visible if path.suffix in WEIGHTS]
     folder.mkdir(parents=True, exist_ok=True)
     counts = {}
     for prop in properties:

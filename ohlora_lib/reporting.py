@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from ohlora_lib.csv_files import check_scores
 from ohlora_lib.labels import read_table
-from ohlora_lib.params import ReportRun
+from ohlora_lib.params import CompareRuns, ReportRun
 from ohlora_lib.records import Run, project_root, read_summary, root_of
 from ohlora_lib.run_files import read_config
-from ohlora_lib.training_logs import log_names
+from ohlora_lib.training_logs import log_names, read_log
+from ohlora_lib.words import MEANING, Meanings, meaning_of
 
 STAGES = ("base", "during", "after")
 
@@ -52,6 +54,23 @@ def find_log(run: Run, config: ReportRun, run_name: str, csv_name: str) -> LogSo
     return LogSource(None, None, "")
 
 
+def compared_logs(run: Run, config: CompareRuns) -> list[LogSource]:
+    """The logs that a comparison names: of run folders, then those by themselves."""
+    folders = run.inputs.get("finetune_runs", [])
+    files = [in_project(path) for path in config.log_csvs]
+    runs = [LogSource(folder / "train_log.csv", folder, "") for folder in folders]
+    sources = [*runs, *(LogSource(path, None, "") for path in files)]
+    names = config.names or log_names([source.path for source in sources])
+    return [replace(source, name=name) for source, name in zip(sources, names, strict=True)]
+
+
+def read_source(source: LogSource, config: ReportRun | CompareRuns) -> pd.DataFrame:
+    """Reads a log; what the parameters say about columns holds for one by itself."""
+    if source.folder is not None:
+        return read_log(source.path)
+    return read_log(source.path, **config.pick("columns complete"))
+
+
 def earlier_and_this(earlier: LogSource, this: LogSource) -> list[str]:
     """What to call an earlier run and this one: told apart, though both are called v9."""
     if earlier.name != this.name:
@@ -59,23 +78,26 @@ def earlier_and_this(earlier: LogSource, this: LogSource) -> list[str]:
     return log_names([earlier.path, this.path])
 
 
-def verdict_table(table: pd.DataFrame) -> pd.DataFrame:
+def verdict_table(table: pd.DataFrame, meaning: Meanings = MEANING) -> pd.DataFrame:
     """What people read of `trends.run_verdict`: a row a property, the verdict first."""
     shown = table.assign(interval=_interval(table["change_low"], table["change_high"]))
+    shown["meaning"] = [meaning_of(prop, meaning) for prop in table["property"]]
     columns = {
-        "effect": "verdict", "target": "target", "start": "score at the start",
+        "effect": "verdict", "meaning": "score", "target": "target", "start": "score at the start",
         "end": "at the end", "change": "change of distance", "interval": "interval",
     }  # fmt: skip
     return shown.set_index("property")[list(columns)].rename(columns=columns)
 
 
-def comparison_table(table: pd.DataFrame) -> pd.DataFrame:
+def comparison_table(table: pd.DataFrame, meaning: Meanings = MEANING) -> pd.DataFrame:
     """What people read of `trends.compare_logs`: a row a property, the verdict first."""
     a, b = table["run_a"].iloc[0], table["run_b"].iloc[0]
     shown = table.assign(interval=_interval(table["difference_low"], table["difference_high"]))
+    shown["meaning"] = [meaning_of(prop, meaning) for prop in table["property"]]
     columns = {
-        "effect": f"{b} is", "target": "target", "distance_a": f"distance of {a}",
-        "distance_b": f"distance of {b}", "difference": "difference", "interval": "interval",
+        "effect": f"{b} is", "meaning": "score", "target": "target",
+        "distance_a": f"distance of {a}", "distance_b": f"distance of {b}",
+        "difference": "difference", "interval": "interval",
     }  # fmt: skip
     return shown.set_index("property")[list(columns)].rename(columns=columns)
 
@@ -113,7 +135,10 @@ def run_facts(log: pd.DataFrame, folder: Path | None) -> pd.DataFrame:
         facts["hardware"] = ", ".join(f"{k}: {v}" for k, v in hardware.items() if v)
         facts["selected images"] = f"{summary['results'].get('selected', 'unknown')}"
     epoch, idx = log[["epoch", "idx"]].iloc[-1]  # a row of batch 0 closes the epoch before it
-    facts["epochs"] = f"{int(epoch) + int(idx > 0)}"
+    if log.attrs.get("by_step"):
+        facts["steps"] = f"{idx:,.0f} (no epochs; training time is a share of the log)"
+    else:
+        facts["epochs"] = f"{int(epoch) + int(idx > 0)}"
     facts["evaluations"] = f"{len(log)}"
     if "images_seen" in log:
         facts["images seen"] = f"{int(log['images_seen'].max()):,}"
@@ -196,7 +221,10 @@ def last_evaluations(runs: Sequence[JudgedRun], concept: Mapping[str, float]) ->
     alike = len({run.base for run in runs}) == 1
     for run in runs:
         columns = [f"heldout_{prop}_score" for prop in concept]
-        table = read_table(run.evaluation / "evaluations.csv", [*columns, "diversity", "recall"])
+        path = run.evaluation / "evaluations.csv"
+        table = read_table(path, [*columns, "diversity", "recall"])
+        for name in columns:
+            check_scores(table[name], path)
         base = "base" if alike else f"base of {run.name}"
         for label, row in ((base, table.iloc[0]), (run.name, table.iloc[-1])):
             rows[label] = {

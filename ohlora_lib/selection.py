@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ohlora_lib.conditions import Condition
+from ohlora_lib.csv_files import check_scores
 from ohlora_lib.images import to_uint8
 from ohlora_lib.labels import as_numbers, read_table
 from ohlora_lib.nets import Generator
@@ -121,6 +122,7 @@ def read_scores(path: Path | str, wanted: Sequence[Condition]) -> pd.DataFrame:
                 f"{list(table.columns)}. Correct the condition."
             )
         table[column] = as_numbers(table[column], str(path))
+        check_scores(table[column], path)
     if "img_no" in table and not table["img_no"].is_monotonic_increasing:
         raise ValueError(f"{path}: img_no is not in order, which `skip_first` counts by. Sort it.")
     if "img_no" in table and not table["img_no"].is_unique:

@@ -12,6 +12,7 @@ import io
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from weakref import WeakSet
 
 import numpy as np
 import pandas as pd
@@ -23,13 +24,21 @@ from ohlora_lib.images import grid_image, save_png
 from ohlora_lib.picture_files import open_image
 from ohlora_lib.records import Run
 
+_TOLD: WeakSet[Run] = WeakSet()  # runs whose page says that letters have no font
+
 
 def figure(run: Run, name: str, axes: Axes, alt: str) -> None:
     """Saves the figure of some axes as PNG and SVG, shows it, and says its alternative text."""
     path = run.path / figure_file(name)
-    figures.save_figure(axes.figure, path.with_suffix(""))
+    missing = figures.save_figure(axes.figure, path.with_suffix(""))
     display(Image(filename=path, alt=alt))
     sentence(alt)
+    if missing and run not in _TOLD:
+        _TOLD.add(run)
+        sentence(
+            f"No installed font has the letters {missing}; figures show boxes for them. Install "
+            f"a font that has them, such as Noto Sans CJK, and run this again."
+        )
 
 
 def figure_file(name: str) -> str:

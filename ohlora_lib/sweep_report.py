@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import html
-import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from ohlora_lib import params, records
+from ohlora_lib.labels import save_table
 from ohlora_lib.report.index import stage_title, write_index
 from ohlora_lib.stages import Stage
 from ohlora_lib.status import clock
@@ -110,11 +111,8 @@ def write_points(plan: Plan, states: Mapping[Path, str], root: Path) -> Path:
     home = root / "outputs" / plan.name
     found = [row for point in plan.points for row in _rows(plan, point, states)]
     names = list(dict.fromkeys(name for row in found for name in row.values))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(row.values for row in found)
-    records.write_atomic(home / "points.csv", text.getvalue())
+    table = pd.DataFrame([row.values for row in found], columns=names, dtype=object)
+    save_table(home / "points.csv", table)
     return write_index(home, part=_table(names, found))
 
 

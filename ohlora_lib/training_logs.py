@@ -13,22 +13,33 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ohlora_lib.csv_files import UNREADABLE, numbers, parse, read_header, reason_of
+from ohlora_lib.csv_files import UNREADABLE, check_scores, numbers, parse, read_header, reason_of
 
 REMEDY = "give the train_log.csv of a fine-tuning run"
-NEEDED = ("epoch", "idx", "d_loss", "g_loss", "real_fake_auroc")
+NEEDED = ("epoch", "idx", "d_loss", "g_loss")
 WHO = {  # gives the scores of a source
     "mean": "the selecting CNNs",
     "heldout": "the held-out judge",
     "fixed": "the selecting CNNs, on the same latents",
     "fixed_heldout": "the held-out judge, on the same latents",
 }
+OTHERS = ("step", "real_fake_auroc", "pooled_auroc", "diversity", "recall", "images_seen")
+SCORES = re.compile(r"(mean|heldout|fixed|fixed_heldout)_.+_score")
 
 
-def read_log(path: str | Path) -> pd.DataFrame:
-    """Reads a training log, published or ours, and adds `time_epochs`.
+def read_log(
+    path: str | Path, *, columns: Mapping[str, str] | None = None, complete: bool = False
+) -> pd.DataFrame:
+    """Reads a training log and adds `time_epochs`; docs/training-log.md describes the columns.
 
-    Losses and scores may be missing (`stability` calls it); `epoch` and `idx` may not.
+    Some losses and scores may be missing (`stability` calls it); a column that holds nothing is
+    left out, as one that was never logged. Where `epoch` or `idx` is not there, `step` may be
+    anything that grows: the whole log then counts as one epoch.
+
+    Args:
+        path: The log.
+        columns: What the log calls a column, by its name here; none for ours and published ones.
+        complete: Whether somebody says that no row is missing at the end (`attrs["complete"]`).
 
     Raises:
         ValueError: If the file is absent, empty, cut off or something else than a log.
@@ -36,13 +47,32 @@ def read_log(path: str | Path) -> pd.DataFrame:
     path = Path(path)
     log = _read(path)
     log = log.loc[:, [not name.startswith("Unnamed") for name in log.columns]]
+    log = _as_numbers(_renamed(log, columns or {}, path), path).dropna(axis=1, how="all")
+    by_step = "step" in log and not {"epoch", "idx"} <= set(log)
+    if by_step:
+        log = log.assign(epoch=0, idx=log["step"])
     missing = [name for name in NEEDED if name not in log]
-    if missing or not properties_of(log):
-        what = ", ".join(missing) or "mean_<property>_score"
-        raise ValueError(f"{path}: not a training log, column {what} is missing; "
+    missing += [] if properties_of(log) else ["mean_<property>_score"]
+    if missing:
+        which = (
+            f"column {missing[0]} is" if len(missing) == 1 else f"columns {', '.join(missing)} are"
+        )
+        raise ValueError(f"{path}: not a training log, {which} missing or empty; it has "
+                         f"{_shown(log)}. Say what it calls them: {_say(missing[-1])}; or "
                          f"{REMEDY}")  # fmt: skip
-    log = _as_numbers(log, path)
-    return log.assign(time_epochs=time_epochs(log, where=path))
+    _check_restarts(log, path)
+    log = log.assign(time_epochs=time_epochs(log, where=path))
+    log.attrs = {"complete": complete, "by_step": by_step}
+    return log
+
+
+def _say(name: str, theirs: str = "NAME") -> str:
+    return f"--column {name}={theirs}, or columns: {{{name}: {theirs}}} in a params file"
+
+
+def _shown(log: pd.DataFrame, most: int = 12) -> str:
+    names = ", ".join(log.columns[:most])
+    return f"{names}, ..." if len(log.columns) > most else names
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -58,36 +88,73 @@ def _read(path: Path) -> pd.DataFrame:
     return log
 
 
+def _renamed(log: pd.DataFrame, columns: Mapping[str, str], path: Path) -> pd.DataFrame:
+    """The log with its columns called as here."""
+    for name, theirs in columns.items():
+        if not _is_known(name):
+            raise ValueError(f"columns names {name!r}; it must be one of "
+                             f"{', '.join((*NEEDED, *OTHERS))} or mean_<property>_score"
+                             )  # fmt: skip
+        if theirs not in log and name not in log:
+            raise ValueError(f"{path}: columns says that {name} is called {theirs!r}, which the "
+                             f"log does not have; it has {_shown(log)}. Correct it")  # fmt: skip
+        if theirs in log and name in log and name != theirs:
+            raise ValueError(f"{path}: columns says that {name} is called {theirs!r}, and the log "
+                             f"has both; rename one of them or leave it out")  # fmt: skip
+    called = {name: log[theirs] for name, theirs in columns.items() if theirs in log}
+    return log.drop(columns=list({column.name for column in called.values()})).assign(**called)
+
+
+def _is_known(name: str) -> bool:
+    return name in (*NEEDED, *OTHERS) or SCORES.fullmatch(name) is not None
+
+
 def _as_numbers(log: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """All cells as numbers; refuses what is none, and scores that are none from 0 to 1."""
+    """All cells as numbers; refuses what is none, and scores that are none from 0 to 1.
+
+    A column of no name known here may hold anything, and is left out if that is not numbers.
+    """
     columns = {}
     for name in log:
         values = numbers(log[name])
-        columns[name] = values
-        score = re.search(r"^(mean|heldout|fixed|fixed_heldout)_.+_score$|auroc$", name)
-        bad = log[name].notna() & values.isna()
-        if score:
-            bad |= np.isfinite(values) & ~values.between(0, 1)
-        odd = log[name][bad]
-        if len(odd):
-            allowed = "a number from 0 to 1" if score else "a number"
+        odd = log[name][log[name].notna() & values.isna()]
+        if len(odd) and _is_known(name):
             raise ValueError(f"{path}: {name} in row {odd.index[0]} is {str(odd.iloc[0])[:80]!r}, "
-                             f"not {allowed}; restore the file from its run folder")  # fmt: skip
-    return pd.DataFrame(columns)
+                             "not a number; correct that cell, or restore the file")  # fmt: skip
+        if SCORES.fullmatch(name) or name.endswith("auroc"):
+            check_scores(values, path)
+        if odd.empty:
+            columns[name] = values
+    return pd.DataFrame(columns, index=log.index)
 
 
-def time_epochs(log: pd.DataFrame, *, where: str | Path = "log") -> pd.Series:
+def _check_restarts(log: pd.DataFrame, path: Path) -> None:
+    """Raises if `idx` counts batches from the start of training, not of an epoch."""
+    grows = (log["idx"].diff().iloc[1:] > 0).all()
+    if grows and log["epoch"].nunique() > 1 and len(log) > 2 * log["epoch"].nunique():
+        raise ValueError(f"{path}: idx goes on from epoch to epoch; it must restart at 0 in each. "
+                         f"If it counts from the start of training, say so: {_say('step', 'idx')}"
+                         )  # fmt: skip
+
+
+def time_epochs(log: pd.DataFrame, *, where: str | Path = "log", batches: float = 0) -> pd.Series:
     """Training time of each row: epoch + idx / batches an epoch; must grow.
 
-    The number of batches is not in a log: the last evaluation of an epoch lies somewhere in the
-    last interval between evaluations, half of one before the end on average.
+    The number of batches is not in a log. Where nobody knows it, the last evaluation of an epoch
+    is taken to lie half an interval between evaluations before its end, as it does on average.
+
+    Args:
+        log: Columns epoch and idx.
+        where: Begins error messages.
+        batches: Batches an epoch; 0 estimates them.
     """
     epoch, idx = log["epoch"], log["idx"]
     if not np.isfinite(epoch * idx).all() or (epoch < 0).any() or (idx < 0).any():
         raise ValueError(f"{where}: epoch and idx must be 0 or more in every row; "
-                         "copy the log from its run folder again")  # fmt: skip
+                         "correct them, or copy the log again")  # fmt: skip
     steps = np.diff(np.unique(idx))
-    batches = idx.max() + (np.median(steps) + 1) / 2 if len(steps) else idx.max() + 1
+    last = idx.max()
+    batches = batches or (last + (np.median(steps) + 1) / 2 if len(steps) else last + 1)
     time = epoch + idx / batches
     back = np.flatnonzero(np.diff(time) <= 0)
     if len(back):

@@ -6,7 +6,6 @@ In JupyterLab one figure is redrawn in place; in a batch run only the progress l
 from __future__ import annotations
 
 import html
-import io
 import os
 import time
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ from IPython.display import HTML, DisplayHandle, Image, display
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from ohlora_lib import failures, plots
+from ohlora_lib import failures, figures, plots
 from ohlora_lib.finetune.stage import Progress
 from ohlora_lib.training_logs import time_epochs
 
@@ -60,7 +59,7 @@ class Monitor:
     def __call__(self, progress: Progress) -> None:
         """Shows the newest state."""
         self.newest = progress
-        self._warn(progress.log)
+        self._warn(progress.log, progress.batches_per_epoch)
         if self.live:
             self.line = _shown(HTML(progress_line(progress, self.concept)), self.line)
         else:
@@ -70,12 +69,13 @@ class Monitor:
             if not self.drawn or self.drawing_sec + cost <= MOST_SHARE * progress.elapsed_sec:
                 self._draw(progress)
 
-    def _warn(self, log: pd.DataFrame) -> None:
+    def _warn(self, log: pd.DataFrame, batches: int) -> None:
         """Says once what goes wrong, by the rules that the report judges stability by."""
         if len(log) < WARNED_ROWS or len(log) == self.checked:
             return
         self.checked = len(log)
-        for finding in failures.stability(log.assign(time_epochs=time_epochs(log))):
+        timed = log.assign(time_epochs=time_epochs(log, batches=batches))
+        for finding in failures.stability(timed):
             if finding.rule not in self.warned:
                 self.warned.add(finding.rule)
                 where = f"epoch {log['epoch'].iloc[-1]}, batch {log['idx'].iloc[-1]}"
@@ -95,7 +95,8 @@ class Monitor:
         self.drawing_sec += time.perf_counter() - began
 
     def _show(self, progress: Progress) -> None:
-        image = Image(data=trend_png(progress.log, self.concept), alt="Trends so far.")
+        trends = trend_png(progress.log, self.concept, batches=progress.batches_per_epoch)
+        image = Image(data=trends, alt="Trends so far.")
         self.figure = _shown(image, self.figure)
         if progress.grid is not None:
             grid = Image(filename=progress.grid, alt="Newest samples of the same latents.")
@@ -126,8 +127,17 @@ def progress_line(progress: Progress, concept: Mapping[str, float]) -> str:
     scores = html.escape(latest_scores(progress.log, concept))
     return (
         f'<progress value="{done}" max="{total}" aria-label="Fine-tuning"></progress> '
-        f"{done:,} of {total:,} batches, {left} left. {scores}"
+        f"{done:,} of {total:,} batches{_epochs(progress)}, {left} left. {scores}"
     )
+
+
+def _epochs(progress: Progress) -> str:
+    """Where the number of batches comes from."""
+    batches = progress.batches_per_epoch
+    if not batches:
+        return ""
+    epochs = (progress.batches_total - 1) // batches
+    return f" ({epochs:,} epochs of {batches:,}, and one that closes the last)"
 
 
 def latest_scores(log: pd.DataFrame, concept: Mapping[str, float]) -> str:
@@ -138,13 +148,12 @@ def latest_scores(log: pd.DataFrame, concept: Mapping[str, float]) -> str:
     return " ".join(f"{prop} {last[f'mean_{prop}_score']:.2f}" for prop in concept)
 
 
-def trend_png(log: pd.DataFrame, concept: Mapping[str, float]) -> bytes:
-    """Losses and scores so far, side by side, as PNG."""
-    log = log.assign(time_epochs=time_epochs(log))
+def trend_png(log: pd.DataFrame, concept: Mapping[str, float], *, batches: int = 0) -> bytes:
+    """Losses and scores so far, side by side, as PNG; `batches` an epoch, 0 estimates them."""
+    log = log.assign(time_epochs=time_epochs(log, batches=batches))
     figure = Figure(figsize=(13, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     plots.plot_losses(log, ax=left)
     plots.plot_scores(log, list(concept), concept, ax=right)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=80)
-    return buffer.getvalue()
+    figures.find_fonts(figure)
+    return figures.drawn(figure, "png", dpi=80)

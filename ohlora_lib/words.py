@@ -5,10 +5,26 @@ from __future__ import annotations
 import re
 import sysconfig
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+Meanings = Mapping[str, Sequence[str]]  # what 0 and 1 of a property mean
+MEANING = {  # what labels and scores of 0 and 1 mean, of the published study's properties
+    "gender": ["male", "female"],
+    "quality": ["poor image", "good image"],
+    "age": ["young", "old"],
+    "glass": ["no glasses", "glasses"],
+}
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b.")  # what steers a terminal
 TURNS = re.compile("[\u202a-\u202e\u2066-\u2069]")
+
+
+def meaning_of(prop: str, meaning: Meanings) -> str:
+    """What 0 and 1 mean of a property: "1 = female, 0 = male", or "0/1" where nobody said it."""
+    if prop not in meaning:
+        return "0/1"
+    zero, one = meaning[prop]
+    return f"1 = {one}, 0 = {zero}"
 
 
 def without_turns(text: str) -> str:

@@ -2,13 +2,17 @@
 
 import struct
 import zlib
+from importlib import import_module
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
-from ohlora_lib.image_files import FORMATS, Importer, find_images, read_image
+from ohlora_lib.image_files import Importer, read_image
 from ohlora_lib.images import new_store, open_store
+from ohlora_lib.openings import content_hash
+from ohlora_lib.picture_files import FORMATS, find_images
 
 
 def halves(width=40, height=20, left=(255, 0, 0), right=(0, 0, 255)):
@@ -34,14 +38,40 @@ def test_centre_crop_and_pad(tmp_path):
     assert padded[8, 1, 0] < 5
 
 
-@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "bmp", "gif", "tiff", "ppm"])
-def test_formats(tmp_path, suffix):
-    path = tmp_path / f"a.{suffix}"
-    halves(32, 32).save(path)
+KINDS = {
+    **dict.fromkeys((".jpg", ".jpe", ".jfif"), "JPEG"), ".jp2": "JPEG2000", ".jpx": "JPEG2000",
+    **dict.fromkeys((".pgm", ".pbm", ".pnm"), "PPM"), **dict.fromkeys((".heic", ".heif"), "HEIF"),
+    ".tif": "TIFF",
+}  # fmt: skip
+MODES = {".pgm": "L", ".pbm": "1"}
+
+
+@pytest.mark.parametrize("suffix", sorted(FORMATS))
+def test_every_known_suffix_is_read_or_says_what_it_needs(tmp_path, suffix):
+    path, kind = tmp_path / f"a{suffix}", KINDS.get(suffix, suffix[1:].upper())
+    head = {"HEIF": b"heic", "AVIF": b"avif"}.get(kind)
+    if (kind == "HEIF" and not find_spec("pillow_heif")) or (
+        kind == "AVIF" and not features.check("avif")
+    ):
+        path.write_bytes(b"\0\0\0\x18ftyp" + head + bytes(500))
+        with pytest.raises(ValueError, match=f"a{suffix}: (HEIC|AVIF) needs: pip install"):
+            read_image(path, 16)
+        return
+    if kind == "HEIF":
+        import_module("pillow_heif").register_heif_opener()
+    mode = MODES.get(suffix, "RGB")
+    halves(32, 32, left=(255, 255, 255), right=(0, 0, 0)).convert(mode).save(path, kind)
     image = read_image(path, 16).astype(int)
-    assert np.abs(image[8, 3] - (255, 0, 0)).max() < 12
-    assert np.abs(image[8, 12] - (0, 0, 255)).max() < 12
-    assert f".{suffix}" in FORMATS
+    assert image[8, 3].min() > 240
+    assert image[8, 12].max() < 15
+
+
+def test_the_reason_is_said_without_the_path(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"a\.png: not a readable image \(its content is of no"):
+        read_image(tmp_path / "a.png", 16)
+    with pytest.raises(ValueError, match=r"b\.png: not a readable image \(no such file"):
+        read_image(tmp_path / "b.png", 16)
 
 
 def test_exif_orientation_is_honoured(tmp_path):
@@ -185,6 +215,49 @@ def test_find_images_goes_into_folders_and_leaves_hidden_ones_out(tmp_path):
         (tmp_path / name).write_bytes(b"")
     found = [path.relative_to(tmp_path).as_posix() for path in find_images(tmp_path)]
     assert found == ["a/c.jpg", "b.PNG"]
+
+
+def test_links_to_folders_are_followed_and_rings_end(tmp_path):
+    store, faces = tmp_path / "store", tmp_path / "faces"
+    for name in ("store/inner/a.png", "store/b.png", "faces/real/c.png", "faces/d.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        halves(left=(len(name), 0, 0)).save(tmp_path / name)
+    (faces / "batch1").symlink_to(store)
+    (faces / "alias").symlink_to("real")  # comes first, and is no second name of c.png
+    (store / "ring").symlink_to(faces)
+    (faces / "gone").symlink_to("/nowhere")
+    (faces / "gone.png").symlink_to("/nowhere.png")
+    paths = find_images(faces)
+    names = ["batch1/b.png", "batch1/inner/a.png", "d.png", "gone.png", "real/c.png"]
+    assert [path.relative_to(faces).as_posix() for path in paths] == names
+    with new_store(tmp_path / "images.npy", 16) as writer:
+        importer = Importer(writer)
+        list(importer.run(paths, faces))
+        importer.leave_out(faces)
+    became = importer.table().set_index("file")[["status", "detail"]]
+    assert (became.loc[["d.png", "batch1/inner/a.png"], "status"] == "read").all()
+    assert became.loc["gone.png", "status"] == "unreadable"
+    read_already = "leads to a folder that is read already"
+    left_out = {"gone": "leads nowhere", "alias": read_already, "batch1/ring": read_already}
+    assert became[became["status"] == "not entered"]["detail"].to_dict() == left_out
+
+
+def test_the_hash_of_a_folder_sees_what_is_read_and_nothing_else(tmp_path):
+    faces = tmp_path / "faces"
+    (tmp_path / "store").mkdir()
+    faces.mkdir()
+    halves().save(faces / "a.png")
+    (faces / "batch").symlink_to("../store")
+    before = content_hash(faces)
+    (faces / ".ipynb_checkpoints").mkdir()
+    for name in (".DS_Store", "Thumbs.db", "notes.txt", ".ipynb_checkpoints/a.png", "._a.png"):
+        (faces / name).write_bytes(b"new")
+    assert content_hash(faces) == before
+    seen = {before}
+    for name in ("b.png", "list_attr_celeba.txt", "gender_0.pth", "batch/c.jpg"):
+        (faces / name).write_bytes(b"new")
+        seen.add(content_hash(faces))
+    assert len(seen) == 5
 
 
 def test_no_folder_and_no_images(tmp_path):

@@ -1,4 +1,4 @@
-"""What speaks against the inputs of a fine-tuning: weak CNNs, few images, a base of other things."""
+"""What speaks against the inputs of a fine-tuning: weak CNNs, few images, another base."""
 
 import numpy as np
 import pandas as pd

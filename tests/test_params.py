@@ -54,6 +54,8 @@ def test_params_file_loads(path):
     model = params.load(path)
     assert model.study == path.parent.name
     assert model.stage == path.stem
+    named = [*getattr(model, "concept", ()), *getattr(model, "properties", ())]
+    assert [prop for prop in named if prop not in model.meaning] == []
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
@@ -82,7 +84,8 @@ def test_cell_has_the_defaults_of_its_model(notebook):
 def test_cell_passes_its_own_model(notebook):
     namespace = {name: value for name, (_, value) in read_cell(notebook).items()}
     model = MODELS[notebook.stem].from_cell(namespace | {"unrelated": 3})
-    assert model.config() | {"start_anew": model.start_anew} == namespace
+    aside = {name: getattr(model, name) for name in ("start_anew", *model.SHOWN)}
+    assert model.config() | aside == namespace
     assert list(model.table().index) == [n for n in type(model).model_fields if n != "start_anew"]
     assert (model.table()["meaning"] != "").all()
 

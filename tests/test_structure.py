@@ -15,7 +15,7 @@ MODULES = {
     for path in sorted(PACKAGE.rglob("*.py"))
 }
 NOTEBOOKS = sorted(ROOT.glob("notebooks/*.ipynb"))
-CORE = {"torch", "numpy", "pandas", "sklearn", "safetensors", "PIL", "scipy"}
+CORE = {"torch", "numpy", "pandas", "sklearn", "safetensors", "PIL", "pillow_heif", "scipy"}
 CORE_MODULES = (
     *("nets", "faces", "face_canvas", "face_defects", "face_drawing", "face_features", "images"),
     *("labels", "property_ensemble", "selection", "sampling", "finetune", "base", "base_training"),

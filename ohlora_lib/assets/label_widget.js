@@ -2,10 +2,10 @@
 // An answer names the place it was given at, so that a key pressed twice answers once.
 
 const KEYS = {
-  y: "1", ArrowRight: "1", n: "0", ArrowLeft: "0",
+  y: "1", 1: "1", ArrowRight: "1", n: "0", 0: "0", ArrowLeft: "0",
   s: "skip", ArrowDown: "skip", b: "back", ArrowUp: "back", Backspace: "back",
 };
-const BUTTONS = [["no", "0", "n or ←"], ["yes", "1", "y or →"], ["skip", "skip", "s or ↓"],
+const BUTTONS = [["no", "0", "0, n or ←"], ["yes", "1", "1, y or →"], ["skip", "skip", "s or ↓"],
   ["back", "back", "b or ↑"]];
 
 function add(parent, tag, className) {
@@ -20,7 +20,7 @@ function render({ model, el }) {
   box.tabIndex = 0;
   box.dataset.lmSuppressShortcuts = "true"; // JupyterLab's own keys stay out while this has focus
   box.setAttribute("role", "group");
-  box.setAttribute("aria-label", "Labelling: y yes, n no, s skip, b back");
+  box.setAttribute("aria-label", "Labelling: y yes (1), n no (0), s skip, b back");
   const question = add(box, "div", "ohlora-question");
   question.setAttribute("aria-live", "polite");
   const picture = add(box, "img", "ohlora-picture");

@@ -48,6 +48,7 @@ class Progress:
     batches_done: int
     batches_total: int
     elapsed_sec: float
+    batches_per_epoch: int = 0  # 0: not known
 
     @property
     def left_sec(self) -> float:
@@ -271,7 +272,8 @@ class FinetuneRun:
         """Where it is now."""
         done = self.tuner.batches_done
         log = pd.DataFrame(self.tuner.rows)
-        return Progress(log, self.grid, done, self.tuner.total_batches, self.tuner.elapsed_sec)
+        counts = (done, self.tuner.total_batches, self.tuner.elapsed_sec)
+        return Progress(log, self.grid, *counts, self.tuner.batches_per_epoch)
 
 
 def grid_name(row: Mapping[str, Any]) -> str:
