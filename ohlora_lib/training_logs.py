@@ -17,7 +17,10 @@ from ohlora_lib.csv_files import UNREADABLE, check_scores, numbers, parse, read_
 
 REMEDY = "give the train_log.csv of a fine-tuning run"
 NEEDED = ("epoch", "idx", "d_loss", "g_loss")
-OTHERS = ("step", "real_fake_auroc", "pooled_auroc", "diversity", "recall", "images_seen")
+OTHERS = (
+    *("step", "real_fake_auroc", "pooled_auroc", "diversity", "recall", "images_seen"),
+    *("d_train_count", "g_train_count", "real_scores_mean", "fake_scores_mean", "elapsed_sec"),
+)
 SCORES = re.compile(r"(mean|heldout|fixed|fixed_heldout)_.+_score")
 
 
