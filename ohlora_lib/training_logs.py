@@ -23,7 +23,10 @@ WHO = {  # gives the scores of a source
     "fixed": "the selecting CNNs, on the same latents",
     "fixed_heldout": "the held-out judge, on the same latents",
 }
-OTHERS = ("step", "real_fake_auroc", "pooled_auroc", "diversity", "recall", "images_seen")
+OTHERS = (
+    *("step", "real_fake_auroc", "pooled_auroc", "diversity", "recall", "images_seen"),
+    *("d_train_count", "g_train_count", "real_scores_mean", "fake_scores_mean", "elapsed_sec"),
+)
 SCORES = re.compile(r"(mean|heldout|fixed|fixed_heldout)_.+_score")
 
 

@@ -1,15 +1,17 @@
 """The explorer draws what it says, the same again from what it saved, and fast enough to drag."""
 
 import json
+import re
 from dataclasses import asdict, replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from ohlora_lib.base import copy_shipped, load_base
 from ohlora_lib.explore_widget import ExploreWidget
-from ohlora_lib.explorer import Explorer, Latent, load_latent
+from ohlora_lib.explorer import Explorer, Latent, View, load_latent
 from ohlora_lib.nets import Generator, PropertyCNN
 from ohlora_lib.property_ensemble import Ensemble
 from ohlora_lib.weights import split_mapping
@@ -82,6 +84,7 @@ def test_damaged_latents_are_one_line(tmp_path, text):
 def test_widget_draws_saves_and_loads(explorer, tmp_path):
     widget = ExploreWidget(explorer, tmp_path)
     first = widget.pictures["before"].value
+    assert widget.scores.value == ""  # nobody scores
     widget.load()
     assert widget.said.value == "Nothing is saved yet."
     widget.save()
@@ -95,6 +98,18 @@ def test_widget_draws_saves_and_loads(explorer, tmp_path):
     (tmp_path / "latent-001.json").write_text("{}")
     widget.load()
     assert "not a saved latent" in widget.said.value
+
+
+def test_scores_stand_beside_what_they_mean(explorer, tmp_path, monkeypatch):
+    scores = pd.DataFrame({"gender": [0.957, 0.1], "hat": [0.5, 0.5]}, ["before", "after"])
+    view = View(explorer.view(PLAIN).images, scores, 0.0)
+    monkeypatch.setattr(explorer, "view", lambda _: view)
+    rows = ExploreWidget(explorer, tmp_path).scores.value.split("<tr>")
+    cells = {
+        row[0]: row[1:] for row in (re.findall(r"<t[hd]>(.*?)</t[hd]>", row) for row in rows[2:])
+    }
+    assert cells["before"] == ["0.96", "0.50"]
+    assert cells["meaning"] == ["1 = female, 0 = male", "0/1"]
 
 
 def test_what_was_saved_is_never_written_over_nor_changed_on_loading(explorer, tmp_path):

@@ -219,9 +219,10 @@ def test_find_images_goes_into_folders_and_leaves_hidden_ones_out(tmp_path):
 
 def test_links_to_folders_are_followed_and_rings_end(tmp_path):
     store, faces = tmp_path / "store", tmp_path / "faces"
-    for name in ("store/inner/a.png", "store/b.png", "faces/real/c.png", "faces/d.png"):
+    files = ("store/inner/a.png", "store/b.png", "faces/real/c.png", "faces/d.png")
+    for shade, name in enumerate(files):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        halves(left=(len(name), 0, 0)).save(tmp_path / name)
+        halves(left=(20 * shade, 0, 0)).save(tmp_path / name)
     (faces / "batch1").symlink_to(store)
     (faces / "alias").symlink_to("real")  # comes first, and is no second name of c.png
     (store / "ring").symlink_to(faces)

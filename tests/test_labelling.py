@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from ohlora_lib.label_widget import LabelWidget
 from ohlora_lib.labelling import LabelSession, Question, merge_tables
 from ohlora_lib.population import to_label
 
@@ -193,3 +194,28 @@ def test_a_bad_label_in_one_table_is_named_not_dropped(tmp_path, value):
         merge_tables([tmp_path / "a.csv", tmp_path / "b.csv"])
     merged = merge_tables([tmp_path / "a.csv", tmp_path / "a.csv"])
     assert merged.table["file"].tolist() == ["001", "b.jpg"]  # names stay as they are written
+
+
+def test_accents_of_a_mac_are_the_same_names(tmp_path):
+    files = ["Jose\u0301.png", "Zoe\u0308.png", "c.png", "car\rriage.png"]
+    one = LabelSession(IMAGES, ["smile"], tmp_path / "a", files=files)
+    for answer in ("1", "0", "1", "0"):
+        one.answer(answer)
+    typed = ["Jos\u00e9.png", "Zo\u00eb.png", "c.png", "car\rriage.png"]
+    again = LabelSession(IMAGES, ["smile"], tmp_path / "a", files=typed)
+    assert again.question is None
+    for answer in ("1", "1", "1", "0"):
+        two = LabelSession(IMAGES, ["smile"], tmp_path / "b", files=typed)
+        two.answer(answer)
+    merged = merge_tables([tmp_path / name / "labels.csv" for name in ("a", "b")])
+    assert merged.table["file"].tolist() == typed
+    assert merged.disagreements["file"].tolist() == typed[1:2]
+
+
+def test_the_question_says_what_0_and_1_mean(tmp_path):
+    one = LabelSession(IMAGES, ["hat", "gender"], tmp_path, by_image=True)
+    widget = LabelWidget(one, {"hat": ["bare head", "hat"]})
+    assert widget.question == "hat: 1 = hat, 0 = bare head"
+    widget._take(None, {"place": 0, "answer": "1"}, None)
+    assert widget.question == "gender: 0/1"  # nobody said
+    assert LabelWidget(one).question == "gender: 1 = female, 0 = male"

@@ -4,7 +4,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ohlora_lib.labels import match_rows, read_labels, read_table, save_table, split_halves
+from ohlora_lib.labels import (
+    find_names,
+    match_rows,
+    read_labels,
+    read_table,
+    save_table,
+    split_halves,
+)
 
 
 @pytest.fixture
@@ -78,3 +85,30 @@ def test_names_with_numbers_too_long_to_count_by_are_unclear():
     files = pd.DataFrame({"file": ["1.png", "20261124221530123456789.png"]})
     with pytest.raises(ValueError, match="no number of their own in their names"):
         match_rows(pd.DataFrame({"img_no": [1]}), files, "t.csv")
+
+
+NFC, NFD = "Jos\u00e9", "Jose\u0301"  # as typed, and as macOS writes file names
+
+
+@pytest.mark.parametrize(
+    ("keys", "names", "found"),
+    [
+        ([f"{NFC}.png", "b.png"], [f"{NFD}.png", "b.png"], [0, 1]),
+        ([f"{NFD}.png", f"{NFC}.png"], [f"{NFC}.png", f"{NFD}.png"], [1, 0]),  # two files
+        (["000001.jpg", "000002.jpg"], ["000001.png", "000002.png"], [0, 1]),
+        (["a.JPG"], ["x/a.jpg"], [0]),
+        (["a", "b"], ["a.png", "b.png"], [0, 1]),
+        (["a.jpg"], ["a.png", "x/a.png"], [0]),  # the name before its last part
+        (["a.jpg"], ["x/a.png", "y/a.png"], [None]),  # either
+        (["a.jpg", "a.bmp"], ["a.png"], [None, None]),  # which of the two?
+        (["a.jpg", "a.png"], ["a.png"], [None, 0]),
+        (["v1.5"], ["v1.png"], [None]),  # .5 is no suffix of a picture
+        (["a.png", "a.png"], ["a.png"], [0, 0]),  # the caller's to refuse
+    ],
+)
+def test_names_are_found_however_accents_and_suffixes_are_written(keys, names, found):
+    assert find_names(keys, names) == found
+
+
+def test_names_in_different_folders_are_different_where_that_is_asked():
+    assert find_names(["x/a.png", "y/b.jpg"], ["a.png", "y/b.png"], any_folder=False) == [None, 1]

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 
-from ohlora_lib import captions, figures, plots, training_logs, trends
+from ohlora_lib import captions, figures, plots, show, training_logs, trends
+from ohlora_lib.records import Run
 from ohlora_lib.trends import PUBLISHED_CONCEPT as CONCEPT
 
 ENDS = {"gender": (0.65, 0.9), "quality": (0.9, 0.85), "age": (0.31, 0.02), "glass": (0.19, 0.01)}
@@ -212,3 +213,38 @@ def test_plots_leave_pyplot_and_settings_alone():
     plots.plot_losses(make_log())
     assert dict(mpl.rcParams) == before
     assert not mpl.pyplot.get_fignums() if "matplotlib.pyplot" in sys.modules else True
+
+
+@pytest.fixture
+def only_bundled_fonts(monkeypatch):
+    """Only the fonts that matplotlib brings, whatever the machine has."""
+    own = [e for e in figures.fontManager.ttflist if str(e.fname).startswith(mpl.get_data_path())]
+    monkeypatch.setattr(figures.fontManager, "ttflist", own)
+    monkeypatch.setattr(figures, "findSystemFonts", list)
+    figures._fonts_for.cache_clear()
+    yield
+    figures._fonts_for.cache_clear()
+
+
+@pytest.mark.usefixtures("only_bundled_fonts")
+def test_letters_come_from_whatever_font_has_them_and_else_one_sentence_says_so(
+    tmp_path, monkeypatch, caplog
+):
+    script, korean = "\U0001d4d0", "\uc131\ubcc4"  # a script A, which DejaVu Sans has not
+    for name, missing in ((script, ""), (korean, korean)):
+        log = make_log().rename(columns={"mean_gender_score": f"mean_{name}_score"})
+        ax = plots.plot_scores(log, [name], {name: 1.0}, meaning={name: [script, "b"]})
+        assert figures.save_figure(ax.figure, tmp_path / "a") == missing
+        (label,) = ax.get_legend().texts
+        assert label.get_text() == f"{name} (1 = b, 0 = {script})"
+        files = figures.fontManager._find_fonts_by_props(label.get_fontproperties())
+        assert any(ord(script) in figures.get_font(file).get_charmap() for file in files)
+    said = []
+    monkeypatch.setattr(show, "sentence", said.append)
+    monkeypatch.setattr(show, "display", lambda _: None)
+    run = Run(tmp_path, "07_report_run", {}, {})
+    for _ in range(2):
+        show.figure(run, "a", ax, "alt")
+    assert [text for text in said if "No installed font" in text] == [said[1]]
+    assert f"the letters {korean};" in said[1]
+    assert caplog.records == []  # nor does matplotlib report a font on the page

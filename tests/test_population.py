@@ -92,6 +92,28 @@ def test_celeba_rules_of_ones_own(tmp_path):
     assert made.shares["shadow"] == 0
 
 
+def test_celeba_s_other_edition_has_another_suffix_than_its_list(tmp_path):
+    celeba(tmp_path / "celeba")
+    plain = pop.import_celeba(tmp_path / "plain", tmp_path / "celeba", image_px=32)
+    path = tmp_path / "celeba" / "list_attr_celeba.txt"
+    assert ".png" in path.read_text()
+    path.write_text(path.read_text().replace(".png", ".jpg"))
+    made = pop.import_celeba(tmp_path / "run", tmp_path / "celeba", image_px=32)
+    assert made.labels[made.properties].equals(plain.labels[plain.properties])
+    assert set(made.files["status"]) == {"read"}
+
+
+def test_celeba_may_be_linked_together(tmp_path):
+    celeba(tmp_path / "data")
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "data" / "list_attr_celeba.txt").rename(tmp_path / "lists/list_attr_celeba.txt")
+    (tmp_path / "celeba").mkdir()
+    (tmp_path / "celeba" / "Anno").symlink_to("../lists")
+    (tmp_path / "celeba" / "img_align_celeba").symlink_to("../data/img_align_celeba")
+    made = pop.import_celeba(tmp_path / "run", tmp_path / "celeba", image_px=32)
+    assert set(made.files["status"]) == {"read"}
+
+
 def test_celeba_list_cut_off(tmp_path):
     celeba(tmp_path / "celeba")
     path = tmp_path / "celeba" / "list_attr_celeba.txt"

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 from scipy import signal, stats
 
-from ohlora_lib import training_logs, trend_noise, trends
+from ohlora_lib import failures, training_logs, trend_noise, trends
+from ohlora_lib.comparison import compare_files
 from tests.log_samples import PUBLISHED, make_log, write
 
 CONCEPT = trends.PUBLISHED_CONCEPT
@@ -201,3 +202,35 @@ def test_published_log_keeps_its_columns():
     assert list(log)[:-1] == list(raw)
     assert log["time_epochs"].is_monotonic_increasing
     assert log["time_epochs"].iloc[-1] == 72
+
+
+def foreign(tmp_path, **changes):
+    """A log as somebody else writes it: a step, other names, the time in words, no AUROC."""
+    log = make_log(rows=60, ends={"gender": 0.9})
+    names = {"d_loss": "loss_D", "g_loss": "loss_G", "mean_gender_score": "she"}
+    table = log[list(names)].rename(columns=names)
+    table = table.assign(step=[*range(100, 6100, 100)], when="Monday", **changes)
+    table.to_csv(tmp_path / "mine.csv", index=False)
+    return tmp_path / "mine.csv", names
+
+
+@pytest.mark.parametrize("auroc", [{}, {"real_fake_auroc": np.nan}])
+def test_a_log_of_another_program_is_read_by_what_it_calls_its_columns(tmp_path, auroc):
+    path, names = foreign(tmp_path, **auroc)
+    with pytest.raises(ValueError, match="columns d_loss, g_loss, mean_<property>_score are"):
+        training_logs.read_log(path)
+    log = training_logs.read_log(path, columns=names)
+    assert training_logs.properties_of(log) == ["gender"]
+    assert log["time_epochs"].between(0, 1).all()  # of a log by step, the share
+    assert log["time_epochs"].iloc[-1] > 0.95
+    assert [found.rule for found in failures.of_log(log, {"gender": 1.0})] == []
+    (run,) = compare_files([path], {"gender": 1}, columns=names)["runs"]
+    assert run["sentence"].startswith("Training was stable.")
+    assert (run["epochs"], run["steps"]) == (None, 6000)
+
+
+def test_somebody_may_say_that_a_log_is_whole(tmp_path):
+    path = write(make_log().iloc[:-1], tmp_path / "log.csv")
+    for complete, rules in ((False, ["cut off"]), (True, [])):
+        log = training_logs.read_log(path, complete=complete)
+        assert [found.rule for found in failures.of_log(log, CONCEPT)] == rules

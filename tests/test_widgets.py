@@ -43,6 +43,18 @@ def test_trends_are_a_wide_picture_that_changes_with_the_log() -> None:
     assert width > 2 * height > 400
 
 
+def test_time_of_the_first_epoch_is_known_from_its_batches(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After 3 of 25 batches an estimate by the largest batch so far would say 0.8 epochs."""
+    drawn = []
+    monkeypatch.setattr("ohlora_lib.plots.plot_losses", lambda log, **_: drawn.append(log))
+    monkeypatch.setattr("ohlora_lib.plots.plot_scores", lambda *_, **__: None)
+    monitor = Monitor(CONCEPT, live=True)
+    monitor(Progress(log(3), None, 3, 76, elapsed_sec=1.0, batches_per_epoch=25))
+    assert drawn[0]["time_epochs"].tolist() == pytest.approx([0, 0.04, 0.08])
+
+
 def test_batch_runs_print_one_line_and_draw_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
@@ -76,6 +88,10 @@ def test_line_at_the_screen() -> None:
     line = progress_line(Progress(log(10), None, 25, 1000, elapsed_sec=10.0), {"gender": 1.0})
     assert line.endswith("25 of 1,000 batches, 06:30 left. gender 0.86")
     assert 'value="25" max="1000"' in line
+    progress = Progress(log(10), None, 25, 76, elapsed_sec=10.0, batches_per_epoch=25)
+    assert "25 of 76 batches (3 epochs of 25, and one that closes the last), " in progress_line(
+        progress, {"gender": 1.0}
+    )
 
 
 def test_time_left_is_proportional() -> None:

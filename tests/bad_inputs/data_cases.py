@@ -65,6 +65,8 @@ LABELS = [
     labelled("names of other images", "file,hat\nx,1\ny,0\n", "'x'", "none of its images"),
     labelled("a rule on no column", "file,hat\na,1\nb,0\n", "'cap'", "Correct `label_rules`",
              rules="label_rules: {hat: cap>=1}\n"),
+    labelled("percentages under a rule", "file,hat_score\na,95\nb,20\n", "hat_score = 95",
+             "from 0 to 1", "Divide by 100", rules="label_rules: {hat: hat_score>=0.5}\n"),
     stage("a label table that is not there", "source: folder\nimage_folder: faces\n"
           "labels_csv: gone.csv", "'gone.csv'", "no such file", "Correct the path",
           stem="01_make_population", also=images),
@@ -88,6 +90,8 @@ FOLDERS = [
            "Fetch it again", source="celeba"),
     folder("CelebA's list of another form", celeba("file,Male\n000001.jpg,1\n"),
            "not CelebA's attribute list", "Fetch it again", source="celeba"),
+    folder("CelebA's list of other images", celeba("1\nMale\n000009.jpg 1\n"), "'000009.jpg'",
+           "none of its images", "Correct the names", source="celeba"),
 ]  # fmt: skip
 
 SCORES = "img_no,gender_score\n0,0.99\n1,0.2\n"
@@ -110,6 +114,10 @@ TABLES = [
     select("a score column twice", "gender_score,gender_score\n1,0\n", "scores.csv",
            "'gender_score'", "twice", "Rename"),
     select("a word for a score", SCORES.replace("0.2", "high"), "scores.csv", "'high'", "number"),
+    select("percentages for scores", SCORES.replace("0.2", "95"), "scores.csv", "row 1 has "
+           "gender_score = 95", "from 0 to 1", "Divide by 100"),
+    select("logits for scores", "gender_score\n-3.2\n7.5\n", "row 0 has gender_score = -3.2",
+           "1 / (1 + exp(-x))"),
     select("an infinite score", SCORES.replace("0.2", "inf"), "scores.csv", "inf", "finite"),
     select("a condition that is none", SCORES, "'gender>0.9'", "gender>=0.92",
            keep="gender>0.9"),
@@ -176,6 +184,13 @@ def cell(column: str, value: str) -> Callable[[str], str]:
     return change
 
 
+def counted_on(text: str) -> str:
+    """The log with its batches counted on from epoch to epoch."""
+    head, *lines = [line.split(",") for line in text.splitlines()]
+    lines = [[*line[:2], str(10 * k), *line[3:]] for k, line in enumerate(lines)]
+    return "\n".join(map(",".join, [head, *lines])) + "\n"
+
+
 LOGS = [
     Bad("a log that is not there", ("compare", "log.csv"), ("log.csv", "no such file", "Check")),
     Bad("a folder without a log", ("compare", "params"), ("params/train_log.csv", "no such file",
@@ -186,6 +201,15 @@ LOGS = [
     log("two runs in one log", lambda text: text + "".join(text.splitlines(True)[1:]),
         "two runs in one file", "Keep one"),
     log("a log without losses", swapped("d_loss", "loss"), "d_loss", "give"),
+    log("a log of other columns", lambda _: "when,loss_D,smile\n1,2,0.5\n2,2,0.5\n",
+        "columns epoch, idx, d_loss, g_loss, mean_<property>_score are", "loss_D", "--column"),
+    log("a column that is not there", swapped("d_loss", "loss"), "'losses'", "Correct",
+        more=("--column", "d_loss=losses")),
+    log("a column of no name of ours", swapped("d_loss", "loss"), "'dloss'", "one of epoch",
+        more=("--column", "dloss=loss")),
+    log("a column without a name", lambda text: text, "'d_loss'", "OURS=THEIRS",
+        more=("--column", "d_loss")),
+    log("batches counted from the start of training", counted_on, "idx goes on", "step=idx"),
     log("a word in a log", cell("g_loss", "many"), "g_loss", "'many'", "restore"),
     log("a score over 1", cell("mean_age_score", "7"), "mean_age_score", "7", "from 0 to 1"),
     log("a negative epoch", cell("epoch", "-1"), "epoch", "0 or more", "copy"),

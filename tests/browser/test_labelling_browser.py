@@ -80,7 +80,8 @@ def test_twenty_images_by_keys_with_a_reload_half_way(project: Path, address: st
         page = browser.new_page(viewport={"width": 1200, "height": 1000})
         labeller = open_labeller(page, address)
         for k in range(COUNT // 2):
-            assert labeller.locator(".ohlora-question").inner_text() == "glass?"
+            question = labeller.locator(".ohlora-question").inner_text()
+            assert question == "glass: 1 = glasses, 0 = no glasses"
             press(
                 page,
                 labeller,
