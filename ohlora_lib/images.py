@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+import pandas as pd
 import torch
 from PIL import Image
 from torch import Tensor
@@ -84,8 +85,8 @@ def open_store(path: Path | str) -> np.ndarray:
 
 
 def to_tensor(images: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
-    """Copies uint8 images (N, H, H, 3) to a device; they stay uint8."""
-    return torch.from_numpy(np.array(images)).to(device)  # a store opened read-only is copied
+    """Copies uint8 images (N, H, H, 3), or numbers of rows, to a device; the kind stays."""
+    return torch.from_numpy(np.array(images)).to(device)  # stores and pandas lend read-only
 
 
 class StoredImages:
@@ -142,11 +143,11 @@ def hold(
     return StoredImages(store, rows, device)
 
 
-def take(images: Images, rows: np.ndarray) -> Images:
+def take(images: Images, rows: np.ndarray | pd.Series) -> Images:
     """Some of the images, where they are: on the device, or on the disk."""
     if isinstance(images, StoredImages):
-        return StoredImages(images.store, images.rows[rows], images.device)
-    return images[torch.tensor(rows, device=images.device)]  # a copy: pandas' are read-only
+        return StoredImages(images.store, images.rows[np.array(rows)], images.device)
+    return images[to_tensor(rows, images.device)]
 
 
 def to_signed(images: Tensor) -> Tensor:

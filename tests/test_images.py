@@ -1,6 +1,7 @@
 """Images: nothing is lost on the way from disk to network and back."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -99,6 +100,6 @@ def test_images_left_on_disk_read_as_those_held(tmp_path):
     for pick in (torch.tensor([4, 0, 0]), np.array([1, 2]), slice(1, 4)):
         assert torch.equal(left[pick], held[pick])
     assert torch.equal(torch.cat(list(left.split(2))), held)
-    part = np.array([3, 1])
+    part = pd.Series([3, 1]).to_numpy()  # read-only
     assert torch.equal(take(left, part)[:], take(held, part))
     assert torch.equal(take(held, part), torch.from_numpy(pixels[[7, 3]]))

@@ -29,9 +29,10 @@ def called(**tables):
 def test_cnns_that_guess_are_called_and_those_that_tell_are_not():
     (finding,) = called(selector=table(0.95), judge=table(0.51))
     assert finding.rule == "guessing"
-    assert finding.text.startswith("the held-out judge is weak at hat 0.5")
+    assert "CNNs are weak at hat (judge 0.5" in finding.text
     assert called(selector=table(0.9), judge=table(0.9)) == []
-    assert len(called(selector=table(0.75), judge=table(0.75))) == 2
+    (finding,) = called(selector=table(0.75), judge=table(0.75))
+    assert "(selecting 0.7" in finding.text
     (finding,) = called(judge=table(0.9, 4, 4, seed=3))  # so few images prove nothing
     assert "at worst" in finding.text
     assert input_findings.of_cnns({"auroc": {"judge": {"hat": 0.5}}}, ["smile"]) == []
