@@ -86,7 +86,7 @@ def finetune(
     """
     from ohlora_lib.finetuning import finetune_file
 
-    if not finetune_file(params_file, held=held) and "WORLD_SIZE" not in os.environ:
+    if not finetune_file(params_file, held=held) and not os.environ.get("WORLD_SIZE"):
         raise typer.Exit(INTERRUPTED)  # a launcher's processes have ended as they were asked to
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ohlora_lib import machine, records
+from ohlora_lib.disk import make_folder
 
 PACKAGES = "torch numpy pandas sklearn scipy safetensors PIL pydantic papermill nbconvert seaborn"
 LEAST_RAM_GIB = 4.0
@@ -118,8 +119,10 @@ def check_project() -> Iterator[Check]:
 def check_outputs(outputs: Path) -> Check:
     """Whether run folders can be written."""
     try:
-        outputs.mkdir(exist_ok=True)
+        make_folder(outputs)
         with tempfile.TemporaryFile(dir=outputs):
             return Check("outputs", "can be written")
     except OSError as error:
         return Check("outputs", f"cannot be written: {error.strerror}", f"correct {outputs}")
+    except ValueError as error:  # a link that leads nowhere
+        return Check("outputs", "cannot be written", str(error))

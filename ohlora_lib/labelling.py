@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from ohlora_lib.csv_files import numbers
+from ohlora_lib.disk import make_folder, sync
 from ohlora_lib.labels import FILE_COLUMNS, label_columns, plain, read_table, save_table
 
 YES, NO, SKIP = "1", "0", "skip"
@@ -66,7 +66,7 @@ class LabelSession:
             pairs = [(k, p) for p in properties for k in numbers]
         self.questions = [Question(*pair) for pair in pairs]
         self.answers: dict[Question, str] = {}
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         self._read()
         if self.answers:  # a crash may have come between an answer and the table
             save_table(self.folder / "labels.csv", self.table())
@@ -149,7 +149,7 @@ class LabelSession:
             writer.writerow((question.img_no, name, question.prop, answer))
             file.write(text.getvalue().encode())
             file.flush()
-            os.fsync(file.fileno())
+            sync(file.fileno())
         self.answers[question] = answer
         save_table(self.folder / "labels.csv", self.table())
 

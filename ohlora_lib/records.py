@@ -29,8 +29,8 @@ def project_root(start: Path | None = None) -> Path:
     """Finds the folder that holds `params/` and `notebooks/`.
 
     Args:
-        start: Where to look from, upwards; the working directory if None. The environment
-            variable OHLORA_ROOT, where set, says it instead.
+        start: Where to look from, upwards, as the path is written; then OHLORA_ROOT, where set.
+            If None, OHLORA_ROOT counts first, then the working directory.
 
     Raises:
         ValueError: If there is none.
@@ -42,10 +42,12 @@ def project_root(start: Path | None = None) -> Path:
             kind = "a folder without params/ and notebooks/" if root.is_dir() else "no folder"
             raise ValueError(f"OHLORA_ROOT is {named!r}, which is {kind}. Correct or unset it.")
         return root
-    start = (start or Path.cwd()).resolve()
-    for folder in (start, *start.parents):
+    start = Path(os.path.abspath(start or Path.cwd()))
+    for folder in (start, *start.parents, *start.resolve().parents):
         if is_project(folder):
-            return folder
+            return folder.resolve()
+    if named:
+        return project_root()
     raise ValueError(
         f"{start} lies in no project (a folder with params/ and notebooks/). "
         f"Change into the project's folder, or set OHLORA_ROOT to it."
