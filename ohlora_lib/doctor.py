@@ -43,6 +43,7 @@ def examine() -> list[Check]:
         check_ram(),
         check_gpu(),
         check_bfloat16(),
+        check_kernel(),
         *check_project(),
     ]
 
@@ -98,6 +99,16 @@ def check_bfloat16() -> Check:
     return Check(
         "number format", f"bfloat16 is {ratio:.1f} times float32's speed; auto takes {choice}"
     )
+
+
+def check_kernel() -> Check:
+    """Which Python JupyterLab's kernel `python3` is; studies run in this one anyway."""
+    from jupyter_client.kernelspec import KernelSpecManager
+
+    python = KernelSpecManager().get_kernel_spec("python3").argv[0]
+    same = python in {sys.executable, "python", "python3"}
+    todo = "JupyterLab would run notebooks there: unset JUPYTER_PATH, or choose another kernel"
+    return Check("kernel", sys.executable if same else python, "" if same else todo, needed=False)
 
 
 def check_project() -> Iterator[Check]:

@@ -24,6 +24,7 @@ import torch.distributed as dist
 
 from ohlora_lib import machine
 from ohlora_lib.finetune.ranks import ALONE, Ranks
+from ohlora_lib.pipes import Lines, read_event
 from ohlora_lib.precision import pick_device
 from ohlora_lib.stopping import stop_on_interrupt
 
@@ -153,18 +154,18 @@ class Launch:
         errors: list[str] = []
         try:
             with stop_on_interrupt(pass_on=False, then=partial(_stop, process)) as asked:
-                for line in process.stdout:
+                lines = Lines(process.stdout, process)
+                while (line := lines.next()) is not None:
                     text, _, event = line.partition(EVENT)
                     if text:
                         print(text, end="" if text.endswith("\n") else "\n", flush=True)  # noqa: T201
                         errors += [text.removeprefix(ERROR).strip()] * text.startswith(ERROR)
-                    if event:
-                        on_event(json.loads(event))
+                    if told := read_event(event):
+                        on_event(told)
                 status = process.wait()
         finally:
             process.stdin.close()
             process.wait()
-            process.stdout.close()
         if signal.SIGTERM in asked:
             signal.raise_signal(signal.SIGTERM)
         if status and not asked:
