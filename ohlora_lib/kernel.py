@@ -2,8 +2,9 @@
 
 `python -m ohlora_lib.kernel` is the process the runner starts for each stage: it reads a job, one
 JSON line, from standard input, and writes events, a JSON object a line, to the pipe whose number
-is its argument. A further line `interrupt` stops the running cell as Ctrl-C would; a line `terminate`, the end of the
-input or a SIGTERM end all: the kernel gets a SIGTERM too, and some seconds to save its state.
+is its argument. A further line `interrupt` stops the running cell as Ctrl-C would; a line
+`terminate`, the end of the input or a SIGTERM end all: the kernel gets a SIGTERM too, and some
+seconds to save its state.
 
 Also papermill's engine: kernels talk over sockets in a private folder, not over plain TCP, which
 every user of a shared machine could read.

@@ -60,10 +60,10 @@ def of_exit(who: str, exit_code: int | None, *, memory_ran_out: bool = False) ->
 
 
 def of_traceback(text: str) -> str:
-    """The error that standard error ends with: of the last traceback its first line, else the last.
+    """The error that the last traceback in a text ends with; without one, the last line.
 
     Args:
-        text: All that a process wrote there.
+        text: What a process wrote to standard error.
     """
     lines = [line for line in text.splitlines() if line.strip()]
     raised = [

@@ -176,7 +176,7 @@ class Worker:
             )
         finally:
             os.close(there)
-        self.lines = Lines(open(here, encoding="utf-8", errors="replace"), self.process)
+        self.lines = Lines(os.fdopen(here, encoding="utf-8", errors="replace"), self.process)
 
     def tell(self, line: str) -> None:
         """Sends a line: the job, `interrupt` or `terminate`."""
