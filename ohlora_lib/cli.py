@@ -92,7 +92,7 @@ def finetune(
     if not held:
         os.environ.setdefault("OHLORA_COMMAND", f"ohlora finetune {params_file} --force")
     finished = finetune_file(params_file, held=held, start_anew=force)
-    if not finished and "WORLD_SIZE" not in os.environ:
+    if not finished and not os.environ.get("WORLD_SIZE"):
         raise typer.Exit(INTERRUPTED)  # a launcher's processes have ended as they were asked to
 
 

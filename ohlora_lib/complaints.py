@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from ohlora_lib import disk
 from ohlora_lib.words import printable
 
+DISK = {errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENODEV, errno.ENXIO}
 MOST_LETTERS = 500  # of a line; what is longer was data
 
 
 def in_words(error: Exception) -> str:
     """What a person reads of an error; one that nobody foresaw is called so."""
     if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}. Correct the path or its rights."
+        return _of_file(error)
     if isinstance(error, ValueError | OSError) or hasattr(error, "exit_status"):
         return str(error)
     return f"unexpected {type(error).__name__}: {error} (--debug shows where it comes from)"
+
+
+def _of_file(error: OSError) -> str:
+    """What the system said of a file, and what helps."""
+    path = os.fsdecode(error.filename)
+    remedy = "Correct the path or its rights."
+    if error.errno in disk.ROOM:
+        remedy = "Free room on its disk."
+    elif error.errno in DISK:
+        remedy = "Look at its disk."
+    return disk.dangling_link(Path(path)) or f"{path}: {error.strerror}. {remedy}"
 
 
 def usage_in_words(error: Any, given: Sequence[str]) -> str:

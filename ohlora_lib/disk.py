@@ -14,6 +14,7 @@ PARTIAL = ".partial"  # part of the name of files that are being written
 _counter = itertools.count()
 ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 RIGHTS = {errno.EACCES, errno.EPERM, errno.EROFS}
+NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF}
 MOUNT = {errno.ENOENT, errno.ENOTDIR, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENODEV}
 
 
@@ -90,15 +91,48 @@ def _remove(temporary: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def sync(file: int) -> None:
+    """Makes what an open file holds last through a power cut, where its file system can."""
+    try:
+        os.fsync(file)
+    except OSError as error:
+        if error.errno not in NO_SYNC:
+            raise
+
+
 def sync_folder(folder: Path) -> None:
     """Makes new names in a folder last through a power cut, where the system can."""
-    if os.name == "nt":
+    if os.name == "nt" or not os.access(folder, os.R_OK):  # writing needs no right to list it
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(handle)
+        sync(handle)
     finally:
         os.close(handle)
+
+
+def dangling_link(path: Path) -> str:
+    """Says which part of a path is a link to what is not there; empty if none is."""
+    for part in (path, *path.parents):
+        if os.path.islink(part) and not os.path.exists(part):
+            target = os.readlink(part)
+            return f"{part.name} is a link to {target}, which is not there. Mount it."
+    return ""
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder and those it lies in, unless they are there.
+
+    Raises:
+        ValueError: If one of them is a link to what is not there, a disk not mounted for instance.
+        OSError: If it cannot be made for another reason.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if reason := dangling_link(folder):
+            raise ValueError(reason) from error
+        raise
 
 
 @contextmanager
@@ -117,10 +151,10 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     )
     with explained(path, temporary):
         check_there(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         yield temporary
         with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
+            sync(file.fileno())
         os.replace(temporary, path)
         sync_folder(path.parent)
 

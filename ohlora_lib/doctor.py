@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ohlora_lib import machine, records
+from ohlora_lib.disk import make_folder
 
 PACKAGES = "torch numpy pandas sklearn scipy safetensors PIL pydantic papermill nbconvert seaborn"
 LEAST_RAM_GIB = 4.0
@@ -42,6 +43,7 @@ def examine() -> list[Check]:
         check_ram(),
         check_gpu(),
         check_bfloat16(),
+        check_kernel(),
         *check_project(),
     ]
 
@@ -99,6 +101,16 @@ def check_bfloat16() -> Check:
     )
 
 
+def check_kernel() -> Check:
+    """Which Python JupyterLab's kernel `python3` is; studies run in this one anyway."""
+    from jupyter_client.kernelspec import KernelSpecManager
+
+    python = KernelSpecManager().get_kernel_spec("python3").argv[0]
+    same = python in {sys.executable, "python", "python3"}
+    todo = "JupyterLab would run notebooks there: unset JUPYTER_PATH, or choose another kernel"
+    return Check("kernel", sys.executable if same else python, "" if same else todo, needed=False)
+
+
 def check_project() -> Iterator[Check]:
     """The project's folder, its outputs and the disk they are on."""
     try:
@@ -118,8 +130,10 @@ def check_project() -> Iterator[Check]:
 def check_outputs(outputs: Path) -> Check:
     """Whether run folders can be written."""
     try:
-        outputs.mkdir(exist_ok=True)
+        make_folder(outputs)
         with tempfile.TemporaryFile(dir=outputs):
             return Check("outputs", "can be written")
     except OSError as error:
         return Check("outputs", f"cannot be written: {error.strerror}", f"correct {outputs}")
+    except ValueError as error:  # a link that leads nowhere
+        return Check("outputs", "cannot be written", str(error))

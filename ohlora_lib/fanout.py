@@ -7,6 +7,7 @@ Source: Dask's futures, https://distributed.dask.org/en/stable/client.html.
 
 from __future__ import annotations
 
+import asyncio
 import multiprocessing
 import os
 import signal
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import (
     BrokenExecutor,
     Executor,
+    Future,
     ProcessPoolExecutor,
     ThreadPoolExecutor,
     as_completed,
@@ -58,16 +60,22 @@ def supervisors(workers: int) -> Iterator[Pool]:
     """Threads that each watch over a process at a time; those processes share the cores.
 
     An OMP_NUM_THREADS that is set already is left as it is.
+
+    Raises:
+        ValueError: If it is set to what is no number of threads.
     """
-    before = os.environ.get(THREADS)
-    os.environ.setdefault(THREADS, str(thread_share(workers)))
-    words = f"{counted(workers, 'worker')} of {counted(int(os.environ[THREADS]), 'thread')}"
+    before, threads = os.environ.get(THREADS), machine.number_of(THREADS, listed=True)
+    if threads is None:
+        threads = thread_share(workers)
+        os.environ[THREADS] = str(threads)
+    words = f"{counted(workers, 'worker')} of {counted(threads, 'thread')}"
     try:
         with ThreadPoolExecutor(workers) as executor:
             yield Pool(executor, lambda: workers, words)
     finally:
-        if before is None:
-            os.environ.pop(THREADS, None)
+        os.environ.pop(THREADS, None)
+        if before is not None:
+            os.environ[THREADS] = before
 
 
 @contextmanager
@@ -115,14 +123,8 @@ def cluster(address: str, root: Path) -> Iterator[Pool]:
         raise ValueError(
             "a scheduler needs Dask, which is not installed: pip install 'ohlora[distributed]'"
         ) from None
-    try:
-        client = Client(address, timeout=CONNECT_SEC, set_as_default=False)
-    except (OSError, ValueError, TypeError) as error:
-        raise ValueError(
-            f"scheduler {address!r} does not answer ({' '.join(str(error).split())[:200]}). "
-            f"Start it with `dask scheduler`, and workers with `dask worker {address}`."
-        ) from None
-    with client:
+    _check_scheduler(address)
+    with Client(address, timeout=CONNECT_SEC, set_as_default=False) as client:
         _check_workers(client, address, root)
         executor = client.get_executor(pure=False)
         words = f"{counted(len(client.nthreads()), 'worker')} of {address}"
@@ -133,6 +135,54 @@ def cluster(address: str, root: Path) -> Iterator[Pool]:
             raise
 
 
+def _check_scheduler(address: str) -> None:
+    """Raises unless a Dask scheduler answers in time; a `Client` would wait without end."""
+    try:
+        kind = within(CONNECT_SEC, lambda: asyncio.run(_kind_of_server(address)))
+    except (OSError, ValueError) as error:
+        if not isinstance(error, TimeoutError):
+            raise ValueError(
+                f"scheduler {address!r} does not answer ({' '.join(str(error).split())[:200]}). "
+                f"Start it with `dask scheduler`, and workers with `dask worker {address}`."
+            ) from None
+        kind = ""
+    except Exception:  # whatever comes of reading another protocol as Dask's: MemoryError, say
+        kind = ""
+    if kind != "Scheduler":
+        answers = f"a Dask {kind}" if kind else "something else (the dashboard?)"
+        raise ValueError(
+            f"{address!r} is no Dask scheduler: {answers} answers there. "
+            f"Give the address that `dask scheduler` prints."
+        )
+
+
+async def _kind_of_server(address: str) -> str:
+    """What a Dask server says it is: Scheduler, Worker or Nanny."""
+    from distributed import Security, rpc
+
+    options = Security().get_connection_args("client")
+    async with rpc(address, timeout=CONNECT_SEC / 2, connection_args=options) as server:
+        return (await server.identity())["type"]
+
+
+def within(seconds: float, call: Callable[[], Item]) -> Item:
+    """Result of a call that may wait without end.
+
+    Raises:
+        TimeoutError: If it does not come in time.
+    """
+    answer: Future[Item] = Future()
+
+    def work() -> None:
+        try:
+            answer.set_result(call())
+        except Exception as error:  # the caller's to handle
+            answer.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    return answer.result(seconds)
+
+
 def _check_workers(client: Any, address: str, root: Path) -> None:
     """Raises if there are no workers, or one has no project or another version."""
     try:
@@ -141,7 +191,13 @@ def _check_workers(client: Any, address: str, root: Path) -> None:
         raise ValueError(
             f"scheduler {address!r} has no workers. Start some with `dask worker {address}`."
         ) from None
-    for worker, found in client.run(site_facts, str(root)).items():
+    try:
+        answers = within(CONNECT_SEC, lambda: client.run(site_facts, str(root)))
+    except TimeoutError:
+        raise ValueError(
+            f"a worker of scheduler {address!r} is silent for {CONNECT_SEC} s. Start it again."
+        ) from None
+    for worker, found in answers.items():
         if not found["project"]:
             raise ValueError(
                 f"worker {worker} does not see {root}; every machine needs the project's folder "

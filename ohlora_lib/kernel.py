@@ -1,9 +1,10 @@
 """Runs one notebook in a kernel of its own and reports how it goes.
 
 `python -m ohlora_lib.kernel` is the process the runner starts for each stage: it reads a job, one
-JSON line, from standard input, and writes events, a JSON object a line, to standard output. A
-further line `interrupt` stops the running cell as Ctrl-C would; a line `terminate`, the end of the
-input or a SIGTERM end all: the kernel gets a SIGTERM too, and some seconds to save its state.
+JSON line, from standard input, and writes events, a JSON object a line, to the pipe whose number
+is its argument. A further line `interrupt` stops the running cell as Ctrl-C would; a line
+`terminate`, the end of the input or a SIGTERM end all: the kernel gets a SIGTERM too, and some
+seconds to save its state.
 
 Also papermill's engine: kernels talk over sockets in a private folder, not over plain TCP, which
 every user of a shared machine could read.
@@ -16,6 +17,7 @@ import json
 import os
 import re
 import signal
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -25,6 +27,7 @@ from types import FrameType
 from typing import IO, Any
 
 import click
+from jupyter_client.kernelspec import NATIVE_KERNEL_NAME
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, papermill_engines
@@ -76,6 +79,15 @@ class PrivateClient(PapermillNotebookClient):
     reporter = Reporter()
     interrupted = terminated = False
     exit_code: int | None = None
+
+    def create_kernel_manager(self) -> Any:
+        """Makes `python3` the Python of this process, whatever kernels JUPYTER_PATH leads to."""
+        manager = super().create_kernel_manager()
+        if manager.kernel_name == NATIVE_KERNEL_NAME:
+            manager.kernel_spec_manager.kernel_dirs = []
+        elif (python := manager.format_kernel_cmd()[0]) != sys.executable:
+            self.log.warning(f"Kernel {manager.kernel_name!r} is {python}, not {sys.executable}.")
+        return manager
 
     def papermill_execute_cells(self) -> None:
         """Executes all cells; keeps the kernel's exit status if it dies."""
@@ -264,7 +276,7 @@ def run_notebook(job: dict[str, Any], reporter: Reporter) -> None:
             working,
             job["parameters"],
             engine_name=ENGINE,
-            kernel_name="python3",
+            kernel_name=NATIVE_KERNEL_NAME,
             language="python",
             progress_bar=False,
             start_timeout=START_TIMEOUT,
@@ -333,8 +345,8 @@ def end(number: int, _: FrameType | None) -> None:
 
 def main() -> None:
     """Runs the job given on standard input."""
-    events = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # whatever else prints must not mix with the events
+    events = open(int(sys.argv[1]), "w", encoding="utf-8")  # noqa: SIM115 - as long as the process
+    os.set_inheritable(events.fileno(), False)
     commands = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115 - as long as the process
     import ohlora_lib.report.export  # noqa: F401 - takes seconds: done while there is no job yet
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from ohlora_lib.csv_files import numbers
+from ohlora_lib.disk import make_folder, sync
 from ohlora_lib.labels import (
     FILE_COLUMNS,
     csv_line,
@@ -74,7 +74,7 @@ class LabelSession:
             pairs = [(k, p) for p in properties for k in numbers]
         self.questions = [Question(*pair) for pair in pairs]
         self.answers: dict[Question, str] = {}
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         self._read()
         if self.answers:  # a crash may have come between an answer and the table
             save_table(self.folder / "labels.csv", self.table())
@@ -153,7 +153,7 @@ class LabelSession:
             line = csv_line((question.img_no, name, question.prop, answer))
             file.write(((csv_line(COLUMNS) if not end else "") + line).encode())
             file.flush()
-            os.fsync(file.fileno())
+            sync(file.fileno())
         self.answers[question] = answer
         save_table(self.folder / "labels.csv", self.table())
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,6 +18,9 @@ else:
     import fcntl
 
 LOCKS = ".locks"  # beside the folders: a folder can be moved while it is locked
+HELD = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES}
+NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
+TOLD = "OHLORA_NO_LOCKS"  # set once the line was printed; kernels inherit it
 FAR_BYTE = 2**30  # Windows locks bytes against reading too: lock one beyond the text
 
 
@@ -28,20 +33,22 @@ class FolderLock:
 
     Raises:
         ValueError: If another process holds the lock; says which and since when.
+        OSError: If the lock file cannot be opened or locked for another reason. A file system
+            without locks is no error: one line says so, once.
     """
 
     def __init__(self, folder: Path, name: str = ".lock") -> None:
         self.folder, self.path = folder, folder.parent / LOCKS / f"{folder.name}{name}"
         self.path.parent.mkdir(exist_ok=True)
-        self._file: int | None = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        self._file: int | None = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             _lock(self._file)
         except OSError as error:
-            self.release()
-            raise ValueError(
-                f"{folder}: {_holder(self.path)} is writing here. "
-                f"Wait for it or stop it; then start again."
-            ) from error
+            if error.errno in NO_LOCKS:
+                _tell_once(error)
+            else:
+                self.release()
+                raise _refusal(folder, self.path, error) from error
         facts = {
             "pid": os.getpid(),
             "host": socket.gethostname(),
@@ -70,6 +77,25 @@ def _lock(file: int) -> None:
         os.lseek(file, 0, os.SEEK_SET)
     else:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _refusal(folder: Path, path: Path, error: OSError) -> Exception:
+    """What to raise: held by another process, or what else the system said."""
+    if error.errno not in HELD:
+        return OSError(error.errno, error.strerror, str(path))
+    return ValueError(
+        f"{folder}: {_holder(path)} is writing here. Wait for it or stop it; then start again."
+    )
+
+
+def _tell_once(error: OSError) -> None:
+    """Says that there are no locks, unless this process or one that started it has said so."""
+    if TOLD not in os.environ:
+        os.environ[TOLD] = "told"
+        sys.stderr.write(
+            f"This file system has no locks ({error.strerror}), so nothing stops two runs from "
+            f"writing to the same folder. Start each stage only once.\n"
+        )
 
 
 def _holder(path: Path) -> str:

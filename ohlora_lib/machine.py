@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import re
 import subprocess
 import sys
 from importlib import metadata
@@ -43,6 +44,28 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def number_of(variable: str, *, least: int = 1, listed: bool = False) -> int | None:
+    """Reads a whole number from an environment variable; None if that is unset or empty.
+
+    Args:
+        variable: Its name.
+        least: Smallest number allowed.
+        listed: Whether it may hold several, by comma, as OpenMP has one for each level of
+            nesting; the first one counts.
+
+    Raises:
+        ValueError: If it holds no such number; names the variable.
+    """
+    text = os.environ.get(variable, "").strip()
+    number = text.split(",")[0].strip() if listed else text
+    if text and (not re.fullmatch("[0-9]{1,9}", number) or int(number) < least):
+        raise ValueError(
+            f"the environment variable {variable} is {text!r}; it must be a whole number of at "
+            f"least {least}. Correct or unset it."
+        )
+    return int(number) if text else None
 
 
 def ram_gib() -> float | None:

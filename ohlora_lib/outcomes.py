@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 import signal
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
+from pathlib import Path
 from typing import Any
 
 from ohlora_lib.disk import WriteError
@@ -54,6 +57,43 @@ def of_exit(who: str, exit_code: int | None, *, memory_ran_out: bool = False) ->
     if exit_code == -signal.SIGTERM:
         return Outcome("killed", f"{who} was ended by SIGTERM. Start again: {GO_ON}")
     return Outcome("killed", f"{who} died ({signal.Signals(-exit_code).name})")
+
+
+def of_traceback(text: str) -> str:
+    """The error that the last traceback in a text ends with; without one, the last line.
+
+    Args:
+        text: What a process wrote to standard error.
+    """
+    lines = [line for line in text.splitlines() if line.strip()]
+    raised = [
+        k
+        for k, line in enumerate(lines)
+        if line.startswith("Traceback (") and not lines[k - 1].startswith("Exception ignored")
+    ]
+    after = lines[raised[-1] + 1 :] if raised else []
+    return next((line for line in after if not line.startswith(" ")), lines[-1] if lines else "")
+
+
+def naming_shadows(ended: Outcome, words: str, root: Path) -> Outcome:
+    """Adds which file of the project hides a module that an error is about.
+
+    Args:
+        ended: How a stage ended.
+        words: The error; its module stands in it in quotes, or its path.
+        root: The project, where notebooks run and look for modules first.
+    """
+    place = re.escape(str(root))
+    elsewhere = [path for path in sys.path if Path(path).resolve() != root]
+    for name in re.findall(rf"'([A-Za-z_]\w*)[.']|{place}/(\w+)(?:\.py|/__init__\.py)\b", words):
+        name = "".join(name)
+        files = [root / f"{name}.py", root / name / "__init__.py"]
+        file = next((file for file in files if file.is_file()), None)
+        hidden = name in sys.stdlib_module_names or PathFinder.find_spec(name, elsewhere)
+        if file is not None and hidden and str(file) not in ended.reason:
+            more = f" ({file} hides the module {name!r}; rename it)"
+            return Outcome(ended.status, ended.reason + more)
+    return ended
 
 
 def of_error(name: str, text: str) -> str:

@@ -24,6 +24,7 @@ import torch.distributed as dist
 
 from ohlora_lib import machine
 from ohlora_lib.finetune.ranks import ALONE, Ranks
+from ohlora_lib.pipes import Lines, read_event
 from ohlora_lib.precision import pick_device
 from ohlora_lib.stopping import stop_on_interrupt
 
@@ -33,15 +34,31 @@ ERROR = "ohlora: "  # begins a line that says what went wrong
 
 
 def join() -> Ranks:
-    """Joins the processes this one was started with; alone if it was started by itself."""
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    if size == 1:
+    """Joins the processes this one was started with; alone if it was started by itself.
+
+    Raises:
+        ValueError: If the launcher left out, or wrote wrong, the place of this process.
+    """
+    if (machine.number_of("WORLD_SIZE") or 1) == 1:
         return ALONE
+    for variable in ("RANK", "MASTER_PORT"):  # which torch reads
+        _place(variable)
     if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+        torch.cuda.set_device(_place("LOCAL_RANK") % torch.cuda.device_count())
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     dist.init_process_group(backend, timeout=LONGEST_WAIT)
     return Ranks(dist.get_rank(), dist.get_world_size())
+
+
+def _place(variable: str, *, least: int = 0) -> int:
+    """A number that the launcher of several processes gives each of them."""
+    number = machine.number_of(variable, least=least)
+    if number is None:
+        raise ValueError(
+            f"WORLD_SIZE is set, but {variable} is not. Start the processes with "
+            f"`accelerate launch`, or unset WORLD_SIZE to train in one."
+        )
+    return number
 
 
 def leave(ranks: Ranks) -> None:
@@ -63,12 +80,12 @@ def own_device(name: str, ranks: Ranks) -> torch.device:
         raise ValueError(
             f"device is {name!r}, but {ranks.size} processes take a GPU each; use auto or cuda"
         )
-    here, gpus = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
+    here, gpus = _place("LOCAL_WORLD_SIZE", least=1), torch.cuda.device_count()
     if name == "cuda" and not gpus:
         return pick_device(name)  # says that there is none
     if here > gpus:
         raise ValueError(f"{here} processes on a machine with {gpus} GPUs; start at most {gpus}")
-    return pick_device(f"cuda:{os.environ['LOCAL_RANK']}")
+    return pick_device(f"cuda:{_place('LOCAL_RANK')}")
 
 
 def tell(**event: Any) -> None:
@@ -137,18 +154,18 @@ class Launch:
         errors: list[str] = []
         try:
             with stop_on_interrupt(pass_on=False, then=partial(_stop, process)) as asked:
-                for line in process.stdout:
+                lines = Lines(process.stdout, process)
+                while (line := lines.next()) is not None:
                     text, _, event = line.partition(EVENT)
                     if text:
                         print(text, end="" if text.endswith("\n") else "\n", flush=True)  # noqa: T201
                         errors += [text.removeprefix(ERROR).strip()] * text.startswith(ERROR)
-                    if event:
-                        on_event(json.loads(event))
+                    if told := read_event(event):
+                        on_event(told)
                 status = process.wait()
         finally:
             process.stdin.close()
             process.wait()
-            process.stdout.close()
         if signal.SIGTERM in asked:
             signal.raise_signal(signal.SIGTERM)
         if status and not asked:

@@ -19,7 +19,7 @@ from typing import Any
 
 import ohlora_lib
 from ohlora_lib import machine, openings
-from ohlora_lib.disk import PARTIAL, sha256, write_atomic
+from ohlora_lib.disk import PARTIAL, make_folder, sha256, write_atomic
 from ohlora_lib.disk import atomic_path as atomic_path  # where others look for it
 from ohlora_lib.locks import FolderLock
 from ohlora_lib.run_files import check_inside
@@ -34,8 +34,8 @@ def project_root(start: Path | None = None) -> Path:
     """Finds the folder that holds `params/` and `notebooks/`.
 
     Args:
-        start: Where to look from, upwards; the working directory if None. The environment
-            variable OHLORA_ROOT, where set, says it instead.
+        start: Where to look from, upwards, as the path is written; then OHLORA_ROOT, where set.
+            If None, OHLORA_ROOT counts first, then the working directory.
 
     Raises:
         ValueError: If there is none.
@@ -47,10 +47,12 @@ def project_root(start: Path | None = None) -> Path:
             kind = "a folder without params/ and notebooks/" if root.is_dir() else "no folder"
             raise ValueError(f"OHLORA_ROOT is {named!r}, which is {kind}. Correct or unset it.")
         return root
-    start = (start or Path.cwd()).resolve()
-    for folder in (start, *start.parents):
+    start = Path(os.path.abspath(start or Path.cwd()))
+    for folder in (start, *start.parents, *start.resolve().parents):
         if is_project(folder):
-            return folder
+            return folder.resolve()
+    if named:
+        return project_root()
     raise ValueError(
         f"{start} lies in no project (a folder with params/ and notebooks/). "
         f"Change into the project's folder, or set OHLORA_ROOT to it."
@@ -317,7 +319,7 @@ def start_run(
     files = openings.file_facts(input_files or {}, root)
     release(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         _held[path] = lock = FolderLock(path)
         opening = openings.Opening()
         if start_anew or not in_place:

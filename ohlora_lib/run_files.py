@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ohlora_lib.disk import dangling_link
+
 
 def check_inside(folder: Path, root: Path, *, written: bool = False) -> None:
     """Refuses a run folder that lies, or leads by a link, out of the project.
@@ -18,8 +20,10 @@ def check_inside(folder: Path, root: Path, *, written: bool = False) -> None:
         written: Whether it is written to, which only folders in `outputs` may be.
 
     Raises:
-        ValueError: Says what to do.
+        ValueError: If so, or if a part of its path is a link to what is not there.
     """
+    if reason := dangling_link(folder):
+        raise ValueError(reason)
     homes = [(root / "outputs").resolve(), root.resolve()][: 1 if written else 2]
     try:
         real = folder.resolve()

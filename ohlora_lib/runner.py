@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import queue
 import signal
 import subprocess
 import sys
@@ -15,11 +14,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import IO, Any
+from typing import Any
 
 from ohlora_lib import machine, outcomes, records, stages
 from ohlora_lib.locks import FolderLock
 from ohlora_lib.outcomes import Outcome
+from ohlora_lib.pipes import Lines, read_event
 from ohlora_lib.report.index import write_index
 from ohlora_lib.stages import Reason, Stage
 from ohlora_lib.status import Status, clock
@@ -162,16 +162,22 @@ class Worker:
 
     def __init__(self, root: Path) -> None:
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
-        quiet = {"PYDEVD_DISABLE_FILE_VALIDATION": "1", "JUPYTER_PREFER_ENV_PATH": "1"}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "ohlora_lib.kernel"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.errors,
-            env={**os.environ, "OHLORA_ROOT": str(root), **quiet},
-            cwd=root,
-            start_new_session=True,  # Ctrl-C reaches the runner alone, which passes it on
-        )
+        own = {"PYDEVD_DISABLE_FILE_VALIDATION": "1", "OHLORA_ROOT": str(root)}
+        here, there = os.pipe()  # for events alone: anything may print to standard output
+        try:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "ohlora_lib.kernel", str(there)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=self.errors,
+                pass_fds=(there,),
+                env={**os.environ, **own},
+                cwd=root,
+                start_new_session=True,  # Ctrl-C reaches the runner alone, which passes it on
+            )
+        finally:
+            os.close(there)
+        self.lines = Lines(os.fdopen(here, encoding="utf-8", errors="replace"), self.process)
 
     def tell(self, line: str) -> None:
         """Sends a line: the job, `interrupt` or `terminate`."""
@@ -188,13 +194,11 @@ class Worker:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-        self.process.stdout.close()
 
-    def last_line(self) -> str:
-        """The last line of what the process wrote to standard error."""
+    def last_words(self) -> str:
+        """What the process wrote to standard error."""
         self.errors.seek(0)
-        lines = self.errors.read().decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else ""
+        return self.errors.read().decode(errors="replace")
 
     def close(self) -> None:
         """Ends the process and forgets what it wrote."""
@@ -295,27 +299,28 @@ def supervise(stage: Stage, workers: Workers, status: Status, command: str) -> O
         if kind in {"interrupted", "terminated"}:
             return BY_CTRL_C if kind == "interrupted" else BY_SIGTERM
         if kind in {"done", "failed", "died"}:
-            return outcomes.of_event(last, memory_ran_out=ran_out)
-        code = worker.process.returncode
+            ended = outcomes.of_event(last, memory_ran_out=ran_out)
+            return ended and outcomes.naming_shadows(ended, ended.reason, workers.root)
+        code, words = worker.process.returncode, worker.last_words()
         ended = outcomes.of_exit("its process", code, memory_ran_out=ran_out)
-        return Outcome(ended.status, f"{ended.reason} {worker.last_line()}".rstrip())
+        ended = Outcome(ended.status, f"{ended.reason} {outcomes.of_traceback(words)}".rstrip())
+        return outcomes.naming_shadows(ended, words, workers.root)
     finally:
         worker.close()
 
 
 def _follow(worker: Worker, stage: Stage, status: Status) -> dict[str, Any]:
     """Shows the events of the process until it ends; the last event says how."""
-    events: queue.Queue[dict[str, Any] | None] = queue.Queue()
-    threading.Thread(target=_read, args=(worker.process.stdout, events), daemon=True).start()
     last: dict[str, Any] = {}
     deadline, asked = None, ""
     while True:
         try:
-            event = _next_event(events)
-            if event is None:
+            line = worker.lines.next()
+            if line is None:
                 ended = asked == "terminated" and last.get("event") != "done"
                 return {"event": asked} if ended else last
-            if event:
+            event = read_event(line)
+            if "event" in event:
                 last = event
                 _show(event, status)
             status.tick()
@@ -332,21 +337,6 @@ def _follow(worker: Worker, stage: Stage, status: Status) -> dict[str, Any]:
             how = " (Ctrl-C again to end it now)" if ctrl_c else ""
             status.say(f"stopping {stage.name}: it saves its state{how}")
             worker.tell("interrupt" if ctrl_c else "terminate")
-
-
-def _next_event(events: queue.Queue[dict[str, Any] | None]) -> dict[str, Any] | None:
-    """The next event; empty if none comes for half a second, None at the end."""
-    try:
-        return events.get(timeout=0.5)
-    except queue.Empty:
-        return {}
-
-
-def _read(stream: IO[bytes], events: queue.Queue[dict[str, Any] | None]) -> None:
-    """Reads events from a process until its output ends."""
-    for line in stream:
-        events.put(json.loads(line))
-    events.put(None)
 
 
 def _show(event: dict[str, Any], status: Status) -> None:

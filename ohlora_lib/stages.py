@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 
 import ohlora_lib
 from ohlora_lib import cells, input_files, openings, params, records
+from ohlora_lib.disk import dangling_link
 from ohlora_lib.locks import FolderLock
 from ohlora_lib.params import NotebookParameters
 from ohlora_lib.params_model import shortened
@@ -40,7 +42,7 @@ class Stage:
 
 
 def find_study(folder: Path | str) -> tuple[Path, Path]:
-    """Finds a study's params folder and its project.
+    """Finds a study's params folder and its project; `params`, or a study in it, may be a link.
 
     Raises:
         ValueError: If it is not there.
@@ -55,7 +57,13 @@ def find_study(folder: Path | str) -> tuple[Path, Path]:
         given = records.project_root() / given
     if not given.is_dir():
         raise ValueError(f"{folder}: no such folder. Studies are the folders in params/.")
-    return given.resolve(), records.project_root(given)
+    given = Path(os.path.abspath(given))
+    root = records.project_root(given)
+    for path in (given, given.resolve()):
+        for home in path.parents:
+            if home.resolve() == root:
+                return root / path.relative_to(home), root
+    return given, root
 
 
 def read_study(folder: Path, root: Path, seed: int | None = None) -> list[Stage]:
@@ -200,6 +208,8 @@ def check_input_file(stage: Stage, name: str, text: str, root: Path) -> None:
     except OSError:  # such as a name too long
         there = False
     if not there:
+        if reason := dangling_link(path):
+            raise ValueError(f"{stage.params_file}: {name} is {shortened(text)}. {reason}")
         raise ValueError(
             f"{stage.params_file}: {name} is {shortened(text)}, and there is no such "
             f"{'folder' if folder else 'file'}. Correct the path; it is relative to {root}."

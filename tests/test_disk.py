@@ -1,6 +1,8 @@
 """A write that fails leaves what was there, and says so in one line."""
 
 import errno
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -104,6 +106,85 @@ def test_data_and_name_are_on_the_disk_before_the_write_returns(tmp_path):
     )
     calls = done.stdout.split("\n")[:-1]
     assert calls == ["sync False", "rename", "sync True"], done.stderr
+
+
+WRITES = """
+import sys
+from pathlib import Path
+from ohlora_lib.disk import write_atomic
+from ohlora_lib.locks import FolderLock
+for name in ("a", "b"):
+    folder = Path(sys.argv[1], name)
+    folder.mkdir()
+    try:
+        FolderLock(folder)
+        write_atomic(folder / "a.txt", "whole")
+    except OSError as error:
+        print(error)
+"""
+
+
+@pytest.fixture(scope="module")
+def odd_disk(tmp_path_factory):
+    """What `WRITES` leaves and says where locks or the syncing of folders give an errno."""
+    if sys.platform != "linux" or shutil.which("gcc") is None:
+        pytest.skip("needs gcc on Linux, to put an odd file system in the place of this one")
+    shim = tmp_path_factory.mktemp("shim") / "shim.so"
+    source = Path(__file__).with_name("shim.c")
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", shim, source, "-ldl"], check=True)
+
+    def write(folder, **errnos):
+        env = {k: v for k, v in os.environ.items() if k != "OHLORA_NO_LOCKS"}
+        env |= {k: str(v) for k, v in errnos.items()} | {"LD_PRELOAD": str(shim)}
+        command = [sys.executable, "-c", WRITES, str(folder)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=env)
+        return [path.read_text() for path in sorted(folder.glob("*/a.txt"))], done
+
+    return write
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_disk_without_locks_is_said_once_and_written_to(tmp_path, odd_disk, number):
+    left, done = odd_disk(tmp_path, SHIM_FLOCK=number)
+    assert left == ["whole", "whole"]
+    assert done.stderr.splitlines() == [
+        f"This file system has no locks ({os.strerror(number)}), so nothing stops two runs from "
+        "writing to the same folder. Start each stage only once."
+    ]
+
+
+def test_another_fault_of_a_lock_is_said_as_what_it_is(tmp_path, odd_disk):
+    left, done = odd_disk(tmp_path, SHIM_FLOCK=errno.EIO)
+    assert left == []
+    assert f"Input/output error: '{tmp_path}/a/.lock'" in done.stdout
+    assert "is writing here" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.EBADF])
+def test_a_disk_that_cannot_sync_folders_is_written_to(tmp_path, odd_disk, number):
+    left, done = odd_disk(tmp_path, SHIM_FSYNC=number)
+    assert (left, done.stderr, done.stdout) == (["whole", "whole"], "", "")
+    (tmp_path / "other").mkdir()
+    left, done = odd_disk(tmp_path / "other", SHIM_FSYNC=errno.EIO)
+    assert "cannot be written (Input/output error)" in done.stdout
+
+
+def test_a_lock_file_has_the_rights_of_other_files(tmp_path):
+    """Else whoever comes second to a shared project is locked out."""
+    before = os.umask(0o002)
+    try:
+        lock = FolderLock(tmp_path)
+        write_atomic(tmp_path / "a.txt", "x")
+    finally:
+        os.umask(before)
+    lock.release()
+    assert lock.path.stat().st_mode == (tmp_path / "a.txt").stat().st_mode
+
+
+def test_a_link_to_what_is_not_there_is_said(tmp_path):
+    (tmp_path / "outputs").symlink_to("/mnt/gone")
+    with pytest.raises(ValueError, match="^outputs is a link to /mnt/gone, which is not there"):
+        write_atomic(tmp_path / "outputs" / "tiny" / "a.csv", "x")
 
 
 def test_the_reasons_are_kept_apart():

@@ -1,12 +1,18 @@
 """Workers of this machine share its cores, and a cluster is looked at before it gets work."""
 
 import os
+import socket
 import subprocess
 import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
 from ohlora_lib import fanout, machine
+
+PROJECT = Path(__file__).parents[1]
 
 
 def threads_of_a_child() -> int:
@@ -30,6 +36,47 @@ def test_a_number_of_threads_that_is_set_stays(monkeypatch):
     with fanout.supervisors(2) as pool:
         assert pool.executor.submit(threads_of_a_child).result() == 5
     assert os.environ["OMP_NUM_THREADS"] == "5"
+
+
+def test_a_number_of_threads_as_openmp_takes_it(monkeypatch):
+    monkeypatch.setattr(machine, "usable_cores", lambda: 8)
+    for given, threads in {"2,1": "2", " 3 ": "3", "": "4"}.items():
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+        with fanout.supervisors(2) as pool:
+            assert f"of {threads} threads" in pool.words
+        assert os.environ["OMP_NUM_THREADS"] == given
+    for given in ("0", "-1", "many", "2x,1", ",2"):
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+        with pytest.raises(ValueError, match=f"OMP_NUM_THREADS is '{given}'.*of at least 1"):
+            fanout.supervisors(2).__enter__()
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
+def test_what_is_no_scheduler_is_one_line_in_time(monkeypatch, answer):
+    """A dashboard's port is silent until it is asked; Dask's client would wait for ever."""
+    pytest.importorskip("distributed", reason="needs Dask")
+    monkeypatch.setattr(fanout, "CONNECT_SEC", 2)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        threading.Thread(target=answer_all, args=(server, answer), daemon=True).start()
+        with (
+            pytest.raises(ValueError, match="is no Dask scheduler: something else") as error,
+            fanout.cluster(address, PROJECT),
+        ):
+            pass
+        server.shutdown(socket.SHUT_RDWR)
+    assert "\n" not in str(error.value)
+
+
+def answer_all(server, answer):
+    """Takes every connection, writes the answer and keeps it open, until the server is closed."""
+    taken = []
+    with suppress(OSError):
+        while True:
+            taken.append(server.accept()[0])
+            taken[-1].sendall(answer)
+    for connection in taken:
+        connection.close()
 
 
 class Cluster:

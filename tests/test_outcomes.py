@@ -84,3 +84,16 @@ def test_a_failed_write_names_file_reason_and_remedy(number, remedy):
         "folder /d is gone. Bring its disk back and start again: a training goes on from its last "
         "checkpoint"
     )
+
+
+def test_a_traceback_is_told_by_its_error():
+    """An error of several lines ends with a caret; what follows a traceback is not the reason."""
+    text = (
+        "Traceback (most recent call last):\n  File 'a.py', line 1, in <module>\n    f()\n"
+        "SelectorSyntaxError: Malformed selector\n  line 1:\nimg:not([alt])\n    ^\n"
+        "Exception ignored in: <function __del__>\nTraceback (most recent call last):\n"
+        "  File 'b.py', line 2\nTimeoutError: late\n"
+    )
+    assert outcomes.of_traceback(text) == "SelectorSyntaxError: Malformed selector"
+    assert outcomes.of_traceback("one\ntwo\n\n") == "two"
+    assert outcomes.of_traceback("") == ""

@@ -101,6 +101,23 @@ def test_started_by_itself_a_process_is_alone(monkeypatch):
     assert processes.join() is ALONE
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"WORLD_SIZE": "two"}, "WORLD_SIZE is 'two'; it must be a whole number of at least 1"),
+        ({"WORLD_SIZE": "2"}, "WORLD_SIZE is set, but RANK is not"),
+        ({"WORLD_SIZE": "2", "RANK": "1.5"}, "RANK is '1.5'"),
+    ],
+)
+def test_a_place_that_a_launcher_wrote_wrong_is_one_line(monkeypatch, given, words):
+    for name in ("WORLD_SIZE", "RANK"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=words):
+        processes.join()
+
+
 def gpus(monkeypatch, count, *, here):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)

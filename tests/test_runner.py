@@ -233,6 +233,28 @@ def test_bad_params_are_one_line_before_anything_starts(project, monkeypatch, ca
     assert not (project / "outputs").exists()
 
 
+def test_outputs_that_lead_nowhere_are_said(project, monkeypatch):
+    monkeypatch.setattr(runner, "run_stage", lambda *_, **__: pytest.fail("ran a stage"))
+    (project / "outputs").symlink_to("/mnt/gone")
+    for only in ("01*", "02*"):  # which is made, and which needs one that is there
+        with pytest.raises(ValueError, match=r"outputs is a link to /mnt/gone, which is not the"):
+            run_study("params/tiny", only=only, status=Listening())
+
+
+def test_a_study_may_be_a_link_to_another_disk(project, tmp_path_factory, monkeypatch):
+    elsewhere = tmp_path_factory.mktemp("shared") / "tiny"
+    (project / "params/tiny").rename(elsewhere)
+    (project / "params/tiny").symlink_to(elsewhere)
+    assert stages.find_study("params/tiny") == (project / "params/tiny", project)
+    with pytest.raises(ValueError, match="lies in no project .*set OHLORA_ROOT to it"):
+        stages.find_study(elsewhere)
+    monkeypatch.setenv("OHLORA_ROOT", str(project))
+    assert stages.find_study(elsewhere) == (elsewhere, project)
+    link = tmp_path_factory.mktemp("home") / "project"
+    link.symlink_to(project)
+    assert stages.find_study(link / "params/tiny") == (project / "params/tiny", project)
+
+
 def test_only_needs_its_inputs_and_a_match(project):
     with pytest.raises(ValueError, match="no stage.*01_first"):
         run_study("params/tiny", only="03*", status=Listening())
@@ -344,6 +366,43 @@ def test_two_runners_of_one_stage_are_refused(project):
         with pytest.raises(ValueError, match=f"process {holder.pid}"):
             run_study("params/tiny", status=Listening())
         holder.stdin.close()
+
+
+@pytest.mark.slow
+def test_what_the_environment_puts_in_the_way_decides_nothing(project, monkeypatch):
+    """Text printed before the first event once hung the study; JUPYTER_PATH chose the Python."""
+    site, kernels = project / "site", project / "jupyter" / "kernels" / "python3"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text("print('Welcome to the cluster')")
+    kernels.mkdir(parents=True)
+    spec = {"argv": ["/no/python", "{connection_file}"], "display_name": "P", "language": "python"}
+    (kernels / "kernel.json").write_text(json.dumps(spec))
+    monkeypatch.setenv("PYTHONPATH", f"{site}{os.pathsep}{PACKAGE_ROOT}")
+    monkeypatch.setenv("JUPYTER_PATH", str(project / "jupyter"))
+    write_notebook(
+        project / "notebooks/01_first.ipynb",
+        CELLS["01_first"][0] + "\nstudy, variant, seed = 'tiny', '', 0",
+        CELLS["01_first"][1],
+        "import sys\nsummary = run.finish(python=sys.executable)",
+    )
+    run_study("params/tiny", only="01*", status=Listening())
+    found = records.read_summary(project / "outputs/tiny/01_first")
+    assert found["results"] == {"python": sys.executable}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("random", "cannot import name 'Random' from 'random' (ROOT/random.py)"),
+        ("json", "has no attribute 'JSONEncoder' (ROOT/json.py hides the module 'json'; rename"),
+    ],
+)
+def test_a_file_that_hides_a_module_is_named(project, name, words):
+    (project / f"{name}.py").write_text("print('hi')")
+    with pytest.raises(StageError) as error:
+        run_study("params/tiny", only="01*", status=Listening())
+    assert words.replace("ROOT", str(project)) in str(error.value)
 
 
 @pytest.mark.slow

@@ -1,9 +1,12 @@
 """The package imports one way, and notebooks tell rather than compute."""
 
 import ast
+import itertools
 import json
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -132,6 +135,16 @@ def test_trends_and_plots_never_reach_torch(name):
 def test_a_package_is_imported_in_its_place_only(package, where):
     users = {n.removeprefix("ohlora_lib.") for n, p in MODULES.items() if package in packages(p)}
     assert users <= where
+
+
+def test_every_import_is_declared():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"].values()
+    lines = [*project["dependencies"], *itertools.chain(*extras)]
+    declared = {re.match(r"[\w-]+", line)[0].lower().replace("-", "_") for line in lines}
+    names = {"sklearn": "scikit_learn", "PIL": "pillow", "yaml": "pyyaml", "bs4": "beautifulsoup4"}
+    used = set().union(*map(packages, MODULES.values())) - {"ohlora_lib"}
+    assert {names.get(name, name).lower() for name in used} <= declared
 
 
 def test_nobody_but_the_command_and_its_sweeps_import_the_runner():

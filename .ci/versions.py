@@ -1,0 +1,42 @@
+"""Prints requirements for pip: `versions.py pins 3.11.0` or `versions.py lowest`.
+
+`pins` gives what constraints.txt pins on a version of Python, as pip judges markers by the Python
+it runs in; `lowest` gives the lowest version of each direct dependency that pyproject.toml allows.
+torch is left as constraints.txt has it: other versions of it take gigabytes.
+"""
+
+from __future__ import annotations
+
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[1]
+
+
+def pins(python: str) -> Iterator[str]:
+    """Pins of constraints.txt that apply to a version of Python, torch aside."""
+    place = {"python_full_version": python, "python_version": ".".join(python.split(".")[:2])}
+    for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines():
+        if line and not line.startswith("#"):
+            pin = Requirement(line)
+            if pin.name != "torch" and (pin.marker is None or pin.marker.evaluate(place)):
+                yield f"{pin.name}{pin.specifier}"
+
+
+def lowest() -> Iterator[str]:
+    """The lowest version of each direct dependency."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for line in project["dependencies"]:
+        needed = Requirement(line)
+        least = next(part for part in needed.specifier if part.operator == ">=")
+        if needed.name != "torch":
+            yield f"{needed.name}=={least.version}"
+
+
+if __name__ == "__main__":
+    found = pins(sys.argv[2]) if sys.argv[1] == "pins" else lowest()
+    sys.stdout.write("".join(f"{line}\n" for line in found))
