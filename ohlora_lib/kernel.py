@@ -26,6 +26,7 @@ from typing import IO, Any
 
 import click
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from nbclient.util import run_sync
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
@@ -76,6 +77,16 @@ class PrivateClient(PapermillNotebookClient):
     reporter = Reporter()
     interrupted = terminated = False
     exit_code: int | None = None
+
+    @contextmanager
+    def setup_kernel(self, **kwargs: Any) -> Iterator[None]:
+        """Starts the kernel, and shuts it down when all cells have run."""
+        with super().setup_kernel(**kwargs):
+            yield
+            # nbclient would interrupt it first: if it still handles its last message, it reports
+            # a KeyboardInterrupt after a notebook that succeeded.
+            run_sync(self.km.request_shutdown)()
+            run_sync(self.km.finish_shutdown)()
 
     def papermill_execute_cells(self) -> None:
         """Executes all cells; keeps the kernel's exit status if it dies."""
