@@ -29,7 +29,7 @@ def assigned(source: str) -> dict[str, bool]:
         if isinstance(line, ast.AnnAssign) and line.value is not None:
             names |= dict.fromkeys(_stored([line.target]), True)
         elif isinstance(line, ast.Assign):
-            names |= dict.fromkeys(_stored(line.targets), False)
+            names = dict.fromkeys(_stored(line.targets), False) | names
     return names
 
 

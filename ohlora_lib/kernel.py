@@ -29,6 +29,7 @@ from typing import IO, Any
 import click
 from jupyter_client.kernelspec import NATIVE_KERNEL_NAME
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from nbclient.util import run_sync
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
@@ -88,6 +89,16 @@ class PrivateClient(PapermillNotebookClient):
         elif (python := manager.format_kernel_cmd()[0]) != sys.executable:
             self.log.warning(f"Kernel {manager.kernel_name!r} is {python}, not {sys.executable}.")
         return manager
+
+    @contextmanager
+    def setup_kernel(self, **kwargs: Any) -> Iterator[None]:
+        """Starts the kernel, and shuts it down when all cells have run."""
+        with super().setup_kernel(**kwargs):
+            yield
+            # nbclient would interrupt it first: if it still handles its last message, it reports
+            # a KeyboardInterrupt after a notebook that succeeded.
+            run_sync(self.km.request_shutdown)()
+            run_sync(self.km.finish_shutdown)()
 
     def papermill_execute_cells(self) -> None:
         """Executes all cells; keeps the kernel's exit status if it dies."""

@@ -9,6 +9,7 @@ import pytest
 
 from ohlora_lib import cli, openings
 from ohlora_lib.disk import write_atomic
+from ohlora_lib.params import FinetuneGenerator
 from ohlora_lib.records import notebook_code, read_summary, release, start_run
 from ohlora_lib.summaries import read_failure
 
@@ -178,3 +179,33 @@ def test_only_code_counts_in_a_notebook(tmp_path):
     assert code_of() == code_of((0, "# B"), (1, "a = 2"), (2, "print(a)"))
     assert code_of() != code_of((2, "print(a + 1)"))
     assert code_of((2, "%matplotlib a")) != code_of((2, "%matplotlib b"))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"device": "cuda"}, "device is 'cuda', but this machine has no CUDA; use auto or cpu"),
+        (
+            {"concept": {"glasses": 0.0}},
+            "concept names 'glasses', but the CNNs in outputs/tiny/03_cnn are for "
+            "['age', 'glass']. Correct the name, or train its CNNs in 03_train_property_cnn.",
+        ),
+    ],
+)
+def test_what_this_machine_or_an_input_lacks_is_said_before_anything_moves(
+    root, monkeypatch, given, said
+):
+    make_base(root)
+    cnns = start_run("03_cnn", {"study": "tiny"}, root=root)
+    for name in ("age", "glass"):
+        write_atomic(cnns.path / "selector" / f"{name}-fold0.safetensors", "weights")
+    cnns.finish()
+    runs = {"base_run": "02_base", "cnn_run": "03_cnn", "selection_run": "02_base"}
+    config = {"study": "tiny", "concept": {"glass": 0.0}}
+    config |= {name: f"outputs/tiny/{run}" for name, run in runs.items()}
+    FinetuneGenerator.checked(config, "a file").open_run().finish()
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(ValueError) as error:  # noqa: PT011 - the whole line is compared
+        FinetuneGenerator.checked(config | given, "a file").open_run()
+    assert str(error.value) == said
+    assert not (root / "outputs/tiny/.earlier").exists()

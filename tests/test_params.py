@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from papermill import inspect_notebook
 from pydantic_core import PydanticUndefined
 
 from ohlora_lib import params
@@ -63,6 +64,13 @@ def test_cell_has_the_fields_of_its_model(notebook):
     cell = read_cell(notebook)
     assert sorted(cell) == sorted(MODELS[notebook.stem].model_fields)
     assert {annotation for annotation, _ in cell.values()} <= PLAIN
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_papermill_reads_every_parameter_of_the_cell(notebook, caplog):
+    """It counts `=` in a line, the comment's too, and calls what it cannot read unknown."""
+    assert sorted(inspect_notebook(notebook)) == sorted(MODELS[notebook.stem].model_fields)
+    assert "Unable to parse" not in caplog.text
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)

@@ -27,8 +27,11 @@ def test_device_by_name(monkeypatch):
     with pytest.raises(ValueError, match="device is 'tpu'; it must be auto, cpu or cuda"):
         pick_device("tpu")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert pick_device("auto") == torch.device("cuda")
     assert pick_device("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(ValueError, match="'cuda:2', but the last GPU of this machine is cuda:1"):
+        pick_device("cuda:2")
 
 
 @pytest.mark.parametrize(("speedup", "wanted"), [(0.4, "float32"), (2.0, "bfloat16")])

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,11 @@ from typing import ClassVar
 
 import nbformat
 import pytest
+from click.testing import CliRunner
 from jupyter_client import AsyncKernelManager
+from papermill.cli import papermill
+from papermill.exceptions import PapermillExecutionError
+from papermill.execute import execute_notebook
 from pydantic import Field
 from rich.console import Console
 
@@ -403,6 +408,118 @@ def test_a_file_that_hides_a_module_is_named(project, name, words):
     with pytest.raises(StageError) as error:
         run_study("params/tiny", only="01*", status=Listening())
     assert words.replace("ROOT", str(project)) in str(error.value)
+
+
+@pytest.mark.slow
+def test_a_notebook_that_turns_to_another_study_is_refused(project):
+    write_notebook(
+        project / "notebooks/01_first.ipynb",
+        "value = 1",
+        "from ohlora_lib import cells\ncells.check_started('other', '01_first')",
+    )
+    with pytest.raises(StageError) as error:
+        run_study("params/tiny", only="01*", status=Listening())
+    assert str(error.value).startswith(
+        "01_first: cell [3]: ValueError: the notebook opens outputs/other/01_first, but was "
+        "started for outputs/tiny/01_first"
+    )
+
+
+def real_notebook(folder):
+    """A real notebook in a project of its own."""
+    (folder / "params").mkdir(exist_ok=True)
+    (folder / "notebooks").mkdir(exist_ok=True)
+    notebook = folder / "notebooks/01_make_population.ipynb"
+    notebook.write_bytes((PACKAGE_ROOT / "notebooks" / notebook.name).read_bytes())
+    return notebook
+
+
+REFUSED = {
+    "no tag": (
+        ("\"parameters\"", "\"param\""), "", "{} has no cell tagged 'parameters'; add the tag"
+    ),
+    "the tag on another cell": (
+        ("", ""), "", "{}: the cell tagged 'parameters' does not set study, variant, seed and"
+    ),
+    "a misspelled line": (
+        ("labelled_images:", "labeled_images:"), "",
+        "{}: the cell tagged 'parameters': unknown parameter 'labeled_images'. Did you mean "
+        "'labelled_images'?",
+    ),
+    "a deleted line": (
+        ("image_px: int = 64 ", "# "), "",
+        "{}: the cell tagged 'parameters' does not set image_px. Give",
+    ),
+    "a second cell": (
+        ("import params, show", "import params, show\\nseed = 3"), "",
+        "{}: a cell without the tag 'parameters' sets seed too. Remove that line.",
+    ),
+    "a misspelled parameter": (
+        ("", ""), "labeled_images: 160",
+        "{}: unknown parameter 'labeled_images'. Did you mean 'labelled_images'?",
+    ),
+    "a value of another type": (
+        ("", ""), "labelled_images: many",
+        "{}: labelled_images is 'many': input should be a valid integer.",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_plain_papermill_refuses_what_would_not_reach_the_notebook(tmp_path, monkeypatch, case):
+    (old, new), given, expected = REFUSED[case]
+    monkeypatch.chdir(tmp_path)
+    notebook = real_notebook(tmp_path)
+    node = nbformat.read(notebook, as_version=4)
+    if case == "the tag on another cell":
+        first, second = [cell for cell in node.cells if cell.cell_type == "code"][:2]
+        first.metadata, second.metadata = second.metadata, first.metadata
+    notebook.write_text(nbformat.writes(node).replace(old, new) if old else nbformat.writes(node))
+    more = ["--parameters_yaml", "study: typo\n" + given] if given else []
+    shown = "notebooks/01_make_population.ipynb"
+    done = CliRunner().invoke(papermill, [shown, "out.ipynb", "--engine", kernel.ENGINE, *more])
+    assert done.exit_code == 1
+    assert done.stderr.splitlines()[-1].startswith(f"Error: {expected.format(shown)}")
+    assert not Path("outputs").exists()
+    assert not Path("out.ipynb").exists()
+    if not given:  # the other door
+        write_params(tmp_path, notebook.stem, "study: tiny\n")
+        with pytest.raises(ValueError, match=re.escape(expected.format(shown))):
+            run_study("params/tiny", status=Listening())
+
+
+@pytest.mark.slow
+def test_papermill_sees_a_complaint_as_an_error_and_shows_one_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    given = {"source": "folder", "image_folder": "nowhere"}
+    with pytest.raises(PapermillExecutionError) as caught:
+        execute_notebook(
+            real_notebook(tmp_path), "out.ipynb", given, engine_name=kernel.ENGINE,
+            progress_bar=False,
+        )  # fmt: skip
+    error = caught.value
+    assert (error.ename, error.traceback) == ("ValueError", [error.evalue])
+    assert "nowhere" in error.evalue
+
+
+SLOWLY = """
+import time
+kernel = get_ipython().kernel
+answer = kernel.shell_handlers["kernel_info_request"]
+async def slowly(*message):
+    await answer(*message)
+    time.sleep(1)
+kernel.shell_handlers["kernel_info_request"] = slowly
+"""
+
+
+@pytest.mark.slow
+def test_a_kernel_is_not_interrupted_at_its_end(tmp_path, capfd):
+    """Its last answer is out before it has done with the message, the later the busier it is."""
+    write_notebook(tmp_path / "slow.ipynb", SLOWLY)
+    notebook = tmp_path / "slow.ipynb"
+    execute_notebook(notebook, None, engine_name=kernel.ENGINE, progress_bar=False)
+    assert "KeyboardInterrupt" not in capfd.readouterr().err
 
 
 @pytest.mark.slow
