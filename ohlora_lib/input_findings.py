@@ -17,8 +17,7 @@ FEW_IMAGES = 50  # selected; of fewer, samples may be copies
 # Of the population's own precision and recall, that a base of such images has at least. Measured
 # on the shipped base, 60 to 2,000 images, judges trained on each kind: built-in faces, of other
 # shares too, 0.58 to 1 (1 of 1,377 draws under 0.6); noise, bars, digits and shapes 0 to 0.69
-# (2 of 589 draws missed); patches of two photographs 0 to 1.05 (41 of 316 missed, where CNNs
-# were weak).
+# (2 of 589 draws missed); patches of two photographs 0 to 1.05 (41 of 316 missed).
 OTHER_RATIO = 0.6
 CNN_ROLES = {"selector": "selecting", "judge": "judge"}
 

@@ -10,12 +10,14 @@ import html
 import os
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote, unquote
 
 from bs4 import BeautifulSoup, Tag
 
 from ohlora_lib import records
+from ohlora_lib.openings import EARLIER
 from ohlora_lib.run_files import read_config
 
 NOTEBOOK = re.compile(r"(?:.*/)?(\w+)\.ipynb(?:#.*)?")  # in an address
@@ -44,18 +46,19 @@ def placeholder(soup: BeautifulSoup, notebook: str, text: str) -> Tag:
 
 
 def link_pages(study: Path) -> None:
-    """Fills in the links of every page of a study, from the pages that exist now.
+    """Fills in the links of every page of a study, kept ones too, from the pages there are now.
 
     Args:
         study: The study's folder in outputs.
     """
-    for folder in sorted(path.parent for path in study.glob("*/config.json")):
+    found = (study.glob(f"{where}*/config.json") for where in ("", f"{EARLIER}/"))
+    for folder in sorted(path.parent for paths in found for path in paths):
         page = page_of(folder)
         try:
             before, text = page.stat(), page.read_text(encoding="utf-8")
         except FileNotFoundError:
             continue
-        filled = PLACEHOLDER.sub(lambda match: _filled(folder, match), text)  # noqa: B023
+        filled = PLACEHOLDER.sub(partial(_filled, study, folder), text)
         if filled != text and page.stat().st_mtime_ns == before.st_mtime_ns:  # not exported anew
             records.write_atomic(page, filled)
 
@@ -65,10 +68,13 @@ def page_of(folder: Path) -> Path:
     return folder / f"{folder.name.partition('-')[0]}.html"
 
 
-def _filled(folder: Path, match: re.Match[str]) -> str:
+def _filled(study: Path, folder: Path, match: re.Match[str]) -> str:
     begin, notebook, quoted, end = match.groups()
     text = html.escape(unquote(quoted))
-    pages = list(_pages(folder, notebook)) if text else _siblings(folder, notebook)
+    if notebook == "index":
+        return f'{begin}<a href="{os.path.relpath(study, folder)}/index.html">{text}</a>{end}'
+    siblings = _siblings(study, folder, notebook)
+    pages = list(_meant(folder, notebook, siblings)) if text else siblings
     if text and len(pages) == 1:
         return f'{begin}<a href="{_address(pages[0], folder)}">{text}</a>{end}'
     links = ", ".join(f'<a href="{_address(p, folder)}">{_name(p, folder)}</a>' for p in pages)
@@ -76,14 +82,14 @@ def _filled(folder: Path, match: re.Match[str]) -> str:
     return f"{begin}{text}{f' ({about})' if links else ''}{end}"
 
 
-def _pages(folder: Path, notebook: str) -> Iterator[Path]:
+def _meant(folder: Path, notebook: str, siblings: list[Path]) -> Iterator[Path]:
     """Run folders that a link to a notebook means: those of an input, else siblings.
 
     Of several the one of the same variant, else the one of none. If there is neither: all, where
     they are inputs or the page has no variant itself.
     """
     inputs = [run for run in _inputs(folder) if page_of(run).stem == notebook]
-    found = _with_page(inputs) or _siblings(folder, notebook)
+    found = _with_page(inputs) or siblings
     variant = _variant(folder)
     for wanted in (variant, ""):
         same = [run for run in found if _variant(run) == wanted]
@@ -107,9 +113,9 @@ def _inputs(folder: Path) -> Iterator[Path]:
                 yield root / text
 
 
-def _siblings(folder: Path, notebook: str) -> list[Path]:
-    """Run folders of a notebook in the same study, a page's own aside."""
-    found = sorted(path for path in folder.parent.glob(f"{notebook}*") if path != folder)
+def _siblings(study: Path, folder: Path, notebook: str) -> list[Path]:
+    """Run folders of a notebook in a study, a page's own aside."""
+    found = sorted(path for path in study.glob(f"{notebook}*") if path != folder)
     return _with_page([path for path in found if page_of(path).stem == notebook])
 
 
@@ -128,5 +134,5 @@ def _address(target: Path, folder: Path) -> str:
 def _name(target: Path, folder: Path) -> str:
     """What tells a page among others: its variant, and its study where that is another."""
     name = _variant(target) or target.name
-    study = "" if target.parent == folder.parent else f" of {target.parent.name}"
-    return html.escape(f"{name}{study}")
+    same = target.parent in (folder.parent, folder.parents[1])  # the second of a kept run
+    return html.escape(name if same else f"{name} of {target.parent.name}")

@@ -72,6 +72,20 @@ def test_an_input_is_what_a_link_means_in_another_study_too(project):
     assert links(page)["2"] == "../../other/02_base/02_base.html"
 
 
+def test_a_run_that_was_moved_aside_still_leads_somewhere(project):
+    base = project("02_base")
+    folder = project("05_finetune", base_run="outputs/s/02_base").parent
+    kept = base.parents[1] / ".earlier" / "05_finetune-20260101T000000.000000Z"
+    kept.parent.mkdir()
+    folder.rename(kept)
+    page = kept / "05_finetune.html"
+    write_index(base.parents[1])
+    soup = BeautifulSoup(page.read_text(), "html.parser")
+    found = [a["href"] for a in soup.select("span.pages a")]
+    assert found == ["../../index.html", "../../02_base/02_base.html"]
+    assert all((page.parent / address).is_file() for address in found)
+
+
 def test_crumbs_lead_to_the_index_and_to_the_other_variants(project):
     page = project("05_finetune", "v9")
     project("05_finetune", "v8")
