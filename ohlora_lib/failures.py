@@ -35,6 +35,8 @@ SATURATED_AUROC = 0.995
 JUMP_SCORE = 0.2  # least change of a mean score from one evaluation to the next ...
 JUMP_TIMES = 4.0  # ... and how many times the changes around it, the way back aside
 JUMP_NEAR = 3  # changes around it, on each side
+LEARNING = 1 / 3  # of the rows: until then a steep change toward the target may be learning
+UNMOVED = 0.0005  # change of a fixed score that rounding can make
 FOOLED_SHARE = 0.5  # of the selector's gain, that the held-out judge must confirm
 FOOLED_SCORE = 0.1  # least gain in which they must differ, and least distance they end apart
 UNSTABLE = {"not finite", "diverged", "saturated", "collapsed"}  # what training itself did
@@ -79,14 +81,16 @@ def of_log(
     """What speaks against a log; nothing found means a healthy run.
 
     All of `stability`, and:
-    untrained: the scores of the same latents are the same in every row.
+    untrained: the scores of the same latents never differ by more than 0.0005.
     cut off: the last row does not close an epoch, so rows are missing or training goes on.
     few rows: fewer than 6, so that nothing can be said of its course.
     jump: from one row to the next a mean score changes by 0.2 and by 4 times more than in the
-        three steps before it and the three after it: another network went on. The way back is
+        three steps before it and the three after it: another network went on. In the first third
+        of the rows a change toward the target is none: so learns a fast learner. The way back is
         left aside, unless it follows at once: that is one odd evaluation.
-    fooled: a property came closer by the selecting ensemble, while the held-out judge sees less
-        than half of that gain, 0.1 less at the least, and ends 0.1 farther from the target.
+    fooled: from the first row to the end of training a property came closer by 0.1 or more by
+        the selecting ensemble, while the held-out judge sees less than half of that gain, 0.1
+        less at the least, and ends 0.1 farther from the target.
     moved away: a property's distance to its target grew; a result, which may mean that another
         target was trained toward.
 
@@ -96,7 +100,7 @@ def of_log(
         scores_per_row: Samples scored for each row.
     """
     verdict = run_verdict(log, concept, scores_per_row=scores_per_row)
-    found = [_untrained(log), _cut_off(log), _jump(log), _fooled(log, concept, verdict)]
+    found = [_untrained(log), _cut_off(log), _jump(log, concept), _fooled(log, concept, verdict)]
     found += [_few_rows(log), _moved_away(verdict)]
     return [*stability(log), *filter(None, found)]
 
@@ -159,8 +163,8 @@ def _untrained(log: pd.DataFrame) -> Finding | None:
 
 
 def _same_in_every_row(scores: pd.DataFrame) -> bool:
-    """Whether no score ever changes; a score that is missing says nothing."""
-    return bool((scores.nunique() <= 1).all() and scores.notna().any().all())
+    """Whether no score ever changes, but for rounding; one that is missing says nothing."""
+    return bool((scores.max() - scores.min() <= UNMOVED).all())
 
 
 def _cut_off(log: pd.DataFrame) -> Finding | None:
@@ -179,13 +183,14 @@ def _few_rows(log: pd.DataFrame) -> Finding | None:
     return Finding("few rows", f"the log has {rows}, too few to say whether training was stable")
 
 
-def _jump(log: pd.DataFrame) -> Finding | None:
+def _jump(log: pd.DataFrame, concept: Mapping[str, float]) -> Finding | None:
     kind = "fixed" if "fixed" in sources_of(log) else "mean"
     jumps = [
         (step, prop, row, scores)
         for prop in properties_of(log)
         for scores in [log[f"{kind}_{prop}_score"].dropna()]
         for row, step in _abrupt_steps(scores.to_numpy(float))
+        if row >= LEARNING * len(log) or _leads_away(scores.iloc[row : row + 2], concept.get(prop))
     ]
     if not jumps:
         return None
@@ -194,6 +199,10 @@ def _jump(log: pd.DataFrame) -> Finding | None:
     return Finding("jump", f"at epoch {at['epoch']:.0f}, batch {at['idx']:.0f} {prop} jumps from "
                    f"{scores.iloc[row]:.2f} to {scores.iloc[row + 1]:.2f} between two evaluations"
                    ", as if another network went on from there")  # fmt: skip
+
+
+def _leads_away(step: pd.Series, target: float | None) -> bool:
+    return target is not None and abs(step.iloc[1] - target) > abs(step.iloc[0] - target)
 
 
 def _abrupt_steps(scores: np.ndarray) -> Iterator[tuple[int, float]]:
@@ -215,8 +224,8 @@ def _fooled(
     if "heldout" not in sources_of(log):
         return None
     judge = run_verdict(log, concept, source="heldout")
-    gain, seen = -verdict["change"], -judge["change"]
-    fooled = (verdict["effect"] == "closer") & (seen < FOOLED_SHARE * gain)
+    gain, seen = _gains(log, verdict), _gains(log, judge)
+    fooled = (gain > FOOLED_SCORE) & (seen < FOOLED_SHARE * gain)
     fooled &= gain - seen > FOOLED_SCORE
     fooled &= judge["distance_end"] - verdict["distance_end"] > FOOLED_SCORE
     if not fooled.any():
@@ -227,6 +236,13 @@ def _fooled(
     ]
     return Finding("fooled", "the selecting CNNs see a gain that the held-out judge does not: "
                    + listed(parts))  # fmt: skip
+
+
+def _gains(log: pd.DataFrame, verdict: pd.DataFrame) -> pd.Series:
+    """How much closer each property ends than it was in its first row, where learning is fast."""
+    source = verdict["source"].iloc[0]
+    first = log[[f"{source}_{prop}_score" for prop in verdict["property"]]].bfill().iloc[0]
+    return (first.to_numpy() - verdict["target"]).abs() - verdict["distance_end"]
 
 
 def _moved_away(verdict: pd.DataFrame) -> Finding | None:

@@ -230,7 +230,7 @@ def test_a_folder_that_stays_taken_is_said(tmp_path):
 
     lock = FolderLock(tmp_path)
     threading.Timer(0.3, lock.release).start()
-    sweep_task.wait_until_free(tmp_path, 10)
+    sweep_task.wait_until_free(tmp_path, 120)
     lock = FolderLock(tmp_path)
     with pytest.raises(ValueError, match=f"process {os.getpid()}"):
         sweep_task.wait_until_free(tmp_path, 0.1)
@@ -347,7 +347,7 @@ def test_a_dask_worker_killed_at_work_costs_only_what_it_was_doing(small):
         pids = {worker.pid for worker in cluster.workers.values()}
         killer.start()
         run_sweep("params/tiny", grid=GRID, scheduler=cluster.scheduler_address, status=listening)
-    killer.join(10)
+    killer.join(120)
     assert len(killed) == 1
     assert killed[0] in pids
     ended = journal(small, "end")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import time
 
 import numpy as np
 import pandas as pd
@@ -116,11 +115,3 @@ def test_drawing_takes_at_most_a_fiftieth_of_the_training(
     assert shown[-1] == 60  # and the end
     assert 7 <= len(shown) <= 9
     assert capsys.readouterr().out.strip().endswith("\nFinished.")
-
-
-def test_one_drawing_is_quick() -> None:
-    """What the share above is of; a tenth of this is usual."""
-    trend_png(log(30), CONCEPT)
-    began = time.perf_counter()
-    trend_png(log(30), CONCEPT)
-    assert time.perf_counter() - began < 2
