@@ -165,6 +165,8 @@ def _show(
     sys.last_exc = error
     session.InteractiveTB.tb = trace  # where %debug looks first
     session._showtraceback(kind, error, [" ".join(str(error).split())])
+    if session.call_pdb:  # as after %pdb
+        session.debugger(force=True)
 
 
 def is_complaint(error: BaseException, trace: TracebackType) -> bool:
