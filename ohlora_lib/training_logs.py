@@ -51,22 +51,28 @@ def read_log(
     log = _read(path)
     log = log.loc[:, [not name.startswith("Unnamed") for name in log.columns]]
     log = _as_numbers(_renamed(log, columns or {}, path), path).dropna(axis=1, how="all")
-    by_step = "step" in log and not {"epoch", "idx"} <= set(log)
+    _check_columns(log, path)
+    by_step = not {"epoch", "idx"} <= set(log)
     if by_step:
         log = log.assign(epoch=0, idx=log["step"])
-    missing = [name for name in NEEDED if name not in log]
-    missing += [] if properties_of(log) else ["mean_<property>_score"]
-    if missing:
-        which = (
-            f"column {missing[0]} is" if len(missing) == 1 else f"columns {', '.join(missing)} are"
-        )
-        raise ValueError(f"{path}: not a training log, {which} missing or empty; it has "
-                         f"{_shown(log)}. Say what it calls them: {_say(missing[-1])}; or "
-                         f"{REMEDY}")  # fmt: skip
     _check_restarts(log, path)
     log = log.assign(time_epochs=time_epochs(log, where=path))
     log.attrs = {"complete": complete, "by_step": by_step}
     return log
+
+
+def _check_columns(log: pd.DataFrame, path: Path) -> None:
+    """Raises if columns are missing, and names them all."""
+    by_step = {"epoch", "idx"} if "step" in log else set()
+    missing = [name for name in NEEDED if name not in {*log, *by_step}]
+    missing += [] if properties_of(log) else ["mean_<property>_score"]
+    if not missing:
+        return
+    which = f"column {missing[0]} is" if len(missing) == 1 else f"columns {', '.join(missing)} are"
+    step = " (step will do for epoch and idx)" if {"epoch", "idx"} & set(missing) else ""
+    raise ValueError(f"{path}: not a training log, {which} missing or empty{step}; it has "
+                     f"{_shown(log)}. Say what it calls them: {_say(missing[-1])}; or "
+                     f"{REMEDY}")  # fmt: skip
 
 
 def _say(name: str, theirs: str = "NAME") -> str:
@@ -95,7 +101,7 @@ def _renamed(log: pd.DataFrame, columns: Mapping[str, str], path: Path) -> pd.Da
     """The log with its columns called as here."""
     for name, theirs in columns.items():
         if not _is_known(name):
-            raise ValueError(f"columns names {name!r}; it must be one of "
+            raise ValueError(f"{path}: columns names {name!r}; it must be one of "
                              f"{', '.join((*NEEDED, *OTHERS))} or mean_<property>_score"
                              )  # fmt: skip
         if theirs not in log and name not in log:

@@ -106,7 +106,7 @@ def test_scores_stand_beside_what_they_mean(explorer, tmp_path, monkeypatch):
     monkeypatch.setattr(explorer, "view", lambda _: view)
     rows = ExploreWidget(explorer, tmp_path).scores.value.split("<tr>")
     cells = {
-        row[0]: row[1:] for row in (re.findall(r"<t[hd]>(.*?)</t[hd]>", row) for row in rows[2:])
+        row[0]: row[1:] for row in (re.findall(r"<t[hd]>(.*?)</t[hd]>", row) for row in rows[1:])
     }
     assert cells["before"] == ["0.96", "0.50"]
     assert cells["meaning"] == ["1 = female, 0 = male", "0/1"]

@@ -82,6 +82,7 @@ COMMANDS = [
     said("a target over 1", "compare a.csv --concept gender=2", "'gender=2'", "from 0 to 1"),
     said("a target that is no number", "compare a.csv --concept gender=nan", "'gender=nan'",
          "from 0 to 1"),
+    said("a column without a name", "compare a.csv --column d_loss", "'d_loss'", "OURS=THEIRS"),
     said("a property twice", "compare a.csv --concept gender=1,gender=0", "'gender=0'", "once"),
 ]  # fmt: skip
 

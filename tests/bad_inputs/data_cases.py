@@ -207,8 +207,6 @@ LOGS = [
         more=("--column", "d_loss=losses")),
     log("a column of no name of ours", swapped("d_loss", "loss"), "'dloss'", "one of epoch",
         more=("--column", "dloss=loss")),
-    log("a column without a name", lambda text: text, "'d_loss'", "OURS=THEIRS",
-        more=("--column", "d_loss")),
     log("batches counted from the start of training", counted_on, "idx goes on", "step=idx"),
     log("a word in a log", cell("g_loss", "many"), "g_loss", "'many'", "restore"),
     log("a score over 1", cell("mean_age_score", "7"), "mean_age_score", "7", "from 0 to 1"),
