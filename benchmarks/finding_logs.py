@@ -31,7 +31,7 @@ from ohlora_lib.training_logs import read_log
 
 RATES = (5e-4, 1e-3, 2e-3, 4e-3, 8e-3)
 SEEDS = range(5)
-FOOLINGS = range(12)
+FOOLINGS = range(11)
 IMAGES = 160
 FACES = 600  # drawn for a fooling; half of them for each ensemble
 TRAINED = {"epochs": 3, "every_batches": 5, "first_epoch_every": 5}

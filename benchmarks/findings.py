@@ -1,7 +1,7 @@
 """How often each rule on a log errs: called where nothing is wrong, or not where something is.
 
 `python -m benchmarks.findings` prints the table of `docs/findings.md` from the stored logs: 25
-fine-tunings of the quickstart with five learning rates and five seeds, and 20 of a generator that
+fine-tunings of the quickstart with five learning rates and five seeds, and 11 of a generator that
 was trained to please the selecting CNNs and to displease the held-out judge.
 `benchmarks/finding_logs.py` trains both anew.
 """

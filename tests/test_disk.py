@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 @contextmanager
 def small_files():
     """No file may grow over 1,000 bytes inside the block, the tests' own output included."""
-    resource = pytest.importorskip("resource")
+    resource = pytest.importorskip("resource", reason="needs limits as Unix has them")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))

@@ -1,27 +1,29 @@
-"""Ten planted failures, ten called; healthy runs, none called.
+"""What is planted is called, and healthy runs are not; how often, is held as documented.
 
 The healthy logs in `data/` are v9 runs of `params/quickstart` with three seeds.
 """
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from benchmarks import findings
 from ohlora_lib import failures, fold_training, training_logs, trends
 from ohlora_lib import property_ensemble as pe
 from ohlora_lib.candidates import judge_overlap
 from ohlora_lib.comparison import compare_files
 from ohlora_lib.faces import draw_attributes, render_faces
-from ohlora_lib.finetune.evaluation import Evaluator
 from ohlora_lib.images import new_store
-from ohlora_lib.nets import Generator
 from ohlora_lib.records import start_run
 from tests.finetune.test_negative_control import train
 from tests.log_samples import DATA, PUBLISHED, make_log
 
+ROOT = Path(__file__).parents[1]
 HEALTHY = sorted(DATA.glob("healthy-*.csv"))
 CONCEPT = trends.PUBLISHED_CONCEPT
 CNN = pe.CNNSettings(folds=2, width=0.25, batch=16, max_epochs=12, learning_rate={"glass": 2e-3})
@@ -48,6 +50,18 @@ def called(log, concept=CONCEPT):
 @pytest.mark.parametrize("path", [*HEALTHY, *PUBLISHED], ids=lambda path: path.stem)
 def test_healthy_runs_are_not_called(path):
     assert called(training_logs.read_log(path)) == []
+
+
+@pytest.mark.slow
+def test_rules_err_as_rarely_as_the_documentation_says():
+    table = findings.rates()
+    assert (table["healthy"].min(), table["planted"].min()) >= (50, 50)
+    assert (table["false_alarms"] <= 0.02 * table["healthy"]).all()
+    assert (table["hits"] >= 0.9 * table["planted"]).all()
+    page = (ROOT / "docs" / "findings.md").read_text()
+    for row in table.itertuples():
+        counts = f"{row.false_alarms} of {row.healthy} | {row.hits} of {row.planted} |"
+        assert re.search(rf"^\| {row.rule} \| .* \| {counts}$", page, re.M), (row.rule, counts)
 
 
 def test_made_healthy_logs_are_not_called():
@@ -141,35 +155,12 @@ def test_one_target_swapped(tmp_path, monkeypatch):
     assert rules_of(folder, concept=swapped) == ["other target"]  # by the selected images
 
 
-@pytest.mark.slow
-def test_fooled_selecting_cnns(tmp_path, faces):
-    """A generator optimised to please the selecting CNNs, and them alone."""
-    images, labels = faces
-    selector = train_role(tmp_path / "selector", faces, labels, np.arange(300))
-    judge = train_role(tmp_path / "judge", faces, labels, np.arange(300, 600))
-    torch.manual_seed(0)
-    generator = Generator(32, z_dim=32, w_dim=32, fmaps_base=256, fmaps_max=16)
-    evaluator = Evaluator(selector, judge, images[:200], samples=50)
-    optimizer = torch.optim.Adam(generator.parameters(), lr=3e-3)
-    rows = []
-    for step in range(33):
-        facts = {"epoch": step // 4, "idx": step % 4, "d_loss": 1.3, "g_loss": 0.9}
-        rows.append(facts | {"real_fake_auroc": 0.8} | evaluator(generator, step).row)
-        for _ in range(20):
-            drawn = generator(torch.randn(16, 32), torch.randn(16, 7)) / 2 + 0.5
-            pixels = drawn + (drawn.clamp(0, 1) - drawn).detach()  # as images hold them
-            chosen, judged = (
-                torch.cat([net(pixels) for net in ensemble.members["glass"]]).clamp(1e-6, 1 - 1e-6)
-                for ensemble in (selector, judge)
-            )
-            optimizer.zero_grad()
-            (-torch.log(chosen).mean() - torch.log(1 - judged).mean()).backward()
-            optimizer.step()
-    log = pd.DataFrame(rows).drop(columns=["diversity", "recall"])
-    log = log.assign(time_epochs=training_logs.time_epochs(log))
-    gains = {k: log[f"{k}_glass_score"].iloc[-5:].mean() for k in ("mean", "heldout")}
-    assert gains["mean"] > gains["heldout"] + 0.2, gains
-    assert called(log, {"glass": 1.0}) == ["fooled"]
+def test_fooled_selecting_cnns():
+    """Generators that were trained to please the selecting CNNs and to displease the judge."""
+    found = [called(log, {"glass": 1.0}) for log in findings.stored("fooled")]
+    assert len(found) == 11
+    assert {rule for rules in found for rule in rules} <= {"fooled", "moved away"}
+    assert sum("fooled" in rules for rules in found) >= 10  # one pleases neither
 
 
 @pytest.mark.parametrize(
@@ -217,17 +208,22 @@ def test_one_odd_evaluation_is_no_other_network():
     assert called(log) == []
 
 
-@pytest.mark.parametrize("rows", [0.3, 0.6, 1.0, 3.0])
-@pytest.mark.parametrize("start", [0, 12])
+@pytest.mark.parametrize("rows", [0.1, 0.3, 0.6, 1.0, 3.0])
+@pytest.mark.parametrize("start", [0, 4.5, 9.5])
 def test_a_fast_learner_does_not_jump(rows, start):
     """At once, or from some row on as a sigmoid: half of the way in `rows` evaluations or so."""
+    assert called(learner(rows, start)) == []
+    assert called(learner(0.1, 20.5)) == ["jump"]  # so late it is no learner
+
+
+def learner(rows, start):
     log = healthy()
     after = (np.arange(len(log)) - start) / rows
     way = 1 - np.exp(-after) if start == 0 else 1 / (1 + np.exp(-2 * after))
     for prop, target in CONCEPT.items():
         for kind in ("mean", "heldout", "fixed", "fixed_heldout"):
             log[f"{kind}_{prop}_score"] = 0.5 + 0.45 * way * (2 * target - 1)
-    assert called(log) == []
+    return log
 
 
 def test_a_judge_that_began_near_the_target_is_not_fooled():

@@ -140,7 +140,7 @@ def train_by_notebook(path, monkeypatch, stop_at=0):
 
 @pytest.mark.slow
 def test_two_processes_interrupted_killed_and_resumed_end_as_one(root, alone, monkeypatch, capfd):
-    pytest.importorskip("accelerate")
+    pytest.importorskip("accelerate", reason="needs accelerate")
     monkeypatch.setenv("OHLORA_ROOT", str(root))
     path, folder = params_file(root, "pair", processes=2)
 

@@ -321,7 +321,7 @@ def alive(pid: int) -> bool:
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="asks /proc whose child it is")
 def test_a_dask_worker_killed_at_work_costs_only_what_it_was_doing(small):
     """The kernel tells whose it is, and waits until that worker was killed."""
-    distributed = pytest.importorskip("distributed")
+    distributed = pytest.importorskip("distributed", reason="needs Dask")
     write_notebook(
         small,
         Finetune,
@@ -358,7 +358,7 @@ def test_a_dask_worker_killed_at_work_costs_only_what_it_was_doing(small):
 
 
 def test_a_scheduler_that_is_not_there_is_one_line(project, monkeypatch):
-    pytest.importorskip("distributed")
+    pytest.importorskip("distributed", reason="needs Dask")
     monkeypatch.setattr("ohlora_lib.fanout.CONNECT_SEC", 1)
     with pytest.raises(ValueError, match="does not answer.*dask scheduler") as error:
         run_sweep("params/tiny", scheduler="tcp://127.0.0.1:9", status=Listening())
