@@ -16,7 +16,6 @@ from scipy import stats
 from ohlora_lib.failures import judged_sentence, of_training
 from ohlora_lib.summaries import read_failure
 from ohlora_lib.training_logs import (
-    WHO,
     judge_of,
     log_names,
     properties_of,
@@ -31,6 +30,7 @@ from ohlora_lib.trends import (
     compare_logs,
     end_of,
     ended_early,
+    judged_by,
     listed,
     run_verdict,
     scores_of,
@@ -117,7 +117,7 @@ def compare_groups(
         row |= {"effect": effect_word(interval.low, interval.high)}
         row |= {"rows_a": sizes[0], "rows_b": sizes[1], "block_rows": 0}
         rows.append(row | {"confidence": level, "source": source})
-    return pd.DataFrame(rows)
+    return judged_by(source, rows, *groups[a], *groups[b])
 
 
 def _end_distance(log: pd.DataFrame, source: str, prop: str, target: float) -> float:
@@ -214,7 +214,7 @@ def _run_facts(
 
 def _judged(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
     """Who judged, and the tables by the selecting CNNs and, if there is one, by the judge."""
-    found = {"by": WHO[[*tables][-1]], "properties": records_of(tables["mean"])}
+    found = {"by": [*tables.values()][-1].attrs["by"], "properties": records_of(tables["mean"])}
     return found | {k: records_of(table) for k, table in tables.items() if k == "heldout"}
 
 

@@ -57,7 +57,8 @@ def read_log(
         log = log.assign(epoch=0, idx=log["step"])
     _check_restarts(log, path)
     log = log.assign(time_epochs=time_epochs(log, where=path))
-    log.attrs = {"complete": complete, "by_step": by_step}
+    foreign = bool(columns) or by_step or complete
+    log.attrs = {"complete": complete, "by_step": by_step, "foreign": foreign}
     return log
 
 
@@ -197,6 +198,12 @@ def sources_of(log: pd.DataFrame) -> list[str]:
     """Which kinds of scores a log holds for its properties: "mean", "heldout", "fixed", ..."""
     first = properties_of(log)[0]
     return [kind for kind in WHO if f"{kind}_{first}_score" in log]
+
+
+def who(source: str, *logs: pd.DataFrame) -> str:
+    """Who gave the scores of a source; of logs of another program nobody knows."""
+    foreign = any(log.attrs.get("foreign") for log in logs)
+    return "the scores as logged" if source == "mean" and foreign else WHO[source]
 
 
 def judge_of(*logs: pd.DataFrame) -> str:

@@ -7,11 +7,12 @@ table at once (Bonferroni).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ohlora_lib.training_logs import WHO, properties_of, sources_of
+from ohlora_lib.training_logs import WHO, properties_of, sources_of, who
 from ohlora_lib.trend_noise import distance_change, effect_word, window_mean
 
 PUBLISHED_CONCEPT = {"gender": 1.0, "quality": 1.0, "age": 0.0, "glass": 0.0}
@@ -129,7 +130,7 @@ def run_verdict(
             row |= {"start_rows": start.rows, "end_rows": end.rows}
             row |= {"block_rows": max(start.block_rows, end.block_rows)}
         rows.append(row | {"confidence": level, "source": source})
-    return pd.DataFrame(rows)
+    return judged_by(source, rows, log)
 
 
 RUN_NUMBERS = (
@@ -173,7 +174,14 @@ def compare_logs(
             row |= {"effect": effect_word(*numbers[-2:]), "rows_a": a.rows, "rows_b": b.rows}
             row |= {"block_rows": max(a.block_rows, b.block_rows)}
         rows.append(row | {"confidence": level, "source": source})
-    return pd.DataFrame(rows)
+    return judged_by(source, rows, log_a, log_b)
+
+
+def judged_by(source: str, rows: list[dict[str, Any]], *logs: pd.DataFrame) -> pd.DataFrame:
+    """A table of verdicts that knows who gave the scores (`attrs["by"]`)."""
+    table = pd.DataFrame(rows)
+    table.attrs["by"] = who(source, *logs)
+    return table
 
 
 # ---- words --------------------------------------------------------------------------------------
@@ -187,7 +195,7 @@ def listed(names: Sequence[str]) -> str:
 def verdict_sentence(table: pd.DataFrame) -> str:
     """Says a table of `run_verdict` or `compare_logs` in plain words, and by whom."""
     words = _comparison_words(table) if "run_a" in table else _run_words(table)
-    return f"By {WHO[table['source'].iloc[0]]}: {words}"
+    return f"By {table.attrs.get('by', WHO[table['source'].iloc[0]])}: {words}"
 
 
 def _run_words(table: pd.DataFrame) -> str:

@@ -225,7 +225,7 @@ def test_a_log_of_another_program_is_read_by_what_it_calls_its_columns(tmp_path,
     assert log["time_epochs"].iloc[-1] > 0.95
     assert [found.rule for found in failures.of_log(log, {"gender": 1.0})] == []
     (run,) = compare_files([path], {"gender": 1}, columns=names)["runs"]
-    assert run["sentence"].startswith("Training was stable.")
+    assert run["sentence"].startswith("Training was stable. By the scores as logged: ")
     assert (run["epochs"], run["steps"]) == (None, 6000)
 
 
