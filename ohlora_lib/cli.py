@@ -149,7 +149,8 @@ def compare(
     from ohlora_lib import comparison
 
     given = [part.strip() for part in names.split(",")] if names else None
-    options = {"columns": read_columns(column or []), "complete": complete}
+    foreign = {"columns": read_columns(column or []), "complete": complete}
+    options = {name: value for name, value in foreign.items() if value}
     found = comparison.compare_files(logs, read_concept(concept), names=given, **options)
     if as_json:
         typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
