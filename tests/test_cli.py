@@ -129,10 +129,11 @@ def test_finetune_says_whether_it_finished(call, monkeypatch, launched, finished
         finetuning, "finetune_file", lambda *a, **k: seen.append((a, k)) or finished
     )
     monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.setenv("OHLORA_COMMAND", "ohlora finetune a.yaml --force")  # undone after the test
     if launched:
         monkeypatch.setenv("WORLD_SIZE", "2")
     assert call("finetune", "a.yaml")[0] == status
-    assert seen == [((Path("a.yaml"),), {"held": False})]
+    assert seen == [((Path("a.yaml"),), {"held": False, "start_anew": False})]
 
 
 def test_a_study_that_is_not_there(call):

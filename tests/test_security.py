@@ -75,7 +75,7 @@ def offences(code):
             names = [alias.name for alias in node.names]
             module = getattr(node, "module", None) or ""
             heads = [name.partition(".")[0] for name in (names if not module else [module])]
-            found += [h for h in heads if h in NETWORK]
+            found += [h for h in heads if h in NETWORK and module != "urllib.parse"]
             found += [n for n in [module, *names] if n in TRUST]
     return found
 
