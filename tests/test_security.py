@@ -134,7 +134,7 @@ def test_words_out_of_data_reach_no_page_raw(tmp_path, monkeypatch):
         assert not page.select("script, [onerror], [onmouseover]")
         outputs.append(v4.new_output("display_data", data={kind: shown.data}))
     show.picture(picture, HOSTILE)
-    facts = {"image/png": {"alt": seen[-1].alt}}
+    facts = {"image/png": {"alt": seen[-2].alt}}  # below it, its caption
     data = {"image/png": base64.b64encode(picture.read_bytes()).decode()}
     outputs.append(v4.new_output("display_data", data=data, metadata=facts))
     path = tmp_path / "a.ipynb"
