@@ -229,6 +229,7 @@ def run_stage(
         if opening.kept:
             status.say(f"{label}  {opening.line.replace(f'{root}/', '')}")
         stage.folder.mkdir(exist_ok=True)
+        lock.watch()
         status.start(label, why.text)
         outcome = "failed"
         redo = f"{command} --only {stage.name} --force"

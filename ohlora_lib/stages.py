@@ -267,7 +267,7 @@ def reason_to_run(stage: Stage, root: Path) -> Reason | None:
     try:
         summary = records.read_summary(stage.folder)
     except ValueError:
-        there = (stage.folder / "config.json").is_file()
+        there = stage.folder.is_dir()
         return Reason("did not finish last time" if there else "has not run yet")
     names = openings.changed(stage.folder, summary, wanted_facts(stage, root))
     if names:

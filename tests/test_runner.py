@@ -166,25 +166,22 @@ def finished_stage(project):
     run = records.start_run("01_first", study[0].parameters.config(), root=project)
     records.write_atomic(run.path / "value.txt", "3")
     run.finish()
-    summary = records.sha256(run.path / "summary.json")
-    stages.keep_note(
-        study[0], fingerprint=stages.fingerprint(study[0], project), summary_sha256=summary
-    )
+    study[0].page.write_text("<p>drawn</p>")
     return study[0]
 
 
 def touch_notebook(stage):
     node = json.loads(stage.notebook.read_text())
-    node["cells"][-1]["source"] += "\n# edited"
+    node["cells"][-1]["source"] += "\nprint('edited')"
     stage.notebook.write_text(json.dumps(node))
 
 
 CHANGES = {
     "artefact gone": (lambda stage: (stage.folder / "value.txt").unlink(), "value.txt is gone"),
     "artefact cut": (lambda stage: (stage.folder / "value.txt").write_text(""), "value.txt is"),
-    "notebook": (touch_notebook, "notebook changed"),
+    "notebook": (touch_notebook, "its notebook's code changed"),
     "summary": (lambda stage: (stage.folder / "summary.json").unlink(), "did not finish"),
-    "by hand": (lambda stage: (stage.folder / ".runner.json").unlink(), "by hand"),
+    "page": (lambda stage: stage.page.unlink(), "has no page yet"),
 }
 
 
@@ -194,7 +191,9 @@ def test_each_change_is_a_reason_to_run(project, change):
     assert stages.reason_to_run(stage, project) is None
     action, reason = CHANGES[change]
     action(stage)
-    assert reason in stages.reason_to_run(stage, project)
+    found = stages.reason_to_run(stage, project)
+    assert reason in found.text
+    assert found.anew == (change not in {"summary", "page"})  # else nothing of it is made anew
 
 
 def test_an_output_in_the_notebook_file_is_no_reason_to_run(project):
@@ -351,7 +350,7 @@ def test_ctrl_c_lets_the_cell_save_and_starts_no_other_cell(project):
     assert not (project / "went-on").exists()
     assert stages.reason_to_run(
         stages.read_study(project / "params/tiny", project)[0], project
-    ).startswith("did not finish")
+    ).text.startswith("did not finish")
 
 
 def test_two_runners_of_one_stage_are_refused(project):

@@ -129,8 +129,8 @@ def test_changed_parameters_are_named_and_force_keeps_the_old_folder(folder, who
     assert re.fullmatch(
         rf"ohlora: {STAGE}: cell \[5\]: ValueError: {re.escape(str(folder))}/checkpoints/"
         r"state\.pt: the training stopped half-way cannot go on, because learning_rate was 0\.001 "
-        r"and is now 0\.002\. Put that back, or start anew and keep the old folder: "
-        rf"ohlora run params/tiny --only {STAGE} --force{AS_FAR}",
+        r"and is now 0\.002\. Put that back, give it another `variant`, or start anew with "
+        rf"ohlora run params/tiny --only {STAGE} --force, which keeps the old run\.{AS_FAR}",
         error,
     ), error
     assert run(folder, "--force")[0] == 0
