@@ -48,9 +48,9 @@ MODELS = (First, Finetune, Evaluate, Compare)
 OPEN = """
 import os, pathlib, time
 from ohlora_lib.records import start_run
-names = NAMES
-config = {name: globals()[name] for name in ("study", "variant", "seed", *names)}
-inputs = {name: config[name] for name in names if name.endswith(("_run", "_runs"))}
+given = ("study", "variant", "seed", *NAMES)
+config = {name: globals()[name] for name in given}
+inputs = {name: config[name] for name in given if name.endswith(("_run", "_runs"))}
 run = start_run(STEM, config, input_runs=inputs)
 journal = open("journal.txt", "a")
 print("start", f"{study}/{run.path.name}", os.getppid(), file=journal, flush=True)
@@ -67,7 +67,11 @@ def write_notebook(root: Path, model: type[NotebookParameters], work: str = "pas
     node = v4.new_notebook(
         metadata={"kernelspec": {"name": "python3", "display_name": "P", "language": "python"}}
     )
-    names = [name for name in model.model_fields if name not in ("study", "variant", "seed")]
+    names = [
+        name
+        for name in model.model_fields
+        if name not in ("study", "variant", "seed", "start_anew")
+    ]
     cell = "\n".join(f"{name} = ''" for name in model.model_fields)
     opening = OPEN.replace("NAMES", repr(names)).replace("STEM", repr(model.NOTEBOOK))
     tagged = v4.new_code_cell(cell, metadata={"tags": ["parameters"]})

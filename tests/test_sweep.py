@@ -180,8 +180,8 @@ def deaths(monkeypatch, count, kind=StageDied):
     """Lets a stage die so often, then finish; gives the list of its attempts."""
     tries = []
 
-    def run_stage(stage, *_, **options):
-        tries.append(options["fresh"])
+    def run_stage(stage, workers, status, label, why, command):
+        tries.append(why.anew)
         if len(tries) <= count:
             raise kind(f"{stage.name}: its kernel died")
 
