@@ -267,7 +267,8 @@ def test_kernels_killed_once_and_a_second_start_that_does_nothing(small):
     changed = Listening()
     run_sweep("params/tiny", grid=["r1_gamma=1,10"], workers=2, status=changed)
     assert journal(small, "end").count("tiny/01_first") == 2
-    assert sum("  done" in line for line in changed.lines) == len(expected)
+    done = [line for line in changed.lines if "  done" in line]
+    assert len(done) == 1  # it leaves the same results, so nothing that needs it runs again
 
 
 @pytest.mark.slow
