@@ -19,10 +19,13 @@ from tests.bad_inputs.command_cases import noise, png_bomb
 BAD = {  # name: content and what files.csv says of it
     "bomb.png": (png_bomb(), "pixels"),
     "cut.png": (noise()[:600], "truncated"),
-    "empty.jpg": (b"", "cannot identify"),
-    "page.png": (b"<html>404</html>", "cannot identify"),
-    "script.png": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\nquit\n", "cannot identify"),
-    "drawing.gif": (b"<svg onload='alert(1)'/>", "cannot identify"),
+    "empty.jpg": (b"", "its content is of no known format"),
+    "page.png": (b"<html>404</html>", "its content is of no known format"),
+    "script.png": (
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\nquit\n",
+        "its content is of no known format",
+    ),
+    "drawing.gif": (b"<svg onload='alert(1)'/>", "its content is of no known format"),
     "header.gif": (b"GIF89a", "truncated|broken|identify"),
 }
 
