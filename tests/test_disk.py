@@ -156,7 +156,7 @@ def test_a_disk_without_locks_is_said_once_and_written_to(tmp_path, odd_disk, nu
 def test_another_fault_of_a_lock_is_said_as_what_it_is(tmp_path, odd_disk):
     left, done = odd_disk(tmp_path, SHIM_FLOCK=errno.EIO)
     assert left == []
-    assert f"Input/output error: '{tmp_path}/a/.lock'" in done.stdout
+    assert f"Input/output error: '{tmp_path}/.locks/a.lock'" in done.stdout
     assert "is writing here" not in done.stdout + done.stderr
 
 
