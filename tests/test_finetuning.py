@@ -17,7 +17,7 @@ from ohlora_lib import finetuning
 from ohlora_lib.images import save_store
 from ohlora_lib.nets import Discriminator, Generator, PropertyCNN
 from ohlora_lib.params import FinetuneGenerator, load
-from ohlora_lib.records import release, start_run, write_atomic
+from ohlora_lib.records import release, write_atomic
 from ohlora_lib.weights import save_weights
 from tests.finetune.rank_worker import lively
 
@@ -121,7 +121,7 @@ def train_by_notebook(path, monkeypatch, stop_at=0):
     """What notebook 5 does with `processes: 2`; interrupted at some row of the log, if any."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     config = load(path)
-    run = start_run(config.NOTEBOOK, config.config(), input_runs=config.input_runs())
+    run = config.open_run()
     training = finetuning.open_training(config, run)
     assert isinstance(training, finetuning.LaunchedTraining)
     seen = []
