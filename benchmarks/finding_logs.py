@@ -2,7 +2,7 @@
 
 `python -m benchmarks.finding_logs` needs a project whose quickstart has selected its images. Of
 those it takes 160, and of each ensemble the first CNN of a property. The stored fine-tunings were
-trained in bfloat16, those of seed 0 for up to 5 epochs, so this makes logs like them, not the same.
+trained in bfloat16, those of seed 0 for up to 5 epochs: this makes logs like them, not the same.
 """
 
 from __future__ import annotations
