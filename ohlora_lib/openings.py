@@ -20,7 +20,7 @@ from typing import Any
 from ohlora_lib.disk import sha256, sync_folder
 from ohlora_lib.picture_files import files_read
 from ohlora_lib.run_files import read_config
-from ohlora_lib.summaries import differences, read_summary
+from ohlora_lib.summaries import differences, read_failure, read_summary
 
 EARLIER = ".earlier"  # in a study's outputs: the runs that moved aside
 STATE = "checkpoints/state.pt"  # what a training resumes from
@@ -129,8 +129,10 @@ def open_folder(
     except (
         ValueError
     ):  # nothing there, or stopped half-way: its stage resumes it or reports why not
-        kept = move_aside(folder) if anew else None
-        return Opening(kept=kept, line=f"The unfinished run is kept in {kept}." if kept else "")
+        damaged = (folder / "summary.json").is_file() and read_failure(folder) is None
+        kept = move_aside(folder) if anew or damaged else None
+        what = "run with a damaged summary.json" if damaged else "unfinished run"
+        return Opening(kept=kept, line=f"The {what} is kept in {kept}." if kept else "")
     date = str(summary.get("finished", ""))[:16].replace("T", " ")
     names = changed(folder, summary, wanted)
     if not names and not anew:

@@ -135,6 +135,14 @@ def test_an_unfinished_run_stays_unless_it_is_started_anew(root, finished, capsy
     assert len(list(finished.parent.glob(".earlier/05_stage-*"))) == 2
 
 
+def test_a_run_with_a_damaged_summary_moves_aside(root, finished):
+    (finished / "summary.json").write_text('{"status": "fini')
+    before = held(finished)
+    start(root)
+    (kept,) = finished.parent.glob(".earlier/05_stage-*")
+    assert held(kept) == before
+
+
 def test_a_persons_work_stays_in_place(root):
     run = start_run("label_images", {"study": "tiny", "count": 5}, in_place=True, root=root)
     write_atomic(run.path / "labels.csv", "file,glass\n")
