@@ -208,7 +208,7 @@ class BaseRun:
         self._write_log()
         path = self.folder / "images" / f"samples-{round(trainer.kimg):05d}kimg.png"
         save_png(path, grid_image(preview(trainer).cpu().numpy()))
-        # Last: a start that goes on from it must not lack what is above.
+        # Saved last: a run that resumes from it must find all files written above.
         if self.pace.due(epoch_ended=True) or trainer.kimg >= trainer.settings.total_kimg:
             self._save_state()
         print(" ".join(f"{k} {v:.3f}" for k, v in row.items()), flush=True)  # noqa: T201

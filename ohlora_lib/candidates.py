@@ -214,7 +214,7 @@ def score_part(
 
 
 def check_size(selector: Ensemble, image_px: int) -> None:
-    """Raises if images of a size are none for the CNNs."""
+    """Raises ValueError if the CNNs were trained at another image size."""
     sizes = {net.image_px for nets in selector.members.values() for net in nets}
     if sizes != {image_px}:
         raise ValueError(
@@ -237,5 +237,5 @@ def _hold(held: list[np.ndarray], images: np.ndarray, most: int) -> None:
 
 
 def joined(held: Sequence[np.ndarray]) -> np.ndarray:
-    """Images, uint8 (n, H, H, 3) each, as one array; empty if there are none."""
+    """Concatenates images, uint8 (n, H, H, 3) each; no images give an empty array."""
     return np.concatenate(held) if held else np.empty((0, 1, 1, 3), dtype=np.uint8)
