@@ -4,15 +4,21 @@ import argparse
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from statistics import median
 
 import torch
 
-from benchmarks.cases import PUBLISHED, QUICK, SMALL, Case, all_cases
+from benchmarks.cases import PROPERTIES, PUBLISHED, QUICK, SMALL, Case, all_cases
 from benchmarks.peak import count_flops, peak_flops, seconds
 from ohlora_lib import machine, records
+from ohlora_lib.base import copy_shipped, load_base
+from ohlora_lib.explorer import Explorer, Latent
+from ohlora_lib.nets import PropertyCNN
 from ohlora_lib.precision import choice_sentence, pick_device, pick_precision
+from ohlora_lib.property_ensemble import Ensemble
+from ohlora_lib.weights import split_mapping
 
 SIZES = {"64": SMALL, "256": PUBLISHED}
 
@@ -46,6 +52,17 @@ def python_seconds(code: str, repeats: int = 5) -> float:
     """Median wall time of a Python process that runs some code."""
     command = [sys.executable, "-c", code]
     return median(seconds(lambda: subprocess.run(command, check=True)) for _ in range(repeats))
+
+
+def view_seconds() -> float:
+    """Median wall time of the explorer's view at 64 px, of two generators and eight CNNs."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy_shipped(Path(folder))
+        before = load_base(Path(folder)).generator
+    after = split_mapping(before, SMALL.wide_dim, torch.Generator().manual_seed(0))
+    cnns = {p: [PropertyCNN(p, image_px=64, width=SMALL.cnn_width)] * 2 for p in PROPERTIES}
+    explorer = Explorer({"before": before, "after": after}, Ensemble(cnns))
+    return median(explorer.view(Latent(seed=seed)).seconds for seed in range(9))
 
 
 def stage_seconds(study: Path) -> dict[str, float]:
@@ -83,6 +100,8 @@ def main() -> None:
     bare, ours = (python_seconds(code) for code in ("pass", "import ohlora_lib"))
     facts["import"] = {"bare_sec": bare, "ohlora_lib_sec": ours}
     print(f"import ohlora_lib: {1000 * ours:.0f} ms; Python without it: {1000 * bare:.0f} ms")
+    facts["explorer_sec"] = view_seconds()
+    print(f"a view of the explorer at 64 px: {1000 * facts['explorer_sec']:.0f} ms")
     root = records.project_root()
     facts["quickstart_sec"] = stage_seconds(root / "outputs" / "quickstart")
     for stage, wall in facts["quickstart_sec"].items():

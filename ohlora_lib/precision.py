@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
+from ohlora_lib import cores
 from ohlora_lib.machine import cpu_model
 from ohlora_lib.records import write_atomic
 
@@ -44,6 +45,7 @@ def pick_device(name: str) -> torch.device:
         raise ValueError(f"device is {name!r}, but the last GPU of this machine is {last}; use it")
     torch.set_flush_denormal(True)  # denormal numbers slow a CPU down a hundredfold
     keep_freed_memory()
+    cores.share()
     return torch.device(name)
 
 

@@ -37,6 +37,7 @@ CORE_MODULES = (
         "weights",
         "weight_files",
         "precision",
+        "cores",
         "conditions",
     ),
     *("candidates", "fold_training", "image_files", "weight_conversion"),

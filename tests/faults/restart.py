@@ -142,7 +142,7 @@ def start_again(project: Path, way: str, stage: str) -> str:
 
 def start_and_kill(project: Path, way: str, stage: str, wait: float) -> bool:
     """Starts a stage again and kills all of its processes; False if it ended before."""
-    settings = options(project) | {"capture_output": False}
+    settings = {name: options(project)[name] for name in ("cwd", "env")}
     silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     process = subprocess.Popen(command(way, stage), **settings, **silent)
     time.sleep(wait)
@@ -229,7 +229,7 @@ class Harness:
             else:  # else `ohlora run` would skip it
                 for page in (project / "outputs" / STUDY / stage).glob("*.html"):
                     page.unlink()
-            wait = self.random.uniform(0.5, 20)
+            wait = self.random.uniform(0.5, 10)
             if start_and_kill(project, way, stage, wait):
                 break
         gone = lost(project, self.before)

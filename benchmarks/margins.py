@@ -1,0 +1,88 @@
+"""Measures how far the training tests stay from their limits on other seeds, threads and formats.
+
+`python -m benchmarks.margins` prints a table for the comments beside those tests. Each row is the
+worst of `--seeds` seeds; a test's limit must lie well outside.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from ohlora_lib.property_ensemble import train_folds
+from tests import test_base_training, test_faces, test_property_ensemble
+from tests.finetune import test_loop, test_negative_control
+
+FORMATS = {
+    "float32": contextlib.nullcontext,
+    "bfloat16": lambda: torch.autocast("cpu", torch.bfloat16),
+}
+
+
+def planted(seed: int, shuffled: bool) -> list[float]:
+    """AUROCs of the folds of the planted property; of chance where its labels are shuffled."""
+    images, labels = test_property_ensemble.planted(seed=seed)
+    if shuffled:
+        labels = np.random.default_rng(seed + 5).permutation(labels)
+    settings = test_property_ensemble.settings(seed=seed)
+    return [fold.auroc for fold in train_folds(images, labels, "bright", settings)]
+
+
+def loop_losses(seed: int) -> float:
+    """Discriminator's last loss as a share of its first."""
+    one = test_loop.winning_discriminator(seed)
+    return one.rows[-1]["d_loss"] / one.rows[0]["d_loss"]
+
+
+def base_loss(seed: int) -> float:
+    """Last loss of the base's discriminator while its generator is held."""
+    return test_base_training.winning_discriminator(seed)[-1]["d_loss"]
+
+
+def learnt(seed: int) -> float:
+    """Least change of a distance that must be seen, in half widths of its interval: 1 is seen."""
+    with tempfile.TemporaryDirectory() as folder:
+        verdict = test_negative_control.moves(Path(folder) / "run", seed)
+    half = (verdict["change_high"] - verdict["change_low"]) / 2
+    away = np.array([1, 1, -1, -1])  # the images are dark
+    return float((away * verdict["change"] / half).min())
+
+
+MEASURES: dict[str, tuple[str, Callable[[int], float]]] = {
+    "property learnt": ("lowest", lambda seed: min(planted(seed, shuffled=False))),
+    "shuffled labels": ("highest", lambda seed: float(np.mean(planted(seed, shuffled=True)))),
+    "faces learnt": ("lowest", lambda seed: min(test_faces.learnt_auroc(seed).values())),
+    "loop's discriminator": ("highest", loop_losses),
+    "base's discriminator": ("highest", base_loss),
+    "learning is called learning": ("lowest", learnt),
+}
+
+
+def main() -> None:
+    """Prints a row for each measure, number of threads and number format."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.margins", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--only", default="", help="measures whose names hold this")
+    given = parser.parse_args()
+    rows = []
+    for name, (side, measure) in MEASURES.items():
+        for threads in (1, 2) if given.only in name else ():
+            for kind, context in FORMATS.items():
+                torch.set_num_threads(threads)
+                with context():
+                    values = [measure(seed) for seed in range(given.seeds)]
+                worst = min(values) if side == "lowest" else max(values)
+                rows.append((name, threads, kind, side, round(worst, 3)))
+                print(*rows[-1], flush=True)
+    print(pd.DataFrame(rows, columns=["measure", "threads", "format", "side", "worst"]))
+
+
+if __name__ == "__main__":
+    main()
