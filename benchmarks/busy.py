@@ -115,8 +115,8 @@ def main() -> None:
                     print(*rows[-1].values(), flush=True)
     table = pd.DataFrame(rows).groupby(["case", "situation", "kind"])["rate"].agg(median).unstack()
     alone = table["off"].xs("alone", level="situation")
-    share = table.div(alone, axis="index", level="case")
-    print(table.round(2).join(share.round(2), rsuffix=", share of alone off").to_string())
+    share = table.div(alone, axis="index", level="case").add_suffix(", share of alone off")
+    print(pd.concat([table, share], axis=1).round(2).to_string())
 
 
 if __name__ == "__main__":

@@ -25,16 +25,16 @@ def until(wanted):
     end = time.monotonic() + 30
     while time.monotonic() < end:
         sums.append(float((a @ a).sum()))
-        if bool(placed()) == wanted:
-            return placed()
+        if placed() == wanted:
+            break
     return placed()
 
 sums = []
 print(placed(), "placed")
 waited[0] = 1.0
-print(until(True), "placed")
+print(until(2), "placed")
 waited[0] = 0.0
-print(until(False), "placed")
+print(until(0), "placed")
 print(len(set(sums)), "result")
 """
 TWO = {"OMP_NUM_THREADS": "2"}
