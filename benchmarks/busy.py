@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from benchmarks.cases import SMALL, cnn_cases, training_cases
-from ohlora_lib.precision import pick_device, pick_precision
+from ohlora_lib.nets.compute import pick_device, pick_precision
 
 SPIN = "while True: pass"
 SITUATIONS = ("alone", "beside a busy process", "two of them")

@@ -19,16 +19,19 @@ import torch
 
 from benchmarks.findings import STORED
 from benchmarks.same_science import selected_path
-from ohlora_lib import fold_training, params, property_ensemble, records
-from ohlora_lib.base import load_base
-from ohlora_lib.faces import draw_attributes, render_faces
-from ohlora_lib.finetune.evaluation import Evaluator
+from ohlora_lib.base.base import load_base
+from ohlora_lib.evaluation.evaluator import Evaluator
 from ohlora_lib.finetune.loop import FinetuneSettings
-from ohlora_lib.finetune.stage import FinetuneRun
-from ohlora_lib.images import open_store
+from ohlora_lib.finetune.run import FinetuneRun
+from ohlora_lib.io.images import open_store
 from ohlora_lib.nets import Generator
-from ohlora_lib.property_ensemble import CNNSettings, Ensemble, load_ensemble
-from ohlora_lib.training_logs import read_log
+from ohlora_lib.population.faces.faces import draw_attributes, render_faces
+from ohlora_lib.properties import ensemble as property_ensemble
+from ohlora_lib.properties import training
+from ohlora_lib.properties.ensemble import CNNSettings, Ensemble, load_ensemble
+from ohlora_lib.study import parameters as params
+from ohlora_lib.study import run_folder
+from ohlora_lib.verdict.logs import read_log
 
 RATES = (5e-4, 1e-3, 2e-3, 4e-3, 8e-3)
 SEEDS = range(3)
@@ -95,7 +98,7 @@ def glass_cnns(
         folds=2, width=0.25, batch=16, max_epochs=12, learning_rate={"glass": 2e-3}, seed=seed
     )
     with tempfile.TemporaryDirectory() as folder:
-        list(fold_training.train_ensemble(images, labels, rows, ["glass"], settings, Path(folder)))
+        list(training.train_ensemble(images, labels, rows, ["glass"], settings, Path(folder)))
         return property_ensemble.load_ensemble(Path(folder), ["glass"])
 
 
@@ -129,7 +132,7 @@ def main() -> None:
         prog="python -m benchmarks.finding_logs", description=__doc__
     ).parse_args()
     torch.set_num_threads(1)
-    root, parts = records.project_root(), []
+    root, parts = run_folder.project_root(), []
     for name, log in all_logs(root):
         parts.append(log.round(4).assign(log=name))
         print(name, flush=True)

@@ -14,9 +14,9 @@ from functools import cache
 import numpy as np
 import pandas as pd
 
-from ohlora_lib import failures
-from ohlora_lib.training_logs import properties_of, read_log, sources_of, time_epochs
-from ohlora_lib.trends import PUBLISHED_CONCEPT as CONCEPT
+from ohlora_lib.verdict import findings
+from ohlora_lib.verdict.logs import properties_of, read_log, sources_of, time_epochs
+from ohlora_lib.verdict.verdict import PUBLISHED_CONCEPT as CONCEPT
 from tests.log_samples import BASE, DATA, PUBLISHED, make_log
 
 STORED = DATA / "finding-logs.csv.gz"
@@ -241,7 +241,7 @@ def planted(rule: str) -> Iterator[Log]:
 def called(log: Log) -> set[str]:
     """Rules that find something in a log; the fooling was toward glasses."""
     concept = {"glass": 1.0} if properties_of(log) == ["glass"] else CONCEPT
-    return {finding.rule for finding in failures.of_log(log, concept)}
+    return {finding.rule for finding in findings.of_log(log, concept)}
 
 
 def rates() -> pd.DataFrame:

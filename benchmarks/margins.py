@@ -16,9 +16,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ohlora_lib.property_ensemble import train_folds
-from tests import test_base_training, test_faces, test_property_ensemble
-from tests.finetune import test_loop, test_negative_control
+from ohlora_lib.properties.ensemble import train_folds
+from tests.base import test_training as test_base_training
+from tests.finetune import test_loop
+from tests.population import test_faces
+from tests.properties import test_ensemble as test_property_ensemble
+from tests.verdict import test_negative_control
 
 FORMATS = {
     "float32": contextlib.nullcontext,

@@ -15,16 +15,16 @@ from pathlib import Path
 
 import torch
 
-from ohlora_lib import candidate_shards as cs
-from ohlora_lib import machine, records
-from ohlora_lib.candidates import Chosen, choose
-from ohlora_lib.conditions import Condition
-from ohlora_lib.images import hold
-from ohlora_lib.labels import save_table
+from ohlora_lib.io.images import hold
+from ohlora_lib.io.weights import load_generator, save_weights
 from ohlora_lib.nets import Generator, PropertyCNN
-from ohlora_lib.property_ensemble import load_ensemble
-from ohlora_lib.selection import sample_images
-from ohlora_lib.weights import load_generator, save_weights
+from ohlora_lib.population.conditions import Condition
+from ohlora_lib.population.labels import save_table
+from ohlora_lib.properties.ensemble import load_ensemble
+from ohlora_lib.selection import shards as cs
+from ohlora_lib.selection.candidates import Chosen, choose
+from ohlora_lib.selection.select import sample_images
+from ohlora_lib.study import machine, run_folder
 
 IMAGE_PX = 32
 GROWTH_SHARE = 0.1  # of what the added images would take: more is not flat
@@ -65,7 +65,7 @@ def new_job(folder: Path, count: int) -> cs.ShardJob:
     for prop in ("gender", "age"):
         net = PropertyCNN(prop, image_px=IMAGE_PX, width=0.125)
         save_weights(net, folder / "selector" / f"{prop}-fold0.safetensors")
-    records.write_atomic(folder / "summary.json", "{}")
+    run_folder.write_atomic(folder / "summary.json", "{}")
     sample = next(sample_images(load_generator(folder / "generator.safetensors"), 100, seed=1))
     scores = load_ensemble(folder / "selector", ["gender", "age"]).table(sample).median()
     wanted = [Condition(name.removesuffix("_score"), ">=", float(v)) for name, v in scores.items()]
@@ -152,8 +152,8 @@ def main() -> None:
     grown = peaks[-1] - peaks[0]
     print(f"grown by {grown:.0f} MiB; allowed are {allowed:.0f}: a tenth of the added pixels")
     facts = {"hardware": machine.hardware(), "versions": machine.versions(), "rows": rows}
-    out = given.out or records.project_root() / "outputs" / "benchmarks-memory.json"
-    records.write_atomic(out, records.to_json(facts) + "\n")
+    out = given.out or run_folder.project_root() / "outputs" / "benchmarks-memory.json"
+    run_folder.write_atomic(out, run_folder.to_json(facts) + "\n")
     sys.exit(grown > allowed)
 
 

@@ -16,25 +16,28 @@ import pandas as pd
 import torch
 
 from benchmarks.plain import PlainTuner
-from ohlora_lib import params, records
-from ohlora_lib.base import load_base
-from ohlora_lib.comparison import compare_groups
-from ohlora_lib.finetune.evaluation import Evaluator
+from ohlora_lib.base.base import load_base
+from ohlora_lib.evaluation.evaluator import Evaluator
 from ohlora_lib.finetune.loop import FineTuner, FinetuneSettings, finetune
 from ohlora_lib.finetune.recipe import RECIPES
-from ohlora_lib.finetune.stage import write_log
-from ohlora_lib.images import hold, open_store
-from ohlora_lib.precision import pick_device, pick_precision
-from ohlora_lib.property_ensemble import load_ensemble
-from ohlora_lib.training_logs import read_log
-from ohlora_lib.trends import verdict_sentence
-from ohlora_lib.weights import split_mapping
+from ohlora_lib.finetune.run import write_log
+from ohlora_lib.io.images import hold, open_store
+from ohlora_lib.io.weights import split_mapping
+from ohlora_lib.nets.compute import pick_device, pick_precision
+from ohlora_lib.properties.ensemble import load_ensemble
+from ohlora_lib.study import parameters, run_folder
+from ohlora_lib.verdict.comparison import compare_groups
+from ohlora_lib.verdict.logs import read_log
+from ohlora_lib.verdict.verdict import verdict_sentence
 
 FINETUNE = "05_finetune_generator-v9"
 
 
 def new_tuner(
-    kind: type[FineTuner], config: params.FinetuneGenerator, settings: FinetuneSettings, root: Path
+    kind: type[FineTuner],
+    config: parameters.FinetuneGenerator,
+    settings: FinetuneSettings,
+    root: Path,
 ) -> FineTuner:
     """A fine-tuning as the study's own, of either kind."""
     base = load_base(root / config.base_run)
@@ -44,7 +47,7 @@ def new_tuner(
     return kind(generator, base.discriminator, selected, RECIPES["v9"], settings)
 
 
-def selected_path(config: params.FinetuneGenerator, root: Path) -> Path:
+def selected_path(config: parameters.FinetuneGenerator, root: Path) -> Path:
     """Store of the images to learn from."""
     return root / config.selection_run / "images" / "selected.npy"
 
@@ -66,9 +69,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="how many")
     parser.add_argument("--epochs", type=int, default=0, help="0: as in the quickstart")
     given = parser.parse_args()
-    root = records.project_root()
+    root = run_folder.project_root()
     path = root / "outputs" / "quickstart" / FINETUNE / "config.json"
-    config = params.FinetuneGenerator.checked(
+    config = parameters.FinetuneGenerator.checked(
         json.loads(path.read_text(encoding="utf-8")), str(path)
     )
     device = pick_device("cpu")
@@ -99,7 +102,7 @@ def main() -> None:
     table = pd.concat(tables)
     columns = ["source", "property", "distance_a", "distance_b", "difference"]
     print(table[[*columns, "difference_low", "difference_high", "effect"]].round(4).to_string())
-    records.write_atomic(out / "comparison.csv", table.to_csv(index=False))
+    run_folder.write_atomic(out / "comparison.csv", table.to_csv(index=False))
 
 
 if __name__ == "__main__":

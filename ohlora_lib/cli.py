@@ -66,7 +66,7 @@ def run(
     ] = None,
 ) -> None:
     """Run a study's notebooks in order; what has not changed since it finished is skipped."""
-    from ohlora_lib.runner import run_study
+    from ohlora_lib.runner.runner import run_study
 
     run_study(study, only=only, force=force, seed=seed)
 
@@ -87,7 +87,7 @@ def finetune(
     accelerate launch --multi_gpu --num_processes 2 -m ohlora_lib finetune PARAMS_FILE.
     Or `processes: 2` in the file, which starts them by itself.
     """
-    from ohlora_lib.finetuning import finetune_file
+    from ohlora_lib.finetune.launch import finetune_file
 
     if not held:
         os.environ.setdefault("OHLORA_COMMAND", f"ohlora finetune {params_file} --force")
@@ -117,7 +117,7 @@ def sweep(
 
     NAME is the fine-tuning's parameter; 04_select_images.samples that of another stage.
     """
-    from ohlora_lib.sweep import run_sweep
+    from ohlora_lib.runner.sweep import run_sweep
 
     options = {"workers": workers, "scheduler": scheduler, "only": only, "force": force}
     run_sweep(study, grid=grid or [], seeds=seeds, **options)
@@ -146,7 +146,7 @@ def compare(
 
     Each log is judged by itself and against the first. Logs of one name are seeds of one run.
     """
-    from ohlora_lib import comparison
+    from ohlora_lib.verdict import comparison
 
     given = [part.strip() for part in names.split(",")] if names else None
     foreign = {"columns": read_columns(column or []), "complete": complete}
@@ -173,7 +173,8 @@ def select(
     ] = None,
 ) -> None:
     """Say which images of a table of scores have a look, and what each condition costs."""
-    from ohlora_lib import conditions, labels, selection
+    from ohlora_lib.population import conditions, labels
+    from ohlora_lib.selection import select as selection
 
     wanted = [conditions.parse_condition(text) for text in keep]
     table = selection.read_scores(scores, wanted)
@@ -227,7 +228,7 @@ def film(
     fps: Annotated[int, typer.Option(min=1, max=60, help="Frames a second.")] = 12,
 ) -> None:
     """Film the same latents through a training, or a walk through latents."""
-    from ohlora_lib import films
+    from ohlora_lib.widgets import films
 
     frames = films.training_film(run_folder)
     if walk:
@@ -249,8 +250,8 @@ def merge(
     out: Annotated[Path, typer.Option(help="CSV to write.")],
 ) -> None:
     """Join label tables of several people; where they disagree, there is no label."""
-    from ohlora_lib.labelling import merge_tables
-    from ohlora_lib.labels import save_table
+    from ohlora_lib.population.labelling import merge_tables
+    from ohlora_lib.population.labels import save_table
 
     merged = merge_tables(tables)
     check_output(out, *tables)
@@ -276,8 +277,8 @@ def clean(
     """Free room on the disk: says how much, and asks before it deletes."""
     import shutil
 
-    from ohlora_lib.openings import find_earlier
-    from ohlora_lib.records import project_root
+    from ohlora_lib.study.openings import find_earlier
+    from ohlora_lib.study.run_folder import project_root
 
     if not earlier:
         raise ValueError("nothing to clean was named; `ohlora clean --earlier` deletes old runs")

@@ -19,7 +19,7 @@ weights_app = typer.Typer(
 @weights_app.command()
 def info(file: Annotated[Path, typer.Argument(help="A .safetensors or .pth file.")]) -> None:
     """Print what a weight file holds."""
-    from ohlora_lib import weights
+    from ohlora_lib.io import weights
 
     facts = weights.describe(file)
     show_table(["fact", "value"], [(name, as_text(value)) for name, value in facts.items()])
@@ -41,7 +41,7 @@ def convert(
     seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Draws the new branch.")] = 0,
 ) -> None:
     """Write weights in another form; the tensors stay bit for bit the same."""
-    from ohlora_lib.weight_conversion import convert
+    from ohlora_lib.io.weight_conversion import convert
 
     facts = convert(file, out, network=network, wide_dim=split, seed=seed)
     typer.echo(f"{out}: {', '.join(f'{k} {as_text(v)}' for k, v in facts.items())}")
@@ -57,7 +57,7 @@ def publish(
     private: Annotated[bool, typer.Option("--private", help="Upload it as private.")] = False,
 ) -> None:
     """Write a folder with weights and a model card; upload it only if asked to."""
-    from ohlora_lib import weight_publishing
+    from ohlora_lib.report import publish as weight_publishing
 
     if upload:
         weight_publishing.check_model(upload)
@@ -75,6 +75,6 @@ def fetch(
     revision: Annotated[str, typer.Option(help="Branch, tag or commit.")] = "main",
 ) -> None:
     """Fetch a weight file from the hub, and say what it holds."""
-    from ohlora_lib import weight_publishing
+    from ohlora_lib.report import publish as weight_publishing
 
     info(weight_publishing.fetch(model, file, folder, revision=revision))

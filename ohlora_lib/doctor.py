@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ohlora_lib import machine, records
-from ohlora_lib.disk import make_folder
+from ohlora_lib.io.disk import make_folder
+from ohlora_lib.study import machine, run_folder
 
 PACKAGES = "torch numpy pandas sklearn scipy safetensors PIL pydantic papermill nbconvert seaborn"
 LEAST_RAM_GIB = 4.0
@@ -92,7 +92,7 @@ def check_gpu() -> Check:
 
 def check_bfloat16() -> Check:
     """How much faster this processor is in bfloat16."""
-    from ohlora_lib.precision import LEAST_SPEEDUP, known_speedup
+    from ohlora_lib.nets.compute import LEAST_SPEEDUP, known_speedup
 
     ratio = known_speedup()
     choice = "bfloat16" if ratio > LEAST_SPEEDUP else "float32"
@@ -114,7 +114,7 @@ def check_kernel() -> Check:
 def check_project() -> Iterator[Check]:
     """The project's folder, its outputs and the disk they are on."""
     try:
-        root = records.project_root()
+        root = run_folder.project_root()
     except ValueError as error:
         yield Check("project", "none here", str(error))
         return

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import signal, stats
 
-from ohlora_lib import training_logs
+from ohlora_lib.verdict import logs
 
 DATA = Path(__file__).parent / "data"
 PUBLISHED = [DATA / f"train_log_{version}.csv" for version in ("v8", "v9")]
@@ -37,7 +37,7 @@ def make_log(seed=0, rows=24, epochs=4, ends=None, rho=0.0):
         end = (ends or BASE).get(prop, start)
         log[f"mean_{prop}_score"] = score_noise(rng, rows, start + (end - start) * way, rho)
     log["diversity"] = 1 + 0.03 * rng.standard_normal(rows)
-    return log.assign(time_epochs=training_logs.time_epochs(log))
+    return log.assign(time_epochs=logs.time_epochs(log))
 
 
 def write(log, path):

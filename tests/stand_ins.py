@@ -6,10 +6,10 @@ from typing import ClassVar
 import nbformat
 from pydantic import Field
 
-from ohlora_lib import params, records
-from ohlora_lib.params import NotebookParameters
+from ohlora_lib.study import parameters, run_folder
+from ohlora_lib.study.parameters import NotebookParameters
 
-PACKAGE_ROOT = Path(records.__file__).parents[1]
+PACKAGE_ROOT = Path(run_folder.__file__).parents[1]
 LOOK = "concept: {a: 1.0}\n"
 
 
@@ -47,7 +47,7 @@ class Compare(NotebookParameters):
 MODELS = (First, Finetune, Evaluate, Compare)
 OPEN = """
 import os, pathlib, time
-from ohlora_lib.records import start_run
+from ohlora_lib.study.run_folder import start_run
 given = ("study", "variant", "seed", *NAMES)
 config = {name: globals()[name] for name in given}
 inputs = {name: config[name] for name in given if name.endswith(("_run", "_runs"))}
@@ -89,7 +89,7 @@ def write_params(root: Path, stem: str, text: str) -> None:
 
 def make_project(root: Path, monkeypatch, variants: tuple[str, ...] = ("v8", "v9")) -> Path:
     """A study `tiny` with one early stage, a fine-tuning a variant, and a comparison."""
-    monkeypatch.setattr(params, "MODELS", {model.NOTEBOOK: model for model in MODELS})
+    monkeypatch.setattr(parameters, "MODELS", {model.NOTEBOOK: model for model in MODELS})
     monkeypatch.setenv("PYTHONPATH", str(PACKAGE_ROOT))
     monkeypatch.delenv("OHLORA_ROOT", raising=False)
     monkeypatch.chdir(root)

@@ -11,7 +11,7 @@ import torch
 from benchmarks import plain
 from benchmarks.cases import QUICK, SMALL, all_cases, new_tuner, plain_tuner
 from benchmarks.peak import count_flops, peak_flops
-from ohlora_lib.images import to_signed
+from ohlora_lib.io.images import to_signed
 from ohlora_lib.nets import Discriminator, Generator
 
 ROOT = Path(__file__).parents[1]

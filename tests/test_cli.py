@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 import ohlora_lib
-from ohlora_lib import cli, doctor, finetuning, runner
+from ohlora_lib import cli, doctor
+from ohlora_lib.finetune import launch
+from ohlora_lib.io.weights import load_generator, save_weights
 from ohlora_lib.nets import Generator
-from ohlora_lib.weights import load_generator, save_weights
+from ohlora_lib.runner import runner
 
 PACKAGE_ROOT = Path(ohlora_lib.__file__).parents[1]
 
@@ -125,9 +127,7 @@ def test_finetune_help_says_how_to_use_several_gpus(call):
 )
 def test_finetune_says_whether_it_finished(call, monkeypatch, launched, finished, status):
     seen = []
-    monkeypatch.setattr(
-        finetuning, "finetune_file", lambda *a, **k: seen.append((a, k)) or finished
-    )
+    monkeypatch.setattr(launch, "finetune_file", lambda *a, **k: seen.append((a, k)) or finished)
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     monkeypatch.setenv("OHLORA_COMMAND", "ohlora finetune a.yaml --force")  # undone after the test
     if launched:
@@ -144,7 +144,7 @@ def test_a_study_that_is_not_there(call):
 
 @pytest.fixture
 def compare_files(monkeypatch):
-    from ohlora_lib import comparison
+    from ohlora_lib.verdict import comparison
 
     row = {"property": "age", "target": 0.0, "start": 0.5, "end": 0.01234, "effect": "closer"}
     facts = {"rows": 9, "epochs": 2.0, "sentence": "It [came] closer.", "properties": [row]}
@@ -193,7 +193,7 @@ def test_a_concept_that_is_none(call, compare_files, concept):
 
 
 def test_weights_info(call, monkeypatch):
-    from ohlora_lib import weights
+    from ohlora_lib.io import weights
 
     monkeypatch.setattr(weights, "describe", lambda path: {"kind": "generator", "from": str(path)})
     code, out, _ = call("weights", "info", "a.safetensors")
@@ -218,7 +218,7 @@ def test_doctor_looks_at_this_machine(tmp_path, monkeypatch):
     (tmp_path / "outputs").write_text("in the way")
     monkeypatch.delenv("OHLORA_ROOT", raising=False)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("ohlora_lib.precision.known_speedup", lambda: 0.5)
+    monkeypatch.setattr("ohlora_lib.nets.compute.known_speedup", lambda: 0.5)
     checks = {check.name: check for check in doctor.examine()}
     assert checks["python"].fine
     assert checks["packages"].fine
@@ -304,7 +304,7 @@ def test_label_tables_are_merged(call, tmp_path):
 def test_a_sweep_takes_several_axes(call, monkeypatch):
     given = {}
     monkeypatch.setattr(
-        "ohlora_lib.sweep.run_sweep", lambda study, **options: given.update(options)
+        "ohlora_lib.runner.sweep.run_sweep", lambda study, **options: given.update(options)
     )
     words = ("--grid", "r1_gamma=1,10", "--grid", "batch=8,16", "--seeds", "0-4", "--workers", "2")
     assert call("sweep", "params/smoke", *words)[0] == 0

@@ -90,7 +90,7 @@ def reached(name):
 
 def test_the_reader_of_imports_reads():
     assert "ohlora_lib.nets.layers" in ours(MODULES["ohlora_lib.nets.generator"])
-    assert packages(MODULES["ohlora_lib.params_model"]) >= {"pydantic", "pandas"}
+    assert packages(MODULES["ohlora_lib.study.model"]) >= {"pydantic", "pandas"}
 
 
 def test_nets_import_torch_and_nets_only():
@@ -100,7 +100,7 @@ def test_nets_import_torch_and_nets_only():
 
 
 def test_losses_and_recipes_stand_on_nets():
-    assert ours(MODULES["ohlora_lib.finetune.losses"]) == set()
+    assert ours(MODULES["ohlora_lib.training.losses"]) == set()
     allowed = {"ohlora_lib.nets"}
     assert ours(MODULES["ohlora_lib.finetune.recipe"]) <= allowed
 
@@ -123,8 +123,8 @@ def test_trends_and_plots_never_reach_torch(name):
     [
         ("papermill", {"kernel", "papermill_engine", "runner"}),
         ("nbclient", {"kernel", "papermill_engine", "runner"}),
-        ("nbconvert", {"runner", "report.export", "report.cleaning"}),
-        ("nbformat", {"runner", "report.export", "report.cleaning"}),
+        ("nbconvert", {"runner", "report.page", "report.cleaning"}),
+        ("nbformat", {"runner", "report.page", "report.cleaning"}),
         ("pydantic", {"params", "params_model"}),
         ("typer", {"cli", "cli_tables", "cli_weights"}),
         ("rich", {"cli_tables", "runner", "status"}),
@@ -149,12 +149,12 @@ def test_every_import_is_declared():
 
 
 def test_nobody_but_the_command_and_its_sweeps_import_the_runner():
-    users = {name for name, path in MODULES.items() if "ohlora_lib.runner" in ours(path)}
-    assert users <= {"ohlora_lib.cli", "ohlora_lib.sweep_task"}
+    users = {name for name, path in MODULES.items() if "ohlora_lib.runner.runner" in ours(path)}
+    assert users <= {"ohlora_lib.cli", "ohlora_lib.runner.sweep_task"}
     for module in ("sweep_task", "sweep_report"):
         users = {n for n, path in MODULES.items() if f"ohlora_lib.{module}" in ours(path)}
-        assert users <= {"ohlora_lib.sweep"}, module
-    users = {name for name, path in MODULES.items() if "ohlora_lib.sweep" in ours(path)}
+        assert users <= {"ohlora_lib.runner.sweep"}, module
+    users = {name for name, path in MODULES.items() if "ohlora_lib.runner.sweep" in ours(path)}
     assert users <= {"ohlora_lib.cli"}
     users = {name for name, path in MODULES.items() if "ohlora_lib.cli" in ours(path)}
     assert users <= {"ohlora_lib.__main__"}
@@ -180,7 +180,7 @@ def test_importing_the_package_is_light():
 
 
 def test_importing_trends_leaves_torch_out():
-    code = "import sys, ohlora_lib.trends, ohlora_lib.params; print('torch' in sys.modules)"
+    code = "import sys, ohlora_lib.verdict.verdict; print('torch' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )

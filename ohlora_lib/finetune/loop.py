@@ -15,17 +15,17 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from ohlora_lib.finetune.evaluation import Evaluation, Evaluator
+from ohlora_lib.evaluation.evaluator import Evaluation, Evaluator
 from ohlora_lib.finetune.graphs import CudaRecorder, ReplayedUpdate, Update
-from ohlora_lib.finetune.guards import finite_loss, with_gradient
-from ohlora_lib.finetune.losses import discriminator_loss, generator_loss
-from ohlora_lib.finetune.ranks import ALONE, Ranks
 from ohlora_lib.finetune.recipe import Recipe, only_trainable, trainable_names
-from ohlora_lib.images import Images, to_signed
+from ohlora_lib.io.images import Images, to_signed
 from ohlora_lib.nets import Discriminator, Generator
 from ohlora_lib.nets.averaging import move_average
-from ohlora_lib.precision import autocast
-from ohlora_lib.stopping import stop_on_interrupt
+from ohlora_lib.nets.compute import autocast
+from ohlora_lib.training.guards import finite_loss, with_gradient
+from ohlora_lib.training.losses import discriminator_loss, generator_loss
+from ohlora_lib.training.ranks import ALONE, Ranks
+from ohlora_lib.training.stopping import stop_on_interrupt
 
 
 @dataclass(frozen=True)

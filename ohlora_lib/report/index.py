@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ohlora_lib import records
-from ohlora_lib.picture_files import open_image
+from ohlora_lib.io.pictures import open_image
 from ohlora_lib.report.links import link_pages
 from ohlora_lib.report.sheet import style
-from ohlora_lib.summaries import read_failure
-from ohlora_lib.words import without_places, without_turns
+from ohlora_lib.study import run_folder
+from ohlora_lib.study.summaries import read_failure
+from ohlora_lib.study.words import without_places, without_turns
 
 ANSWERS = ("08_compare_runs", "07_report_run")  # whose verdict answers for the study, best first
 HIDDEN = {"verdict", "thumbnail"}  # results that are shown in their own way
@@ -41,7 +41,7 @@ def write_index(study: Path, *, part: str = "") -> Path:
     folders = sorted(begun)
     runs = {folder.name: _placeless(_read(folder), folder) for folder in folders}
     page = study / "index.html"
-    records.write_atomic(page, _page(study.name, folders, runs, part))
+    run_folder.write_atomic(page, _page(study.name, folders, runs, part))
     link_pages(study)
     return page
 
@@ -49,7 +49,7 @@ def write_index(study: Path, *, part: str = "") -> Path:
 def _read(folder: Path) -> dict[str, Any]:
     """Summary of a run, or how it stands without one."""
     try:
-        return records.read_summary(folder)
+        return run_folder.read_summary(folder)
     except ValueError:
         pass
     failure = read_failure(folder)
@@ -61,7 +61,7 @@ def _read(folder: Path) -> dict[str, Any]:
 def _placeless(summary: dict[str, Any], folder: Path) -> dict[str, Any]:
     """A summary whose texts name no place of this machine."""
     text = json.dumps(summary, ensure_ascii=False)
-    return json.loads(without_places(text, records.root_of(folder)))
+    return json.loads(without_places(text, run_folder.root_of(folder)))
 
 
 def _page(study: str, folders: list[Path], runs: dict[str, dict[str, Any]], part: str) -> str:

@@ -16,9 +16,9 @@ from urllib.parse import quote, unquote
 
 from bs4 import BeautifulSoup, Tag
 
-from ohlora_lib import records
-from ohlora_lib.openings import EARLIER
-from ohlora_lib.run_files import read_config
+from ohlora_lib.study import run_folder
+from ohlora_lib.study.openings import EARLIER
+from ohlora_lib.study.run_files import read_config
 
 NOTEBOOK = re.compile(r"(?:.*/)?(\w+)\.ipynb(?:#.*)?")  # in an address
 PLACEHOLDER = re.compile(
@@ -60,7 +60,7 @@ def link_pages(study: Path) -> None:
             continue
         filled = PLACEHOLDER.sub(partial(_filled, study, folder), text)
         if filled != text and page.stat().st_mtime_ns == before.st_mtime_ns:  # not exported anew
-            records.write_atomic(page, filled)
+            run_folder.write_atomic(page, filled)
 
 
 def page_of(folder: Path) -> Path:
@@ -106,7 +106,7 @@ def _inputs(folder: Path) -> Iterator[Path]:
         config = read_config(folder)
     except ValueError:  # damaged: the index says how the run stands
         return
-    root = records.root_of(folder)
+    root = run_folder.root_of(folder)
     for value in config.values():
         for text in value if isinstance(value, list) else [value]:
             if isinstance(text, str) and text.startswith("outputs/"):

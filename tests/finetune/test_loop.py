@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from ohlora_lib.finetune.evaluation import Evaluation
+from ohlora_lib.evaluation.evaluator import Evaluation
 from ohlora_lib.finetune.loop import (
     FineTuner,
     FinetuneSettings,

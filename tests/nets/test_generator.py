@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from ohlora_lib.io.weights import split_mapping
 from ohlora_lib.nets import Generator
 from ohlora_lib.nets.generator import Mapping, Truncation, feature_maps
-from ohlora_lib.weights import split_mapping
 
 
 def small(image_px=16, **options):

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from ohlora_lib.finetune import losses
-from ohlora_lib.finetune.losses import discriminator_loss, generator_loss, r1_penalty
 from ohlora_lib.nets import Discriminator, Generator, PropertyCNN, layers
 from ohlora_lib.nets.layers import leaky
+from ohlora_lib.training import losses
+from ohlora_lib.training.losses import discriminator_loss, generator_loss, r1_penalty
 from tests.log_samples import DATA
 
 TOLERANCE = 1e-4  # relative; a missing blur or noise weight moves every figure by over 1e-2

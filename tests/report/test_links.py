@@ -5,9 +5,9 @@ import pytest
 from bs4 import BeautifulSoup
 from nbformat import v4
 
-from ohlora_lib import records
-from ohlora_lib.report.export import export_run
 from ohlora_lib.report.index import write_index
+from ohlora_lib.report.page import export_run
+from ohlora_lib.study import run_folder
 
 TEXT = """# T
 
@@ -20,7 +20,7 @@ def project(tmp_path):
 
     def make(notebook, variant="", study="s", **config):
         config = {"study": study, "variant": variant, "seed": 0, **config}
-        run = records.start_run(notebook, config, root=tmp_path)
+        run = run_folder.start_run(notebook, config, root=tmp_path)
         path = run.path / f"{notebook}.ipynb"
         nbformat.write(v4.new_notebook(cells=[v4.new_markdown_cell(TEXT)]), path)
         run.finish()

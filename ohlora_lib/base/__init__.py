@@ -1,0 +1,1 @@
+"""The StyleGAN to start from: shipped, published or trained here."""

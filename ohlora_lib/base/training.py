@@ -1,0 +1,251 @@
+"""Trains a StyleGAN from scratch: the base that fine-tuning starts from.
+
+Progressive growing, non-saturating logistic loss, lazy R1, style mixing, averaged weights.
+Axes: N images of the population, B batch, H image height.
+Source: Karras et al., "A Style-Based Generator Architecture for GANs", 2019, https://arxiv.org/abs/1812.04948;
+lazy R1 is from "Analyzing and Improving the Image Quality of StyleGAN", 2020, https://arxiv.org/abs/1912.04958.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ohlora_lib.io.images import Images
+from ohlora_lib.nets import Discriminator, Generator
+from ohlora_lib.nets.averaging import move_average
+from ohlora_lib.nets.compute import autocast
+from ohlora_lib.training.losses import (
+    discriminator_loss,
+    generator_loss,
+    logistic_discriminator_loss,
+)
+
+
+@dataclass(frozen=True)
+class BaseSettings:
+    """How a base is trained; one kimg is 1,000 real images shown."""
+
+    total_kimg: float = 300.0
+    grow_kimg: Mapping[str, float] = field(default_factory=dict)  # px: kimg until it grows on
+    fade_kimg: float = 15.0  # length of the cross-fade into each larger size
+    batch: int = 32
+    learning_rate: float = 2e-3
+    decay_kimg: float = 100.0  # over the last kimg the learning rate falls to a twentieth
+    r1_gamma: float = 2.0
+    r1_every: int = 16  # discriminator steps from one penalty to the next
+    average_kimg: float = 5.0  # half-life of the averaged weights
+    mixing: float = 0.9  # share of batches that mix the styles of two latents
+    normal_labels: float = 0.5  # share of latents with normal property scores; the rest has zeros
+    seed: int = 0
+    precision: str = "float32"
+
+
+def level_of_detail(kimg: float, settings: BaseSettings, image_px: int) -> float:
+    """How many times the size is halved at this point; fractions cross-fade.
+
+    Example: `grow_kimg={"16": 60, "32": 150}` shows 16 px for 60 kimg, fades to 32 px, stays until
+    150 kimg, fades to 64 px and stays there.
+    """
+    for px, until in sorted(settings.grow_kimg.items(), key=lambda item: int(item[0])):
+        lod = math.log2(image_px / int(px))
+        if kimg < until:
+            return lod
+        if kimg < until + settings.fade_kimg:
+            return lod - (kimg - until) / settings.fade_kimg
+    return 0.0
+
+
+def learning_rate(kimg: float, settings: BaseSettings) -> float:
+    """Constant, then a straight line down to a twentieth over the last `decay_kimg`."""
+    left = (settings.total_kimg - kimg) / max(settings.decay_kimg, 1e-9)
+    return settings.learning_rate * min(1.0, max(0.05, left))
+
+
+def resize_real(images: Tensor, lod: float) -> Tensor:
+    """Shrinks full-size images (B, 3, H, H) to the level of detail, cross-fade included."""
+    images = F.avg_pool2d(images, 2 ** math.floor(lod)) if lod >= 1 else images
+    share = lod - math.floor(lod)
+    if not share:
+        return images
+    coarse = F.interpolate(F.avg_pool2d(images, 2), scale_factor=2.0)
+    return images.lerp(coarse, share)
+
+
+def _multiples(kimg: float, every_kimg: float) -> int:
+    return math.floor(kimg / every_kimg + 1e-9)
+
+
+class BaseTrainer:
+    """Generator, its average, discriminator, optimizers and random state of one training.
+
+    Args:
+        generator: Network to train, on its device.
+        discriminator: Its opponent.
+        images: Real images, uint8, shape (N, H, H, 3), on the same device.
+        settings: How to train.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        discriminator: Discriminator,
+        images: Images,
+        settings: BaseSettings,
+    ) -> None:
+        self.settings, self.images = settings, images
+        self.device = images.device
+        self.generator = generator.to(memory_format=torch.channels_last).train()
+        self.discriminator = discriminator.to(memory_format=torch.channels_last).train()
+        self.average = copy.deepcopy(generator).eval().requires_grad_(False)
+        self.random = torch.Generator(self.device).manual_seed(settings.seed)
+        torch.manual_seed(settings.seed)
+        options = {"lr": settings.learning_rate, "betas": (0.0, 0.99)}
+        self.g_optimizer = torch.optim.Adam(self.generator.parameters(), **options)
+        self.d_optimizer = torch.optim.Adam(self.discriminator.parameters(), **options)
+        self.images_seen = 0
+        self.steps = 0
+
+    def state(self) -> dict[str, Any]:
+        """Everything needed to go on as if never stopped; tensors and plain values only."""
+        return {
+            "generator": self.generator.state_dict(),
+            "average": self.average.state_dict(),
+            "discriminator": self.discriminator.state_dict(),
+            "g_optimizer": self.g_optimizer.state_dict(),
+            "d_optimizer": self.d_optimizer.state_dict(),
+            "random": self.random.get_state(),
+            "torch_random": torch.get_rng_state(),
+            "images_seen": self.images_seen,
+            "steps": self.steps,
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Takes over what `state` gave."""
+        for name in ("generator", "average", "discriminator", "g_optimizer", "d_optimizer"):
+            getattr(self, name).load_state_dict(state[name])
+        self.random.set_state(state["random"])
+        torch.set_rng_state(state["torch_random"])
+        self.images_seen, self.steps = state["images_seen"], state["steps"]
+
+    @property
+    def kimg(self) -> float:
+        """Thousands of real images shown so far."""
+        return self.images_seen / 1000
+
+    def run(
+        self,
+        every_kimg: float,
+        report: Callable[[BaseTrainer, dict], None],
+        after_step: Callable[[BaseTrainer], bool] = lambda _: False,
+    ) -> bool:
+        """Trains to `total_kimg`, calling `report(self, row)` every so often and at the end.
+
+        Args:
+            every_kimg: From report to report.
+            report: Takes the trainer and a row of the log.
+            after_step: Called after each step; True ends the training there.
+
+        Returns:
+            Whether it came to the end.
+        """
+        while self.kimg < self.settings.total_kimg:
+            before = self.kimg
+            losses = self.step()
+            done = self.kimg >= self.settings.total_kimg
+            # Whole multiples, so that a resumed run reports where an uninterrupted one does.
+            if done or _multiples(self.kimg, every_kimg) > _multiples(before, every_kimg):
+                row = {"kimg": round(self.kimg, 3)} | {k: v.item() for k, v in losses.items()}
+                report(self, row)
+            if after_step(self):
+                return done
+        return True
+
+    def step(self) -> dict[str, Tensor]:
+        """One update of both networks; losses stay on the device."""
+        settings = self.settings
+        lod = level_of_detail(self.kimg, settings, self.generator.image_px)
+        for optimizer in (self.d_optimizer, self.g_optimizer):
+            optimizer.param_groups[0]["lr"] = learning_rate(self.kimg, settings)
+        real = resize_real(self.real_batch(), lod)
+        with torch.no_grad():
+            fake = self.fake_batch(lod)
+        penalised = self.steps % settings.r1_every == 0
+        d_loss = self.update_discriminator(real, fake, lod, penalised)
+        g_loss = self.update_generator(lod)
+        self.average_weights()
+        self.images_seen += settings.batch
+        self.steps += 1
+        return {"d_loss": d_loss, "g_loss": g_loss, "lod": torch.tensor(lod)}
+
+    def update_discriminator(self, real: Tensor, fake: Tensor, lod: float, r1: bool) -> Tensor:
+        """One discriminator update; the lazy penalty is weighted by the steps it stands for."""
+        real.requires_grad_(r1)
+        with autocast(self.device, self.settings.precision):
+            real_scores = self.discriminator(real, lod=lod)
+            fake_scores = self.discriminator(fake, lod=lod)
+        gamma = self.settings.r1_gamma * self.settings.r1_every * r1
+        loss = discriminator_loss(real, real_scores, fake_scores, gamma)
+        self.d_optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.d_optimizer.step()
+        return logistic_discriminator_loss(real_scores, fake_scores).detach()
+
+    def update_generator(self, lod: float) -> Tensor:
+        """One generator update; the discriminator only passes gradients on."""
+        self.discriminator.requires_grad_(False)
+        with autocast(self.device, self.settings.precision):
+            scores = self.discriminator(self.fake_batch(lod), lod=lod)
+        loss = generator_loss(scores)
+        self.g_optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.g_optimizer.step()
+        self.discriminator.requires_grad_(True)
+        return loss.detach()
+
+    def real_batch(self) -> Tensor:
+        """Random real images, half of them mirrored, (B, 3, H, H) in [-1, 1]."""
+        pick = torch.randint(
+            len(self.images), (self.settings.batch,), generator=self.random, device=self.device
+        )
+        batch = self.images[pick].permute(0, 3, 1, 2).float() / 127.5 - 1  # (B, 3, H, H)
+        half = self.settings.batch // 2
+        return torch.cat([batch[:half], batch[half:].flip(3)])
+
+    def fake_batch(self, lod: float) -> Tensor:
+        """Generated images, (B, 3, H, H), some with the styles of two latents."""
+        net, batch = self.generator, self.settings.batch
+        with autocast(self.device, self.settings.precision):
+            w = net.styles(*self.latents()).w
+            layers = 2 * net.synthesis.num_blocks
+            wp = w.unsqueeze(1).repeat(1, layers, 1)  # (B, L, W)
+            used = layers - 2 * math.floor(lod)
+            draw = torch.rand(2, generator=self.random, device=self.device).tolist()
+            if draw[0] < self.settings.mixing:
+                crossover = 1 + int(draw[1] * (used - 1))
+                wp[:, crossover:] = net.styles(*self.latents()).w.unsqueeze(1)
+            return net.synthesis(wp, "random", lod).view(batch, 3, *[net.image_px >> int(lod)] * 2)
+
+    def latents(self) -> tuple[Tensor, Tensor | None]:
+        """Latents (B, Z) and property scores (B, P), normal for a share of them, else zero."""
+        net, batch = self.generator, self.settings.batch
+        options = {"generator": self.random, "device": self.device}
+        z = torch.randn(batch, net.z_dim, **options)
+        if not net.num_properties:
+            return z, None
+        properties = torch.randn(batch, net.num_properties, **options)
+        normal = torch.rand(batch, 1, **options) < self.settings.normal_labels
+        return z, properties * normal
+
+    def average_weights(self) -> None:
+        """Moves the averaged generator, buffers included, toward the trained one."""
+        half_life = min(self.settings.average_kimg * 1000, max(self.images_seen * 0.1, 1.0))
+        keep = 0.5 ** (self.settings.batch / half_life)
+        move_average(self.average, self.generator, keep)

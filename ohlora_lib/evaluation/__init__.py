@@ -1,0 +1,1 @@
+"""Scores, diversity and distances of a generator's samples."""

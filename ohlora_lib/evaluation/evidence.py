@@ -1,0 +1,170 @@
+"""What stands beside mean scores: who moved with whom, how far judges agree, what was copied.
+
+Axes: S samples, N selected images, F features, H image height.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.optimize import brentq
+from scipy.stats import norm
+from torch import Tensor
+
+from ohlora_lib.io.images import Images
+from ohlora_lib.properties.ensemble import Ensemble, unseen_auroc
+
+COPIED_RATIO = 0.5  # nearer than this to a selected image, in their own distances, is a copy
+LEAKS = {"hardly": 0.2, "somewhat": 0.5, "much": 1.01}  # words for correlations up to these
+
+
+def auroc_table(unseen: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """How well each ensemble tells each property on images it never saw.
+
+    Args:
+        unseen: Tables of `property_ensemble.unseen_scores` by role.
+
+    Returns:
+        A row a role and property: auroc, auroc_low and auroc_high (95 % interval).
+    """
+    rows = {}
+    for role, table in unseen.items():
+        for prop, auroc in unseen_auroc(table).items():
+            labels = table.loc[table["property"] == prop, "label"]
+            interval = auroc_interval(auroc, (labels == 1).sum(), (labels == 0).sum())
+            rows[role, prop] = (auroc, *interval)
+    index = pd.MultiIndex.from_tuples(rows, names=["by", "property"])
+    return pd.DataFrame(rows.values(), index, ["auroc", "auroc_low", "auroc_high"])
+
+
+def auroc_interval(auroc: float, ones: int, zeros: int) -> tuple[float, float]:
+    """95 % interval of an AUROC from the numbers of images of both classes, at 0 and 1 too.
+
+    Source: Newcombe, "Confidence intervals for an effect size measure based on the Mann-Whitney
+    statistic, part 2", 2006, method 5.
+    """
+
+    def low(value: float) -> float:
+        def gap(true: float) -> float:
+            spread = 1 + more * ((1 - true) / (2 - true) + true / (1 + true))
+            return value - true - z * np.sqrt(true * (1 - true) * spread / (ones * zeros))
+
+        edge = value - 1e-9
+        return brentq(gap, 0, edge) if edge > 0 else 0.0
+
+    z, more = norm.ppf(0.975), (ones + zeros) / 2 - 1
+    return low(auroc), 1 - low(1 - auroc)
+
+
+def leakage(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
+    """How the properties' changes go together, over the same latents.
+
+    Args:
+        before: Scores of S latents by the base, a column a property.
+        after: Scores of the same latents after fine-tuning.
+
+    Returns:
+        Correlation of the changes, a row and a column a property; NaN where nothing changed.
+    """
+    return (after - before).corr()
+
+
+def strongest_leak(matrix: pd.DataFrame) -> str:
+    """A sentence: which two properties changed together most."""
+    pairs = matrix.where(np.triu(np.ones(matrix.shape, dtype=bool), k=1)).stack().dropna()
+    if pairs.empty:
+        return "There are no two properties whose changes could go together."
+    a, b = pairs.abs().idxmax()
+    value = pairs[a, b]
+    way = "with" if value > 0 else "against"
+    strength = next(w for w, most in LEAKS.items() if abs(value) <= most)
+    return f"{a} and {b} changed {strength} {way} one another (correlation {value:+.2f})."
+
+
+def member_table(ensembles: Mapping[str, Ensemble], images: Images) -> pd.DataFrame:
+    """Mean score of the same images by every single CNN.
+
+    Args:
+        ensembles: By what they are called.
+        images: uint8, shape (S, H, H, 3), on the CNNs' device.
+
+    Returns:
+        A row an ensemble and property: its mean, the lowest and the highest of its CNNs' means,
+        and `disagreement`, the mean over images of the CNNs' standard deviation.
+    """
+    rows = []
+    for name, ensemble in ensembles.items():
+        for prop, scores in ensemble.member_scores(images).items():  # (S, K)
+            scores = scores.float()
+            means = scores.mean(dim=0)
+            spread = scores.std(dim=1, correction=0).mean()
+            values = [means.mean(), means.min(), means.max(), spread]
+            rows.append([name, prop, scores.shape[1], *(value.item() for value in values)])
+    columns = ["by", "property", "CNNs", "mean", "lowest", "highest", "disagreement"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """The selected image nearest to each sample, on the judge's features."""
+
+    rows: np.ndarray  # row of the selected images, (S,)
+    ratio: np.ndarray  # distance, in the median distance of a selected image to its nearest, (S,)
+
+    def closest(self, count: int) -> np.ndarray:
+        """Samples that come nearest, nearest first."""
+        return np.argsort(self.ratio)[:count]
+
+    def sentence(self) -> str:
+        """How many samples look like copies."""
+        if np.isnan(self.ratio).any():
+            return "There are no two selected images, so nothing says how near a copy would be."
+        copies = int((self.ratio < COPIED_RATIO).sum())
+        return (
+            f"{copies} of {len(self.ratio)} samples are nearer to a selected image than "
+            f"{COPIED_RATIO:g} times what selected images are to their own nearest; the median "
+            f"sample is {np.median(self.ratio):.2f} times as far."
+        )
+
+
+def nearest_selected(samples: Tensor, selected: Tensor) -> Nearest:
+    """Looks for copies of the images learned from.
+
+    Args:
+        samples: Features, shape (S, F).
+        selected: Features of the selected images, shape (N, F); of one alone no ratio is known.
+    """
+    own = torch.cdist(selected.float(), selected.float())  # (N, N)
+    own.fill_diagonal_(float("inf"))
+    usual = own.min(dim=1).values.median().clamp(min=1e-12)
+    if len(selected) < 2:
+        usual = torch.full_like(usual, float("nan"))
+    distance, rows = torch.cdist(samples.float(), selected.float()).min(dim=1)
+    return Nearest(rows.cpu().numpy(), (distance / usual).cpu().numpy())
+
+
+def examples(scores: pd.DataFrame, concept: Mapping[str, float], count: int) -> dict:
+    """Rows of some samples: as they come, nearest to the look, in the middle, farthest from it.
+
+    Args:
+        scores: A row a sample, a column a property.
+        concept: Target of each property.
+        count: Rows of each kind.
+
+    Returns:
+        Row numbers by kind: random, best, median, worst; the last three from nearest on.
+    """
+    distance = sum((scores[prop] - target).abs() for prop, target in concept.items())
+    order = np.argsort(distance.to_numpy(), kind="stable")
+    count = min(count, len(order))
+    middle = (len(order) - count) // 2
+    return {
+        "random": np.arange(count),
+        "best": order[:count],
+        "median": order[middle : middle + count],
+        "worst": order[-count:],
+    }

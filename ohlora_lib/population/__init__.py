@@ -1,0 +1,1 @@
+"""Images and their labels: built-in faces, folders, CelebA's layout."""

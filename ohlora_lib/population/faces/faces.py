@@ -1,0 +1,175 @@
+"""Built-in population of labelled faces: the default, as no face data set can be shipped.
+
+Every face is drawn from its own random numbers, keyed by (seed, index): the same seed and index
+give the same label row and the same pixels, bit for bit, in any batch and any order.
+"""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pandas as pd
+
+from ohlora_lib.population.faces.defects import degrade
+from ohlora_lib.population.faces.drawing import draw_portraits
+
+PROPERTIES = ("gender", "quality", "age", "glass")
+CONTINUOUS = ("eyes", "mouth", "pose", "hair_color", "hair_length", "background")
+DEFAULT_SHARES = {"gender": 0.5, "quality": 0.75, "age": 0.35, "glass": 0.3}
+
+MIN_IMAGE_PX, MAX_IMAGE_PX = 32, 512
+CHUNK_PIXELS = 16 * 64 * 64  # pixels drawn together: a chunk's planes stay in cache
+
+# One uniform number per name and face. Append only: an inserted name changes every face.
+TRAITS = (
+    *PROPERTIES, *CONTINUOUS, "hair_swap", "grey", "lines", "folds", "recede", "wear", "skin",
+    "skin_warm", "width", "height", "jaw", "chin", "roll", "scale", "shift_x", "shift_y",
+    "light_x", "light_y", "contrast", "tint", "bg_hue", "bg_sat", "bg_kind", "bg_dir_x",
+    "bg_dir_y", "blob1_x", "blob1_y", "blob1_r", "blob2_x", "blob2_y", "blob2_r", "hair_style",
+    "hair_volume", "hair_red", "hair_part", "hair_tuck", "hair_curl", "hair_flare", "hair_phase",
+    "hairline", "brow_thick", "brow_arch", "brow_tilt", "brow_y", "eye_gap", "eye_size", "eye_y",
+    "eye_tilt", "iris", "gaze_x", "gaze_y", "lash", "nose_width", "nose_length", "lip_color",
+    "lip_full", "mouth_width", "smile", "mouth_y", "blush", "beard_kind", "beard_strength",
+    "ear", "earring", "cloth_hue", "cloth_sat", "cloth_light", "neckline", "shoulder", "neck",
+    "frame_shape", "frame_size", "frame_thick", "frame_dark", "frame_hue", "tinted", "half_rim",
+    "glare", "freckles", "fringe", "bun",
+)  # fmt: skip
+
+
+def draw_attributes(
+    indices: Sequence[int], *, seed: int = 0, shares: Mapping[str, float] | None = None
+) -> pd.DataFrame:
+    """Draws the label table of some faces, without their pixels.
+
+    Args:
+        indices: Which faces of the endless population; each at least 0.
+        seed: Which population.
+        shares: Share of ones for some of the four properties; the others keep `DEFAULT_SHARES`.
+
+    Returns:
+        Columns `PROPERTIES` (0 or 1) and `CONTINUOUS`, index named "image" holding `indices`.
+
+    Raises:
+        ValueError: If an index or the seed is negative, or a share is unknown or outside 0..1.
+    """
+    table = _attributes(_draw_traits(indices, seed), _checked_shares(shares))
+    index = pd.Index(np.asarray(indices, dtype=np.int64), name="image")
+    frame = pd.DataFrame({name: table[name] for name in PROPERTIES + CONTINUOUS}, index=index)
+    return frame.astype({name: np.int64 for name in PROPERTIES})
+
+
+def render_faces(
+    indices: Sequence[int],
+    *,
+    seed: int = 0,
+    image_px: int = 64,
+    shares: Mapping[str, float] | None = None,
+    workers: int = 1,
+) -> np.ndarray:
+    """Renders some faces of the population, the ones `draw_attributes` labels.
+
+    Args:
+        indices: Which faces; each at least 0.
+        seed: Which population.
+        image_px: Height and width, 32 to 512.
+        shares: As for `draw_attributes`; pass the same to both.
+        workers: Threads; the pixels do not depend on it.
+
+    Returns:
+        Images, uint8, shape (B, H, W, 3).
+
+    Raises:
+        ValueError: If `image_px`, `workers`, an index, the seed or a share is not allowed.
+    """
+    if not MIN_IMAGE_PX <= image_px <= MAX_IMAGE_PX:
+        raise ValueError(
+            f"image_px {image_px} cannot be drawn; it must be {MIN_IMAGE_PX} to {MAX_IMAGE_PX}. "
+            "Render at the nearest allowed size and resize."
+        )
+    if workers < 1:
+        raise ValueError(f"workers is {workers}; it must be at least 1. Pass 1 for no threads.")
+    shares = _checked_shares(shares)
+    _check_keys(indices, seed)
+    images = np.empty((len(indices), image_px, image_px, 3), np.uint8)
+    step = max(1, CHUNK_PIXELS // image_px**2)
+
+    def render_chunk(start: int) -> None:
+        part = slice(start, start + step)
+        images[part] = _render(indices[part], seed, image_px, shares)
+
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(render_chunk, range(0, len(indices), step)))
+    return images
+
+
+def _render(
+    indices: Sequence[int], seed: int, image_px: int, shares: Mapping[str, float]
+) -> np.ndarray:
+    traits = _draw_traits(indices, seed)
+    traits |= _attributes(traits, shares)
+    images = draw_portraits(traits, image_px)  # (B, H, W, 3) in [0, 1]
+    for row in np.flatnonzero(traits["quality"] == 0):
+        images[row] = degrade(images[row], np.random.default_rng([seed, int(indices[row]), 1]))
+    return (images * 255 + 0.5).astype(np.uint8)
+
+
+def _draw_traits(indices: Sequence[int], seed: int) -> dict[str, np.ndarray]:
+    """Draws each face's uniform numbers, shape (B,) per name."""
+    _check_keys(indices, seed)
+    rows = [np.random.default_rng([seed, int(index)]).random(len(TRAITS)) for index in indices]
+    columns = np.array(rows).reshape(len(rows), len(TRAITS)).T  # (traits, B)
+    return dict(zip(TRAITS, columns, strict=True))
+
+
+def _attributes(u: Mapping[str, np.ndarray], shares: Mapping[str, float]) -> dict[str, np.ndarray]:
+    """Turns uniform numbers into labels and signs of age, shape (B,) per name.
+
+    Of the three signs of age an old face shows at least two; a young one at most faint folds.
+    """
+    table = {name: (u[name] < shares[name]).astype(np.float64) for name in PROPERTIES}
+    old, woman = table["age"] == 1, table["gender"] == 1
+    grey, lines, folds = u["grey"] < 0.78, u["lines"] < 0.8, u["folds"] < 0.8
+    few = grey.astype(int) + lines + folds < 2
+    strength = 0.6 + 0.4 * u["wear"]
+    table["grey"] = np.where(old & (grey & ~few), 0.75 + 0.25 * u["grey"] / 0.78, 0.0)
+    table["lines"] = np.where(old & (lines | few), strength, 0.0)
+    table["folds"] = np.where(old & (folds | few), strength, 0.3 * u["wear"] * u["folds"])
+    recede = np.where(woman, 0.15, 0.55) * np.where(old, 1, 0.12)
+    table["recede"] = np.where(u["recede"] < recede, 0.3 + 0.7 * u["wear"], 0.0)
+
+    table["eyes"] = np.sqrt(u["eyes"])
+    table["mouth"] = u["mouth"] * u["mouth"]
+    table["pose"] = 2 * u["pose"] - 1
+    dark_or_light = u["hair_color"]
+    table["hair_color"] = np.where(table["grey"] > 0, 0.5 + 0.5 * dark_or_light, dark_or_light)
+    long_hair = woman ^ (u["hair_swap"] < 0.1)
+    long_length = 0.35 + 0.65 * u["hair_length"]
+    table["hair_length"] = np.where(long_hair, long_length, 0.38 * u["hair_length"])
+    table["skin"] = u["skin"] * np.where(table["grey"] > 0, 1, 1 - 0.75 * u["hair_color"])
+    table["background"] = 0.1 + 0.8 * u["background"]
+    return table
+
+
+def _check_keys(indices: Sequence[int], seed: int) -> None:
+    if seed < 0:
+        raise ValueError(f"seed is {seed}; it must be 0 or more. Pass another seed.")
+    lowest = min(indices, default=0)
+    if lowest < 0:
+        raise ValueError(
+            f"face index {lowest} does not exist; indices are 0 or more. Count from 0."
+        )
+
+
+def _checked_shares(shares: Mapping[str, float] | None) -> dict[str, float]:
+    given = dict(shares or {})
+    for name, share in given.items():
+        if name not in DEFAULT_SHARES:
+            raise ValueError(
+                f"share {name!r} is not a property; the faces have {list(PROPERTIES)}. "
+                "Check `shares`."
+            )
+        if not 0 <= share <= 1:
+            raise ValueError(
+                f"share of {name!r} is {share}; it must be 0 to 1. Pass the share of ones."
+            )
+    return DEFAULT_SHARES | given

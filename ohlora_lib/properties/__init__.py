@@ -1,0 +1,1 @@
+"""Property CNNs: training, and ensembles that score."""

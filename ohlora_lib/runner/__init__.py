@@ -1,0 +1,1 @@
+"""Studies run in batch: stages, kernels, sweeps."""

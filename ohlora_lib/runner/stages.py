@@ -1,0 +1,351 @@
+"""The stages of a study: read from its params files, checked together, skipped when unchanged."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ohlora_lib
+from ohlora_lib.io.disk import dangling_link
+from ohlora_lib.runner import cells
+from ohlora_lib.study import input_files, openings
+from ohlora_lib.study import parameters as params
+from ohlora_lib.study import run_folder as records
+from ohlora_lib.study.locks import FolderLock
+from ohlora_lib.study.model import shortened
+from ohlora_lib.study.parameters import NotebookParameters
+from ohlora_lib.study.run_files import check_inside
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One params file, its notebook and its run folder."""
+
+    name: str
+    params_file: Path
+    notebook: Path
+    folder: Path
+    parameters: NotebookParameters
+
+    @property
+    def executed(self) -> Path:
+        """The executed notebook."""
+        return self.folder / self.notebook.name
+
+    @property
+    def page(self) -> Path:
+        """The exported page."""
+        return self.executed.with_suffix(".html")
+
+
+def find_study(folder: Path | str) -> tuple[Path, Path]:
+    """Finds a study's params folder and its project; `params`, or a study in it, may be a link.
+
+    Raises:
+        ValueError: If it is not there.
+    """
+    given = Path(folder)
+    if given.is_file():
+        raise ValueError(
+            f"{given} is a file; a study is a folder. For one stage: "
+            f"ohlora run {given.parent} --only {given.stem}"
+        )
+    if not given.is_dir():
+        given = records.project_root() / given
+    if not given.is_dir():
+        raise ValueError(f"{folder}: no such folder. Studies are the folders in params/.")
+    given = Path(os.path.abspath(given))
+    root = records.project_root(given)
+    for path in (given, given.resolve()):
+        for home in path.parents:
+            if home.resolve() == root:
+                return root / path.relative_to(home), root
+    return given, root
+
+
+def read_study(folder: Path, root: Path, seed: int | None = None) -> list[Stage]:
+    """Reads and checks every params file of a study, in order of name.
+
+    Args:
+        folder: The params folder; its name is the study's.
+        root: The project.
+        seed: Replaces every seed; the study is then named `<study>-seed<seed>`.
+
+    Raises:
+        ValueError: If a file is not allowed; one line.
+    """
+    files = sorted(folder.glob("*.yaml"))
+    other = next(iter(sorted(folder.glob("*.yml"))), None)
+    if other is not None:
+        raise ValueError(f"{shown_path(other, root)}: params files end in .yaml. Rename it.")
+    if not files:
+        raise ValueError(f"{folder}: holds no params files (*.yaml), so there is nothing to run.")
+    stages = []
+    for path in files:
+        shown = shown_path(path, root)
+        model = load(path, shown)
+        if model.study != folder.name:
+            raise ValueError(
+                f"{shown}: study is {model.study!r}, but the folder is {folder.name!r}. "
+                f"Make them the same, so that studies do not write over each other."
+            )
+        if seed is not None:
+            model = reseed(model, seed, str(shown))
+        notebook = root / "notebooks" / f"{model.NOTEBOOK}.ipynb"
+        if not notebook.is_file():
+            raise ValueError(f"{shown}: its notebook {notebook.relative_to(root)} is not there.")
+        check_cells(notebook, model, root)
+        run_folder = root / "outputs" / model.study / model.stage
+        stages.append(Stage(model.stage, shown, notebook, run_folder, model))
+    return stages
+
+
+def check_cells(notebook: Path, model: NotebookParameters, root: Path) -> None:
+    """Raises if a notebook would not take the parameters it is given."""
+    shown = notebook.relative_to(root)
+    try:
+        found = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{shown}: not a notebook, or damaged. Restore it.") from None
+    cells.check_notebook(found, type(model).model_fields, str(shown))
+
+
+def shown_path(path: Path, root: Path) -> Path:
+    """A path relative to a folder it lies in; else as it is."""
+    return path.relative_to(root) if path.is_relative_to(root) else path
+
+
+def load(path: Path, shown: Path) -> NotebookParameters:
+    """Reads one params file; errors name it relative to the project."""
+    try:
+        return params.load(path)
+    except ValueError as error:
+        raise ValueError(str(error).replace(str(path), str(shown))) from None
+
+
+def reseed(model: NotebookParameters, seed: int, source: str) -> NotebookParameters:
+    """The same parameters with another seed, in a study of its own."""
+    study = f"{model.study}-seed{seed}"
+    given = repoint(model.model_dump(), f"outputs/{model.study}/", f"outputs/{study}/")
+    return type(model).checked({**given, "study": study, "seed": seed}, f"{source} (seed {seed})")
+
+
+def repoint(value: Any, old: str, new: str) -> Any:
+    """Replaces a path's beginning in a value, lists and mappings included."""
+    if isinstance(value, str) and value.startswith(old):
+        return new + value.removeprefix(old)
+    if isinstance(value, list):
+        return [repoint(item, old, new) for item in value]
+    if isinstance(value, dict):
+        return {name: repoint(item, old, new) for name, item in value.items()}
+    return value
+
+
+def select(stages: Sequence[Stage], only: str | None) -> list[Stage]:
+    """The stages whose name, or whose notebook's name, matches a glob.
+
+    Raises:
+        ValueError: If none does.
+    """
+    chosen = [
+        stage
+        for stage in stages
+        if only is None
+        or fnmatch.fnmatchcase(stage.name, only)
+        or fnmatch.fnmatchcase(stage.notebook.stem, only)
+    ]
+    if not chosen:
+        raise ValueError(
+            f"--only {only!r} matches no stage; the study has {[stage.name for stage in stages]}."
+        )
+    return chosen
+
+
+def check_study(stages: Sequence[Stage], root: Path) -> None:
+    """Checks that all inputs are there or will be made before they are needed.
+
+    Raises:
+        ValueError: Naming file, parameter, value and remedy.
+    """
+    made: list[Path] = []
+    for stage in stages:
+        for name, text in each_path(stage.parameters.input_runs()):
+            if root / text not in made:
+                check_input_run(stage, name, text, root)
+        for name, text in each_path(stage.parameters.input_files()):
+            if made_folder(root / text, made) is None:
+                check_input_file(stage, name, text, root)
+        check_place(stage, root)
+        made.append(stage.folder)
+    check_writable(stages[0].folder.parent)
+
+
+def each_path(given: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Parameter and path, one by one, lists included."""
+    for name, value in given.items():
+        for text in [value] if isinstance(value, str) else value:
+            yield name, text
+
+
+def check_input_run(stage: Stage, name: str, text: str, root: Path) -> None:
+    """Raises if a run folder that nothing makes in this run is not finished."""
+    try:
+        records.check_inputs({name: text}, root)
+        if name == "cnn_run":
+            stage.parameters.check_trained(root)
+    except ValueError as error:
+        raise ValueError(f"{stage.params_file}: {error}") from None
+
+
+def check_input_file(stage: Stage, name: str, text: str, root: Path) -> None:
+    """Raises if a file that is there before the run is none, or its stage could not read it."""
+    path, folder = root / text, name.endswith("_folder")
+    try:
+        there = path.is_dir() if folder else path.is_file()
+    except OSError:  # such as a name too long
+        there = False
+    if not there:
+        if reason := dangling_link(path):
+            raise ValueError(f"{stage.params_file}: {name} is {shortened(text)}. {reason}")
+        raise ValueError(
+            f"{stage.params_file}: {name} is {shortened(text)}, and there is no such "
+            f"{'folder' if folder else 'file'}. Correct the path; it is relative to {root}."
+        )
+    try:
+        input_files.check_file(stage.parameters, name, path, root)
+    except ValueError as error:
+        reason = str(error).replace(f"{root}/", "")
+        raise ValueError(f"{stage.params_file}: {name}: {reason}") from None
+
+
+def check_place(stage: Stage, root: Path) -> None:
+    """Raises if a run folder leads out of the project."""
+    try:
+        check_inside(stage.folder, root, written=True)
+    except ValueError as error:
+        shown = shown_path(stage.folder, root)
+        raise ValueError(f"{stage.params_file}: its run folder is {shown}. {error}") from None
+
+
+def made_folder(path: Path, made: Sequence[Path]) -> Path | None:
+    """The run folder, of those an earlier stage makes, that a path lies in."""
+    return next((folder for folder in made if folder in path.parents), None)
+
+
+def check_writable(folder: Path) -> None:
+    """Raises if no file can be written to a folder."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"{folder}: cannot be written ({error.strerror}). "
+            f"Correct its rights or free the disk, then start again."
+        ) from error
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a stage must run.
+
+    Attributes:
+        text: For the person who waits.
+        anew: Whether a finished run is no longer what the stage would make, although its
+            parameters and inputs are the same: its code or its files changed.
+    """
+
+    text: str
+    anew: bool = False
+
+
+def reason_to_run(stage: Stage, root: Path) -> Reason | None:
+    """Why a stage must run; None if it has finished and nothing has changed since."""
+    try:
+        summary = records.read_summary(stage.folder)
+    except ValueError:
+        there = stage.folder.is_dir()
+        return Reason("did not finish last time" if there else "has not run yet")
+    names = openings.changed(stage.folder, summary, wanted_facts(stage, root))
+    if names:
+        return Reason(changed_words(stage, names))
+    why = changed_code(stage, summary) or changed_artefact(summary, stage.folder)
+    if why:
+        return Reason(why, anew=True)
+    return None if stage.page.is_file() else Reason("has no page yet")
+
+
+def wanted_facts(stage: Stage, root: Path) -> dict[str, Any]:
+    """What a run of the stage would be made from now; an unfinished input has no results."""
+    model, inputs = stage.parameters, {}
+    for name, value in model.input_runs().items():
+        folders = [root / text for text in ([value] if isinstance(value, str) else value)]
+        inputs[name] = [input_facts(folder, root) for folder in folders]
+    files = {k: v for k, v in model.input_files().items() if _there(v, root)}
+    config = json.loads(records.to_json(model.config()))
+    return openings.facts_of(config, inputs, openings.file_facts(files, root))
+
+
+def input_facts(folder: Path, root: Path) -> dict[str, Any]:
+    """Facts of an input run; one that has not finished has no results."""
+    try:
+        return openings.input_facts(folder, root)
+    except ValueError:
+        return {}
+
+
+def _there(value: str | list[str], root: Path) -> bool:
+    return all((root / text).exists() for text in ([value] if isinstance(value, str) else value))
+
+
+def changed_words(stage: Stage, names: Sequence[str]) -> str:
+    """Which parameters changed, or else the first input that did."""
+    given = {**stage.parameters.input_runs(), **stage.parameters.input_files()}
+    plain = [name for name in names if not name.endswith("_sha256")]
+    if plain:
+        return f"changed: {', '.join(plain)}"
+    name = names[0].removesuffix("_sha256")
+    folders = given[name] if isinstance(given[name], list) else [given[name]]
+    return f"{', '.join(Path(text).name for text in folders)} changed"
+
+
+def changed_code(stage: Stage, summary: dict[str, Any]) -> str | None:
+    """Whether the notebook's code or the package is another now."""
+    saved = summary.get("code", {})
+    now = {
+        "notebook": records.notebook_code(stage.notebook),
+        "ohlora_lib": ohlora_lib.__version__,
+    }
+    words = {"notebook": "its notebook's code", "ohlora_lib": "the package's version"}
+    return next((f"{words[k]} changed" for k in words if saved.get(k) != now[k]), None)
+
+
+def changed_artefact(summary: dict[str, Any], folder: Path) -> str | None:
+    """The first file of the stage that is gone or has another size."""
+    for fact in summary.get("artefacts", []):
+        path = folder / fact["path"]
+        if not path.is_file() or path.stat().st_size != fact["bytes"]:
+            return f"{fact['path']} is gone or was changed"
+    return None
+
+
+def make_way(stage: Stage, root: Path, *, anew: str) -> openings.Opening:
+    """Moves what the stage's run folder holds aside where its next run must not write over it.
+
+    Raises:
+        ValueError: If another process writes to the folder.
+    """
+    lock = FolderLock(stage.folder)
+    try:
+        longer = stage.parameters.LONGER
+        return openings.open_folder(
+            stage.folder, wanted_facts(stage, root), longer=longer, anew=anew
+        )
+    finally:
+        lock.release()

@@ -1,0 +1,76 @@
+"""Says how a study is going: a live line in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from ohlora_lib.study.words import printable
+
+QUIET_SEC = 8.0  # longest silence where there is no live line
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds, with hours where there are any."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class Status:
+    """One line a stage.
+
+    Args:
+        console: Where to write; standard output if None.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(highlight=False, soft_wrap=True)
+        self._live: Live | None = None
+        self._label = self._cell = self._text = ""
+        self._started = self._spoke = time.monotonic()
+
+    def say(self, text: str) -> None:
+        """Writes one line that stays."""
+        self.console.print(Text(printable(text)))
+        self._spoke = time.monotonic()
+
+    def start(self, label: str, why: str) -> None:
+        """Begins a stage."""
+        self._label, self._cell, self._text = label, "", ""
+        self._started = time.monotonic()
+        if self.console.is_terminal:
+            self._live = Live(console=self.console, transient=True, auto_refresh=False)
+            self._live.start()
+            self.tick()
+        else:
+            self.say(f"{label}  {why}")
+
+    def update(self, *, cell: str | None = None, text: str | None = None) -> None:
+        """Takes news of the stage: which cell it is in, its last printed line."""
+        if cell is not None:
+            self._cell, self._text = cell, ""
+        if text is not None:
+            self._text = printable(text)
+
+    def tick(self) -> None:
+        """Shows the news; to be called at least every second."""
+        if self._live is not None:
+            line = Text(self._line(), no_wrap=True, overflow="ellipsis", style="cyan")
+            self._live.update(line, refresh=True)
+        elif time.monotonic() - self._spoke >= QUIET_SEC:
+            self.say(self._line())
+
+    def end(self, outcome: str) -> None:
+        """Ends a stage with a line that stays."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+        self.say(f"{self._label}  {outcome}  {clock(time.monotonic() - self._started)}")
+
+    def _line(self) -> str:
+        elapsed = clock(time.monotonic() - self._started)
+        return "  ".join(x for x in (self._label, elapsed, self._cell, self._text) if x)

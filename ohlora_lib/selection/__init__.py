@@ -1,0 +1,1 @@
+"""Images that have the look, chosen by their scores."""

@@ -1,0 +1,1 @@
+"""Parameters, run folders and the machine."""

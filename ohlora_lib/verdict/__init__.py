@@ -1,0 +1,1 @@
+"""Logs, their verdict, comparisons and findings."""

@@ -1,0 +1,217 @@
+"""Judges logs by themselves and against one another; several seeds of a run count as seeds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from ohlora_lib.study.summaries import read_failure
+from ohlora_lib.verdict.bootstrap import effect_word
+from ohlora_lib.verdict.findings import judged_sentence, of_training
+from ohlora_lib.verdict.logs import judge_of, log_names, properties_of, read_log, unique_names
+from ohlora_lib.verdict.verdict import (
+    CONFIDENCE,
+    PUBLISHED_CONCEPT,
+    checked,
+    compare_logs,
+    end_of,
+    ended_early,
+    judged_by,
+    listed,
+    run_verdict,
+    scores_of,
+    verdict_sentence,
+)
+
+
+def group_logs(
+    names: Sequence[str], logs: Sequence[pd.DataFrame]
+) -> dict[str, list[pd.DataFrame]]:
+    """Logs by name, in order of first appearance; logs of one name are seeds of one run.
+
+    Raises:
+        ValueError: If there are not as many names as logs, or a log is given twice as two seeds.
+    """
+    if len(names) != len(logs):
+        raise ValueError(f"{len(names)} names for {len(logs)} logs; give each log one, {names}")
+    groups = {
+        name: [log for n, log in zip(names, logs, strict=True) if n == name] for name in names
+    }
+    for name, seeds in groups.items():
+        if any(_same_training(a, b) for a, b in combinations(seeds, 2)):
+            raise ValueError(f"two logs called {name!r} are the same training, so they are not "
+                             "two seeds; give each seed once, or other names")  # fmt: skip
+    return groups
+
+
+def _same_training(a: pd.DataFrame, b: pd.DataFrame) -> bool:
+    """Whether two logs agree in every loss; wall time and what else was scored may differ."""
+    losses = ["epoch", "idx", "d_loss", "g_loss"]
+    return a[losses].reset_index(drop=True).equals(b[losses].reset_index(drop=True))
+
+
+def compare_groups(
+    groups: Mapping[str, Sequence[pd.DataFrame]],
+    a: str,
+    b: str,
+    concept: Mapping[str, float],
+    *,
+    source: str = "mean",
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Says for each property whether run B ended closer to the target than run A.
+
+    One log each is compared by its rows (`trends.compare_logs`). Several logs of a run are pooled
+    as seeds: each gives one number, its mean distance over the end of training, and the interval
+    of the difference is Welch's, over seeds. A seed's rows say nothing about other seeds.
+
+    Args:
+        groups: From `group_logs`.
+        a: Name of run A.
+        b: Name of run B.
+        concept: Target of each property.
+        source: As in `trends.run_verdict`.
+        seed: Of the bootstrap.
+
+    Returns:
+        As of `trends.compare_logs`; with seeds, rows_a and rows_b count seeds, block_rows is 0. A
+        seed whose scores stop early gives NaN and "not shown".
+
+    Raises:
+        ValueError: If one run has several seeds and the other has one.
+    """
+    sizes = len(groups[a]), len(groups[b])
+    if sizes == (1, 1):
+        options = {"names": (a, b), "source": source, "seed": seed}
+        return compare_logs(groups[a][0], groups[b][0], concept, **options)
+    if 1 in sizes:
+        raise ValueError(
+            f"{a} has {sizes[0]} seeds and {b} has {sizes[1]}; give two or more of each, or one"
+        )
+    concept = checked(concept)
+    level, rows = 1 - (1 - CONFIDENCE) / len(concept), []
+    for prop, target in concept.items():
+        mine, theirs = (
+            np.array([_end_distance(log, source, prop, target) for log in groups[name]])
+            for name in (a, b)
+        )
+        interval = stats.ttest_ind(theirs, mine, equal_var=False).confidence_interval(level)
+        row = {"property": prop, "target": target, "run_a": a, "run_b": b}
+        row |= {"distance_a": mine.mean(), "distance_b": theirs.mean()}
+        row |= {"difference": theirs.mean() - mine.mean()}
+        row |= {"difference_low": interval.low, "difference_high": interval.high}
+        row |= {"effect": effect_word(interval.low, interval.high)}
+        row |= {"rows_a": sizes[0], "rows_b": sizes[1], "block_rows": 0}
+        rows.append(row | {"confidence": level, "source": source})
+    return judged_by(source, rows, *groups[a], *groups[b])
+
+
+def _end_distance(log: pd.DataFrame, source: str, prop: str, target: float) -> float:
+    """Distance to the target of the mean score over the end; NaN if scores stop early."""
+    time, score = scores_of(log, source, prop)
+    return np.nan if ended_early(log, time) else abs(score[end_of(time)].mean() - target)
+
+
+def compare_files(
+    paths: Sequence[str | Path],
+    concept: Mapping[str, float] | None = None,
+    *,
+    names: Sequence[str] | None = None,
+    columns: Mapping[str, str] | None = None,
+    complete: bool = False,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Judges each log, and each later run against the first; JSON-serialisable.
+
+    Args:
+        paths: Logs, or run folders that hold a `train_log.csv`.
+        concept: Target of each property; the published one by default.
+        names: What to call them; logs of one name are seeds of one run.
+        columns: As of `read_log`, for logs that are in no run folder.
+        complete: Likewise.
+        seed: Of the bootstrap.
+
+    Returns:
+        The concept, and what is found of each run and each comparison: `sentence` and `by`, who
+        says it; `properties`, by the selecting CNNs; `heldout`, by the held-out judge, where the
+        logs have its scores: the sentence then goes by it.
+
+    Raises:
+        ValueError: If a log is missing or unreadable, or does not score the concept; one line.
+    """
+    if not paths:
+        raise ValueError("no log given; name at least one train_log.csv or run folder")
+    folders = [Path(path) if Path(path).is_dir() else None for path in paths]
+    files = [Path(path) / "train_log.csv" if Path(path).is_dir() else Path(path) for path in paths]
+    targets = checked(concept or PUBLISHED_CONCEPT)
+    foreign = {"columns": columns, "complete": complete}
+    logs = [
+        read_log(file, **({} if folder else foreign))
+        for file, folder in zip(files, folders, strict=True)
+    ]
+    for file, log in zip(files, logs, strict=True):
+        absent = [prop for prop in targets if prop not in properties_of(log)]
+        if absent:
+            raise ValueError(f"{file}: no score of {listed(absent)}, it scores "
+                             f"{listed(properties_of(log))}. Say their targets, such as "
+                             f"--concept {properties_of(log)[0]}=1")  # fmt: skip
+    names = names or log_names(files)
+    groups = group_logs(names, logs)
+    labels = unique_names(names)
+    runs = [
+        _run_facts(*each, targets, seed) for each in zip(labels, files, folders, logs, strict=True)
+    ]
+    first, *others = groups
+    comparisons = []
+    for other in others:
+        pair = [*groups[first], *groups[other]]
+        tables = {
+            source: compare_groups(groups, first, other, targets, source=source, seed=seed)
+            for source in dict.fromkeys(("mean", judge_of(*pair)))
+        }
+        words = verdict_sentence(tables[judge_of(*pair)])
+        comparisons.append({"a": first, "b": other, "sentence": words, **_judged(tables)})
+    return {"concept": targets, "runs": runs, "comparisons": comparisons}
+
+
+def _run_facts(
+    name: str,
+    file: Path,
+    folder: Path | None,
+    log: pd.DataFrame,
+    concept: Mapping[str, float],
+    seed: int,
+) -> dict[str, Any]:
+    tables = {
+        source: run_verdict(log, concept, source=source, seed=seed)
+        for source in dict.fromkeys(("mean", judge_of(log)))
+    }
+    there = folder and (folder / "summary.json").is_file() and read_failure(folder) is None
+    finished = folder if there else None
+    findings = of_training(log, finished, concept)
+    facts: dict[str, Any] = {"name": name, "file": str(file), "rows": len(log)}
+    if log.attrs["by_step"]:
+        facts |= {"epochs": None, "steps": float(log["idx"].iloc[-1])}
+    else:
+        facts |= {"epochs": round(float(log["time_epochs"].iloc[-1]), 2)}
+    facts |= {"sentence": judged_sentence(tables[judge_of(log)], findings), **_judged(tables)}
+    return facts | {"findings": [asdict(finding) for finding in findings]}
+
+
+def _judged(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
+    """Who judged, and the tables by the selecting CNNs and, if there is one, by the judge."""
+    found = {"by": [*tables.values()][-1].attrs["by"], "properties": records_of(tables["mean"])}
+    return found | {k: records_of(table) for k, table in tables.items() if k == "heldout"}
+
+
+def records_of(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows of a table as plain values; NaN becomes None."""
+    return json.loads(table.to_json(orient="records", double_precision=6))

@@ -1,0 +1,233 @@
+"""Training logs as tables: reading, checking, what they hold.
+
+A log has one row an evaluation: place in training, losses, and for each property and kind of score
+a mean over the samples, `mean_gender_score`, `heldout_gender_score`, and so on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ohlora_lib.io.tables import UNREADABLE, check_scores, numbers, parse, read_header, reason_of
+
+REMEDY = "give the train_log.csv of a fine-tuning run"
+NEEDED = ("epoch", "idx", "d_loss", "g_loss")
+WHO = {  # gives the scores of a source
+    "mean": "the selecting CNNs",
+    "heldout": "the held-out judge",
+    "fixed": "the selecting CNNs, on the same latents",
+    "fixed_heldout": "the held-out judge, on the same latents",
+}
+OTHERS = (
+    *("step", "real_fake_auroc", "pooled_auroc", "diversity", "recall", "images_seen"),
+    *("d_train_count", "g_train_count", "real_scores_mean", "fake_scores_mean", "elapsed_sec"),
+)
+SCORES = re.compile(r"(mean|heldout|fixed|fixed_heldout)_.+_score")
+
+
+def read_log(
+    path: str | Path, *, columns: Mapping[str, str] | None = None, complete: bool = False
+) -> pd.DataFrame:
+    """Reads a training log and adds `time_epochs`; docs/training-log.md describes the columns.
+
+    Some losses and scores may be missing (`stability` calls it); a column that holds nothing is
+    left out, as one that was never logged. Where `epoch` or `idx` is not there, `step` may be
+    anything that grows: the whole log then counts as one epoch.
+
+    Args:
+        path: The log.
+        columns: What the log calls a column, by its name here; none for ours and published ones.
+        complete: Whether somebody says that no row is missing at the end (`attrs["complete"]`).
+
+    Raises:
+        ValueError: If the file is absent, empty, cut off or something else than a log.
+    """
+    path = Path(path)
+    log = _read(path)
+    log = log.loc[:, [not name.startswith("Unnamed") for name in log.columns]]
+    log = _as_numbers(_renamed(log, columns or {}, path), path).dropna(axis=1, how="all")
+    _check_columns(log, path)
+    by_step = not {"epoch", "idx"} <= set(log)
+    if by_step:
+        log = log.assign(epoch=0, idx=log["step"])
+    _check_restarts(log, path)
+    log = log.assign(time_epochs=time_epochs(log, where=path))
+    foreign = bool(columns) or by_step or complete
+    log.attrs = {"complete": complete, "by_step": by_step, "foreign": foreign}
+    return log
+
+
+def _check_columns(log: pd.DataFrame, path: Path) -> None:
+    """Raises if columns are missing, and names them all."""
+    by_step = {"epoch", "idx"} if "step" in log else set()
+    missing = [name for name in NEEDED if name not in {*log, *by_step}]
+    missing += [] if properties_of(log) else ["mean_<property>_score"]
+    if not missing:
+        return
+    which = f"column {missing[0]} is" if len(missing) == 1 else f"columns {', '.join(missing)} are"
+    step = " (step will do for epoch and idx)" if {"epoch", "idx"} & set(missing) else ""
+    raise ValueError(f"{path}: not a training log, {which} missing or empty{step}; it has "
+                     f"{_shown(log)}. Say what it calls them: {_say(missing[-1])}; or "
+                     f"{REMEDY}")  # fmt: skip
+
+
+def _say(name: str, theirs: str = "NAME") -> str:
+    return f"--column {name}={theirs}, or columns: {{{name}: {theirs}}} in a params file"
+
+
+def _shown(log: pd.DataFrame, most: int = 12) -> str:
+    names = ", ".join(log.columns[:most])
+    return f"{names}, ..." if len(log.columns) > most else names
+
+
+def _read(path: Path) -> pd.DataFrame:
+    """The table as it stands, once every line has as many fields as the header."""
+    try:
+        header = read_header(path, kind="file", short_rows=False)
+    except UNREADABLE as error:
+        raise ValueError(f"{path}: not a CSV text file ({reason_of(error)}); {REMEDY}") from error
+    log = parse(path, header) if header else pd.DataFrame()
+    if log.empty:
+        raise ValueError(f"{path}: {'only a header' if header else 'empty'}, no rows; {REMEDY} "
+                         "that has evaluated at least once")  # fmt: skip
+    return log
+
+
+def _renamed(log: pd.DataFrame, columns: Mapping[str, str], path: Path) -> pd.DataFrame:
+    """The log with its columns called as here."""
+    for name, theirs in columns.items():
+        if not _is_known(name):
+            raise ValueError(f"{path}: columns names {name!r}; it must be one of "
+                             f"{', '.join((*NEEDED, *OTHERS))} or mean_<property>_score"
+                             )  # fmt: skip
+        if theirs not in log and name not in log:
+            raise ValueError(f"{path}: columns says that {name} is called {theirs!r}, which the "
+                             f"log does not have; it has {_shown(log)}. Correct it")  # fmt: skip
+        if theirs in log and name in log and name != theirs:
+            raise ValueError(f"{path}: columns says that {name} is called {theirs!r}, and the log "
+                             f"has both; rename one of them or leave it out")  # fmt: skip
+    called = {name: log[theirs] for name, theirs in columns.items() if theirs in log}
+    return log.drop(columns=list({column.name for column in called.values()})).assign(**called)
+
+
+def _is_known(name: str) -> bool:
+    return name in (*NEEDED, *OTHERS) or SCORES.fullmatch(name) is not None
+
+
+def _as_numbers(log: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """All cells as numbers; refuses what is none, and scores that are none from 0 to 1.
+
+    A column of no name known here may hold anything, and is left out if that is not numbers.
+    """
+    columns = {}
+    for name in log:
+        values = numbers(log[name])
+        odd = log[name][log[name].notna() & values.isna()]
+        if len(odd) and _is_known(name):
+            raise ValueError(f"{path}: {name} in row {odd.index[0]} is {str(odd.iloc[0])[:80]!r}, "
+                             "not a number; correct that cell, or restore the file")  # fmt: skip
+        if SCORES.fullmatch(name) or name.endswith("auroc"):
+            check_scores(values, path)
+        if odd.empty:
+            columns[name] = values
+    return pd.DataFrame(columns, index=log.index)
+
+
+def _check_restarts(log: pd.DataFrame, path: Path) -> None:
+    """Raises if `idx` counts batches from the start of training, not of an epoch."""
+    grows = (log["idx"].diff().iloc[1:] > 0).all()
+    if grows and log["epoch"].nunique() > 1 and len(log) > 2 * log["epoch"].nunique():
+        raise ValueError(f"{path}: idx goes on from epoch to epoch; it must restart at 0 in each. "
+                         f"If it counts from the start of training, say so: {_say('step', 'idx')}"
+                         )  # fmt: skip
+
+
+def time_epochs(log: pd.DataFrame, *, where: str | Path = "log", batches: float = 0) -> pd.Series:
+    """Training time of each row: epoch + idx / batches an epoch; must grow.
+
+    The number of batches is not in a log. Where nobody knows it, the last evaluation of an epoch
+    is taken to lie half an interval between evaluations before its end, as it does on average.
+
+    Args:
+        log: Columns epoch and idx.
+        where: Begins error messages.
+        batches: Batches an epoch; 0 estimates them.
+    """
+    epoch, idx = log["epoch"], log["idx"]
+    if not np.isfinite(epoch * idx).all() or (epoch < 0).any() or (idx < 0).any():
+        raise ValueError(f"{where}: epoch and idx must be 0 or more in every row; "
+                         "correct them, or copy the log again")  # fmt: skip
+    steps = np.diff(np.unique(idx))
+    last = idx.max()
+    batches = batches or (last + (np.median(steps) + 1) / 2 if len(steps) else last + 1)
+    time = epoch + idx / batches
+    back = np.flatnonzero(np.diff(time) <= 0)
+    if len(back):
+        raise ValueError(
+            f"{where}: row {back[0] + 1} is not later in training than the row before it; "
+            "is this two runs in one file? Keep one run's rows"
+        )
+    return time
+
+
+def properties_of(log: pd.DataFrame) -> list[str]:
+    """Names of the scored properties, in the log's order."""
+    found = (re.fullmatch(r"mean_(.+)_score", str(name)) for name in log.columns)
+    return [match[1] for match in found if match]
+
+
+def present(concept: Mapping[str, float], *logs: pd.DataFrame) -> dict[str, float]:
+    """The concept's properties that every log scores.
+
+    Raises:
+        ValueError: If there are none.
+    """
+    found = {p: t for p, t in concept.items() if all(p in properties_of(log) for log in logs)}
+    if not found:
+        raise ValueError(f"concept is {dict(concept)}, the logs score {properties_of(logs[0])}; "
+                         "give a concept of those")  # fmt: skip
+    return found
+
+
+def sources_of(log: pd.DataFrame) -> list[str]:
+    """Which kinds of scores a log holds for its properties: "mean", "heldout", "fixed", ..."""
+    first = properties_of(log)[0]
+    return [kind for kind in WHO if f"{kind}_{first}_score" in log]
+
+
+def who(source: str, *logs: pd.DataFrame) -> str:
+    """Who gave the scores of a source; of logs of another program nobody knows."""
+    foreign = any(log.attrs.get("foreign") for log in logs)
+    return "the scores as logged" if source == "mean" and foreign else WHO[source]
+
+
+def judge_of(*logs: pd.DataFrame) -> str:
+    """Whose scores a verdict on logs goes by: the held-out judge's where every log has them."""
+    return "heldout" if all("heldout" in sources_of(log) for log in logs) else "mean"
+
+
+def log_names(files: Sequence[Path]) -> list[str]:
+    """Short names of logs, told apart: `train_log_v8.csv` is v8, else the run folder's name."""
+    parts = []
+    for file in files:
+        short = re.sub(r"^train_log[_-]?", "", file.stem)
+        folders = file.resolve().parts[:-1]
+        parts.append((*folders, short) if short else folders or (file.stem,))
+    for depth in range(1, max(map(len, parts), default=0) + 1):
+        names = ["/".join(part[-depth:]) for part in parts]
+        if len(set(names)) == len(names):
+            return names
+    return unique_names([part[-1] for part in parts])
+
+
+def unique_names(names: Sequence[str]) -> list[str]:
+    """Names told apart: seeds of one run get a number, `v9 (2)`."""
+    return [
+        f"{name} ({list(names[: k + 1]).count(name)})" if list(names).count(name) > 1 else name
+        for k, name in enumerate(names)
+    ]

@@ -1,0 +1,1 @@
+"""Live figure, explorer and labelling in JupyterLab."""

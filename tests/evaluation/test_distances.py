@@ -1,0 +1,99 @@
+"""Distances between sets, against what is known of Gaussians."""
+
+import numpy as np
+import pytest
+import torch
+
+from ohlora_lib.evaluation.distances import (
+    DiversityScale,
+    coverage,
+    frechet_distance,
+    mean_pairwise_distance,
+)
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
+
+
+def test_frechet_of_the_same_set_is_zero():
+    x = torch.randn(200, 5) * torch.tensor([1.0, 2, 3, 4, 5])
+    assert frechet_distance(x, x) == pytest.approx(0, abs=1e-6)
+    assert frechet_distance(x, x * 1.5) > 1
+
+
+def test_frechet_of_a_shifted_set_is_the_squared_shift():
+    x, shift = torch.randn(300, 4), torch.tensor([3.0, 0, -4, 0])
+    assert frechet_distance(x, x + shift) == pytest.approx(25, rel=1e-4)
+
+
+def test_frechet_of_a_scaled_set():
+    """Covariances S and 4 S: the trace of S + 4 S - 2 * 2 S is that of S."""
+    x = torch.randn(300, 4)
+    x = x - x.mean(dim=0)
+    wanted = np.trace(np.cov(x.double().numpy(), rowvar=False))
+    assert frechet_distance(x, 2 * x) == pytest.approx(wanted, rel=1e-4)
+
+
+def test_frechet_is_symmetric_and_takes_different_numbers():
+    x, y = torch.randn(100, 4), torch.randn(250, 4) @ torch.randn(4, 4)
+    there, back = frechet_distance(x, y), frechet_distance(y, x)
+    assert there == pytest.approx(back, rel=1e-6)
+    assert there > 0.5
+
+
+def test_frechet_with_fewer_images_than_features():
+    """A singular covariance must not give nan or a distance below zero."""
+    x = torch.randn(10, 64)
+    assert frechet_distance(x, x) == pytest.approx(0, abs=1e-4)
+    assert frechet_distance(x, torch.randn(10, 64) + 1) > 30
+
+
+def test_mean_pairwise_distance():
+    x = torch.tensor([[0.0, 0], [3, 4], [0, 4]])
+    assert mean_pairwise_distance(x) == pytest.approx((5 + 4 + 3) / 3)
+
+
+def test_coverage_of_itself_a_copy_and_strangers():
+    x = torch.randn(100, 3)
+    assert coverage(x, x) == 1
+    assert coverage(x + 100, x) == 0
+    half = torch.cat([x, x + 100])
+    assert coverage(half, x) == 0.5
+    assert coverage(torch.randn(500, 3), x) == pytest.approx(0.95, abs=0.05)
+
+
+def test_coverage_ball_reaches_the_third_neighbour():
+    line = torch.arange(5.0)[:, None]  # the end point's third neighbour is 3 away
+    assert coverage(torch.tensor([[-2.9]]), line) == 1
+    assert coverage(torch.tensor([[-3.1]]), line) == 0
+    assert coverage(torch.tensor([[-1.1]]), line, k=1) == 0
+
+
+def test_diversity_scale():
+    scale = DiversityScale(torch.randn(1000, 8), 200)
+    distance, recall = scale(torch.randn(200, 8))
+    assert distance == pytest.approx(1, abs=0.05)
+    assert recall == pytest.approx(1, abs=0.15)
+    collapsed = torch.randn(1, 8) + 1e-3 * torch.randn(200, 8)
+    distance, recall = scale(collapsed)
+    assert distance < 0.01
+    assert recall < 0.1
+    assert scale(torch.randn(1, 8).expand(200, 8)) == pytest.approx((0, 0), abs=0.05)
+
+
+def test_diversity_scale_sees_half_of_the_modes_missing():
+    modes = torch.randn(8, 6) * 10
+    selected = modes.repeat(125, 1) + torch.randn(1000, 6)
+    all_modes = modes.repeat(25, 1) + torch.randn(200, 6)
+    half = modes[:4].repeat(50, 1) + torch.randn(200, 6)
+    scale = DiversityScale(selected, 200)
+    assert scale(all_modes)[1] > 0.85
+    assert 0.4 < scale(half)[1] < 0.65
+
+
+def test_diversity_scale_follows_its_seed():
+    x, y = torch.randn(300, 4), torch.randn(50, 4)
+    assert DiversityScale(x, 50, seed=1)(y) == DiversityScale(x, 50, seed=1)(y)
+    assert DiversityScale(x, 50, seed=1)(y) != DiversityScale(x, 50, seed=2)(y)

@@ -1,0 +1,70 @@
+"""Evidence beside scores: leaks, disagreement, copies; each found where it was planted."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from ohlora_lib.evaluation import evidence
+from ohlora_lib.figures import style
+from ohlora_lib.nets import PropertyCNN
+from ohlora_lib.properties.ensemble import Ensemble
+
+RNG = np.random.default_rng(0)
+
+
+def test_a_leak_is_found_and_named():
+    before = pd.DataFrame(RNG.random((200, 3)), columns=["age", "gender", "glass"])
+    moved = RNG.normal(0, 0.2, 200)
+    noise = RNG.normal(0, 0.02, (200, 3))
+    after = before + np.stack([moved, -moved, np.zeros(200)], axis=1) + noise
+    matrix = evidence.leakage(before, after)
+    assert matrix.loc["age", "gender"] < -0.9
+    assert abs(matrix.loc["age", "glass"]) < 0.2
+    assert evidence.strongest_leak(matrix).startswith("age and gender changed much against")
+    axes = style.plot_leakage(matrix)
+    assert [text.get_text() for text in axes.texts][:2] == ["+1.00", f"{matrix.iloc[0, 1]:+.2f}"]
+
+
+def test_one_property_or_none_that_moved():
+    still = pd.DataFrame({"age": np.ones(5), "gender": np.ones(5)})
+    assert "no two properties" in evidence.strongest_leak(evidence.leakage(still, still))
+
+
+def test_members_are_listed_with_their_disagreement():
+    torch.manual_seed(0)
+    nets = [PropertyCNN("age", image_px=32, width=0.125) for _ in range(3)]
+    images = torch.randint(256, (6, 32, 32, 3), dtype=torch.uint8)
+    apart = evidence.member_table({"selector": Ensemble({"age": nets})}, images).iloc[0]
+    alike = evidence.member_table({"judge": Ensemble({"age": nets[:1] * 3})}, images).iloc[0]
+    assert (apart["by"], apart["CNNs"]) == ("selector", 3)
+    assert apart["lowest"] < apart["mean"] < apart["highest"]
+    assert apart["disagreement"] > 1e-4
+    assert alike["disagreement"] == pytest.approx(0, abs=1e-6)
+
+
+def test_copies_are_found():
+    torch.manual_seed(0)
+    selected = torch.randn(50, 32)
+    samples = torch.randn(20, 32)
+    samples[3] = selected[17] + 0.001
+    nearest = evidence.nearest_selected(samples, selected)
+    assert nearest.closest(1).tolist() == [3]
+    assert nearest.rows[3] == 17
+    assert nearest.sentence().startswith("1 of 20 samples")
+
+
+def test_one_selected_image_makes_no_copies():
+    nearest = evidence.nearest_selected(torch.randn(20, 32), torch.randn(1, 32))
+    assert "no two selected images" in nearest.sentence()
+    assert len(nearest.closest(3)) == 3
+
+
+def test_best_median_and_worst():
+    scores = pd.DataFrame({"age": np.linspace(0, 1, 9), "gender": np.linspace(1, 0, 9)})
+    found = evidence.examples(scores, {"age": 0, "gender": 1}, 3)
+    assert {kind: rows.tolist() for kind, rows in found.items()} == {
+        "random": [0, 1, 2], "best": [0, 1, 2], "median": [3, 4, 5], "worst": [6, 7, 8],
+    }  # fmt: skip
+    few = evidence.examples(scores[:2], {"age": 0, "gender": 1}, 3)
+    assert [len(rows) for rows in few.values()] == [2, 2, 2, 2]

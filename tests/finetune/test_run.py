@@ -1,0 +1,348 @@
+"""A fine-tuning in its folder: log, grids, checkpoints, and how it goes on."""
+
+import os
+import random
+import re
+import signal
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from ohlora_lib.base.base import Base
+from ohlora_lib.evaluation.evaluator import Evaluation
+from ohlora_lib.finetune.loop import FinetuneSettings
+from ohlora_lib.finetune.run import FinetuneRun
+from ohlora_lib.io.weights import load_discriminator, load_generator, read_tensors
+from ohlora_lib.nets import Discriminator, Generator
+from ohlora_lib.training import checkpoint
+from ohlora_lib.training.checkpoint import load_state
+from ohlora_lib.training.guards import NotFiniteError
+
+PROPERTIES = ("gender", "quality", "age", "glass")
+COLUMNS = [
+    *("epoch", "idx", "d_loss", "g_loss", "d_train_count", "g_train_count"),
+    *("real_scores_mean", "fake_scores_mean", "real_fake_auroc"),
+    *(f"mean_{prop}_score" for prop in PROPERTIES),
+    *("elapsed_sec", "images_seen", "pooled_auroc"),
+    *(f"{kind}_{p}_score" for kind in ("heldout", "fixed", "fixed_heldout") for p in PROPERTIES),
+    *("diversity", "recall"),
+]
+OURS = ("elapsed_sec",)  # differs from run to run
+
+
+class StandIn:
+    """Instead of the evaluator: scores that follow from the weights."""
+
+    def __call__(self, generator, index):
+        total = sum(p.double().sum().item() for p in generator.parameters())
+        kinds = ("mean", "heldout", "fixed", "fixed_heldout")
+        row = {f"{kind}_{p}_score": total / 1e4 for kind in kinds for p in PROPERTIES}
+        images = np.full((30, 16, 16, 3), index, dtype=np.uint8)
+        return Evaluation(row | {"diversity": 1.0, "recall": 0.5}, images)
+
+
+def open_run(
+    folder, recipe="v9", *, grid_every=1, checkpoint_every=1, wide_dim=12, pixel_seed=0, **changes
+):
+    torch.manual_seed(0)
+    options = {"fmaps_base": 64}
+    base = Base(Generator(16, z_dim=8, w_dim=8, **options), Discriminator(16, **options))
+    random = torch.Generator().manual_seed(pixel_seed)
+    selected = torch.randint(0, 256, (10, 16, 16, 3), dtype=torch.uint8, generator=random)
+    settings = {
+        "epochs": 2, "batch": 4, "learning_rate": 1e-2, "every_batches": 2,
+        "first_epoch_every": 2, "first_epoch_each": 1, "seed": 3, **changes,
+    }  # fmt: skip
+    return FinetuneRun(
+        folder,
+        base,
+        selected,
+        recipe=recipe,
+        wide_dim=wide_dim,
+        settings=FinetuneSettings(**settings),
+        grid_every=grid_every,
+        checkpoint_every=checkpoint_every,
+    )
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("v9")
+    seen = []
+    assert open_run(folder).train(StandIn(), seen.append)
+    return folder, seen
+
+
+@pytest.mark.parametrize("recipe", ["v8", "v9"])
+def test_log_has_the_published_form(finished, tmp_path, recipe):
+    folder = finished[0]
+    if recipe == "v8":
+        folder = tmp_path
+        assert open_run(folder, "v8").train(StandIn(), lambda _: None)
+    text = (folder / "train_log.csv").read_text()
+    wanted = [c for c in COLUMNS if recipe == "v9" or c != "d_train_count"]
+    lines = text.splitlines()
+    assert lines[0].split(",") == ["", *wanted]
+    assert [line.split(",")[:3] for line in lines[1:]] == [
+        ["0", "0", "0"], ["1", "0", "2"], ["2", "1", "0"], ["3", "1", "2"], ["4", "2", "0"],
+    ]  # fmt: skip
+    cells = dict(zip(wanted, lines[1].split(",")[1:], strict=True))
+    counts = {"epoch", "idx", "g_train_count", "d_train_count", "images_seen"}
+    for name, cell in cells.items():
+        assert re.fullmatch(r"\d+" if name in counts else r"-?\d+\.\d{4}", cell), name
+
+
+def test_files(finished):
+    folder = finished[0]
+    assert names(folder) == [
+        "checkpoints", "discriminator.safetensors", "generator.safetensors", "images",
+        "train_log.csv",
+    ]  # fmt: skip
+    assert names(folder / "checkpoints") == [
+        "generator-epoch0001.safetensors", "generator-epoch0002.safetensors",
+        *("state-before.pt", "state.pt"),  # until the run folder's summary is written
+    ]  # fmt: skip
+    places = [(0, 0), (0, 2), (1, 0), (1, 2), (2, 0)]
+    grids = [f"{epoch:04d}-idx{idx:05d}" for epoch, idx in places]
+    assert names(folder / "images") == [f"fixed-epoch{name}.png" for name in grids]
+    with Image.open(folder / "images" / "fixed-epoch0001-idx00000.png") as grid:
+        assert grid.size == (8 * 18 - 2, 3 * 18 - 2)  # 24 of the 30
+        assert grid.getpixel((0, 0)) == (2, 2, 2)  # the third evaluation's
+    facts = read_tensors(folder / "checkpoints" / "generator-epoch0001.safetensors")[1]
+    assert (facts["epochs"], facts["images_seen"]) == ("1", "10")
+
+
+def test_final_weights_are_the_last_checkpoint_and_load(finished):
+    folder = finished[0]
+    final = load_generator(folder / "generator.safetensors").state_dict()
+    last = load_generator(folder / "checkpoints" / "generator-epoch0002.safetensors").state_dict()
+    first = load_generator(folder / "checkpoints" / "generator-epoch0001.safetensors").state_dict()
+    assert all(torch.equal(final[name], last[name]) for name in final)
+    assert not torch.equal(final["mapping.dense0.weight"], first["mapping.dense0.weight"])
+    assert final["mapping.dense_new0.weight"].shape == (12, 8)
+    load_discriminator(folder / "discriminator.safetensors")
+
+
+def test_whoever_watches_sees_it_advance(finished):
+    seen = finished[1]
+    assert [len(p.log) for p in seen[:4]] == [1, 2, 3, 4]
+    assert {p.batches_total for p in seen} == {7}
+    done = [p.batches_done for p in seen]
+    assert done == sorted(done)
+    assert all(p.left_sec >= 0 and p.grid.is_file() for p in seen)
+
+
+def test_fewer_grids(tmp_path):
+    open_run(tmp_path, grid_every=3).train(StandIn(), lambda _: None)
+    assert names(tmp_path / "images") == [
+        "fixed-epoch0000-idx00000.png", "fixed-epoch0001-idx00002.png",
+    ]  # fmt: skip
+
+
+def interrupted(folder, rows=2, **options):
+    def stop(progress):
+        if len(progress.log) == rows:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    run = open_run(folder, **options)
+    assert not run.train(StandIn(), stop)
+    assert (folder / "checkpoints" / "state.pt").is_file()
+    assert not (folder / "generator.safetensors").exists()
+
+
+def same_results(*folders):
+    for file in ("generator.safetensors", "discriminator.safetensors"):
+        there, here = (read_tensors(folder / file)[0] for folder in folders)
+        assert all(torch.equal(there[name], here[name]) for name in there)
+    logs = [pd.read_csv(folder / "train_log.csv") for folder in folders]
+    pd.testing.assert_frame_equal(*(log.drop(columns=list(OURS)) for log in logs))
+    for part in ("images", "checkpoints", "."):
+        there, here = (names(folder / part) for folder in folders)
+        assert there == here
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_interrupted_and_resumed_is_as_if_never_stopped(finished, tmp_path, rows):
+    interrupted(tmp_path, rows)
+    run = open_run(tmp_path)
+    assert run.resumed
+    assert len(run.tuner.rows) == rows
+    assert run.train(StandIn(), lambda _: None)
+    same_results(finished[0], tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"learning_rate": 2e-2}, {"seed": 4}, {"recipe": "v8"}),
+        *({"wide_dim": 14}, {"pixel_seed": 1}),
+    ],
+)
+def test_other_settings_are_an_error_that_names_them(tmp_path, change):
+    interrupted(tmp_path)
+    before = (tmp_path / "checkpoints" / "state.pt").read_bytes()
+    with pytest.raises(ValueError, match="cannot go on, because") as caught:
+        open_run(tmp_path, **change)
+    message, name = str(caught.value), next(iter(change))
+    assert {"pixel_seed": "selected is another"}.get(name, f"{name} was ") in message
+    assert message.count(" is now ") + message.count(" is another") == 1  # and nothing else
+    assert message.endswith(
+        "Put that back, give it another `variant`, or start anew with `start_anew = True` in the "
+        "parameters cell, which keeps the old run."
+    )
+    assert (tmp_path / "checkpoints" / "state.pt").read_bytes() == before
+
+
+@pytest.mark.parametrize("shorter", [1, 2])
+def test_a_longer_training_is_the_one_asked_for_at_once(tmp_path, shorter):
+    """Of 3 epochs in the end, kept every second one; the shorter one finished first."""
+    whole, grown = tmp_path / "whole", tmp_path / "grown"
+    options = {"epochs": 3, "checkpoint_every": 2}
+    assert open_run(whole, **options).train(StandIn(), lambda _: None)
+    assert open_run(grown, **options | {"epochs": shorter}).train(StandIn(), lambda _: None)
+    run = open_run(grown, **options)
+    assert run.tuner.batches_done == 3 * shorter  # the closing batch is done again
+    assert run.train(StandIn(), lambda _: None)
+    same_results(whole, grown)
+    for path in (whole / "checkpoints").glob("generator-*"):
+        there, here = (read_tensors(f / "checkpoints" / path.name)[0] for f in (whole, grown))
+        assert all(torch.equal(there[name], here[name]) for name in there)
+
+
+def test_fewer_epochs_than_are_trained_are_refused(tmp_path):
+    interrupted(tmp_path, rows=4)
+    with pytest.raises(ValueError, match="epochs is now 1, and 1 are trained already"):
+        open_run(tmp_path, epochs=1)
+
+
+def test_other_looks_do_not_matter(tmp_path):
+    interrupted(tmp_path)
+    assert open_run(tmp_path, grid_every=7).resumed
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "half", "flipped"])
+def test_damaged_checkpoint_falls_back_or_is_told(finished, tmp_path, damage, capsys):
+    interrupted(tmp_path, rows=3)
+    newest, older = (tmp_path / "checkpoints" / f"state{part}.pt" for part in ("", "-before"))
+    data = newest.read_bytes()
+    flipped = bytearray(data)
+    flipped[len(data) // 2] ^= 1
+    newest.write_bytes(
+        {"empty": b"", "cut": data[:5], "half": data[: len(data) // 2], "flipped": flipped}[damage]
+    )
+    assert older.is_file()  # of the first epoch's end
+    run = open_run(tmp_path)
+    assert "state.pt: damaged checkpoint" in capsys.readouterr().out
+    assert len(run.tuner.rows) == 2
+    assert len((tmp_path / "train_log.csv").read_text().splitlines()) == 3  # the third is dropped
+    assert run.train(StandIn(), lambda _: None)
+    same_results(finished[0], tmp_path)
+    newest.write_bytes(b"")
+    older.write_bytes(data[:-1])
+    with pytest.raises(ValueError, match=r"state-before\.pt: damaged checkpoint") as caught:
+        open_run(tmp_path)
+    assert "\n" not in str(caught.value)
+    assert "Delete it" in str(caught.value)
+
+
+def test_fewer_checkpoints_keep_the_last(tmp_path):
+    run = open_run(tmp_path / "run", epochs=3, checkpoint_every=2)
+    assert run.train(StandIn(), lambda _: None)
+    kept = sorted(path.name for path in (tmp_path / "run" / "checkpoints").glob("generator-*"))
+    assert kept == ["generator-epoch0002.safetensors", "generator-epoch0003.safetensors"]
+
+
+def broken_gradient(tuner):
+    """The loss stays a number; only a gradient is none."""
+    name = tuner.g_names[0]
+    parameter = dict(tuner.generator.named_parameters())[name]
+    parameter.register_hook(lambda gradient: gradient * float("nan"))
+
+
+def broken_loss(tuner):
+    with torch.no_grad():
+        tuner.discriminator.get_parameter(tuner.d_names[0]).fill_(float("inf"))
+
+
+@pytest.mark.parametrize(
+    ("trouble", "said"),
+    [(broken_gradient, "a gradient of g_loss is nan"), (broken_loss, "d_loss is nan")],
+)
+def test_no_number_stops_at_that_step_and_keeps_what_was_before(tmp_path, trouble, said):
+    run = open_run(tmp_path)
+
+    def break_it(progress):
+        if len(progress.log) == 3 and progress.batches_done == 4:
+            trouble(run.tuner)
+
+    with pytest.raises(NotFiniteError) as caught:
+        run.train(StandIn(), break_it)
+    message = str(caught.value)
+    assert message.startswith(f"{said} at epoch 1, batch 1: training diverged.")
+    assert "\n" not in message
+    assert "then start anew with" in message
+    assert len((tmp_path / "train_log.csv").read_text().splitlines()) == 4  # no row of it
+    last = load_state(tmp_path / "checkpoints" / "state.pt")[0]
+    assert (last["epoch"], last["idx"]) == (0, 3)
+    assert all(v.isfinite().all() for v in last["generator"].values())
+    wreck = load_state(tmp_path / "checkpoints" / "not-finite.pt")[0]
+    assert (wreck["reason"], wreck["epoch"], wreck["idx"]) == (said, 1, 2)
+    again = open_run(tmp_path)  # and the last one can be gone on from
+    assert again.resumed
+    assert again.train(StandIn(), lambda _: None)
+
+
+def test_a_score_that_is_no_number_stops_before_the_row_is_written(tmp_path):
+    class Broken(StandIn):
+        def __call__(self, generator, index):
+            found = super().__call__(generator, index)
+            row = found.row | ({"mean_age_score": float("nan")} if index == 2 else {})
+            return Evaluation(row, found.fixed_images)
+
+    with pytest.raises(NotFiniteError, match="mean_age_score is nan at epoch 1, batch 0"):
+        open_run(tmp_path).train(Broken(), lambda _: None)
+    assert "nan" not in (tmp_path / "train_log.csv").read_text()
+
+
+def test_every_random_state_is_taken_up(tmp_path):
+    def draw():
+        return random.random(), np.random.random(), torch.rand(()).item()
+
+    run = open_run(tmp_path)
+    run._save_state()
+    wanted = draw()
+    draw()
+    assert open_run(tmp_path).resumed
+    assert draw() == wanted
+
+
+def test_checkpoints_take_little_of_the_time(monkeypatch):
+    """A save of 3 s, batches of 1 s, epochs of 10: every tenth minute would be too often."""
+    clock = [0.0]
+    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: clock[0])
+
+    def save(*_):
+        clock[0] += 3.0
+
+    monkeypatch.setattr(checkpoint, "save_state", save)
+    pace, saves = checkpoint.Pace(every_minutes=10.0), 0
+    for second in range(1, 7201):
+        clock[0] += 1.0
+        if pace.due(epoch_ended=second % 10 == 0):
+            pace.save(None, {}, {})
+            saves += 1
+            if saves > 1:
+                assert pace.share <= checkpoint.MOST_SHARE + 1e-9
+    assert 40 <= saves <= 49  # and not fewer than it may
+    rare = checkpoint.Pace(every_minutes=10.0)
+    clock[0] += 599.0
+    assert not rare.due()
+    clock[0] += 1.0
+    assert rare.due()

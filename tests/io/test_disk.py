@@ -1,0 +1,193 @@
+"""A write that fails leaves what was there, and says so in one line."""
+
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ohlora_lib.io import disk
+from ohlora_lib.io.disk import WriteError, atomic_path, write_atomic
+from ohlora_lib.io.images import save_store
+from ohlora_lib.study.locks import FolderLock
+
+ROOT = Path(__file__).parents[2]
+
+
+@contextmanager
+def small_files():
+    """No file may grow over 1,000 bytes inside the block, the tests' own output included."""
+    resource = pytest.importorskip("resource", reason="needs limits as Unix has them")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_what_does_not_fit_leaves_the_old_file_and_nothing_else(tmp_path):
+    write_atomic(tmp_path / "a.csv", "old")
+    with pytest.raises(WriteError) as caught, small_files():
+        write_atomic(tmp_path / "a.csv", bytes(5000))
+    assert str(caught.value) == (
+        f"{tmp_path}/a.csv: cannot be written (File too large). Free room on its disk and start "
+        "again: a training goes on from its last checkpoint."
+    )
+    assert (tmp_path / "a.csv").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+
+
+def test_an_image_store_that_does_not_fit_is_said_too(tmp_path):
+    """NumPy says how much it wrote instead of what the system said."""
+    with pytest.raises(WriteError, match="a.npy: cannot be written"), small_files():
+        save_store(tmp_path / "a.npy", np.zeros((9, 32, 32, 3), np.uint8))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_of_reading_something_else_stays_what_it_is(tmp_path):
+    def copy():
+        with atomic_path(tmp_path / "a.csv") as temporary:
+            temporary.write_bytes((tmp_path / "gone.csv").read_bytes())
+
+    with pytest.raises(FileNotFoundError, match="gone.csv") as caught:
+        copy()
+    assert not isinstance(caught.value, WriteError)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_that_is_a_folder_is_said(tmp_path):
+    (tmp_path / "a.csv" / "full").mkdir(parents=True)
+    with pytest.raises(WriteError, match="a.csv: cannot be written"):
+        write_atomic(tmp_path / "a.csv", "x")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+
+
+def test_another_folder_in_the_place_of_a_locked_one_is_not_written_to(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    lock = FolderLock(folder)
+    lock.watch()
+    write_atomic(folder / "images" / "a.txt", "x")
+    folder.rename(tmp_path / "moved")
+    with pytest.raises(WriteError, match="Mount its disk again, or bring its folder back"):
+        write_atomic(folder / "images" / "a.txt", "x")
+    assert not folder.exists()
+    folder.mkdir()
+    with pytest.raises(WriteError, match="its folder is another one now"):
+        write_atomic(folder / "a.txt", "x")
+    write_atomic(tmp_path / "beside.txt", "x")
+    lock.release()
+    write_atomic(folder / "a.txt", "x")
+    assert folder not in disk.watched
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="tells files by Linux's /proc")
+def test_data_and_name_are_on_the_disk_before_the_write_returns(tmp_path):
+    """Else a power cut could leave an empty file under the name."""
+    code = (
+        "import os, sys; from pathlib import Path; from ohlora_lib.io import disk\n"
+        "sync, replace = os.fsync, os.replace\n"
+        "folder = lambda file: os.path.isdir(f'/proc/self/fd/{file}')\n"
+        "os.fsync = lambda file: (print('sync', folder(file)), sync(file))\n"
+        "os.replace = lambda *names: (print('rename'), replace(*names))\n"
+        "disk.write_atomic(Path(sys.argv[1]) / 'a', 'x')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True
+    )
+    calls = done.stdout.split("\n")[:-1]
+    assert calls == ["sync False", "rename", "sync True"], done.stderr
+
+
+WRITES = """
+import sys
+from pathlib import Path
+from ohlora_lib.io.disk import write_atomic
+from ohlora_lib.locks import FolderLock
+for name in ("a", "b"):
+    folder = Path(sys.argv[1], name)
+    folder.mkdir()
+    try:
+        FolderLock(folder)
+        write_atomic(folder / "a.txt", "whole")
+    except OSError as error:
+        print(error)
+"""
+
+
+@pytest.fixture(scope="module")
+def odd_disk(tmp_path_factory):
+    """What `WRITES` leaves and says where locks or the syncing of folders give an errno."""
+    if sys.platform != "linux" or shutil.which("gcc") is None:
+        pytest.skip("needs gcc on Linux, to put an odd file system in the place of this one")
+    shim = tmp_path_factory.mktemp("shim") / "shim.so"
+    source = Path(__file__).with_name("shim.c")
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", shim, source, "-ldl"], check=True)
+
+    def write(folder, **errnos):
+        env = {k: v for k, v in os.environ.items() if k != "OHLORA_NO_LOCKS"}
+        env |= {k: str(v) for k, v in errnos.items()} | {"LD_PRELOAD": str(shim)}
+        command = [sys.executable, "-c", WRITES, str(folder)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=env)
+        return [path.read_text() for path in sorted(folder.glob("*/a.txt"))], done
+
+    return write
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_disk_without_locks_is_said_once_and_written_to(tmp_path, odd_disk, number):
+    left, done = odd_disk(tmp_path, SHIM_FLOCK=number)
+    assert left == ["whole", "whole"]
+    assert done.stderr.splitlines() == [
+        f"This file system has no locks ({os.strerror(number)}), so nothing stops two runs from "
+        "writing to the same folder. Start each stage only once."
+    ]
+
+
+def test_another_fault_of_a_lock_is_said_as_what_it_is(tmp_path, odd_disk):
+    left, done = odd_disk(tmp_path, SHIM_FLOCK=errno.EIO)
+    assert left == []
+    assert f"Input/output error: '{tmp_path}/.locks/a.lock'" in done.stdout
+    assert "is writing here" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.EBADF])
+def test_a_disk_that_cannot_sync_folders_is_written_to(tmp_path, odd_disk, number):
+    left, done = odd_disk(tmp_path, SHIM_FSYNC=number)
+    assert (left, done.stderr, done.stdout) == (["whole", "whole"], "", "")
+    (tmp_path / "other").mkdir()
+    left, done = odd_disk(tmp_path / "other", SHIM_FSYNC=errno.EIO)
+    assert "cannot be written (Input/output error)" in done.stdout
+
+
+def test_a_lock_file_has_the_rights_of_other_files(tmp_path):
+    """Else whoever comes second to a shared project is locked out."""
+    before = os.umask(0o002)
+    try:
+        lock = FolderLock(tmp_path)
+        write_atomic(tmp_path / "a.txt", "x")
+    finally:
+        os.umask(before)
+    lock.release()
+    assert lock.path.stat().st_mode == (tmp_path / "a.txt").stat().st_mode
+
+
+def test_a_link_to_what_is_not_there_is_said(tmp_path):
+    (tmp_path / "outputs").symlink_to("/mnt/gone")
+    with pytest.raises(ValueError, match="^outputs is a link to /mnt/gone, which is not there"):
+        write_atomic(tmp_path / "outputs" / "tiny" / "a.csv", "x")
+
+
+def test_the_reasons_are_kept_apart():
+    assert not disk.ROOM & disk.RIGHTS
+    assert not disk.MOUNT & (disk.ROOM | disk.RIGHTS)
+    assert errno.ENOSPC in disk.ROOM

@@ -1,0 +1,148 @@
+"""Other devices than the CPU: no update asks for a value, and a GPU gives the CPU's numbers.
+
+Without a GPU, PyTorch's `meta` device stands in for the first, in float32: a tensor there has no
+values, so whatever would look at one raises, and so does an operation with a tensor of the host.
+"""
+
+import contextlib
+
+import pytest
+import torch
+
+from benchmarks.cases import QUICK, new_tuner
+from ohlora_lib.finetune import loop
+from ohlora_lib.io.images import to_signed
+from ohlora_lib.nets import Generator, PropertyCNN
+from ohlora_lib.properties import ensemble as property_ensemble
+from ohlora_lib.properties.ensemble import CNNSettings, Ensemble, train_epoch
+from ohlora_lib.selection.select import sample_images
+from ohlora_lib.training.guards import finite_loss
+
+CPU, META, GPU = map(torch.device, ("cpu", "meta", "cuda"))
+HostGenerator = torch.Generator
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+class AnyDevicesGenerator(HostGenerator):
+    """Random state that may be said to be on a device that has none."""
+
+    def __new__(cls, _device=None):
+        return HostGenerator.__new__(cls, "cpu")
+
+    def __init__(self, _device=None):
+        pass
+
+
+@pytest.fixture
+def meta(monkeypatch):
+    """Takes away what `meta` lacks: random states and automatic mixed precision."""
+    monkeypatch.setattr(torch, "Generator", AnyDevicesGenerator)
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda *_: False)
+    for module in (loop, property_ensemble):
+        monkeypatch.setattr(module, "autocast", lambda *_: contextlib.nullcontext())
+
+
+@pytest.mark.usefixtures("meta")
+def test_an_update_never_asks_for_a_value():
+    tuner = new_tuner(QUICK, META, "float32", graphs=False)
+    tuner.latents = lambda batch: torch.randn(batch, tuner.generator.z_dim, device=META)
+    real = to_signed(tuner.images)
+    for _ in range(2):  # the second one has an optimizer's state
+        results = [*tuner.update_discriminator(real), *tuner.update_generator(real)]
+    assert {result.device for result in results} == {META}
+    with pytest.raises(NotImplementedError):  # what the adaptive rule waits for, once an update
+        finite_loss(results[-1], "g_loss")
+    tuner.latents = lambda batch: torch.randn(batch, tuner.generator.z_dim)
+    with pytest.raises(RuntimeError, match="not on the expected device"):
+        tuner.update_generator(real)
+
+
+@pytest.mark.usefixtures("meta")
+def test_scoring_asks_for_no_value_and_an_epoch_of_a_cnn_for_one(monkeypatch):
+    net = PropertyCNN("gender", image_px=32, width=0.125).to(META)
+    images = torch.zeros(10, 32, 32, 3, dtype=torch.uint8, device=META)
+    ensemble = Ensemble({"gender": [net]})
+    assert ensemble.scores(images).device == META
+    assert ensemble.features(images).device == META
+    waits, item = [], torch.Tensor.item
+
+    def wait(tensor):
+        if tensor.device != META:
+            return item(tensor)
+        waits.append(tensor.shape)
+        return 0.0
+
+    monkeypatch.setattr(torch.Tensor, "item", wait)
+    optimizer = torch.optim.AdamW(net.requires_grad_(True).parameters())
+    target, rows = torch.zeros(10, 1, device=META), torch.arange(10, device=META)
+    settings = CNNSettings(batch=4)
+    assert train_epoch(net, optimizer, images, target, rows, settings, HostGenerator()) == 0.0
+    assert waits == [()]  # the mean loss
+
+
+@pytest.fixture
+def exact(monkeypatch):
+    """A GPU that rounds no float32 to 19 bits."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+
+
+def same_draws(tuner):
+    """Latents of the host and fixed noise: devices draw other random numbers."""
+    random = HostGenerator().manual_seed(3)
+    width = tuner.generator.z_dim
+    tuner.latents = lambda batch: torch.randn(batch, width, generator=random).to(tuner.device)
+    draw = tuner.generator.forward
+    tuner.generator.forward = lambda z, **_: draw(z)
+    return tuner
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.usefixtures("exact")
+def test_a_gpu_trains_as_the_cpu_does():
+    """R1, both updates, and by the later batches' losses what the optimizers did."""
+    losses = []
+    for device in (CPU, GPU):
+        tuner = same_draws(new_tuner(QUICK, device, "float32", graphs=False))
+        done = [tuner.train_batch(to_signed(tuner.images)) for _ in range(3)]
+        losses.append([loss for batch in done for loss in (batch.d_loss, batch.g_loss)])
+    assert losses[1] == pytest.approx(losses[0], rel=5e-3)
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.usefixtures("exact")
+def test_a_gpu_draws_and_scores_as_the_cpu_does():
+    torch.manual_seed(0)
+    generator = Generator(32, z_dim=8, w_dim=8, fmaps_base=512).eval()
+    nets = {"gender": [PropertyCNN("gender", image_px=32, width=0.125) for _ in range(2)]}
+    found = []
+    for device in (CPU, GPU):
+        (images,) = sample_images(generator.to(device), 20, seed=1, batch=20)
+        scores = Ensemble(nets).to(device).scores(images)
+        found.append((images.cpu().int(), scores.cpu()))
+    (host, host_scores), (device, device_scores) = found
+    assert (host - device).abs().max() <= 1
+    assert torch.allclose(host_scores, device_scores, atol=1e-3)
+    assert host.float().std() > 1
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.parametrize("graphs", [False, True])
+def test_a_training_on_a_gpu_goes_on_as_if_never_stopped(graphs):
+    """Six batches, so that recorded updates are among them, before the stop and after."""
+    rows = []
+    for stop in (False, True):
+        tuner = new_tuner(QUICK, GPU, "float32", graphs=graphs)
+        torch.manual_seed(1)
+        real = to_signed(tuner.images)
+        done = [tuner.train_batch(real) for _ in range(6)]
+        if stop:
+            state, drawn = tuner.state(), torch.cuda.get_rng_state()
+            tuner = new_tuner(QUICK, GPU, "float32", graphs=graphs)
+            tuner.load(state)
+            torch.cuda.set_rng_state(drawn)
+        done += [tuner.train_batch(real) for _ in range(6)]
+        rows.append([loss for batch in done for loss in (batch.d_loss, batch.g_loss)])
+    assert rows[1] == pytest.approx(rows[0], rel=1e-3)

@@ -1,0 +1,114 @@
+"""Label tables: every mistake in one is said in one line, with file, row and column."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ohlora_lib.population.labels import (
+    find_names,
+    match_rows,
+    read_labels,
+    read_table,
+    save_table,
+    split_halves,
+)
+
+
+@pytest.fixture
+def table():
+    return pd.DataFrame({"img_no": [4, 7, 9], "gender": [0, 1, 1], "age": [1.0, 0.0, 0.0]})
+
+
+def complaint(path, columns):
+    with pytest.raises(ValueError, match=path.name) as caught:
+        read_labels(path, columns)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_round_trip(tmp_path, table):
+    save_table(tmp_path / "t.csv", table)
+    back = read_labels(tmp_path / "t.csv", ["gender", "age"])
+    assert back["age"].tolist() == [1, 0, 0]
+    assert back.dtypes["age"] == back.dtypes["gender"] == np.int64
+    assert back["img_no"].tolist() == [4, 7, 9]
+
+
+def test_missing_column(tmp_path, table):
+    save_table(tmp_path / "t.csv", table)
+    message = complaint(tmp_path / "t.csv", ["gender", "glass"])
+    assert "column 'glass' is missing; the table has ['img_no', 'gender', 'age']" in message
+
+
+@pytest.mark.parametrize("bad", [2, 0.5, -1, "yes", None])
+def test_label_neither_0_nor_1(tmp_path, table, bad):
+    table["gender"] = table["gender"].astype(object)
+    table.loc[[1, 2], "gender"] = bad
+    save_table(tmp_path / "t.csv", table)
+    message = complaint(tmp_path / "t.csv", ["gender"])
+    assert "row 1 has gender = " in message
+    assert "must be 0 or 1 (2 such rows)" in message
+
+
+def test_unasked_columns_are_not_checked(tmp_path, table):
+    save_table(tmp_path / "t.csv", table.assign(age=7))
+    assert len(read_labels(tmp_path / "t.csv", ["gender"])) == 3
+
+
+@pytest.mark.parametrize("content", [b"", b"a,b\n1,2,3\n1,2,3,4\n", b"\xff\xfe\x00x"])
+def test_unreadable(tmp_path, content):
+    (tmp_path / "t.csv").write_bytes(content)
+    words = complaint(tmp_path / "t.csv", ["gender"])
+    assert "not a readable CSV table" in words or "has 3 fields" in words
+
+
+def test_no_file(tmp_path):
+    with pytest.raises(ValueError, match=r"t\.csv: no such table"):
+        read_table(tmp_path / "t.csv", [])
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 1000])
+def test_halves_are_disjoint_and_complete(count):
+    first, second = split_halves(count, seed=1)
+    assert sorted([*first, *second]) == list(range(count))
+    assert 0 <= len(second) - len(first) <= 1
+
+
+def test_halves_follow_the_seed_and_are_shuffled():
+    first, _ = split_halves(1000, seed=1)
+    assert np.array_equal(first, split_halves(1000, seed=1)[0])
+    assert not np.array_equal(first, split_halves(1000, seed=2)[0])
+    assert 430 < first.mean() < 570  # the first 500 rows alone would give 250
+
+
+def test_names_with_numbers_too_long_to_count_by_are_unclear():
+    files = pd.DataFrame({"file": ["1.png", "20261124221530123456789.png"]})
+    with pytest.raises(ValueError, match="no number of their own in their names"):
+        match_rows(pd.DataFrame({"img_no": [1]}), files, "t.csv")
+
+
+NFC, NFD = "Jos\u00e9", "Jose\u0301"  # as typed, and as macOS writes file names
+
+
+@pytest.mark.parametrize(
+    ("keys", "names", "found"),
+    [
+        ([f"{NFC}.png", "b.png"], [f"{NFD}.png", "b.png"], [0, 1]),
+        ([f"{NFD}.png", f"{NFC}.png"], [f"{NFC}.png", f"{NFD}.png"], [1, 0]),  # two files
+        (["000001.jpg", "000002.jpg"], ["000001.png", "000002.png"], [0, 1]),
+        (["a.JPG"], ["x/a.jpg"], [0]),
+        (["a", "b"], ["a.png", "b.png"], [0, 1]),
+        (["a.jpg"], ["a.png", "x/a.png"], [0]),  # the name before its last part
+        (["a.jpg"], ["x/a.png", "y/a.png"], [None]),  # either
+        (["a.jpg", "a.bmp"], ["a.png"], [None, None]),  # which of the two?
+        (["a.jpg", "a.png"], ["a.png"], [None, 0]),
+        (["v1.5"], ["v1.png"], [None]),  # .5 is no suffix of a picture
+        (["a.png", "a.png"], ["a.png"], [0, 0]),  # the caller's to refuse
+    ],
+)
+def test_names_are_found_however_accents_and_suffixes_are_written(keys, names, found):
+    assert find_names(keys, names) == found
+
+
+def test_names_in_different_folders_are_different_where_that_is_asked():
+    assert find_names(["x/a.png", "y/b.jpg"], ["a.png", "y/b.png"], any_folder=False) == [None, 1]

@@ -1,0 +1,127 @@
+"""Report notebooks find their logs and shape their tables."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+
+from ohlora_lib.report.tables import (
+    JudgedRun,
+    LogSource,
+    comparison_table,
+    earlier_and_this,
+    find_log,
+    grids_over_time,
+    judged_runs,
+    last_evaluations,
+    run_facts,
+    verdict_table,
+)
+
+RUN = "finetune_run", "log_csv"
+
+
+def test_a_run_folder_names_its_log(tmp_path: Path) -> None:
+    folder = tmp_path / "05_finetune_generator-v9"
+    source = find_log(SimpleNamespace(inputs={RUN[0]: folder}), SimpleNamespace(log_csv=""), *RUN)
+    assert source.path == folder / "train_log.csv"
+    assert source.name == "v9"
+
+
+def test_both_or_neither_is_an_error(tmp_path: Path) -> None:
+    both = SimpleNamespace(inputs={RUN[0]: tmp_path})
+    with pytest.raises(ValueError, match="finetune_run and log_csv are both given"):
+        find_log(both, SimpleNamespace(log_csv="x.csv"), *RUN)
+    with pytest.raises(ValueError, match="neither finetune_run nor log_csv"):
+        find_log(SimpleNamespace(inputs={}), SimpleNamespace(log_csv=""), *RUN)
+
+
+def evaluation(root: Path, name: str, run: str, base: str, scores: tuple[float, ...]) -> Path:
+    """An evaluation sampling of a run, as far as it is read."""
+    folder = root / "outputs" / "s" / name
+    folder.mkdir(parents=True)
+    columns = {"diversity": 0.9, "recall": 0.8, "frechet": 2.0, "precision": 0.7}
+    rows = [{"heldout_gender_score": score, **columns} for score in scores]
+    pd.DataFrame(rows).to_csv(folder / "evaluations.csv", index=False)
+    config = {"finetune_run": f"outputs/s/{run}", "base_run": base}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_last_evaluations_are_distances_of_base_and_end(tmp_path: Path) -> None:
+    folder = evaluation(tmp_path, "06-v9", "05-v9", "b", (0.4, 0.6, 0.9))
+    table = last_evaluations([JudgedRun("v9", folder, "b")], {"gender": 1.0})
+    assert table.loc["base", "gender: distance"] == pytest.approx(0.6)
+    assert table.loc["v9", "gender: distance"] == pytest.approx(0.1)
+
+
+def test_an_evaluation_belongs_to_the_run_it_judged(tmp_path: Path) -> None:
+    """Whatever the order of the lists; by place, v8 would get the scores of v9."""
+    runs = [tmp_path / "outputs" / "s" / name for name in ("05-v8", "05-v9")]
+    late, early = (
+        evaluation(tmp_path, f"06-{v}", f"05-{v}", f"b{v}", (0.5, end))
+        for v, end in (("v9", 0.9), ("v8", 0.6))
+    )
+    judged = judged_runs(["v8", "v9"], runs, [late, early])
+    assert [(run.name, run.evaluation.name) for run in judged] == [
+        ("v8", "06-v8"), ("v9", "06-v9"),
+    ]  # fmt: skip
+    table = last_evaluations(judged, {"gender": 1.0})
+    assert table.loc["v9", "gender: distance"] == pytest.approx(0.1)
+    assert list(table.index) == ["base of v8", "v8", "base of v9", "v9"]  # two bases
+    assert [run.name for run in judged_runs(["v8", "v9"], runs, [late])] == ["v9"]
+    with pytest.raises(ValueError, match="06-v9 judged outputs/s/05-v9, which is not compared"):
+        judged_runs(["v8"], runs[:1], [late])
+    again = evaluation(tmp_path, "06-again", "05-v9", "b", (0.5, 0.9))
+    with pytest.raises(ValueError, match="06-again .* has one already"):
+        judged_runs(["v8", "v9"], runs, [late, again])
+
+
+def test_two_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    sources = [
+        LogSource(tmp_path / study / "05_finetune_generator-v9" / "train_log.csv", None, "v9")
+        for study in ("first", "second")
+    ]
+    names = earlier_and_this(*sources)
+    assert len(set(names)) == 2
+    assert names[0].startswith("first/")
+    assert earlier_and_this(sources[0], LogSource(tmp_path / "x.csv", None, "v8")) == ["v9", "v8"]
+
+
+def test_grids_over_time_keep_the_first_and_the_last(tmp_path: Path) -> None:
+    assert grids_over_time(None) == {}
+    (tmp_path / "images").mkdir()
+    for name in ("fixed-first.png", "fixed-epoch1.png"):  # not ours
+        (tmp_path / "images" / name).touch()
+    for k in range(40):
+        (tmp_path / "images" / f"fixed-epoch{k:04d}-idx00020.png").touch()
+    found = list(grids_over_time(tmp_path))
+    assert len(found) == 12
+    assert found[0] == "The same latents, epoch 0, batch 20"
+    assert found[-1] == "The same latents, epoch 39, batch 20"
+
+
+def test_tables_put_the_verdict_first_and_join_the_interval() -> None:
+    row = {
+        "property": "age", "target": 0.0, "start": 0.4, "end": 0.1, "change": -0.3,
+        "change_low": -0.4, "change_high": -0.2, "effect": "closer",
+    }  # fmt: skip
+    table = verdict_table(pd.DataFrame([row]))
+    assert table.columns[0] == "verdict"
+    assert table.loc["age", "verdict"] == "closer"
+    assert table.loc["age", "interval"] == "-0.400 to -0.200"
+    row |= {"run_a": "v8", "run_b": "v9", "distance_a": 0.3, "distance_b": 0.1, "difference": -0.2}
+    row |= {"difference_low": -0.25, "difference_high": 0.05}
+    table = comparison_table(pd.DataFrame([row]))
+    assert table.loc["age", "v9 is"] == "closer"
+    assert table.loc["age", "interval"] == "-0.250 to +0.050"
+
+
+@pytest.mark.parametrize(("last", "epochs"), [((1, 50), "2"), ((2, 0), "2")])
+def test_a_closing_batch_is_no_epoch_of_its_own(last: tuple[int, int], epochs: str) -> None:
+    log = pd.DataFrame([(0, 0), (0, 50), (1, 0), last], columns=["epoch", "idx"])
+    assert run_facts(log, None).loc["epochs", "value"] == epochs

@@ -1,0 +1,587 @@
+"""Runs tiny notebooks for real: each start of a kernel takes some seconds."""
+
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import ClassVar
+
+import nbformat
+import pytest
+from click.testing import CliRunner
+from jupyter_client import AsyncKernelManager
+from papermill.cli import papermill
+from papermill.exceptions import PapermillExecutionError
+from papermill.execute import execute_notebook
+from pydantic import Field
+from rich.console import Console
+
+from ohlora_lib.runner import kernel, runner, stages, status
+from ohlora_lib.runner.runner import StageError, StageInterrupted, run_study
+from ohlora_lib.runner.status import Status
+from ohlora_lib.study import parameters as params
+from ohlora_lib.study import run_folder
+from ohlora_lib.study.parameters import NotebookParameters
+from ohlora_lib.study.summaries import read_failure
+
+PACKAGE_ROOT = Path(run_folder.__file__).parents[1]
+
+
+class First(NotebookParameters):
+    NOTEBOOK: ClassVar[str] = "01_first"
+    value: int = Field(1, ge=0)
+
+
+class Second(NotebookParameters):
+    NOTEBOOK: ClassVar[str] = "02_second"
+    first_run: str
+    extra_csv: str = ""
+    factor: int = 2
+
+
+OPEN = """
+from ohlora_lib.study.run_folder import start_run
+config = {"study": study, "variant": variant, "seed": seed, NAME: globals()[NAME]}
+run = start_run(STEM, config, input_runs=INPUTS)
+"""
+CELLS = {
+    "01_first": (
+        "value = 1",
+        OPEN.replace("NAME", "'value'").replace("STEM", "'01_first'").replace("INPUTS", "{}"),
+        "import sys\nprint('working', file=sys.stderr)\n"
+        "(run.path / 'value.txt').write_text(str(value))\n"
+        "summary = run.finish(value=value)",
+    ),
+    "02_second": (
+        "first_run = ''\nextra_csv = ''\nfactor = 2",
+        OPEN.replace("NAME", "'factor'")
+        .replace("STEM", "'02_second'")
+        .replace("INPUTS", "{'first_run': first_run}"),
+        "value = int((run.inputs['first_run'] / 'value.txt').read_text())\n"
+        "summary = run.finish(verdict=f'{value * factor} was reached')",
+    ),
+}
+
+
+def write_notebook(path, *sources):
+    v4 = nbformat.v4
+    node = v4.new_notebook(
+        metadata={"kernelspec": {"name": "python3", "display_name": "P", "language": "python"}}
+    )
+    tagged = v4.new_code_cell(sources[0], metadata={"tags": ["parameters"]})
+    cells = [v4.new_code_cell(source) for source in sources[1:]]
+    node.cells = [v4.new_markdown_cell("# A tiny stage"), tagged, *cells]
+    nbformat.write(node, path)
+
+
+def write_params(root, stem, text, study="tiny"):
+    path = root / "params" / study / f"{stem}.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    monkeypatch.setattr(params, "MODELS", {m.NOTEBOOK: m for m in (First, Second)})
+    monkeypatch.setenv("PYTHONPATH", str(PACKAGE_ROOT))
+    monkeypatch.delenv("OHLORA_ROOT", raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notebooks").mkdir()
+    for stem, (names, *sources) in CELLS.items():
+        shared = "study = 'tiny'\nvariant = ''\nseed = 0\n"
+        write_notebook(tmp_path / "notebooks" / f"{stem}.ipynb", shared + names, *sources)
+    write_params(tmp_path, "01_first", "study: tiny\nseed: 1\nvalue: 3\n")
+    write_params(tmp_path, "02_second", "study: tiny\nseed: 1\nfirst_run: outputs/tiny/01_first\n")
+    return tmp_path
+
+
+class Listening(Status):
+    """Keeps what is said; can act on a line that the kernel prints."""
+
+    def __init__(self, act=None):
+        self.file = io.StringIO()
+        super().__init__(Console(file=self.file, soft_wrap=True, highlight=False))
+        self.act = act or {}
+
+    def update(self, **news):
+        super().update(**news)
+        for text, action in self.act.items():
+            if text in (news.get("text") or ""):
+                action()
+
+    @property
+    def lines(self):
+        return self.file.getvalue().splitlines()
+
+
+def ran(status):
+    """Names of the stages that ran and finished."""
+    return [line.split()[1] for line in status.lines if "  done  " in line]
+
+
+@pytest.mark.slow
+def test_runs_then_skips_then_runs_only_what_changed(project, monkeypatch):
+    first = Listening()
+    assert run_study("params/tiny", status=first) == project / "outputs/tiny/index.html"
+    assert ran(first) == ["01_first", "02_second"]
+    assert first.lines[-1] == "outputs/tiny/index.html"
+    folder = project / "outputs/tiny/02_second"
+    assert run_folder.read_summary(folder)["results"] == {"verdict": "6 was reached"}
+    assert run_folder.read_summary(folder)["command"] == (
+        "ohlora run params/tiny --only 02_second --force"
+    )
+    executed = json.loads((folder / "02_second.ipynb").read_text())
+    assert not any("unencrypted" in str(cell) or "TCP" in str(cell) for cell in executed["cells"])
+    assert "A tiny stage" in (folder / "02_second.html").read_text()
+    assert "6 was reached" in (project / "outputs/tiny/index.html").read_text()
+    assert not list(project.rglob("*.running.ipynb"))
+
+    with monkeypatch.context() as patch:  # nothing may start
+        patch.setattr(runner, "run_stage", lambda *_, **__: pytest.fail("ran a stage"))
+        second = Listening()
+        run_study("params/tiny", status=second)
+        assert sum("unchanged, skipped" in line for line in second.lines) == 2
+
+    write_params(
+        project, "02_second", "study: tiny\nseed: 1\nfactor: 5\nfirst_run: outputs/tiny/01_first\n"
+    )
+    third = Listening()
+    run_study("params/tiny", status=third)
+    assert ran(third) == ["02_second"]
+    assert any("changed: factor" in line for line in third.lines)
+    assert run_folder.read_summary(folder)["results"] == {"verdict": "15 was reached"}
+
+    write_params(project, "01_first", "study: tiny\nseed: 1\nvalue: 4\n")
+    fourth = Listening()
+    run_study("params/tiny", status=fourth)
+    assert ran(fourth) == ["01_first", "02_second"]
+    assert any("01_first changed" in line for line in fourth.lines)
+    assert run_folder.read_summary(folder)["results"] == {"verdict": "20 was reached"}
+
+
+def finished_stage(project):
+    """A stage as a run leaves it, without a run."""
+    study = stages.read_study(project / "params/tiny", project)
+    run = run_folder.start_run("01_first", study[0].parameters.config(), root=project)
+    run_folder.write_atomic(run.path / "value.txt", "3")
+    run.finish()
+    study[0].page.write_text("<p>drawn</p>")
+    return study[0]
+
+
+def touch_notebook(stage):
+    node = json.loads(stage.notebook.read_text())
+    node["cells"][-1]["source"] += "\nprint('edited')"
+    stage.notebook.write_text(json.dumps(node))
+
+
+CHANGES = {
+    "artefact gone": (lambda stage: (stage.folder / "value.txt").unlink(), "value.txt is gone"),
+    "artefact cut": (lambda stage: (stage.folder / "value.txt").write_text(""), "value.txt is"),
+    "notebook": (touch_notebook, "its notebook's code changed"),
+    "summary": (lambda stage: (stage.folder / "summary.json").unlink(), "did not finish"),
+    "page": (lambda stage: stage.page.unlink(), "has no page yet"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_each_change_is_a_reason_to_run(project, change):
+    stage = finished_stage(project)
+    assert stages.reason_to_run(stage, project) is None
+    action, reason = CHANGES[change]
+    action(stage)
+    found = stages.reason_to_run(stage, project)
+    assert reason in found.text
+    assert found.anew == (change not in {"summary", "page"})  # else nothing of it is made anew
+
+
+def test_an_output_in_the_notebook_file_is_no_reason_to_run(project):
+    stage = finished_stage(project)
+    node = json.loads(stage.notebook.read_text())
+    node["cells"][1]["execution_count"] = 7
+    stage.notebook.write_text(json.dumps(node))
+    assert stages.reason_to_run(stage, project) is None
+
+
+FIRST_RUN = "first_run: outputs/tiny/01_first\n"
+BAD = {
+    "unknown": ("01_first", "study: tiny\nvalu: 3\n", "unknown parameter 'valu'"),
+    "type": ("01_first", "study: tiny\nvalue: many\n", "value is 'many'"),
+    "negative": ("01_first", "study: tiny\nvalue: -1\n", "value is -1"),
+    "study": ("01_first", "study: other\n", "the folder is 'tiny'"),
+    "no such input": (
+        "02_second",
+        "study: tiny\nfirst_run: outputs/tiny/00_none\n",
+        "first_run is 'outputs/tiny/00_none'.*ohlora run params/tiny --only 00_none",
+    ),
+    "no such file": (
+        "02_second",
+        f"study: tiny\n{FIRST_RUN}extra_csv: a.csv\n",
+        "extra_csv is 'a.csv'",
+    ),
+    "itself": ("02_second", "study: tiny\nfirst_run: outputs/tiny/02_second\n", "does not exist"),
+    "no notebook": ("09_none", "study: tiny\n", "no notebook's"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_params_are_one_line_before_anything_starts(project, monkeypatch, case):
+    monkeypatch.setattr(runner, "run_stage", lambda *_, **__: pytest.fail("ran a stage"))
+    stem, text, message = BAD[case]
+    write_params(project, stem, text)
+    with pytest.raises(ValueError, match=message) as error:
+        run_study("params/tiny", status=Listening())
+    assert f"params/tiny/{stem}.yaml" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not (project / "outputs").exists()
+
+
+def test_outputs_that_lead_nowhere_are_said(project, monkeypatch):
+    monkeypatch.setattr(runner, "run_stage", lambda *_, **__: pytest.fail("ran a stage"))
+    (project / "outputs").symlink_to("/mnt/gone")
+    for only in ("01*", "02*"):  # which is made, and which needs one that is there
+        with pytest.raises(ValueError, match=r"outputs is a link to /mnt/gone, which is not the"):
+            run_study("params/tiny", only=only, status=Listening())
+
+
+def test_a_study_may_be_a_link_to_another_disk(project, tmp_path_factory, monkeypatch):
+    elsewhere = tmp_path_factory.mktemp("shared") / "tiny"
+    (project / "params/tiny").rename(elsewhere)
+    (project / "params/tiny").symlink_to(elsewhere)
+    assert stages.find_study("params/tiny") == (project / "params/tiny", project)
+    with pytest.raises(ValueError, match="lies in no project .*set OHLORA_ROOT to it"):
+        stages.find_study(elsewhere)
+    monkeypatch.setenv("OHLORA_ROOT", str(project))
+    assert stages.find_study(elsewhere) == (elsewhere, project)
+    link = tmp_path_factory.mktemp("home") / "project"
+    link.symlink_to(project)
+    assert stages.find_study(link / "params/tiny") == (project / "params/tiny", project)
+
+
+def test_only_needs_its_inputs_and_a_match(project):
+    with pytest.raises(ValueError, match="no stage.*01_first"):
+        run_study("params/tiny", only="03*", status=Listening())
+    with pytest.raises(ValueError, match="--only 01_first"):
+        run_study("params/tiny", only="02*", status=Listening())
+
+
+def test_outputs_that_cannot_be_written_are_said_first(project):
+    (project / "outputs").write_text("in the way")
+    with pytest.raises(ValueError, match="cannot be written"):
+        run_study("params/tiny", status=Listening())
+
+
+def test_folders_that_are_none(project):
+    with pytest.raises(ValueError, match="no such folder"):
+        run_study("params/none", status=Listening())
+    with pytest.raises(ValueError, match="ohlora run params/tiny --only 01_first"):
+        run_study("params/tiny/01_first.yaml", status=Listening())
+    (project / "params/empty").mkdir()
+    with pytest.raises(ValueError, match="no params files"):
+        run_study("params/empty", status=Listening())
+
+
+def test_a_seed_makes_a_study_of_its_own(project):
+    first, second = stages.read_study(project / "params/tiny", project, seed=7)
+    assert first.folder == project / "outputs/tiny-seed7/01_first"
+    assert (second.parameters.study, second.parameters.seed) == ("tiny-seed7", 7)
+    assert second.parameters.first_run == "outputs/tiny-seed7/01_first"
+    nested = {"a": ["outputs/tiny/x", "outputs/tiny2/x"], "b": 3}
+    assert stages.repoint(nested, "outputs/tiny/", "outputs/new/") == {
+        "a": ["outputs/new/x", "outputs/tiny2/x"],
+        "b": 3,
+    }
+
+
+@pytest.mark.slow
+def test_a_failing_cell_is_named_and_kept(project):
+    write_notebook(
+        project / "notebooks/01_first.ipynb", "value = 1", "raise ValueError('too\\nbad')"
+    )
+    quiet = Listening()
+    with pytest.raises(StageError) as error:
+        run_study("params/tiny", status=quiet)
+    message = str(error.value)
+    assert message == (
+        "01_first: cell [3]: ValueError: too "
+        "(as far as it got: outputs/tiny/01_first/01_first.ipynb)"
+    )
+    assert "too" in (project / "outputs/tiny/01_first/01_first.html").read_text()
+    assert not any("02_second" in line for line in quiet.lines)
+    failure = read_failure(project / "outputs/tiny/01_first")
+    assert (failure["status"], failure["reason"]) == ("failed", "cell [3]: ValueError: too")
+    with pytest.raises(
+        ValueError, match=r"has not finished \(failed: cell \[3\]: ValueError: too"
+    ):
+        run_folder.read_summary(project / "outputs/tiny/01_first")
+    page = (project / "outputs/tiny/index.html").read_text()
+    assert "0 of 1 stages finished" in page
+    assert ">failed<" in page
+
+
+@pytest.mark.slow
+def test_a_dead_kernel_and_a_missing_finish_are_no_success(project):
+    write_notebook(
+        project / "notebooks/01_first.ipynb", "value = 1", "import os\nos.kill(os.getpid(), 9)"
+    )
+    with pytest.raises(StageError, match="kernel died .killed; most often the memory"):
+        run_study("params/tiny", only="01*", status=Listening())
+    write_notebook(project / "notebooks/01_first.ipynb", "value = 1")
+    with pytest.raises(StageError, match="without run.finish"):
+        run_study("params/tiny", only="01*", status=Listening())
+
+
+@pytest.mark.slow
+def test_ctrl_c_lets_the_cell_save_and_starts_no_other_cell(project):
+    def press():
+        raise KeyboardInterrupt
+
+    write_notebook(
+        project / "notebooks/01_first.ipynb",
+        "value = 1",
+        "import time\nprint('ready', flush=True)\n"
+        "try:\n    time.sleep(600)\nexcept KeyboardInterrupt:\n    open('saved', 'w').close()",
+        "open('went-on', 'w').close()",
+    )
+    with pytest.raises(StageInterrupted, match="stopped by Ctrl-C"):
+        run_study("params/tiny", status=Listening({"ready": press}))
+    assert (project / "saved").exists()
+    assert not (project / "went-on").exists()
+    assert stages.reason_to_run(
+        stages.read_study(project / "params/tiny", project)[0], project
+    ).text.startswith("did not finish")
+
+
+def test_two_runners_of_one_stage_are_refused(project):
+    stage = stages.read_study(project / "params/tiny", project)[0]
+    stage.folder.mkdir(parents=True)
+    code = (
+        "import sys; from pathlib import Path; from ohlora_lib.study.locks import FolderLock\n"
+        "lock = FolderLock(Path(sys.argv[1]), '.runner.lock'); print('held', flush=True)\n"
+        "sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(stage.folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as holder:
+        assert holder.stdout.readline().strip() == b"held"
+        with pytest.raises(ValueError, match=f"process {holder.pid}"):
+            run_study("params/tiny", status=Listening())
+        holder.stdin.close()
+
+
+@pytest.mark.slow
+def test_what_the_environment_puts_in_the_way_decides_nothing(project, monkeypatch):
+    """Text printed before the first event once hung the study; JUPYTER_PATH chose the Python."""
+    site, kernels = project / "site", project / "jupyter" / "kernels" / "python3"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text("print('Welcome to the cluster')")
+    kernels.mkdir(parents=True)
+    spec = {"argv": ["/no/python", "{connection_file}"], "display_name": "P", "language": "python"}
+    (kernels / "kernel.json").write_text(json.dumps(spec))
+    monkeypatch.setenv("PYTHONPATH", f"{site}{os.pathsep}{PACKAGE_ROOT}")
+    monkeypatch.setenv("JUPYTER_PATH", str(project / "jupyter"))
+    write_notebook(
+        project / "notebooks/01_first.ipynb",
+        CELLS["01_first"][0] + "\nstudy, variant, seed = 'tiny', '', 0",
+        CELLS["01_first"][1],
+        "import sys\nsummary = run.finish(python=sys.executable)",
+    )
+    run_study("params/tiny", only="01*", status=Listening())
+    found = run_folder.read_summary(project / "outputs/tiny/01_first")
+    assert found["results"] == {"python": sys.executable}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("random", "cannot import name 'Random' from 'random' (ROOT/random.py)"),
+        ("json", "has no attribute 'JSONEncoder' (ROOT/json.py hides the module 'json'; rename"),
+    ],
+)
+def test_a_file_that_hides_a_module_is_named(project, name, words):
+    (project / f"{name}.py").write_text("print('hi')")
+    with pytest.raises(StageError) as error:
+        run_study("params/tiny", only="01*", status=Listening())
+    assert words.replace("ROOT", str(project)) in str(error.value)
+
+
+@pytest.mark.slow
+def test_a_notebook_that_turns_to_another_study_is_refused(project):
+    write_notebook(
+        project / "notebooks/01_first.ipynb",
+        "value = 1",
+        "from ohlora_lib.runner import cells\ncells.check_started('other', '01_first')",
+    )
+    with pytest.raises(StageError) as error:
+        run_study("params/tiny", only="01*", status=Listening())
+    assert str(error.value).startswith(
+        "01_first: cell [3]: ValueError: the notebook opens outputs/other/01_first, but was "
+        "started for outputs/tiny/01_first"
+    )
+
+
+def real_notebook(folder):
+    """A real notebook in a project of its own."""
+    (folder / "params").mkdir(exist_ok=True)
+    (folder / "notebooks").mkdir(exist_ok=True)
+    notebook = folder / "notebooks/01_make_population.ipynb"
+    notebook.write_bytes((PACKAGE_ROOT / "notebooks" / notebook.name).read_bytes())
+    return notebook
+
+
+REFUSED = {
+    "no tag": (
+        ("\"parameters\"", "\"param\""), "", "{} has no cell tagged 'parameters'; add the tag"
+    ),
+    "the tag on another cell": (
+        ("", ""), "", "{}: the cell tagged 'parameters' does not set study, variant, seed and"
+    ),
+    "a misspelled line": (
+        ("labelled_images:", "labeled_images:"), "",
+        "{}: the cell tagged 'parameters': unknown parameter 'labeled_images'. Did you mean "
+        "'labelled_images'?",
+    ),
+    "a deleted line": (
+        ("image_px: int = 64 ", "# "), "",
+        "{}: the cell tagged 'parameters' does not set image_px. Give",
+    ),
+    "a second cell": (
+        ("import params, show", "import params, show\\nseed = 3"), "",
+        "{}: a cell without the tag 'parameters' sets seed too. Remove that line.",
+    ),
+    "a misspelled parameter": (
+        ("", ""), "labeled_images: 160",
+        "{}: unknown parameter 'labeled_images'. Did you mean 'labelled_images'?",
+    ),
+    "a value of another type": (
+        ("", ""), "labelled_images: many",
+        "{}: labelled_images is 'many': input should be a valid integer.",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_plain_papermill_refuses_what_would_not_reach_the_notebook(tmp_path, monkeypatch, case):
+    (old, new), given, expected = REFUSED[case]
+    monkeypatch.chdir(tmp_path)
+    notebook = real_notebook(tmp_path)
+    node = nbformat.read(notebook, as_version=4)
+    if case == "the tag on another cell":
+        first, second = [cell for cell in node.cells if cell.cell_type == "code"][:2]
+        first.metadata, second.metadata = second.metadata, first.metadata
+    notebook.write_text(nbformat.writes(node).replace(old, new) if old else nbformat.writes(node))
+    more = ["--parameters_yaml", "study: typo\n" + given] if given else []
+    shown = "notebooks/01_make_population.ipynb"
+    done = CliRunner().invoke(papermill, [shown, "out.ipynb", "--engine", kernel.ENGINE, *more])
+    assert done.exit_code == 1
+    assert done.stderr.splitlines()[-1].startswith(f"Error: {expected.format(shown)}")
+    assert not Path("outputs").exists()
+    assert not Path("out.ipynb").exists()
+    if not given:  # the other door
+        write_params(tmp_path, notebook.stem, "study: tiny\n")
+        with pytest.raises(ValueError, match=re.escape(expected.format(shown))):
+            run_study("params/tiny", status=Listening())
+
+
+@pytest.mark.slow
+def test_papermill_sees_a_complaint_as_an_error_and_shows_one_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    given = {"source": "folder", "image_folder": "nowhere"}
+    with pytest.raises(PapermillExecutionError) as caught:
+        execute_notebook(
+            real_notebook(tmp_path), "out.ipynb", given, engine_name=kernel.ENGINE,
+            progress_bar=False,
+        )  # fmt: skip
+    error = caught.value
+    assert (error.ename, error.traceback) == ("ValueError", [error.evalue])
+    assert "nowhere" in error.evalue
+
+
+SLOWLY = """
+import time
+kernel = get_ipython().kernel
+answer = kernel.shell_handlers["kernel_info_request"]
+async def slowly(*message):
+    await answer(*message)
+    time.sleep(1)
+kernel.shell_handlers["kernel_info_request"] = slowly
+"""
+
+
+@pytest.mark.slow
+def test_a_kernel_is_not_interrupted_at_its_end(tmp_path, capfd):
+    """Its last answer is out before it has done with the message, the later the busier it is."""
+    write_notebook(tmp_path / "slow.ipynb", SLOWLY)
+    notebook = tmp_path / "slow.ipynb"
+    execute_notebook(notebook, None, engine_name=kernel.ENGINE, progress_bar=False)
+    assert "KeyboardInterrupt" not in capfd.readouterr().err
+
+
+@pytest.mark.slow
+def test_plain_papermill_warns_of_nothing_where_the_package_is_installed(project, tmp_path):
+    installed = tmp_path / "installed" / "tiny_engine-1.dist-info"
+    installed.mkdir(parents=True)
+    installed.joinpath("entry_points.txt").write_text(
+        "[papermill.engine]\nohlora_default = ohlora_lib.runner.papermill_engine:DefaultEngine\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "papermill", "notebooks/01_first.ipynb", "out.ipynb"],
+        env={**os.environ, "PYTHONPATH": f"{installed.parent}{os.pathsep}{PACKAGE_ROOT}"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "warn" not in done.stderr.lower()
+    assert run_folder.read_summary(project / "outputs/tiny/01_first")["results"] == {"value": 1}
+
+
+def test_plain_lines_are_never_far_apart(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(status.time, "monotonic", lambda: now[0])
+    listening = Listening()
+    listening.start("[1/2] 01_first", "has not run yet")
+    listening.update(cell="cell 2/9")
+    listening.update(text="\x1b[31mepoch 3\x1b[0m of 9\x07")
+    spoken = []
+    for second in range(1, 61):
+        now[0] = float(second)
+        before = len(listening.lines)
+        listening.tick()
+        spoken += [second] * (len(listening.lines) - before)
+    assert max(b - a for a, b in zip([0, *spoken], [*spoken, 60], strict=True)) <= 10
+    assert listening.lines[1] == "[1/2] 01_first  0:08  cell 2/9  epoch 3 of 9"
+    listening.end("done")
+    assert listening.lines[-1] == "[1/2] 01_first  done  1:00"
+
+
+def test_printed_text_is_merged_as_a_terminal_shows_it():
+    new = nbformat.v4.new_output
+    outputs = []
+    for text in ("\r 0%", "\r 50%", "\r100%", "\nnext", " line\n"):
+        outputs.append(new("stream", name="stderr", text=text))
+        kernel.merge_last_streams(outputs)
+    assert [output.text for output in outputs] == ["100%\nnext line\n"]
+    outputs.append(new("stream", name="stdout", text="other"))
+    kernel.merge_last_streams(outputs)
+    assert len(outputs) == 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such sockets there")
+def test_kernels_have_sockets_of_their_own():
+    """Two kernels that run at once would read each other's messages from sockets of one name."""
+    places = []
+    for _ in range(2):
+        with kernel.private_sockets() as config:
+            manager = AsyncKernelManager(config=config)
+            folder = Path(manager.ip).parent
+            assert folder.is_absolute()
+            assert folder.stat().st_mode & 0o077 == 0
+            assert Path(manager.connection_file).parent == folder
+            places.append(folder)
+    assert places[0] != places[1]

@@ -1,0 +1,141 @@
+"""Selection: what is kept, what each condition costs, and a dead end says the way out."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from ohlora_lib.nets import Generator
+from ohlora_lib.population.conditions import Condition, conditions, parse_condition
+from ohlora_lib.selection.select import draw_latents, sample_images, select
+
+
+@pytest.fixture
+def scores():
+    return pd.DataFrame({
+        "gender_score": [0.9, 0.95, 0.2, 0.99],
+        "age_score": [0.1, 0.9, 0.0, 0.05],
+    })  # fmt: skip
+
+
+def test_each_condition_and_what_it_costs(scores):
+    wanted = [Condition("gender", ">=", 0.9), Condition("age", "<=", 0.1)]
+    selection = select(scores, wanted)
+    assert selection.kept.tolist() == [True, False, False, True]  # a threshold itself is kept
+    assert selection.costs["passes"].tolist() == [3, 3]
+    assert selection.costs["lost_only_here"].tolist() == [1, 1]
+    assert selection.costs["condition"].tolist() == ["gender >= 0.9", "age <= 0.1"]
+    assert selection.costs["share"].tolist() == [0.75, 0.75]
+
+
+def test_first_images_are_left_out(scores):
+    selection = select(scores, [Condition("gender", ">=", 0.9)], skip_first=1)
+    assert selection.kept.tolist() == [False, True, False, True]
+    assert selection.costs["share"].tolist() == [pytest.approx(2 / 3)]
+
+
+def complaint(scores, wanted, **options):
+    with pytest.raises(ValueError, match=r".") as caught:
+        select(scores, wanted, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("gender", "age", "named"),
+    [
+        (0.5, -1.0, "age"),  # no image passes age at all
+        (0.5, 0.45, "age"),  # each passes half the images, but never the same ones
+        (2.0, -1.0, "gender"),  # both are out of reach
+    ],
+)
+def test_nothing_kept_names_the_threshold_to_loosen(gender, age, named):
+    values = np.linspace(0, 1, 101)
+    scores = pd.DataFrame({"gender_score": values, "age_score": values})
+    wanted = [Condition("gender", ">=", gender), Condition("age", "<=", age)]
+    message = complaint(scores, wanted)
+    assert f"Loosen {named} in `keep`" in message
+    assert f"age <= {age:g} passes {(values <= age).sum()}" in message
+    number = float(re.search(r"threshold of (\S+)", message)[1])
+    before = wanted[named == "age"]
+    loosened = Condition(named, before.sign, number)
+    assert number > before.threshold if named == "age" else number < before.threshold
+    alone = select(scores, [loosened]).kept.sum()
+    assert alone >= 20  # the advice works, and does not open the door to everything
+    assert alone < 101
+    if named == "age":
+        kept = select(scores, [loosened, Condition("gender", ">=", gender)]).kept.sum()
+        assert kept in range(10, 16)  # a quarter of those that meet the other
+
+
+def test_more_left_out_than_there_are(scores):
+    message = complaint(scores, [Condition("gender", ">=", 0.1)], skip_first=4)
+    assert "skip_first is 4" in message
+    assert "nan" not in message
+
+
+def test_missing_score(scores):
+    assert "column 'glass_score' is missing" in complaint(scores, [Condition("glass", "<=", 0.1)])
+
+
+def test_missing_values_are_not_kept(scores):
+    scores.loc[0, "gender_score"] = float("nan")
+    assert not select(scores, [Condition("gender", ">=", 0.1)]).kept[0]
+
+
+@pytest.mark.parametrize("text", ["gender", "gender>0.9", "gender>=", ">=0.9", "gender>=0.9 age"])
+def test_no_condition(text):
+    with pytest.raises(ValueError, match="is not of the form 'gender>=0.92'"):
+        parse_condition(text)
+
+
+@pytest.mark.parametrize("text", ["gender>=--1", "gender>=e", "gender>=1.2.3"])
+def test_no_number(text):
+    with pytest.raises(ValueError, match="is not of the form 'gender>=0.92'"):
+        parse_condition(text)
+
+
+def test_unknown_property_in_keep():
+    with pytest.raises(ValueError, match=r"keep names 'hat', which is not in the concept"):
+        conditions({"gender": 1.0}, {"hat": 0.5})
+
+
+@pytest.fixture(scope="module")
+def generator():
+    torch.manual_seed(0)
+    return Generator(8, z_dim=8, w_dim=8, fmaps_base=64).eval()
+
+
+def draw(generator, count, **options):
+    return torch.cat(list(sample_images(generator, count, **{"seed": 5, "batch": 4, **options})))
+
+
+def test_same_seed_same_pixels(generator):
+    first = draw(generator, 10)
+    assert (first.shape, first.dtype) == ((10, 8, 8, 3), torch.uint8)
+    assert torch.equal(first, draw(generator, 10))
+    assert not torch.equal(first, draw(generator, 10, seed=6))
+    assert len({image.numpy().tobytes() for image in first}) == 10  # no latent twice
+
+
+def test_start_goes_on_in_the_same_sequence(generator):
+    assert torch.equal(draw(generator, 6, start=4), draw(generator, 10)[4:])
+    assert torch.equal(draw(generator, 3), draw(generator, 10)[:3])
+
+
+def test_drawing_leaves_the_global_random_state_alone(generator):
+    before = torch.get_rng_state()
+    draw(generator, 4)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_latents_are_standard_normal(generator):
+    z, properties = draw_latents(generator, 4000, seed=1)
+    for values in (z, properties):
+        assert abs(values.mean().item()) < 0.03
+        assert values.std().item() == pytest.approx(1, abs=0.03)
+    assert not torch.equal(z[0], draw_latents(generator, 1, seed=1, index=1)[0][0])
+    plain = Generator(8, z_dim=8, w_dim=8, fmaps_base=64, num_properties=0)
+    assert draw_latents(plain, 2, seed=1)[1] is None

@@ -1,0 +1,152 @@
+"""Pages in a real browser: no network, no script of the data, accessible, also on a telephone."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from ohlora_lib.io.images import grid_image, save_png
+from ohlora_lib.study.run_folder import start_run
+from tests.system.browser.lab import CHROMIUM, browser_marks
+
+ROOT = Path(__file__).parents[3]
+MOST_BYTES = 6 * 2**20
+HOSTILE = (  # as a property's name, in the log, the concept, the figures and their files
+    "<script>window.hit=1</script>",
+    "\"><img src=x onerror='window.hit=1'>",
+    "\u202eage \U0001f600 " + "long " * 20,
+)
+
+pytestmark = [
+    *browser_marks,
+    pytest.mark.skipif(
+        not importlib.util.find_spec("axe_playwright_python"), reason="no axe-core here"
+    ),
+]
+
+
+def make_run(root: Path, variant: str, log: pd.DataFrame, concept: dict[str, float]) -> None:
+    """A finished fine-tuning, as far as a report looks at it."""
+    config = {"study": "page", "variant": variant, "concept": concept, "epochs": 9}
+    run = start_run("05_finetune_generator", config, root=root)
+    log.to_csv(run.path / "train_log.csv")
+    rng = np.random.default_rng(0)
+    for epoch in range(4):
+        images = rng.integers(0, 256, (24, 64, 64, 3), dtype=np.uint8)
+        path = run.path / "images" / f"fixed-epoch{epoch:04d}-idx00000.png"
+        save_png(path, grid_image(images))
+    run.finish(selected=100)
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pages of a report and of a comparison, by notebook, of runs with hostile names."""
+    root = tmp_path_factory.mktemp("project")
+    shutil.copytree(ROOT / "notebooks", root / "notebooks")
+    log = pd.read_csv(ROOT / "tests" / "data" / "healthy-1.csv", index_col=0)
+    names = {"gender": "gender", **dict(zip(("quality", "age", "glass"), HOSTILE, strict=True))}
+    for old, new in names.items():
+        log.columns = [name.replace(f"_{old}_score", f"_{new}_score") for name in log.columns]
+    targets = dict(zip(names.values(), (1.0, 1.0, 0.0, 0.0), strict=True))
+    (root / "params" / "page").mkdir(parents=True)
+    for variant in ("v8", "v9"):
+        make_run(root, variant, log, targets)
+    runs = [f"outputs/page/05_finetune_generator-{variant}" for variant in ("v8", "v9")]
+    report = {"study": "page", "finetune_run": runs[1], "earlier_run": runs[0]}
+    compare = {"study": "page", "finetune_runs": runs, "evaluation_runs": []}
+    compare |= {"names": [HOSTILE[0], "v9"]}
+    for name, config in (("07_report_run", report), ("08_compare_runs", compare)):
+        text = yaml.safe_dump(config | {"concept": targets}, allow_unicode=True)
+        (root / "params" / "page" / f"{name}.yaml").write_text(text, encoding="utf-8")
+    command = [sys.executable, "-m", "ohlora_lib", "run", "params/page"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return root / "outputs" / "page"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    """Chromium."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        found = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+PAGES = ("index.html", "07_report_run/07_report_run.html", "08_compare_runs/08_compare_runs.html")
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_is_whole_without_a_network_and_runs_nothing_of_the_datas(outputs, browser, name):
+    path = outputs / name
+    assert path.stat().st_size <= MOST_BYTES
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    context.set_offline(True)
+    page, asked, complaints = context.new_page(), [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: complaints.append(message.text))
+    page.goto(path.as_uri())
+    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
+    assert complaints == []  # nothing that the page's policy had to stop
+    assert page.evaluate("window.hit") is None
+    assert page.title()
+    assert page.locator("html").get_attribute("lang") == "en"
+    assert page.locator("img:not([alt])").count() == 0
+    if name != "index.html":
+        shown = page.locator("body").inner_text()
+        assert all(" ".join(text.split()[:2]).lstrip("\u202e") in shown for text in HOSTILE)
+        assert "\u202e" not in shown  # it would turn round all that follows
+    context.close()
+
+
+@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_page_is_accessible_and_fits_a_telephone(outputs, browser, name, scheme):
+    import axe_playwright_python
+
+    axe = Path(axe_playwright_python.__file__).with_name("axe.min.js").read_text(encoding="utf-8")
+    context = browser.new_context(bypass_csp=True, color_scheme=scheme)
+    page = context.new_page()
+    page.goto((outputs / name).as_uri())
+    page.evaluate(axe)
+    found = page.evaluate("axe.run()")["violations"]
+    assert [rule["id"] for rule in found if rule["impact"] in {"serious", "critical"}] == []
+    page.set_viewport_size({"width": 360, "height": 740})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    context.close()
+
+
+def test_slider_shows_one_frame_at_a_time(outputs, browser):
+    page = browser.new_page()
+    page.goto((outputs / PAGES[1]).as_uri())
+    frames = page.locator(".frames figure")
+    assert frames.count() == 4
+    seen = []
+    slider = page.get_by_role("slider")
+    slider.focus()
+    for _ in range(4):
+        visible = [k for k in range(4) if frames.nth(k).is_visible()]
+        seen += visible
+        assert f"epoch {visible[0]}" in slider.get_attribute("aria-valuetext")
+        page.keyboard.press("ArrowLeft")
+    assert seen == [3, 2, 1, 0]
+    page.close()
+
+
+def test_verdict_comes_first(outputs, browser):
+    page = browser.new_page()
+    page.goto((outputs / PAGES[1]).as_uri())
+    words = page.locator("main").inner_text()
+    assert words.index("Training was stable.") < words.index("Question:")
+    page.close()

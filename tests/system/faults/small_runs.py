@@ -1,0 +1,182 @@
+"""Whole runs on tiny networks, some seconds each, that say where they are while they go.
+
+Each runs in a run folder of its own as a notebook does: opened, trained, finished.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import mmap
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from ohlora_lib.base import base as base_module
+from ohlora_lib.base.base import Base, BaseRun, new_nets
+from ohlora_lib.base.training import BaseSettings, BaseTrainer
+from ohlora_lib.evaluation.evaluator import Evaluator
+from ohlora_lib.finetune import run as stage
+from ohlora_lib.finetune.loop import FineTuner, FinetuneSettings
+from ohlora_lib.finetune.run import FinetuneRun
+from ohlora_lib.nets import Discriminator, Generator, PropertyCNN
+from ohlora_lib.properties import ensemble
+from ohlora_lib.properties import training as fold_training
+from ohlora_lib.properties.ensemble import CNNSettings, Ensemble
+from ohlora_lib.study import run_folder
+from ohlora_lib.training import checkpoint
+
+NOTEBOOKS = {
+    "finetune": "05_finetune_generator",
+    "base": "02_train_base",
+    "cnn": "03_train_property_cnn",
+}
+BETWEEN = "between the steps"
+FINISH = (run_folder.Run, "finish", "finishing")
+SAVE = (checkpoint, "save_state", "saving a checkpoint")
+PLACES = {
+    "finetune": [
+        (FinetuneRun, "__init__", "opening"),
+        (FineTuner, "_update_discriminator", "discriminator step"),
+        (FineTuner, "_update_generator", "generator step"),
+        (Evaluator, "__call__", "evaluation"),
+        (stage, "write_log", "writing the log"),
+        (stage, "save_png", "writing a grid"),
+        (stage, "save_weights", "writing weights"),
+        *(SAVE, FINISH),
+    ],
+    "base": [
+        (BaseRun, "__init__", "opening"),
+        (BaseTrainer, "update_discriminator", "discriminator step"),
+        (BaseTrainer, "update_generator", "generator step"),
+        (base_module, "save_table", "writing the log"),
+        (base_module, "save_png", "writing a grid"),
+        (base_module, "save_weights", "writing weights"),
+        *(SAVE, FINISH),
+    ],
+    "cnn": [
+        (ensemble, "train_epoch", "training a fold"),
+        (ensemble, "_logits", "validating a fold"),
+        (fold_training, "save_weights", "writing weights"),
+        (fold_training, "save_state", "saving a checkpoint"),
+        FINISH,
+    ],
+}
+
+
+class Mark:
+    """Where a run is, in a file that others can read at any moment.
+
+    Args:
+        path: The file; made if it is not there.
+    """
+
+    BYTES = 64
+
+    def __init__(self, path: Path) -> None:
+        if not path.exists():
+            path.write_bytes(bytes(self.BYTES))
+        with path.open("r+b") as file:
+            self.memory = mmap.mmap(file.fileno(), self.BYTES)
+
+    @property
+    def place(self) -> str:
+        """The name of the place; empty before the start."""
+        return self.memory[:].rstrip(b"\0").decode()
+
+    @place.setter
+    def place(self, name: str) -> None:
+        self.memory[:] = name.encode().ljust(self.BYTES, b"\0")
+
+    def around(self, owner, name: str, place: str) -> None:
+        """Makes a function of a module or class say that it is at work."""
+        original = getattr(owner, name)
+
+        @functools.wraps(original)
+        def marked(*args, **kwargs):
+            before, self.place = self.place, place
+            try:
+                return original(*args, **kwargs)
+            finally:
+                self.place = before
+
+        setattr(owner, name, marked)
+
+
+def run(what: str, root: Path, mark: Path, most_share: float = checkpoint.MOST_SHARE) -> None:
+    """Runs one of them from the start, or from where an earlier start was killed.
+
+    Leaves beside the run folders, in `<mark>.resumed`, where it went on. Checkpoints may take more
+    than their usual share of the time, so that there are many.
+    """
+    torch.set_num_threads(1)
+    checkpoint.MOST_SHARE = most_share
+    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
+        marking = Mark(mark)
+        for place in PLACES[what]:
+            marking.around(*place)
+        marking.place = BETWEEN
+        folder = run_folder.start_run(NOTEBOOKS[what], {"study": "tiny", "seed": 3}, root=root)
+        say = mark.with_suffix(".resumed").write_text
+        {"finetune": finetune, "base": train_base, "cnn": train_cnns}[what](folder, say)
+
+
+def small_cnns(seed: int) -> Ensemble:
+    torch.manual_seed(seed)
+    names = ("gender", "age")
+    return Ensemble({name: [PropertyCNN(name, image_px=32, width=0.125)] for name in names})
+
+
+def pixels(count: int) -> torch.Tensor:
+    random = torch.Generator().manual_seed(1)
+    return torch.randint(0, 256, (count, 32, 32, 3), dtype=torch.uint8, generator=random)
+
+
+def finetune(run: run_folder.Run, say) -> None:
+    selected, selector, judge = pixels(30), small_cnns(1), small_cnns(2)
+    torch.manual_seed(0)
+    nets = Base(Generator(32, z_dim=8, w_dim=8, fmaps_base=64), Discriminator(32, fmaps_base=64))
+    evaluator = Evaluator(selector, judge, selected, samples=16, seed=3)
+    settings = FinetuneSettings(
+        epochs=4, batch=4, every_batches=3, first_epoch_every=2, first_epoch_each=3,
+        learning_rate=run.config.get("learning_rate", 1e-3), average_batches=5.0, seed=3,
+    )  # fmt: skip
+    options = {"recipe": "v9", "wide_dim": 12, "checkpoint_minutes": 0.005}
+    facts = evaluator.facts()
+    training = FinetuneRun(run.path, nets, selected, settings=settings, facts=facts, **options)
+    done = training.tuner
+    say(f"epoch {done.epoch}, batch {done.idx}" if training.resumed else "the start")
+    assert training.train(evaluator, lambda _: None)
+    run.finish(checkpoint_share=training.pace.share)
+
+
+def train_base(run: run_folder.Run, say) -> None:
+    torch.manual_seed(0)
+    nets = new_nets(32, z_dim=8, w_dim=8, num_properties=3, fmaps_base=64, fmaps_max=32)
+    settings = BaseSettings(
+        total_kimg=0.4, grow_kimg={"16": 0.1}, fade_kimg=0.1, batch=8, learning_rate=1e-3,
+        decay_kimg=0.2, r1_every=4, average_kimg=0.1, seed=5,
+    )  # fmt: skip
+    training = BaseRun(run.path, nets, pixels(60), settings, checkpoint_minutes=0.005)
+    steps = training.trainer.steps
+    say(f"step {steps}" if steps else "the start")
+    training.train(0.05)
+    run.finish(checkpoint_share=training.pace.share)
+
+
+def train_cnns(run: run_folder.Run, say) -> None:
+    random = np.random.default_rng(0)
+    labels = random.permutation(np.arange(96) % 2)
+    table = pd.DataFrame({"bright": labels, "dark": 1 - labels})
+    settings = CNNSettings(
+        folds=3, width=0.125, batch=8, max_epochs=5, learning_rate={"bright": 1e-3}, seed=1
+    )
+    data = (pixels(96), table, np.arange(96), list(table), settings, run.path / "selector")
+    there = len(list(run.path.rglob("state-*.pt")))
+    say(f"fold {there} of 6" if there else "the start")
+    folds = list(fold_training.train_ensemble(*data))
+    run_folder.write_atomic(run.path / "folds.csv", ensemble.fold_table(folds).to_csv(index=False))
+    run.finish()

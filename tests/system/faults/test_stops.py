@@ -1,0 +1,317 @@
+"""What the user sees, word for word, when a study is stopped, starved, or started twice."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ohlora_lib.study.summaries import read_failure, read_summary
+from tests.system.faults import tiny_study
+from tests.system.faults.kill import log_of
+from tests.system.faults.tiny_study import STAGE, command, set_parameters, surroundings
+
+pytestmark = pytest.mark.slow
+SECONDS = 240  # until a hang is told
+AS_FAR = rf" \(as far as it got: outputs/tiny/{STAGE}/{STAGE}.ipynb\)"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tiny_study.make(tmp_path)
+
+
+def start(folder, *more, **options):
+    return subprocess.Popen(
+        command(folder.parents[2], *more), cwd=tiny_study.SOURCES, env=surroundings(),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
+    )  # fmt: skip
+
+
+def run(folder, *more):
+    """Exit status, the lines that went on, and the one line of the error, if there is one."""
+    with start(folder, *more) as process:
+        said, error = process.communicate()
+    assert error.count("\n") == (process.returncode != 0), error
+    return process.returncode, said.splitlines(), error.rstrip("\n")
+
+
+def wait_for_rows(process, folder, rows=3):
+    log = folder / "train_log.csv"
+    while not log.exists() or len(log.read_text().splitlines()) <= rows:
+        assert process.poll() is None, process.stderr.read()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The log of a run that nothing stopped."""
+    folder = tiny_study.make(tmp_path_factory.mktemp("whole"))
+    assert run(folder)[0] == 0
+    return log_of(folder, "finetune")
+
+
+def make_trouble(folder, code):
+    set_parameters(folder.parents[2], trouble=code)
+
+
+def check_unfinished(folder, status, reason):
+    """The summary says it, and neither the page nor a stage that reads it takes it as done."""
+    failure = read_failure(folder)
+    assert failure["status"] == status
+    assert re.fullmatch(reason, failure["reason"]), failure["reason"]
+    with pytest.raises(ValueError, match=f"has not finished .{status}: "):
+        read_summary(folder)
+    page = (folder.parent / "index.html").read_text()
+    assert "0 of 1 stages finished" in page
+    assert f">{status}<" in page
+
+
+def family(pid):
+    """A process and all that it started, youngest first."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [one for child in children for one in family(int(child))] + [pid]
+
+
+@pytest.mark.parametrize("who", ["the command", "all its processes"])
+def test_sigterm_saves_and_ends(folder, whole, who):
+    """Schedulers send it to the command alone, or to every process of a job at once."""
+    with start(folder) as process:
+        wait_for_rows(process, folder)
+        for pid in [process.pid] if who == "the command" else family(process.pid):
+            os.kill(pid, signal.SIGTERM)
+        said, error = process.communicate(timeout=SECONDS)
+    line = f"ohlora: {STAGE}: stopped by SIGTERM. The same command goes on from there.\n"
+    assert (process.returncode, error) == (143, line)
+    assert f"stopping {STAGE}: it saves its state\n" in said
+    check_unfinished(folder, "interrupted", "stopped by SIGTERM")
+    assert (folder / "checkpoints" / "state.pt").exists()
+    status, _, error = run(folder)
+    assert status == 0, error
+    assert log_of(folder, "finetune") == whole
+
+
+def test_sigterm_to_papermill_alone_saves_and_ends(folder, tmp_path):
+    installed = tmp_path / "installed" / "tiny_engine-1.dist-info"
+    installed.mkdir(parents=True)
+    installed.joinpath("entry_points.txt").write_text(
+        "[papermill.engine]\nohlora_default = ohlora_lib.runner.papermill_engine:DefaultEngine\n"
+    )
+    paths = os.pathsep.join((str(installed.parent), str(tiny_study.SOURCES)))
+    with subprocess.Popen(
+        [sys.executable, "-m", "papermill", f"notebooks/{STAGE}.ipynb", "out.ipynb"],
+        cwd=tmp_path, env={**surroundings(), "PYTHONPATH": paths},
+        stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        wait_for_rows(process, folder)
+        process.send_signal(signal.SIGTERM)
+        error = process.communicate(timeout=SECONDS)[1]
+    assert process.returncode == 143
+    assert "Traceback" not in error
+    assert (folder / "checkpoints" / "state.pt").exists()
+    assert not (folder / "summary.json").exists()
+
+
+def test_changed_parameters_are_named_and_force_keeps_the_old_folder(folder, whole):
+    root = folder.parents[2]
+    with start(folder) as process:
+        wait_for_rows(process, folder)
+        process.send_signal(signal.SIGTERM)
+        process.communicate()
+    log = (folder / "train_log.csv").read_text()
+    set_parameters(root, learning_rate=2e-3)
+    status, _, error = run(folder)
+    assert status == 1
+    assert re.fullmatch(
+        rf"ohlora: {STAGE}: cell \[5\]: ValueError: {re.escape(str(folder))}/checkpoints/"
+        r"state\.pt: the training stopped half-way cannot go on, because learning_rate was 0\.001 "
+        r"and is now 0\.002\. Put that back, give it another `variant`, or start anew with "
+        rf"ohlora run params/tiny --only {STAGE} --force, which keeps the old run\.{AS_FAR}",
+        error,
+    ), error
+    assert run(folder, "--force")[0] == 0
+    assert read_summary(folder)["status"] == "finished"
+    (aside,) = (folder.parent / ".earlier").iterdir()
+    assert (aside / "train_log.csv").read_text() == log
+    assert (aside / "checkpoints" / "state.pt").exists()
+    assert ".earlier" not in (folder.parent / "index.html").read_text()
+    set_parameters(root)  # changed after it has finished: it simply runs again
+    assert run(folder)[0] == 0
+    assert log_of(folder, "finetune") == whole
+
+
+def test_a_second_start_is_refused_and_a_dead_one_s_lock_is_taken_over(folder):
+    with start(folder, start_new_session=True) as first:
+        wait_for_rows(first, folder, rows=1)
+        status, said, error = run(folder)
+        assert (status, said) == (1, [])
+        assert re.fullmatch(
+            rf"ohlora: {re.escape(str(folder))}: process {first.pid} on \S+ \(since "
+            r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00\) is writing here\. Wait for it or stop it; "
+            r"then start again\.",
+            error,
+        ), error
+        kernel = json.loads((folder.parent / ".locks" / f"{folder.name}.lock").read_text())["pid"]
+        for pid in (first.pid, kernel):
+            os.kill(pid, signal.SIGKILL)
+    assert run(folder)[0] == 0
+
+
+TROUBLES = {
+    "kernel killed": (
+        "import os; os.kill(os.getpid(), 9)",
+        "killed",
+        r"its kernel died \(killed; most often the memory ran out: use a smaller batch or fewer "
+        r"samples\)",
+    ),
+    "memory": (
+        "bytearray(2**62)",
+        "failed",
+        r"cell \[4\]: memory ran out \(MemoryError\). Use a smaller batch or fewer samples",
+    ),
+}
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_what_ended_a_stage_is_said_as_what_it_was(folder, trouble):
+    code, kind, reason = TROUBLES[trouble]
+    make_trouble(folder, code)
+    status, _, error = run(folder)
+    assert status == 1
+    assert re.fullmatch(f"ohlora: {STAGE}: {reason}{AS_FAR}", error), error
+    check_unfinished(folder, kind, reason)
+
+
+@pytest.fixture
+def small_memory():
+    """Makes a process and its children have 900 MiB, where that is permitted."""
+    lines = Path("/proc/self/cgroup").read_text().splitlines() if sys.platform == "linux" else []
+    own = [line.split(":", 2)[2] for line in lines if line.split(":")[1] == "memory"]
+    group = Path(f"/sys/fs/cgroup/memory{own[0] if own else ''}", f"ohlora-test-{os.getpid()}")
+    try:
+        group.mkdir()
+        (group / "memory.limit_in_bytes").write_text(str(900 * 2**20))
+    except OSError:
+        pytest.skip("control groups cannot be made here")
+    yield lambda: (group / "cgroup.procs").write_text(str(os.getpid()))
+    group.rmdir()
+
+
+def test_memory_that_ran_out_is_no_guess_where_the_system_tells(folder, small_memory):
+    make_trouble(folder, "held = []\nwhile True: held.append(bytearray(b'x') * 2**24)")
+    with start(folder, preexec_fn=small_memory) as process:
+        error = process.communicate()[1]
+    assert process.returncode == 1
+    reason = (
+        r"its kernel was killed by the system because memory ran out\. Use a smaller batch or "
+        "fewer samples"
+    )
+    assert re.fullmatch(f"ohlora: {STAGE}: {reason}{AS_FAR}\n", error), error
+    check_unfinished(folder, "killed", reason)
+
+
+def mounted(path, size):
+    """Mounts a small disk; says whether that is permitted here."""
+    path.mkdir(parents=True, exist_ok=True)
+    if shutil.which("mount") is None:
+        return False
+    small = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)]
+    return subprocess.run(small, capture_output=True).returncode == 0
+
+
+@pytest.fixture
+def small_disk(folder):
+    """The study's outputs on a disk of their own."""
+    outputs = folder.parents[1]
+    if not mounted(outputs, "4m"):
+        pytest.skip("mounting is not permitted here")
+    yield outputs
+    subprocess.run(["umount", "-l", str(outputs)], check=True)
+
+
+def fill(disk):
+    """A file that takes what is left of a disk but some kilobytes, as soon as there is a log."""
+    with (disk / "others.bin").open("wb") as file:
+        left = shutil.disk_usage(disk).free - 40_000
+        file.write(bytes(max(left, 0)))
+
+
+def test_a_full_disk_is_said_and_the_run_goes_on_when_there_is_room(folder, small_disk, whole):
+    with start(folder) as process:
+        wait_for_rows(process, folder)
+        fill(small_disk)
+        error = process.communicate()[1]
+    assert process.returncode == 1
+    assert error.count("\n") == 1
+    assert re.match(
+        rf"ohlora: {STAGE}: (cell \[5\]: )?{re.escape(str(folder))}/\S+: cannot be written "
+        r"\(No space left on device\)\. Free room on its disk and start again: a training goes on "
+        r"from its last checkpoint\.",
+        error,
+    ), error
+    assert not (folder / "summary.json").exists() or read_failure(folder) is not None
+    assert not list(folder.rglob("*.partial*"))
+    (small_disk / "others.bin").unlink()
+    status, _, error = run(folder)
+    assert status == 0, error
+    assert log_of(folder, "finetune") == whole
+
+
+def test_a_disk_that_becomes_read_only_is_said_and_the_run_goes_on(folder, small_disk, whole):
+    with start(folder) as process:
+        wait_for_rows(process, folder)
+        # Over itself and read-only: a file system with open files cannot be made so itself.
+        subprocess.run(["mount", "--bind", str(small_disk), str(small_disk)], check=True)
+        subprocess.run(["mount", "-o", "remount,bind,ro", str(small_disk)], check=True)
+        error = process.communicate()[1]
+    assert process.returncode == 1
+    assert error.count("\n") == 1
+    assert re.match(
+        rf"ohlora: {STAGE}: .*cannot be written \(Read-only file system\)\. Make its folder "
+        r"writable again and start again: a training goes on from its last checkpoint",
+        error,
+    ), error
+    subprocess.run(["umount", str(small_disk)], check=True)
+    assert run(folder)[0] == 0
+    assert log_of(folder, "finetune") == whole
+
+
+def test_a_lost_mount_is_said_and_nothing_is_written_in_its_place(folder, small_disk):
+    with start(folder) as process:
+        wait_for_rows(process, folder)
+        subprocess.run(["umount", "-l", str(small_disk)], check=True)
+        error = process.communicate()[1]
+    there = list(small_disk.iterdir())
+    mounted(small_disk, "1m")  # for the fixture to take away
+    assert process.returncode == 1
+    assert error.count("\n") == 1
+    assert re.match(
+        rf"ohlora: {STAGE}: (output folder {re.escape(str(folder))} doesn't exist\. Bring its "
+        r"disk back|.*cannot be written \(No such file or directory\)\. Mount its disk again, or "
+        r"bring its folder back) and start again: a training goes on from its last checkpoint",
+        error,
+    ), error
+    assert there == []
+
+
+def test_a_file_over_the_limit_leaves_the_last_checkpoint(folder, whole):
+    code = (
+        "import resource, threading, pathlib, time\n"
+        "def limit():\n"
+        "    while not (run.path / 'checkpoints/state.pt').exists(): time.sleep(0.001)\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 2**40))\n"
+        "threading.Thread(target=limit, daemon=True).start()"
+    )
+    make_trouble(folder, code)
+    status, _, error = run(folder)
+    assert status == 1
+    assert re.search(r"cannot be written \(File too large\)\. Free room on its disk", error), error
+    check_unfinished(folder, "failed", r"cell \[5\]: .*File too large.*")
+    make_trouble(folder, "")
+    assert run(folder)[0] == 0
+    assert log_of(folder, "finetune") == whole
+    assert Path(folder / "generator.safetensors").exists()

@@ -1,0 +1,152 @@
+"""Logs against one another: the published claim is checked, and seeds count as seeds."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ohlora_lib.study.run_folder import write_failure
+from ohlora_lib.verdict import comparison
+from ohlora_lib.verdict import logs as training_logs
+from tests.log_samples import PUBLISHED, make_log, write
+
+CONCEPT = {"gender": 1.0, "quality": 1.0, "age": 0.0, "glass": 0.0}
+
+
+def test_compare_files_is_json_and_names_runs_apart(tmp_path):
+    for name in ("05_finetune-v8", "05_finetune-v9"):
+        (tmp_path / name).mkdir()
+        write(make_log(), tmp_path / name / "train_log.csv")
+    folder = tmp_path / "05_finetune-v8"
+    found = comparison.compare_files([folder, tmp_path / "05_finetune-v9" / "train_log.csv"])
+    assert [run["name"] for run in found["runs"]] == ["05_finetune-v8", "05_finetune-v9"]
+    assert "same log" in found["comparisons"][0]["sentence"]
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    with pytest.raises(ValueError, match="no score of smile"):
+        comparison.compare_files([folder], {"smile": 1})
+    assert training_logs.log_names([Path("train_log_v8.csv"), Path("b/train_log_v9.csv")]) == [
+        "v8",
+        "v9",
+    ]
+    assert len(set(training_logs.log_names([folder / "train_log.csv"] * 2))) == 2
+
+
+def test_the_held_out_judge_decides_where_every_log_has_its_scores(tmp_path):
+    """The judge sees a gain in b alone, the selecting CNNs in a alone."""
+    logs = {}
+    for k, name in enumerate("ab"):
+        log = make_log(k, 200, 10, ends={"gender": 0.9 if name == "a" else 0.5})
+        end = 0.5 if name == "a" else 0.9
+        logs[name] = log.assign(
+            heldout_gender_score=make_log(k, 200, 10, ends={"gender": end})["mean_gender_score"]
+        )
+    paths = [write(log, tmp_path / f"{name}.csv") for name, log in logs.items()]
+    found = comparison.compare_files(paths, {"gender": 1.0})
+    (part,) = found["comparisons"]
+    assert part["sentence"].startswith(
+        "By the held-out judge: b ended closer to the target than a"
+    )
+    assert part["by"] == "the held-out judge"
+    assert [part[by][0]["effect"] for by in ("properties", "heldout")] == ["not closer", "closer"]
+    assert all("By the held-out judge: " in run["sentence"] for run in found["runs"])
+    paths[1] = write(logs["b"].drop(columns="heldout_gender_score"), tmp_path / "c.csv")
+    (part,) = comparison.compare_files(paths, {"gender": 1.0})["comparisons"]
+    assert part["sentence"].startswith("By the selecting CNNs: c ended farther from the target")
+    assert "heldout" not in part
+
+
+def test_a_run_that_was_interrupted_is_judged_by_its_log(tmp_path):
+    folder = tmp_path / "05_finetune_generator-v9"
+    folder.mkdir()
+    write(make_log(), folder / "train_log.csv")
+    write_failure(folder, "interrupted", "stopped by Ctrl-C")
+    (run,) = comparison.compare_files([folder])["runs"]
+    assert run["rows"] == 24
+
+
+def test_published_claim_is_checked_not_assumed():
+    """The report says closer on all four; the logs bear out three, and glass is within noise."""
+    found = comparison.compare_files(PUBLISHED)
+    assert [run["name"] for run in found["runs"]] == ["v8", "v9"]
+    assert [run["rows"] for run in found["runs"]] == [958, 958]
+    for run in found["runs"]:
+        assert [row["effect"] for row in run["properties"]] == ["closer"] * 4
+        assert run["findings"] == []
+    table = {row["property"]: row for row in found["comparisons"][0]["properties"]}
+    effects = {prop: row["effect"] for prop, row in table.items()}
+    assert effects == dict.fromkeys(("gender", "quality", "age"), "closer") | {
+        "glass": "not shown"
+    }
+    assert table["gender"]["distance_a"] == pytest.approx(0.0179, abs=0.0003)
+    assert table["gender"]["distance_b"] == pytest.approx(0.0138, abs=0.0003)
+
+
+def test_seeds_are_pooled_as_seeds_not_as_rows(tmp_path):
+    """Seeds that scatter show nothing, however many rows each has; seeds that agree do."""
+    ends = {"a": [0.70, 0.72, 0.71], "wild": [0.95, 0.50, 0.80], "calm": [0.90, 0.91, 0.92]}
+    groups = {
+        name: [make_log(10 * k + len(name), 400, ends={"gender": end}) for k, end in enumerate(e)]
+        for name, e in ends.items()
+    }
+    wild = comparison.compare_groups(groups, "a", "wild", {"gender": 1.0}).iloc[0]
+    calm = comparison.compare_groups(groups, "a", "calm", {"gender": 1.0}).iloc[0]
+    assert (wild["effect"], calm["effect"]) == ("not shown", "closer")
+    assert (calm["rows_a"], calm["rows_b"]) == (3, 3)
+    assert calm["difference"] == pytest.approx(-0.2, abs=0.02)
+    pair = {name: logs[:1] for name, logs in groups.items()}
+    one = comparison.compare_groups(pair, "a", "wild", {"gender": 1.0}).iloc[0]
+    assert one["effect"] == "closer"  # by its rows: true of this one run, not of the recipe
+    with pytest.raises(ValueError, match="two or more of each"):
+        comparison.compare_groups(pair | {"a": groups["a"]}, "a", "wild", CONCEPT)
+
+
+def test_pooled_seeds_that_do_not_differ_are_rarely_called():
+    called = 0
+    for trial in range(40):
+        rng = np.random.default_rng(trial)
+        groups = {
+            name: [
+                make_log(int(rng.integers(10**6)), 24, ends={"gender": 0.8 + rng.normal(0, 0.05)})
+                for _ in range(3)
+            ]
+            for name in "ab"
+        }
+        row = comparison.compare_groups(groups, "a", "b", {"gender": 1.0}).iloc[0]
+        called += row["effect"] != "not shown"
+    assert called <= 5  # 5 % of 40 is 2
+
+
+def test_a_log_given_twice_is_no_second_seed(tmp_path):
+    logs = [make_log(k) for k in (0, 1, 2)]
+    with pytest.raises(ValueError, match="two logs called 'v9' are the same training"):
+        comparison.group_logs(["v8", "v8", "v9", "v9"], [logs[0], logs[1], logs[2], logs[2]])
+    again = logs[2].assign(elapsed_sec=1.0)
+    with pytest.raises(ValueError, match="'v9'"):
+        comparison.group_logs(["v9", "v9"], [logs[2], again])
+
+
+@pytest.mark.parametrize("rows", [5, 24])
+def test_a_seed_whose_scores_stop_early_shows_nothing(rows):
+    """Its last scores are not its end; with none at all there is nothing to index."""
+    groups = {
+        name: [make_log(10 * k + len(name), 24, ends={"gender": end}) for k, end in enumerate(e)]
+        for name, e in {"a": [0.7, 0.71, 0.72], "bb": [0.97, 0.98, 0.99]}.items()
+    }
+    row = comparison.compare_groups(groups, "a", "bb", {"gender": 1.0}).iloc[0]
+    assert row["effect"] == "closer"
+    groups["a"][1].loc[24 - rows :, "mean_gender_score"] = np.nan
+    row = comparison.compare_groups(groups, "a", "bb", {"gender": 1.0}).iloc[0]
+    assert row["effect"] == "not shown"
+    assert np.isnan(row["difference"])
+
+
+def test_names_group_the_files_of_one_run(tmp_path):
+    paths = []
+    for k, end in enumerate((0.7, 0.71, 0.9, 0.92)):
+        paths.append(write(make_log(k, ends={"gender": end}), tmp_path / f"{k}.csv"))
+    found = comparison.compare_files(paths, {"gender": 1.0}, names=["v8", "v8", "v9", "v9"])
+    assert [run["name"] for run in found["runs"]] == ["v8 (1)", "v8 (2)", "v9 (1)", "v9 (2)"]
+    assert [(c["a"], c["b"]) for c in found["comparisons"]] == [("v8", "v9")]
+    with pytest.raises(ValueError, match="1 names for 4 logs"):
+        comparison.compare_files(paths, {"gender": 1.0}, names=["v8"])

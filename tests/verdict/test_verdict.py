@@ -1,0 +1,238 @@
+"""Statistics on logs: they read what is published, find what moved, and claim nothing else."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import signal, stats
+
+from ohlora_lib.verdict import bootstrap, findings, logs, verdict
+from ohlora_lib.verdict.comparison import compare_files
+from tests.log_samples import PUBLISHED, make_log, write
+
+CONCEPT = verdict.PUBLISHED_CONCEPT
+
+
+# ---- verdicts
+
+
+@pytest.mark.parametrize(
+    ("rows", "epochs", "rho", "runs"),
+    [(24, 4, 0, 60), (24, 4, 0.6, 60), (958, 72, 0, 15), (958, 72, 0.6, 15)],
+)
+def test_unmoved_runs_are_not_called(rows, epochs, rho, runs):
+    """Learning rate 0: at most 5 % of runs may be called on any property.
+
+    An interval from the rows' spread alone calls a third of the autocorrelated runs.
+    """
+    tables = (
+        verdict.run_verdict(make_log(k, rows, epochs, rho=rho), CONCEPT) for k in range(runs)
+    )
+    wrong = sum((table["effect"] != "not shown").any() for table in tables)
+    assert wrong <= stats.binom.ppf(0.99, runs, 0.05)
+
+
+def test_equal_runs_are_not_told_apart():
+    tables = [
+        verdict.compare_logs(make_log(2 * k), make_log(2 * k + 1), CONCEPT) for k in range(40)
+    ]
+    assert sum((table["effect"] != "not shown").any() for table in tables) <= 4
+
+
+def test_moved_runs_are_called_with_their_direction():
+    """A short run like the quickstart's; quality truly gets worse here."""
+    ends = {"gender": 0.9, "quality": 0.65, "age": 0.03, "glass": 0.19}
+    want = {"gender": "closer", "quality": "not closer", "age": "closer", "glass": "not shown"}
+    tables = [verdict.run_verdict(make_log(k, ends=ends), CONCEPT) for k in range(10)]
+    right = [dict(zip(t["property"], t["effect"], strict=True)) == want for t in tables]
+    assert np.mean(right) >= 0.8
+
+
+def test_interval_holds_the_true_change():
+    """Coverage of the change between true window means; too narrow or shifted would miss."""
+    ends, inside = {"gender": 0.9}, []
+    for k in range(60):
+        row = verdict.run_verdict(make_log(k, ends=ends), {"gender": 1}).iloc[0]
+        mean = 0.65 + 0.25 * (1 - np.exp(-4 * np.linspace(0, 1, 24)))
+        truth = mean[: row["start_rows"]].mean() - mean[-row["end_rows"] :].mean()
+        inside.append(row["change_low"] <= truth <= row["change_high"])
+        assert row["change_low"] < row["change"] < row["change_high"]
+    assert np.mean(inside) >= 0.9
+
+
+def test_effect_agrees_with_the_interval_and_the_seed_repeats():
+    log = make_log(3, ends={"gender": 0.9})
+    table = verdict.run_verdict(log, CONCEPT, seed=7)
+    pd.testing.assert_frame_equal(table, verdict.run_verdict(log, CONCEPT, seed=7))
+    shown = (table["change_low"] > 0) | (table["change_high"] < 0)
+    assert list(shown) == list(table["effect"] != "not shown")
+    assert table["confidence"].eq(0.9875).all()
+    assert table["block_rows"].ge(1).all()
+
+
+def test_constant_scores_and_a_target_in_between():
+    """Fixed samples of an unmoved generator: no noise at all must not look like certainty."""
+    log = make_log().assign(mean_gender_score=0.5)
+    row = verdict.run_verdict(log, {"gender": 0.5}).iloc[0]
+    assert (row["change"], row["effect"]) == (0, "not shown")
+    assert row["change_low"] < -0.01
+    away = make_log(ends={"gender": 0.3})  # 0.65 to 0.3, past the target 0.5, and 0.2 beyond it
+    table = verdict.run_verdict(away, {"gender": 0.5}).iloc[0]
+    assert table["distance_end"] == pytest.approx(abs(table["end"] - 0.5))
+    assert verdict.run_verdict(away, {"gender": 0.2})["effect"].item() == "closer"
+    assert verdict.run_verdict(away, {"gender": 0.7})["effect"].item() == "not closer"
+
+
+def test_more_rows_narrow_the_interval():
+    widths = [
+        (table["change_high"] - table["change_low"]).mean()
+        for table in (verdict.run_verdict(make_log(1, rows, 4), CONCEPT) for rows in (24, 96, 384))
+    ]
+    assert widths[0] > 1.3 * widths[1] > 1.69 * widths[2]
+
+
+def test_too_few_rows_show_nothing():
+    table = verdict.run_verdict(make_log(rows=5, ends={"gender": 0.99}), CONCEPT)
+    assert set(table["effect"]) == {"not shown"}
+    assert table["change"].isna().all()
+    assert "too few" in verdict.verdict_sentence(table)
+
+
+def test_other_sources_and_gaps_between_evaluations():
+    log = make_log(ends={"gender": 0.95}, rows=48)
+    log["heldout_gender_score"] = log["mean_gender_score"].where(log.index % 2 == 0)
+    table = verdict.run_verdict(log, {"gender": 1}, source="heldout")
+    assert table["effect"].item() == "closer"
+    assert logs.sources_of(log) == ["mean", "heldout"]
+    with pytest.raises(ValueError, match="fixed_gender_score"):
+        verdict.run_verdict(log, {"gender": 1}, source="fixed")
+
+
+def test_comparison_says_which_run_is_closer():
+    near = make_log(0, 200, 10, ends={"gender": 0.95})
+    far = make_log(1, 200, 10, ends={"gender": 0.8})
+    table = verdict.compare_logs(far, near, CONCEPT, names=("far", "near")).set_index("property")
+    assert table.loc["gender", "effect"] == "closer"
+    assert table.loc["gender", "difference"] == pytest.approx(-0.15, abs=0.03)
+    back = verdict.compare_logs(near, far, CONCEPT).set_index("property")
+    assert back.loc["gender", "effect"] == "not closer"
+    words = verdict.verdict_sentence(table.reset_index())
+    assert words.startswith(
+        "By the selecting CNNs: near ended closer to the target than far on 1 of 4: gender"
+    )
+
+
+def test_block_length_follows_the_memory():
+    rng = np.random.default_rng(0)
+    white = rng.standard_normal(800)
+    slow = signal.lfilter([1], [1, -0.9], white)
+    assert bootstrap.block_length(slow) > 2 * bootstrap.block_length(white)
+    assert bootstrap.block_length(white) >= 9  # n^(1/3)
+
+
+def test_scores_that_stop_are_not_judged():
+    log = make_log(ends={"gender": 0.95})
+    log.loc[log.index >= 14, "mean_gender_score"] = np.nan
+    table = verdict.run_verdict(log, CONCEPT).set_index("property")
+    assert table.loc["gender", "effect"] == "not shown"
+    assert np.isnan(table.loc["gender", "change"])
+
+
+# ---- reading
+
+
+def test_own_log_reads_as_it_was_written(tmp_path):
+    log = make_log()
+    read = logs.read_log(write(log, tmp_path / "train_log.csv"))
+    pd.testing.assert_frame_equal(read, log)
+    assert logs.properties_of(read) == list(CONCEPT)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda text: "", "empty"),
+        (lambda text: text.splitlines()[0] + "\n", "only a header"),
+        (lambda text: text[: len(text) - 60], "line 25 has"),
+        (lambda text: "a,b\n1,2\n", "epoch, idx, d_loss"),
+        (lambda text: text.replace("mean_", "score_"), "mean_<property>_score"),
+        (lambda text: text.replace("d_loss", "loss"), "d_loss"),
+        (lambda text: text + text.split("\n", 1)[1], "not later in training"),
+        (lambda text: text.replace("\n3,0,30,", "\n3,0,x30,"), "'x30', not a number"),
+        (lambda text: text.replace("\n3,0,30,", "\n3,0,,"), "epoch and idx"),
+    ],
+)
+def test_spoilt_files_are_refused_in_one_line(tmp_path, spoil, words):
+    path = write(make_log(), tmp_path / "train_log.csv")
+    path.write_text(spoil(path.read_text()))
+    with pytest.raises(ValueError, match="train_log.csv: ") as caught:
+        logs.read_log(path)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert ";" in str(caught.value) or "?" in str(caught.value)  # a remedy follows
+
+
+def test_absent_and_binary_files_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="no such file"):
+        logs.read_log(tmp_path / "train_log.csv")
+    (tmp_path / "weights.csv").write_bytes(bytes(range(256)))
+    with pytest.raises(ValueError, match="not a CSV"):
+        logs.read_log(tmp_path / "weights.csv")
+
+
+@pytest.mark.parametrize("concept", [{}, {"gender": 1.5}, {"gender": float("nan")}])
+def test_impossible_concepts_are_refused(concept):
+    with pytest.raises(ValueError, match="targets 0 to 1"):
+        verdict.run_verdict(make_log(), concept)
+
+
+def test_smoothing_is_centred_and_its_band_has_the_right_width():
+    rng = np.random.default_rng(0)
+    series = pd.Series(rng.standard_normal(4000))
+    smoothed, band = verdict.smooth(series, 25), verdict.smooth_band(series, 25)
+    assert smoothed[100] == pytest.approx(series[88:113].mean())
+    inside = ((band["low"] < 0) & (band["high"] > 0))[100:-100].mean()
+    assert 0.88 < inside < 0.99
+    assert [verdict.smoothing_window(rows) for rows in (3, 24, 958)] == [3, 3, 25]
+
+
+# ---- files
+
+
+def test_published_log_keeps_its_columns():
+    log = logs.read_log(PUBLISHED[1])
+    raw = pd.read_csv(PUBLISHED[1], index_col=0)
+    assert list(log)[:-1] == list(raw)
+    assert log["time_epochs"].is_monotonic_increasing
+    assert log["time_epochs"].iloc[-1] == 72
+
+
+def foreign(tmp_path, **changes):
+    """A log as somebody else writes it: a step, other names, the time in words, no AUROC."""
+    log = make_log(rows=60, ends={"gender": 0.9})
+    names = {"d_loss": "loss_D", "g_loss": "loss_G", "mean_gender_score": "she"}
+    table = log[list(names)].rename(columns=names)
+    table = table.assign(step=[*range(100, 6100, 100)], when="Monday", **changes)
+    table.to_csv(tmp_path / "mine.csv", index=False)
+    return tmp_path / "mine.csv", names
+
+
+@pytest.mark.parametrize("auroc", [{}, {"real_fake_auroc": np.nan}])
+def test_a_log_of_another_program_is_read_by_what_it_calls_its_columns(tmp_path, auroc):
+    path, names = foreign(tmp_path, **auroc)
+    with pytest.raises(ValueError, match="columns d_loss, g_loss, mean_<property>_score are"):
+        logs.read_log(path)
+    log = logs.read_log(path, columns=names)
+    assert logs.properties_of(log) == ["gender"]
+    assert log["time_epochs"].between(0, 1).all()  # of a log by step, the share
+    assert log["time_epochs"].iloc[-1] > 0.95
+    assert [found.rule for found in findings.of_log(log, {"gender": 1.0})] == []
+    (run,) = compare_files([path], {"gender": 1}, columns=names)["runs"]
+    assert run["sentence"].startswith("Training was stable. By the scores as logged: ")
+    assert (run["epochs"], run["steps"]) == (None, 6000)
+
+
+def test_somebody_may_say_that_a_log_is_whole(tmp_path):
+    path = write(make_log().iloc[:-1], tmp_path / "log.csv")
+    for complete, rules in ((False, ["cut off"]), (True, [])):
+        log = logs.read_log(path, complete=complete)
+        assert [found.rule for found in findings.of_log(log, CONCEPT)] == rules

@@ -1,0 +1,117 @@
+"""The monitor shows progress, and draws only where somebody watches."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from ohlora_lib.finetune.run import Progress
+from ohlora_lib.widgets.monitor import (
+    Monitor,
+    at_the_screen,
+    latest_scores,
+    progress_line,
+    trend_png,
+)
+
+CONCEPT = {"gender": 1.0, "age": 0.0}
+
+
+def log(rows: int) -> pd.DataFrame:
+    k = np.arange(rows)
+    return pd.DataFrame({
+        "epoch": k // 5, "idx": k % 5, "d_loss": 1.0 + 0.1 * k, "g_loss": 1.0,
+        "mean_gender_score": 0.5 + 0.04 * k, "mean_age_score": 0.4 - 0.03 * k,
+        "real_fake_auroc": 0.6,
+    })  # fmt: skip
+
+
+def test_latest_scores_are_the_last_row() -> None:
+    assert latest_scores(log(10), CONCEPT) == "gender 0.86 age 0.13"
+    assert latest_scores(pd.DataFrame(), CONCEPT) == ""
+
+
+def test_trends_are_a_wide_picture_that_changes_with_the_log() -> None:
+    first, second = trend_png(log(6), CONCEPT), trend_png(log(10), CONCEPT)
+    assert first != second
+    width, height = Image.open(io.BytesIO(first)).size
+    assert width > 2 * height > 400
+
+
+def test_time_of_the_first_epoch_is_known_from_its_batches(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After 3 of 25 batches an estimate by the largest batch so far would say 0.8 epochs."""
+    drawn = []
+    monkeypatch.setattr("ohlora_lib.figures.style.plot_losses", lambda log, **_: drawn.append(log))
+    monkeypatch.setattr("ohlora_lib.figures.style.plot_scores", lambda *_, **__: None)
+    monitor = Monitor(CONCEPT, live=True)
+    monitor(Progress(log(3), None, 3, 76, elapsed_sec=1.0, batches_per_epoch=25))
+    assert drawn[0]["time_epochs"].tolist() == pytest.approx([0, 0.04, 0.08])
+
+
+def test_batch_runs_print_one_line_and_draw_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
+    assert not at_the_screen()
+    monitor = Monitor(CONCEPT)
+    monitor(Progress(log(6), None, batches_done=3, batches_total=10, elapsed_sec=6.0))
+    monitor.close(finished=False)
+    said = capsys.readouterr()
+    assert "3/10" in said.err
+    assert "gender 0.70" in said.err
+    assert said.out.strip() == "Interrupted; the checkpoint is saved."
+    assert monitor.figure is None
+
+
+def test_a_divergence_is_warned_of_once_by_the_rules_of_the_report(
+    capsys: pytest.CaptureFixture,
+) -> None:
+    monitor = Monitor(CONCEPT, live=False)
+    wild = log(60).assign(d_loss=1.0)
+    wild.loc[30:, "g_loss"] = 7.5
+    for rows in (10, 29, 45, 45, 50, 60):
+        monitor(Progress(wild[:rows], None, rows, 60, elapsed_sec=1.0))
+        if rows == 29:
+            assert "Warning" not in capsys.readouterr().out
+    said = [line for line in capsys.readouterr().out.splitlines() if "Warning" in line]
+    assert said == ["Warning at epoch 8, batch 4: g_loss ends at 7.50, over 5."]
+
+
+def test_line_at_the_screen() -> None:
+    line = progress_line(Progress(log(10), None, 25, 1000, elapsed_sec=10.0), {"gender": 1.0})
+    assert line.endswith("25 of 1,000 batches, 06:30 left. gender 0.86")
+    assert 'value="25" max="1000"' in line
+    progress = Progress(log(10), None, 25, 76, elapsed_sec=10.0, batches_per_epoch=25)
+    assert "25 of 76 batches (3 epochs of 25, and one that closes the last), " in progress_line(
+        progress, {"gender": 1.0}
+    )
+
+
+def test_time_left_is_proportional() -> None:
+    progress = Progress(log(3), None, batches_done=25, batches_total=100, elapsed_sec=10.0)
+    assert progress.left_sec == pytest.approx(30.0)
+
+
+def test_drawing_takes_at_most_a_fiftieth_of_the_training(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """A training of a minute with an evaluation a second: drawn when there is time for it."""
+    shown = []
+    monkeypatch.setattr(Monitor, "_show", lambda _, progress: shown.append(len(progress.log)))
+    clock = iter(np.arange(0, 1000, 0.15))  # a drawing takes 0.15 s
+    monkeypatch.setattr("ohlora_lib.widgets.monitor.time.perf_counter", lambda: next(clock))
+    monitor = Monitor(CONCEPT, live=True)
+    for second in range(1, 61):
+        monitor(Progress(log(second), None, second, 60, elapsed_sec=float(second)))
+        assert monitor.drawing_sec <= max(0.15, 0.02 * second) + 1e-9
+    monitor.close(finished=True)
+    assert shown[0] == 3  # as soon as there is a trend
+    assert shown[-1] == 60  # and the end
+    assert 7 <= len(shown) <= 9
+    assert capsys.readouterr().out.strip().endswith("\nFinished.")
