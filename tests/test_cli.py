@@ -315,7 +315,7 @@ def test_a_sweep_takes_several_axes(call, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--grid", "r1_gama=1"), "Did you mean 'r1_gamma'"),
+        (("--grid", "r1_gama=1"), "Did you mean ['r1_gamma']"),
         (("--seeds", "4-0"), "--seeds has '4-0'"),
         (("--workers", "0"), "--workers"),
     ],

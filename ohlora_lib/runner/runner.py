@@ -38,10 +38,6 @@ class StageError(RuntimeError):
     exit_status = 1
 
 
-class StageDied(StageError):
-    """A process of the stage was ended from outside; trying again may help."""
-
-
 class StageInterrupted(StageError):
     """A stage was stopped by Ctrl-C; the message is one line."""
 
@@ -219,7 +215,7 @@ def run_stage(
     """Runs one stage; what it must not write over is moved aside before it starts.
 
     Raises:
-        StageError: If it failed; StageDied if its process died.
+        StageError: If it failed.
         StageInterrupted: If it was stopped.
     """
     root = workers.root
@@ -266,7 +262,7 @@ def _note_failure(stage: Stage, ended: Outcome, command: str) -> str:
 def _error(stage: Stage, ended: Outcome, more: str, *, fresh: bool) -> StageError:
     message = f"{stage.name}: {ended.reason}"
     if ended.status != "interrupted":
-        return (StageDied if ended.status == "killed" else StageError)(message + more)
+        return StageError(message + more)
     kind = StageTerminated if ended.reason == BY_SIGTERM.reason else StageInterrupted
     again = "Without --force, the same command" if fresh else "The same command"
     return kind(f"{message}. {again} goes on from there.")

@@ -290,7 +290,7 @@ def test_a_seed_makes_a_study_of_its_own(project):
     assert (second.parameters.study, second.parameters.seed) == ("tiny-seed7", 7)
     assert second.parameters.first_run == "outputs/tiny-seed7/01_first"
     nested = {"a": ["outputs/tiny/x", "outputs/tiny2/x"], "b": 3}
-    assert stages.repoint(nested, "outputs/tiny/", "outputs/new/") == {
+    assert stages.repoint(nested, {"outputs/tiny": "outputs/new"}) == {
         "a": ["outputs/new/x", "outputs/tiny2/x"],
         "b": 3,
     }
