@@ -29,9 +29,10 @@ study: $(READY)  ## run params/$(STUDY) to outputs/$(STUDY)/index.html (STUDY=qu
 test: $(READY)  ## run the tests
 	$(BIN)/python -m pytest
 
-lint: $(READY)  ## check style, formatting, and that notebooks hold no outputs
+lint: $(READY)  ## check style, formatting, layers, and that notebooks hold no outputs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 	$(BIN)/nbstripout --verify notebooks/*.ipynb
 
 lab: $(READY)  ## open the notebooks in JupyterLab
