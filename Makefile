@@ -27,10 +27,10 @@ study: $(READY)  ## run params/$(STUDY) to outputs/$(STUDY)/index.html (STUDY=qu
 	@$(BIN)/ohlora run params/$(STUDY)
 
 test: $(READY)  ## run the tests that are quick
-	$(BIN)/python -m pytest -n 2 -m "not slow and not browser and not gpu"
+	$(BIN)/python -m pytest -n 2 --dist loadscope -m "not slow and not browser and not gpu"
 
 test-all: $(READY)  ## run all tests
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadscope
 
 lint: $(READY)  ## check style, formatting, layers, and that notebooks hold no outputs
 	$(BIN)/ruff check .
