@@ -104,13 +104,19 @@ def read_study(folder: Path, root: Path, seed: int | None = None) -> list[Stage]
             )
         if seed is not None:
             model = reseed(model, seed, str(shown))
-        notebook = root / "notebooks" / f"{model.NOTEBOOK}.ipynb"
+        stages.append(stage_of(model, shown.parent, root))
+        notebook = stages[-1].notebook
         if not notebook.is_file():
             raise ValueError(f"{shown}: its notebook {notebook.relative_to(root)} is not there.")
         check_cells(notebook, model, root)
-        run_folder = root / "outputs" / model.study / model.stage
-        stages.append(Stage(model.stage, shown, notebook, run_folder, model))
     return stages
+
+
+def stage_of(model: NotebookParameters, folder: Path, root: Path) -> Stage:
+    """The stage that some parameters are of, whose file lies in a params folder."""
+    notebook = root / "notebooks" / f"{model.NOTEBOOK}.ipynb"
+    outputs = root / "outputs" / model.study / model.stage
+    return Stage(model.stage, folder / f"{model.stage}.yaml", notebook, outputs, model)
 
 
 def check_cells(notebook: Path, model: NotebookParameters, root: Path) -> None:

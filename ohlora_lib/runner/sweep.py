@@ -19,9 +19,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent import futures
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,6 @@ EVERYWHERE = ("concept", "device", "image_px", "precision")  # mean the same in 
 OWN = ("study", "variant", "seed")  # the sweep's to set
 HEADER = "# Written by `ohlora sweep`, which overwrites it. To change it, copy the folder.\n"
 OHLORA = ("-m", "ohlora_lib")  # the command, as arguments of Python
-QUIET_SEC = 60
 
 
 @dataclass(frozen=True)
@@ -61,28 +60,14 @@ class Axis:
 
 @dataclass(frozen=True)
 class Study:
-    """A study to run: a point, the parent of some, or the comparison.
-
-    Attributes:
-        name: The study's.
-        command: What stands after `ohlora` to run it.
-        stages: Its stages, in order.
-        seed: Its seed, where the sweep gives seeds.
-        values: A point's values of the grid, by parameter.
-        parent: The study whose stages a point shares with others.
-    """
+    """A study to run: a point, the parent of some, or the comparison."""
 
     name: str
-    command: tuple[str, ...]
+    command: tuple[str, ...]  # what stands after `ohlora` to run it
     stages: list[Stage]
     seed: int | None = None
-    values: dict[str, Any] = field(default_factory=dict)
-    parent: Study | None = None
-
-    def label(self, stage: Stage) -> str:
-        """What a stage is called in a comparison, seeds not told apart: `v9 r1_gamma=10`."""
-        words = [f"{name}={text_of(value)}" for name, value in self.values.items()]
-        return " ".join(filter(None, [stage.parameters.variant, *words])) or stage.name
+    values: dict[str, Any] = field(default_factory=dict)  # of the grid, by parameter
+    shared: list[Stage] = field(default_factory=list)  # stages of its parent
 
 
 def run_sweep(
@@ -116,8 +101,7 @@ def run_sweep(
     folder, root = stages.find_study(folder)
     study = stages.read_study(folder, root)
     axes = parse_grid(grid, study)
-    points = lay_out(folder, root, axes, parse_seeds(seeds))
-    parents = list({point.parent.name: point.parent for point in points}.values())
+    parents, points = lay_out(folder, root, axes, parse_seeds(seeds))
     every = [stage for one in (*parents, *points) for stage in one.stages]
     stages.check_study(every, root)
     name = stages.folder_name("-".join([folder.name, "sweep", *(axis.name for axis in axes)]))
@@ -125,10 +109,14 @@ def run_sweep(
     stages.check_writable(home)
     stop = home / ".stop"
     stop.unlink(missing_ok=True)
-    for point in points:
+    share = {} if scheduler else thread_share(workers)
+    for point in points * bool(axes):
         write_study(point, root)
-    with cluster(scheduler, root) if scheduler else threads(workers) as start:
+    with (
+        cluster(scheduler, root) if scheduler else futures.ThreadPoolExecutor(workers) as executor
+    ):
         status.say(f"{len(points)} points, {len(every)} stages")
+        start = partial(executor.submit, run_words, share, root, stop)
         run = partial(run_all, root=root, start=start, stop=stop, status=status)
         failed = run(parents) + run(points)
         done = {s.folder for s in every if stages.reason_to_run(s, root) is None}
@@ -170,11 +158,12 @@ def parse_grid(texts: Sequence[str], study: Sequence[Stage]) -> list[Axis]:
 
 def _stages_of(pattern: str, name: str, study: Sequence[Stage]) -> list[Stage]:
     """The stages an axis changes; without a pattern the fine-tunings, if these have such."""
+    globs = pattern or ("*" if name in EVERYWHERE else TRAINING)
     having = [stage for stage in study if name in type(stage.parameters).model_fields]
-    if not pattern and name not in EVERYWHERE:
-        chosen = [stage for stage in having if stage.notebook.stem == TRAINING] or having
-    else:
-        chosen = [s for s in having if stages.matches((s.name, s.notebook.stem), pattern or None)]
+    chosen = [
+        stage for stage in having if stages.matches((stage.name, stage.notebook.stem), globs)
+    ]
+    chosen = chosen or having * (not pattern)
     if not chosen or name in OWN:
         known = {k for stage in study for k in type(stage.parameters).model_fields} - set(OWN)
         close = [stage.name for stage in having] or difflib.get_close_matches(name, known, 1)
@@ -203,25 +192,28 @@ def parse_seeds(text: str) -> list[int]:
     return seeds
 
 
-def lay_out(folder: Path, root: Path, axes: Sequence[Axis], seeds: Sequence[int]) -> list[Study]:
-    """All points of a sweep.
+def lay_out(
+    folder: Path, root: Path, axes: Sequence[Axis], seeds: Sequence[int]
+) -> tuple[list[Study], list[Study]]:
+    """The parents of a sweep, one a seed, and its points.
 
     Raises:
         ValueError: If a stage does not take a value; one line.
     """
-    parents = []
+    parents, points = [], []
     for seed in seeds or [None]:
         study = stages.read_study(folder, root, seed)
         reached = _reached(study, axes)
-        shared = [stage for stage in study if stage not in reached]
         command = ("run", str(folder), *(() if seed is None else ("--seed", str(seed))))
-        parent = Study(stages.seeded(folder.name, seed), command, shared, seed)
-        parents.append((parent, reached))
-    return [
-        _point(folder.name, parent, reached, axes, chosen)
-        for chosen in itertools.product(*(axis.values for axis in axes))
-        for parent, reached in parents
-    ]
+        shared = [stage for stage in study if stage not in reached]
+        parents.append(Study(stages.seeded(folder.name, seed), command, shared, seed))
+        for chosen in itertools.product(*(axis.values for axis in axes)):
+            values = {axis.name: value for axis, value in zip(axes, chosen, strict=True)}
+            words = [folder.name, *(f"{name}-{text_of(value)}" for name, value in values.items())]
+            name = stages.seeded(stages.folder_name("-".join(words)), seed)
+            own = _moved(reached, root, axes, values, name)
+            points.append(Study(name, ("run", f"params/{name}"), own, seed, values, shared))
+    return parents, points
 
 
 def _reached(study: Sequence[Stage], axes: Sequence[Axis]) -> list[Stage]:
@@ -235,28 +227,24 @@ def _reached(study: Sequence[Stage], axes: Sequence[Axis]) -> list[Stage]:
     return reached
 
 
-def _point(
-    base: str, parent: Study, reached: Sequence[Stage], axes: Sequence[Axis], chosen: Sequence[Any]
-) -> Study:
-    """One point: the stages that the grid reaches, in a study of their own."""
-    values = {axis.name: value for axis, value in zip(axes, chosen, strict=True)}
-    words = [f"{name}-{text_of(value)}" for name, value in values.items()]
-    study = stages.seeded(stages.folder_name("-".join([base, *words])), parent.seed)
-    home, places, own = Path("params", study), {}, []
+def _moved(
+    reached: Sequence[Stage], root: Path, axes: Sequence[Axis], values: dict[str, Any], study: str
+) -> list[Stage]:
+    """Stages with some values of the grid, in a study of their own."""
+    own: dict[str, Stage] = {}  # by the run folder it had
     for stage in reached:
         changes = {axis.name: values[axis.name] for axis in axes if stage.name in axis.stages}
         source = f"{stage.params_file} (--grid {changes})"
+        places = {old: new.path for old, new in own.items()}
         model = stages.derive(stage.parameters, places, source, **changes, study=study)
-        file, folder = home / stage.params_file.name, stage.folder.parents[1] / study / stage.name
-        own.append(replace(stage, params_file=file, folder=folder, parameters=model))
-        places[stage.path] = own[-1].path
-    return Study(study, ("run", str(home)), own, parent.seed, values, parent)
+        own[stage.path] = stages.stage_of(model, Path("params", study), root)
+    return list(own.values())
 
 
 def text_of(value: Any) -> str:
     """A value as YAML would read it: 10 for 10.0, lists and mappings as JSON."""
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
-        return str(int(value))
+        value = int(value)
     return value if isinstance(value, str) else json.dumps(value)
 
 
@@ -267,32 +255,25 @@ def write_study(study: Study, root: Path) -> None:
         ValueError: If there are others.
     """
     home = root / "params" / study.name
-    if study.stages:
-        home.mkdir(exist_ok=True)
-        for path in home.iterdir():
-            if not path.is_file() or not path.read_bytes().startswith(HEADER.encode()):
-                raise ValueError(f"{path} is in the way of the sweep. Rename that study.")
-            path.unlink()
+    home.mkdir(exist_ok=True)
+    for path in home.iterdir():
+        if not path.is_file() or not path.read_bytes().startswith(HEADER.encode()):
+            raise ValueError(f"{path} is in the way of the sweep. Rename that study.")
+        path.unlink()
     for stage in study.stages:
         given = yaml.safe_dump(stage.parameters.model_dump(), sort_keys=False, allow_unicode=True)
         write_atomic(root / stage.params_file, HEADER + given)
 
 
-Start = Callable[..., Future[str]]  # hands a call of `run_words` to a worker
-
-
-@contextmanager
-def threads(workers: int) -> Iterator[Start]:
-    """Threads that each watch over a process at a time; those processes share the cores."""
-    share = {"OMP_NUM_THREADS": str(max(1, machine.usable_cores() // workers))}
+def thread_share(workers: int) -> dict[str, str]:
+    """Environment in which each of several processes takes its share of the cores."""
     if machine.number_of("OMP_NUM_THREADS", listed=True):
-        share = {}
-    with ThreadPoolExecutor(workers) as executor:
-        yield partial(executor.submit, run_words, share)
+        return {}
+    return {"OMP_NUM_THREADS": str(max(1, machine.usable_cores() // workers))}
 
 
 @contextmanager
-def cluster(address: str, root: Path) -> Iterator[Start]:
+def cluster(address: str, root: Path) -> Iterator[futures.Executor]:
     """The workers of a Dask scheduler, which must see the project under the same path.
 
     Raises:
@@ -311,11 +292,15 @@ def cluster(address: str, root: Path) -> Iterator[Start]:
         seen = client.run(root.is_dir)
         if not seen or not all(seen.values()):
             raise ValueError(f"{address}: there must be workers that all see {root}: {seen}")
-        yield partial(executor.submit, run_words, {})
+        yield executor
 
 
 def run_all(
-    studies: Sequence[Study], root: Path, start: Start, stop: Path, status: Status
+    studies: Sequence[Study],
+    root: Path,
+    start: Callable[[Path, Sequence[str]], futures.Future[str]],
+    stop: Path,
+    status: Status,
 ) -> list[str]:
     """Runs studies to their end; Ctrl-C lets those that run save their state and end.
 
@@ -327,18 +312,26 @@ def run_all(
     failed, running = [], {}
     for study in studies:
         if any(stages.reason_to_run(stage, root) for stage in study.stages):
-            words = [*study.command, "--held", "--only", ",".join(s.name for s in study.stages)]
-            running[start(words, root / "outputs" / study.name, root, stop)] = study.name
+            words = [
+                *OHLORA,
+                *study.command,
+                "--held",
+                "--only",
+                ",".join(s.name for s in study.stages),
+            ]
+            running[start(root / "outputs" / study.name, words)] = study.name
         elif study.stages:
             status.say(f"{study.name}  unchanged")
     while running:
         try:
-            done, _ = wait(running, QUIET_SEC, FIRST_COMPLETED)
+            done, _ = futures.wait(running, 60, futures.FIRST_COMPLETED)
             for future in done:
-                why = str(future.exception() or future.result())
+                error = futures.CancelledError() if future.cancelled() else future.exception()
+                why = f"failed: {error!r}"[:300] if error else future.result()
                 failed += [running[future]] * bool(why)
-                status.say(f"{running.pop(future)}  {why or 'done'}")
-            status.say(f"{len(running)} of {len(studies)} studies left")
+                status.say(f"{running.pop(future)}  {why or 'done'}, {len(running)} left")
+            if not done:
+                status.say(f"{len(running)} studies left")
         except KeyboardInterrupt:
             with stop.open("a") as file:
                 file.write("x")
@@ -347,19 +340,15 @@ def run_all(
 
 
 def run_words(
-    share: Mapping[str, str], words: Sequence[str], home: Path, root: Path, stop: Path
+    share: Mapping[str, str], root: Path, stop: Path, home: Path, words: Sequence[str]
 ) -> str:
-    """Runs an `ohlora` command to its end, its output in a file; called by a worker.
-
-    Returns:
-        Why it did not end well, else empty.
-    """
+    """Runs an `ohlora` command for a worker; gives why it did not end well, else nothing."""
     home.mkdir(parents=True, exist_ok=True)
-    command, asked = [sys.executable, *OHLORA, *words], 0
+    command, asked = [sys.executable, *words], 0
     place = {"cwd": root, "env": {**os.environ, **share}, "start_new_session": True}
+    if stop.exists():
+        return "stopped"
     with (home / "sweep.log").open("w+", encoding="utf-8", errors="replace") as log:
-        if stop.exists():
-            return "stopped"
         pipes = {"stdin": subprocess.PIPE, "stdout": log, "stderr": log}
         with subprocess.Popen(command, **place, **pipes) as process:
             while process.poll() is None:
@@ -381,13 +370,15 @@ def comparison(
 
     Where others have several seeds, a point with one is left out. Empty if there are not two.
     """
-    groups: dict[str, list[str]] = {}
+    groups: dict[str, dict[str, None]] = {}  # run folders in order, by name
     evaluations: dict[str, str] = {}
-    for one in (part for point in points for part in (point.parent, point)):
-        for stage in (stage for stage in one.stages if stage.folder in done):
+    for point in points:
+        for stage in (s for s in (*point.shared, *point.stages) if s.folder in done):
             if stage.notebook.stem == TRAINING:
-                runs = groups.setdefault(one.label(stage), [])
-                runs += [stage.path] * (stage.path not in runs)
+                values = point.values if stage in point.stages else {}
+                words = [f"{name}={text_of(value)}" for name, value in values.items()]
+                label = " ".join(filter(None, [stage.parameters.variant, *words])) or stage.name
+                groups.setdefault(label, {})[stage.path] = None
             if stage.notebook.stem == EVALUATION:
                 evaluations[stage.parameters.finetune_run] = stage.path
     most = max(map(len, groups.values()), default=0)
@@ -401,10 +392,8 @@ def comparison(
     given["evaluation_runs"] = found if all(found) else []
     given["names"] = [label for label, found in groups.items() for _ in found]
     model = params.MODELS[COMPARISON].checked(given, f"comparison of {name}")
-    file = Path("params", name, f"{COMPARISON}.yaml")
-    notebook = root / "notebooks" / f"{COMPARISON}.ipynb"
-    stage = Stage(COMPARISON, file, notebook, root / "outputs" / name / COMPARISON, model)
-    compared = Study(name, ("run", str(file.parent)), [stage])
+    stage = stages.stage_of(model, Path("params", name), root)
+    compared = Study(name, ("run", f"params/{name}"), [stage])
     write_study(compared, root)
     return [compared]
 
@@ -417,17 +406,21 @@ def write_points(points: Sequence[Study], done: set[Path], home: Path) -> Path:
     """
     rows = []
     for point in points:
-        every = [*point.parent.stages, *point.stages]
+        every = [*point.shared, *point.stages]
         found = {stage.path: read_summary(stage.folder) for stage in every if stage.folder in done}
         facts = {name: text_of(value) for name, value in point.values.items()}
         facts |= {} if point.seed is None else {"seed": point.seed}
         facts["finished"] = f"{len(found)} of {len(every)}"
         facts["work"] = clock(sum(summary["wall_sec"] for summary in found.values()))
-        for run in (stage for stage in every if stage.notebook.stem == TRAINING):
+        runs = [stage for stage in every if stage.notebook.stem == TRAINING]
+        for run in runs or every[-1:]:
             row = {"run": run.parameters.variant or run.name, **facts}
-            for stage in (s for s in every if s.notebook.stem == EVALUATION):
-                if stage.parameters.finetune_run == run.path and stage.path in found:
-                    row |= _figures(found[stage.path]["results"])
+            for stage in (s for s in every if s.notebook.stem == EVALUATION and s.path in found):
+                if stage.parameters.finetune_run == run.path:
+                    results = found[stage.path]["results"]
+                    for prop, distance in results.get("distances", {}).items():
+                        row[f"{prop}: distance"] = f"{distance['fine-tuned']:.4f}"
+                    row["diversity"] = results.get("diversity")
             rows.append({**row, "study": point.name})
     table = pd.DataFrame(rows, dtype=object)
     save_table(home / "points.csv", table)
@@ -435,13 +428,3 @@ def write_points(points: Sequence[Study], done: set[Path], home: Path) -> Path:
     links = [f'<a href="../{row["study"]}/index.html">{row["study"]}</a>' for row in rows]
     text = shown.assign(study=links).to_html(index=False, escape=False, border=0)
     return write_index(home, part=f'<div class="table" tabindex="0">{text}</div>')
-
-
-def _figures(results: Mapping[str, Any]) -> dict[str, str]:
-    """What an evaluation found: distances from the target by the held-out judge, diversity."""
-    if "distances" not in results:
-        return {}
-    distances = {
-        f"{p}: distance": f"{d['fine-tuned']:.4f}" for p, d in results["distances"].items()
-    }
-    return {**distances, "diversity": f"{results['diversity']:.3f}"}

@@ -89,11 +89,12 @@ def test_seeds_are_numbers_and_ranges():
 def test_a_point_has_what_the_grid_reaches_and_reads_the_rest_from_its_parent(project):
     text = "variant: v9\nfirst_run: outputs/tiny/01_first\nconcept: {a: 1.0}\n"
     write_params(project, V9, f"{text}start_file: outputs/tiny/{V8}/a.bin\n")
-    points = laid_out(project, "05*-v8.r1_gamma=1,10", seeds=(0, 3))
+    parents, points = laid_out(project, "05*-v8.r1_gamma=1,10", seeds=(0, 3))
     assert [point.name for point in points] == [
-        f"tiny-r1_gamma-{value}-seed{seed}" for value in (1, 10) for seed in (0, 3)
+        f"tiny-r1_gamma-{value}-seed{seed}" for seed in (0, 3) for value in (1, 10)
     ]
-    parent, last = points[-1].parent, points[-1]
+    parent, last = parents[-1], points[-1]
+    assert last.shared == parent.stages
     assert (parent.name, [stage.name for stage in parent.stages]) == ("tiny-seed3", ["01_first"])
     assert parent.command[-2:] == ("--seed", "3")
     first, second = last.stages[:2]
@@ -101,7 +102,6 @@ def test_a_point_has_what_the_grid_reaches_and_reads_the_rest_from_its_parent(pr
     assert {(s.parameters.seed, s.parameters.study) for s in last.stages} == {(3, last.name)}
     assert second.parameters.first_run == "outputs/tiny-seed3/01_first"
     assert second.parameters.start_file == f"outputs/{last.name}/{V8}/a.bin"
-    assert last.label(first) == "v8 r1_gamma=10"
     sweep.write_study(last, project)
     read = stages.read_study(project / "params" / last.name, project)
     assert [s.parameters for s in read] == [s.parameters for s in last.stages]
@@ -113,9 +113,9 @@ def test_a_point_has_what_the_grid_reaches_and_reads_the_rest_from_its_parent(pr
 
 
 def test_without_a_grid_a_point_is_the_study_with_its_seed(project):
-    (point,) = laid_out(project, seeds=[4])
-    assert (point.name, point.stages) == ("tiny-seed4", [])
-    assert point.parent.stages == stages.read_study(project / "params/tiny", project, seed=4)
+    (parent,), (point,) = laid_out(project, seeds=[4])
+    assert (point.name, point.stages, point.shared) == ("tiny-seed4", [], parent.stages)
+    assert parent.stages == stages.read_study(project / "params/tiny", project, seed=4)
 
 
 def test_names_are_safe_short_and_apart():
@@ -130,8 +130,7 @@ def test_processes_share_the_cores(monkeypatch):
     monkeypatch.setattr(machine, "usable_cores", lambda: 8)
     for given, share in {"": {"OMP_NUM_THREADS": "2"}, "5,1": {}}.items():
         monkeypatch.setenv("OMP_NUM_THREADS", given)
-        with sweep.threads(3) as start:
-            assert start.args[1] == share
+        assert sweep.thread_share(3) == share
 
 
 def await_files(root, pattern, count):
