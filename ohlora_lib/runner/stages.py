@@ -8,7 +8,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -194,10 +194,10 @@ def repoint(value: Any, places: Mapping[str, str]) -> Any:
     return value
 
 
-def matches(names: Iterable[str], only: str | None) -> bool:
-    """Whether one of some names matches one of the globs, given by comma; None matches all."""
-    globs = ["*"] if only is None else only.split(",")
-    return any(fnmatch.fnmatchcase(name, glob) for name in names for glob in globs)
+def matches(stage: Stage, globs: str) -> bool:
+    """Whether a stage's name, or its notebook's, matches one of the globs, given by comma."""
+    names = (stage.name, stage.notebook.stem)
+    return any(fnmatch.fnmatchcase(name, glob) for name in names for glob in globs.split(","))
 
 
 def select(stages: Sequence[Stage], only: str | None) -> list[Stage]:
@@ -206,7 +206,7 @@ def select(stages: Sequence[Stage], only: str | None) -> list[Stage]:
     Raises:
         ValueError: If none does.
     """
-    chosen = [stage for stage in stages if matches((stage.name, stage.notebook.stem), only)]
+    chosen = [stage for stage in stages if only is None or matches(stage, only)]
     if not chosen:
         raise ValueError(
             f"--only {only!r} matches no stage; the study has {[stage.name for stage in stages]}."

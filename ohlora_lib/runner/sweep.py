@@ -20,7 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -34,10 +34,8 @@ from ohlora_lib.population.labels import save_table
 from ohlora_lib.report.index import write_index
 from ohlora_lib.runner import stages
 from ohlora_lib.runner.runner import StageError, StageInterrupted
-from ohlora_lib.runner.stages import Stage
 from ohlora_lib.runner.status import Status, clock
-from ohlora_lib.study import machine
-from ohlora_lib.study import parameters as params
+from ohlora_lib.study import machine, parameters
 from ohlora_lib.study.run_folder import read_summary
 
 TRAINING = "05_finetune_generator"  # whose parameter a bare name means, where others have it too
@@ -64,10 +62,9 @@ class Study:
 
     name: str
     command: tuple[str, ...]  # what stands after `ohlora` to run it
-    stages: list[Stage]
-    seed: int | None = None
-    values: dict[str, Any] = field(default_factory=dict)  # of the grid, by parameter
-    shared: list[Stage] = field(default_factory=list)  # stages of its parent
+    stages: list[stages.Stage]
+    values: dict[str, Any] = field(default_factory=dict)  # of the grid, and the seed if given
+    shared: list[stages.Stage] = field(default_factory=list)  # stages of its parent
 
 
 def run_sweep(
@@ -112,9 +109,8 @@ def run_sweep(
     share = {} if scheduler else thread_share(workers)
     for point in points * bool(axes):
         write_study(point, root)
-    with (
-        cluster(scheduler, root) if scheduler else futures.ThreadPoolExecutor(workers) as executor
-    ):
+    pool = cluster(scheduler, root) if scheduler else futures.ThreadPoolExecutor(workers)
+    with pool as executor:
         status.say(f"{len(points)} points, {len(every)} stages")
         start = partial(executor.submit, run_words, share, root, stop)
         run = partial(run_all, root=root, start=start, stop=stop, status=status)
@@ -130,7 +126,7 @@ def run_sweep(
     return page
 
 
-def parse_grid(texts: Sequence[str], study: Sequence[Stage]) -> list[Axis]:
+def parse_grid(texts: Sequence[str], study: Sequence[stages.Stage]) -> list[Axis]:
     """Reads axes of a grid, NAME=VALUE,VALUE or STAGE.NAME=VALUE,VALUE with a glob for the stage.
 
     Raises:
@@ -141,10 +137,9 @@ def parse_grid(texts: Sequence[str], study: Sequence[Stage]) -> list[Axis]:
         key, _, listed = text.partition("=")
         pattern, _, name = key.strip().rpartition(".")
         chosen = _stages_of(pattern, name, study)
-        try:
+        given = []
+        with suppress(yaml.YAMLError):
             given = yaml.safe_load(f"[{listed}]")
-        except yaml.YAMLError:
-            given = []
         if not given or any(axis.name == name for axis in axes):
             raise ValueError(f"--grid has {text!r}; it must be NAME=VALUE,VALUE, each name once")
         source = f"{chosen[0].params_file} (--grid {text})"
@@ -156,13 +151,11 @@ def parse_grid(texts: Sequence[str], study: Sequence[Stage]) -> list[Axis]:
     return axes
 
 
-def _stages_of(pattern: str, name: str, study: Sequence[Stage]) -> list[Stage]:
+def _stages_of(pattern: str, name: str, study: Sequence[stages.Stage]) -> list[stages.Stage]:
     """The stages an axis changes; without a pattern the fine-tunings, if these have such."""
     globs = pattern or ("*" if name in EVERYWHERE else TRAINING)
     having = [stage for stage in study if name in type(stage.parameters).model_fields]
-    chosen = [
-        stage for stage in having if stages.matches((stage.name, stage.notebook.stem), globs)
-    ]
+    chosen = [stage for stage in having if stages.matches(stage, globs)]
     chosen = chosen or having * (not pattern)
     if not chosen or name in OWN:
         known = {k for stage in study for k in type(stage.parameters).model_fields} - set(OWN)
@@ -195,30 +188,27 @@ def parse_seeds(text: str) -> list[int]:
 def lay_out(
     folder: Path, root: Path, axes: Sequence[Axis], seeds: Sequence[int]
 ) -> tuple[list[Study], list[Study]]:
-    """The parents of a sweep, one a seed, and its points.
-
-    Raises:
-        ValueError: If a stage does not take a value; one line.
-    """
+    """The parents of a sweep, one a seed, and its points; ValueError if a stage takes no value."""
     parents, points = [], []
     for seed in seeds or [None]:
         study = stages.read_study(folder, root, seed)
         reached = _reached(study, axes)
-        command = ("run", str(folder), *(() if seed is None else ("--seed", str(seed))))
+        given = {} if seed is None else {"seed": seed}
+        command = ("run", str(folder), *(f"--seed={seed}" for seed in given.values()))
         shared = [stage for stage in study if stage not in reached]
-        parents.append(Study(stages.seeded(folder.name, seed), command, shared, seed))
+        parents.append(Study(stages.seeded(folder.name, seed), command, shared))
         for chosen in itertools.product(*(axis.values for axis in axes)):
             values = {axis.name: value for axis, value in zip(axes, chosen, strict=True)}
             words = [folder.name, *(f"{name}-{text_of(value)}" for name, value in values.items())]
             name = stages.seeded(stages.folder_name("-".join(words)), seed)
             own = _moved(reached, root, axes, values, name)
-            points.append(Study(name, ("run", f"params/{name}"), own, seed, values, shared))
+            points.append(Study(name, ("run", f"params/{name}"), own, values | given, shared))
     return parents, points
 
 
-def _reached(study: Sequence[Stage], axes: Sequence[Axis]) -> list[Stage]:
+def _reached(study: Sequence[stages.Stage], axes: Sequence[Axis]) -> list[stages.Stage]:
     """The stages that the grid changes, and those that read from such."""
-    reached: list[Stage] = []
+    reached: list[stages.Stage] = []
     for stage in study:
         given = stage.parameters.model_dump()
         reads = stages.repoint(given, {other.path: "" for other in reached}) != given
@@ -228,32 +218,30 @@ def _reached(study: Sequence[Stage], axes: Sequence[Axis]) -> list[Stage]:
 
 
 def _moved(
-    reached: Sequence[Stage], root: Path, axes: Sequence[Axis], values: dict[str, Any], study: str
-) -> list[Stage]:
+    reached: Sequence[stages.Stage],
+    root: Path,
+    axes: Sequence[Axis],
+    values: dict[str, Any],
+    study: str,
+) -> list[stages.Stage]:
     """Stages with some values of the grid, in a study of their own."""
-    own: dict[str, Stage] = {}  # by the run folder it had
+    own: dict[str, stages.Stage] = {}  # by the run folder it had
     for stage in reached:
         changes = {axis.name: values[axis.name] for axis in axes if stage.name in axis.stages}
         source = f"{stage.params_file} (--grid {changes})"
-        places = {old: new.path for old, new in own.items()}
-        model = stages.derive(stage.parameters, places, source, **changes, study=study)
+        moved = {old: new.path for old, new in own.items()}
+        model = stages.derive(stage.parameters, moved, source, **changes, study=study)
         own[stage.path] = stages.stage_of(model, Path("params", study), root)
     return list(own.values())
 
 
 def text_of(value: Any) -> str:
     """A value as YAML would read it: 10 for 10.0, lists and mappings as JSON."""
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
-        value = int(value)
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else json.dumps(value).removesuffix(".0")
 
 
 def write_study(study: Study, root: Path) -> None:
-    """Writes the params files of a study in place of those that an earlier sweep wrote.
-
-    Raises:
-        ValueError: If there are others.
-    """
+    """Writes a study's params files in place of an earlier sweep's; there must be no others."""
     home = root / "params" / study.name
     home.mkdir(exist_ok=True)
     for path in home.iterdir():
@@ -274,11 +262,7 @@ def thread_share(workers: int) -> dict[str, str]:
 
 @contextmanager
 def cluster(address: str, root: Path) -> Iterator[futures.Executor]:
-    """The workers of a Dask scheduler, which must see the project under the same path.
-
-    Raises:
-        ValueError: If Dask is not installed, nobody answers, or a worker does not see it.
-    """
+    """The workers of a Dask scheduler; ValueError if nobody answers or one lacks the project."""
     try:
         from distributed import Client
 
@@ -296,29 +280,18 @@ def cluster(address: str, root: Path) -> Iterator[futures.Executor]:
 
 
 def run_all(
-    studies: Sequence[Study],
-    root: Path,
-    start: Callable[[Path, Sequence[str]], futures.Future[str]],
-    stop: Path,
-    status: Status,
+    studies: list[Study], root: Path, start: Callable[..., Any], stop: Path, status: Status
 ) -> list[str]:
-    """Runs studies to their end; Ctrl-C lets those that run save their state and end.
+    """Runs studies to their end and gives the names of those that failed.
 
-    Each Ctrl-C adds a byte to the file `stop`, which workers on other machines see too.
-
-    Returns:
-        Names of the studies that did not finish.
+    Ctrl-C lets those that run save their state and end: each adds a byte to the file `stop`, which
+    workers on other machines see too.
     """
     failed, running = [], {}
     for study in studies:
         if any(stages.reason_to_run(stage, root) for stage in study.stages):
-            words = [
-                *OHLORA,
-                *study.command,
-                "--held",
-                "--only",
-                ",".join(s.name for s in study.stages),
-            ]
+            only = ",".join(stage.name for stage in study.stages)
+            words = [*OHLORA, *study.command, "--held", "--only", only]
             running[start(root / "outputs" / study.name, words)] = study.name
         elif study.stages:
             status.say(f"{study.name}  unchanged")
@@ -364,11 +337,11 @@ def run_words(
 
 
 def comparison(
-    name: str, points: Sequence[Study], done: set[Path], study: Sequence[Stage], root: Path
+    name: str, points: Sequence[Study], done: set[Path], study: Sequence[stages.Stage], root: Path
 ) -> list[Study]:
-    """The comparison of finished fine-tunings as a study; seeds of a point share a name.
+    """The comparison of all fine-tunings that have finished, as a study; empty if it takes more.
 
-    Where others have several seeds, a point with one is left out. Empty if there are not two.
+    Seeds of a point share a name; where there are several, a point with one is left out.
     """
     groups: dict[str, dict[str, None]] = {}  # run folders in order, by name
     evaluations: dict[str, str] = {}
@@ -376,13 +349,13 @@ def comparison(
         for stage in (s for s in (*point.shared, *point.stages) if s.folder in done):
             if stage.notebook.stem == TRAINING:
                 values = point.values if stage in point.stages else {}
-                words = [f"{name}={text_of(value)}" for name, value in values.items()]
+                words = [f"{k}={text_of(v)}" for k, v in values.items() if k != "seed"]
                 label = " ".join(filter(None, [stage.parameters.variant, *words])) or stage.name
                 groups.setdefault(label, {})[stage.path] = None
             if stage.notebook.stem == EVALUATION:
                 evaluations[stage.parameters.finetune_run] = stage.path
-    most = max(map(len, groups.values()), default=0)
-    groups = {label: runs for label, runs in groups.items() if len(runs) > 1 or most == 1}
+    pooled = any(len(runs) > 1 for runs in groups.values())
+    groups = {label: runs for label, runs in groups.items() if len(runs) > pooled}
     if len(groups) < 2:
         return []
     runs = [run for found in groups.values() for run in found]
@@ -391,7 +364,7 @@ def comparison(
     given = {"study": name, "concept": like.concept, "seed": like.seed, "finetune_runs": runs}
     given["evaluation_runs"] = found if all(found) else []
     given["names"] = [label for label, found in groups.items() for _ in found]
-    model = params.MODELS[COMPARISON].checked(given, f"comparison of {name}")
+    model = parameters.MODELS[COMPARISON].checked(given, f"comparison of {name}")
     stage = stages.stage_of(model, Path("params", name), root)
     compared = Study(name, ("run", f"params/{name}"), [stage])
     write_study(compared, root)
@@ -399,17 +372,12 @@ def comparison(
 
 
 def write_points(points: Sequence[Study], done: set[Path], home: Path) -> Path:
-    """Writes `points.csv`, a row for each fine-tuning of each point, and the sweep's page.
-
-    Returns:
-        The page.
-    """
+    """Writes `points.csv`, a row for each fine-tuning of each point; gives the sweep's page."""
     rows = []
     for point in points:
         every = [*point.shared, *point.stages]
         found = {stage.path: read_summary(stage.folder) for stage in every if stage.folder in done}
         facts = {name: text_of(value) for name, value in point.values.items()}
-        facts |= {} if point.seed is None else {"seed": point.seed}
         facts["finished"] = f"{len(found)} of {len(every)}"
         facts["work"] = clock(sum(summary["wall_sec"] for summary in found.values()))
         runs = [stage for stage in every if stage.notebook.stem == TRAINING]

@@ -96,7 +96,7 @@ def test_a_point_has_what_the_grid_reaches_and_reads_the_rest_from_its_parent(pr
     parent, last = parents[-1], points[-1]
     assert last.shared == parent.stages
     assert (parent.name, [stage.name for stage in parent.stages]) == ("tiny-seed3", ["01_first"])
-    assert parent.command[-2:] == ("--seed", "3")
+    assert parent.command[-1] == "--seed=3"
     first, second = last.stages[:2]
     assert (first.parameters.r1_gamma, second.parameters.r1_gamma) == (10, 10)
     assert {(s.parameters.seed, s.parameters.study) for s in last.stages} == {(3, last.name)}
