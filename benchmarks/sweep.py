@@ -39,7 +39,7 @@ def sweep_seconds(workers: int, seeds: str, stages: str) -> float:
         new_project(Path(folder), stages)
         command = [sys.executable, "-m", "ohlora_lib", "sweep", "params/smoke"]
         command += ["--seeds", seeds, "--workers", str(workers)]
-        package = str(Path(run_folder.__file__).parents[1])
+        package = str(Path(run_folder.__file__).parents[2])
         env = {**os.environ, "OMP_NUM_THREADS": "1", "OHLORA_ROOT": folder, "PYTHONPATH": package}
         began = time.perf_counter()
         done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
