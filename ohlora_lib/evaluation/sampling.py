@@ -18,8 +18,8 @@ from ohlora_lib.evaluation.distances import DiversityScale, compare_features
 from ohlora_lib.io.images import Images
 from ohlora_lib.io.weights import load_generator, read_tensors
 from ohlora_lib.nets import Generator
+from ohlora_lib.nets.samples import sample_images
 from ohlora_lib.properties.ensemble import Ensemble
-from ohlora_lib.selection.select import sample_images
 
 FIXED_SHOWN = 36  # images of fixed latents that are kept to be shown
 

@@ -15,13 +15,12 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from ohlora_lib.report.index import write_index
-from ohlora_lib.runner import stages, sweep_report
+from ohlora_lib.runner import fanout, stages, sweep_report
+from ohlora_lib.runner.fanout import Pool, counted
 from ohlora_lib.runner.status import Status, clock
 from ohlora_lib.runner.sweep_grid import parse_grid, parse_seeds
 from ohlora_lib.runner.sweep_plan import Plan, Task, plan_sweep
 from ohlora_lib.runner.sweep_task import Outcome, Signal, run_task
-from ohlora_lib.selection import fanout
-from ohlora_lib.selection.fanout import Pool, counted
 from ohlora_lib.study.locks import FolderLock
 
 QUIET_SEC = 60.0  # longest silence

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ohlora_lib.runner import stages
+from ohlora_lib.runner.fanout import ATTEMPTS
 from ohlora_lib.runner.runner import StageDied, StageError, StageInterrupted, Workers, run_stage
 from ohlora_lib.runner.status import Status
 from ohlora_lib.runner.sweep_plan import Task
-from ohlora_lib.selection.fanout import ATTEMPTS
 from ohlora_lib.study.locks import FolderLock
 from ohlora_lib.study.run_folder import STARTED_ANEW
 

@@ -15,11 +15,9 @@ from ohlora_lib.io.images import (
     save_png,
     save_store,
     take,
-    to_signed,
     to_tensor,
-    to_uint8,
-    to_unit,
 )
+from ohlora_lib.nets.samples import to_signed, to_uint8, to_unit
 
 
 @pytest.fixture

@@ -361,7 +361,7 @@ def test_a_dask_worker_killed_at_work_costs_only_what_it_was_doing(small):
 
 def test_a_scheduler_that_is_not_there_is_one_line(project, monkeypatch):
     pytest.importorskip("distributed", reason="needs Dask")
-    monkeypatch.setattr("ohlora_lib.selection.fanout.CONNECT_SEC", 1)
+    monkeypatch.setattr("ohlora_lib.runner.fanout.CONNECT_SEC", 1)
     with pytest.raises(ValueError, match="does not answer.*dask scheduler") as error:
         run_sweep("params/tiny", scheduler="tcp://127.0.0.1:9", status=Listening())
     assert "\n" not in str(error.value)

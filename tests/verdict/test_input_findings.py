@@ -83,13 +83,13 @@ def test_a_base_is_called_where_it_draws_something_else(tmp_path):
 
     copy_shipped(tmp_path)
     generator = load_base(tmp_path).generator
+    samples = candidates.Candidates(generator, 100, 0, torch.device("cpu"), "float32")
     torch.manual_seed(0)
     nets = {name: [PropertyCNN(name, image_px=64, width=0.25)] for name in ("glass", "age")}
     faces = render_faces(range(5000, 5400), seed=1, image_px=64)
     found = {}
     for name, images in {"faces": faces, "bars": bars(400)}.items():
-        options = {"seed": 0, "precision": "float32"}
-        found[name] = candidates.measure_base(generator, images, Ensemble(nets), **options)
+        found[name] = candidates.measure_base(samples, images, Ensemble(nets))
     assert input_findings.of_base(found["faces"]) == []
     (finding,) = input_findings.of_base(found["bars"])
     assert "source: train" in finding.text

@@ -8,19 +8,10 @@ Source: Dask's futures, https://distributed.dask.org/en/stable/client.html.
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import os
-import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import (
-    BrokenExecutor,
-    Executor,
-    Future,
-    ProcessPoolExecutor,
-    ThreadPoolExecutor,
-    as_completed,
-)
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,34 +67,6 @@ def supervisors(workers: int) -> Iterator[Pool]:
         os.environ.pop(THREADS, None)
         if before is not None:
             os.environ[THREADS] = before
-
-
-@contextmanager
-def processes(workers: int) -> Iterator[Pool]:
-    """Processes that compute in torch, and share this process's threads."""
-    import torch  # here: those who start notebooks do without it
-
-    share = max(1, torch.get_num_threads() // workers)
-    executor = ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), initializer=_begin, initargs=(share,)
-    )
-    words = f"{workers} processes of {counted(share, 'thread')}"
-    with executor:
-        try:
-            yield Pool(executor, lambda: workers, words)
-        except BaseException:  # an interrupt too: what has begun is finished and kept
-            executor.shutdown(wait=True, cancel_futures=True)
-            raise
-
-
-def _begin(threads: int) -> None:
-    """Prepares a process: Ctrl-C is for the one that started it."""
-    import torch
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(threads)
-    parent = multiprocessing.parent_process()
-    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
 @contextmanager
@@ -213,40 +176,6 @@ def _check_workers(client: Any, address: str, root: Path) -> None:
 def site_facts(root: str) -> dict[str, Any]:
     """What a worker has: the package's version, and whether the project is there."""
     return {"project": Path(root).is_dir(), "version": ohlora_lib.__version__}
-
-
-def finish_all(
-    open_pool: Callable[[], Any], work: Callable[[Item], Any], items: Sequence[Item]
-) -> Iterator[Any]:
-    """Does some work for each item and gives each result as it comes, in any order.
-
-    Where a worker dies, its pool is opened again and what was not finished is done again.
-
-    Args:
-        open_pool: Gives a context manager of a `Pool`.
-        work: What to do; has to keep on the disk what shall outlive a worker.
-        items: Hashable.
-
-    Raises:
-        RuntimeError: If workers died several times in a row while nothing was finished.
-    """
-    left, idle = list(items), 0
-    while left:
-        idle += 1
-        try:
-            with open_pool() as pool:
-                futures = {pool.executor.submit(work, item): item for item in left}
-                for future in as_completed(futures):
-                    result = future.result()
-                    left.remove(futures[future])
-                    idle = 0
-                    yield result
-        except BrokenExecutor as error:
-            if idle >= ATTEMPTS:
-                raise RuntimeError(
-                    f"workers died {idle} times in a row; most often the memory ran out: use "
-                    f"fewer workers. What they had finished is kept."
-                ) from error
 
 
 def counted(count: int, word: str) -> str:

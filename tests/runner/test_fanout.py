@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ohlora_lib.selection import fanout
+from ohlora_lib.runner import fanout
 from ohlora_lib.study import machine
 
 PROJECT = Path(__file__).parents[2]
