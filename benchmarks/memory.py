@@ -78,11 +78,11 @@ def new_stage(folder: Path, count: int) -> tuple[SelectImages, run_folder.Run]:
 def select_candidates(config: SelectImages, run: run_folder.Run) -> cd.Chosen:
     """What stage 4 does with its candidates, figures aside."""
     options = {"device": torch.device("cpu"), "precision": "float32"}
-    offered = cd.find_candidates(config, run, **options)
+    cnns = load_ensemble(run.inputs["cnn_run"] / "selector", list(config.concept))
+    offered = cd.find_candidates(config, run, cnns, **options)
     chosen = cd.choose(config, run, offered, cd.score(config, run, offered))
     save_table(run.path / "scores.csv", chosen.table())
-    selector = load_ensemble(run.inputs["cnn_run"] / "selector", list(config.concept))
-    selector.table(hold(chosen.kept, most_bytes=0))
+    cnns.table(hold(chosen.kept, most_bytes=0))
     return chosen
 
 

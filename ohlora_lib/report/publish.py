@@ -14,10 +14,11 @@ from typing import Any
 import yaml
 
 import ohlora_lib
+from ohlora_lib.io.disk import write_atomic
 from ohlora_lib.io.weight_conversion import convert
 from ohlora_lib.io.weights import describe
 from ohlora_lib.study.run_files import read_config
-from ohlora_lib.study.run_folder import read_summary, to_json, write_atomic
+from ohlora_lib.study.run_folder import read_summary, to_json
 
 NETS = ("generator", "discriminator")
 USE = """```python

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,24 +19,22 @@ import torch
 from torch import Tensor
 
 import ohlora_lib
-from ohlora_lib.evaluation.distances import compare_features
 from ohlora_lib.io.disk import atomic_path, sha256
 from ohlora_lib.io.images import new_store, open_store, to_tensor
 from ohlora_lib.io.weights import load_generator
 from ohlora_lib.nets import Generator
 from ohlora_lib.nets.samples import sample_images
-from ohlora_lib.population.conditions import Condition, conditions
 from ohlora_lib.population.labels import match_rows, read_table
 from ohlora_lib.properties.ensemble import Ensemble, load_ensemble
 from ohlora_lib.selection.select import Selection, read_scores, select
+from ohlora_lib.study.conditions import Condition, conditions
 from ohlora_lib.study.parameters import SelectImages
+from ohlora_lib.study.progress import track
 from ohlora_lib.study.run_files import check_inside, read_config
 from ohlora_lib.study.run_folder import Run, project_root
-from ohlora_lib.training.progress import track
 
 CHUNK = 100  # candidates; the latents of as many samples share a random state
 EXAMPLES = 48  # images thrown away that are shown
-MEASURED = 1000  # samples that are compared with as many images of a population
 
 
 @dataclass(frozen=True)
@@ -112,16 +110,23 @@ class Chosen:
 
 
 def find_candidates(
-    config: SelectImages, run: Run, *, device: torch.device, precision: str
+    config: SelectImages, run: Run, judge: Ensemble | None, *, device: torch.device, precision: str
 ) -> Candidates | None:
-    """The images that `candidates` of the parameters names; None for a table of scores alone."""
+    """The images that `candidates` of the parameters names; None for a table of scores alone.
+
+    Raises:
+        ValueError: If the judge's CNNs were trained at another image size.
+    """
+    if config.candidates == "table":
+        return None
     if config.candidates == "base":
         source = load_generator(run.inputs["base_run"] / "generator.safetensors").to(device)
-        return Candidates(source, config.samples, config.seed, device, precision)
-    if config.candidates == "population":
+        found = Candidates(source, config.samples, config.seed, device, precision)
+    else:
         source = open_store(run.inputs["population_run"] / "images" / "images.npy")
-        return Candidates(source, len(source), config.seed, device, precision)
-    return None
+        found = Candidates(source, len(source), config.seed, device, precision)
+    check_size(judge, found.image_px)
+    return found
 
 
 def score(config: SelectImages, run: Run, offered: Candidates | None) -> pd.DataFrame:
@@ -287,26 +292,3 @@ def judge_overlap(kept: np.ndarray, cnn_run: Path) -> int:
         hash(population[row].tobytes()) for row in split.loc[split["role"] == "judge", "img_no"]
     }
     return sum(hash(image.tobytes()) in learned for image in kept)
-
-
-def measure_base(offered: Candidates, population: np.ndarray, judge: Ensemble) -> pd.DataFrame:
-    """How close samples of a base come to a population, on features of the held-out judge.
-
-    Args:
-        offered: Samples of the base; their number does not matter.
-        population: uint8, shape (N, H, H, 3).
-        judge: Held-out ensemble, on the same device.
-
-    Returns:
-        Fréchet distance, precision and recall of `base` and of `population`: as many of its
-        images against as many others, the best that one can hope for.
-    """
-    check_size(judge, offered.image_px)
-    images = population[:: max(len(population) // (2 * MEASURED), 1)][: 2 * MEASURED]
-    count = len(images) // 2
-    base = replace(offered, count=count)
-    drawn = torch.cat([base.draw(start) for start in base.starts])
-    parts = {"base": drawn, "population": to_tensor(images[1 : 2 * count : 2], base.device)}
-    real = judge.features(to_tensor(images[: 2 * count : 2], base.device))
-    found = {name: compare_features(real, judge.features(part)) for name, part in parts.items()}
-    return pd.DataFrame(found).T

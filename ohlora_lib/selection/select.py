@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from ohlora_lib.io.tables import check_scores
-from ohlora_lib.population.conditions import Condition
 from ohlora_lib.population.labels import as_numbers, read_table
+from ohlora_lib.study.conditions import Condition
 
 
 @dataclass(frozen=True)

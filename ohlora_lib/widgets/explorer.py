@@ -16,11 +16,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from ohlora_lib.io.disk import write_atomic
 from ohlora_lib.io.images import save_png
 from ohlora_lib.nets import Generator
 from ohlora_lib.nets.samples import draw_latents, to_uint8
 from ohlora_lib.properties.ensemble import Ensemble
-from ohlora_lib.study.run_folder import write_atomic
 
 MOST_SEED = 10**6
 

@@ -14,11 +14,12 @@ import numpy as np
 from PIL import Image
 
 from ohlora_lib.base.base import load_base
+from ohlora_lib.io.disk import atomic_path
 from ohlora_lib.io.pictures import open_image
 from ohlora_lib.io.weights import load_generator
 from ohlora_lib.report.tables import grids_over_time
 from ohlora_lib.study.run_files import read_config
-from ohlora_lib.study.run_folder import atomic_path, check_inputs, project_root, read_summary
+from ohlora_lib.study.run_folder import check_inputs, project_root, read_summary
 from ohlora_lib.widgets.explorer import MOST_SEED, Explorer, Latent
 
 SUFFIXES = (".mp4", ".webp")

@@ -59,7 +59,8 @@ def open_run(config, runs, folder, **options):
 
 
 def find(config, run):
-    return cd.find_candidates(config, run, device=torch.device("cpu"), precision="float32")
+    cnns = load_ensemble(run.inputs["cnn_run"] / "selector", list(config.keep))
+    return cd.find_candidates(config, run, cnns, device=torch.device("cpu"), precision="float32")
 
 
 def choose(config, run):
@@ -183,8 +184,10 @@ def test_scores_find_their_images_and_images_without_a_row_are_never_kept(config
 
 
 def test_cnns_of_another_size_are_named_in_a_line(config, runs, tmp_path):
-    run = open_run(config, runs, tmp_path)
     images = np.zeros((5, 64, 64, 3), np.uint8)
-    offered = replace(find(config, run), source=images, count=5)
+    save_store(tmp_path / "images" / "images.npy", images)
+    config = config.model_copy(update={"candidates": "population"})
+    run = open_run(config, runs, tmp_path)
+    run.inputs["population_run"] = tmp_path
     with pytest.raises(ValueError, match=r"64 px, the property CNNs read \[32\] px"):
-        cd.score(config, run, offered)
+        find(config, run)

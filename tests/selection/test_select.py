@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ohlora_lib.population.conditions import Condition, conditions, parse_condition
 from ohlora_lib.selection.select import select
+from ohlora_lib.study.conditions import Condition, conditions, parse_condition
 
 
 @pytest.fixture

@@ -6,11 +6,10 @@ import pytest
 import torch
 
 from ohlora_lib.base.base import load_base
-from ohlora_lib.evaluation import evidence
+from ohlora_lib.evaluation import evidence, sampling
 from ohlora_lib.nets import PropertyCNN
 from ohlora_lib.population.faces.faces import render_faces
 from ohlora_lib.properties.ensemble import Ensemble
-from ohlora_lib.selection import candidates
 from ohlora_lib.verdict import input_findings
 
 
@@ -83,13 +82,13 @@ def test_a_base_is_called_where_it_draws_something_else(tmp_path):
 
     copy_shipped(tmp_path)
     generator = load_base(tmp_path).generator
-    samples = candidates.Candidates(generator, 100, 0, torch.device("cpu"), "float32")
     torch.manual_seed(0)
     nets = {name: [PropertyCNN(name, image_px=64, width=0.25)] for name in ("glass", "age")}
     faces = render_faces(range(5000, 5400), seed=1, image_px=64)
     found = {}
     for name, images in {"faces": faces, "bars": bars(400)}.items():
-        found[name] = candidates.measure_base(samples, images, Ensemble(nets))
+        options = {"seed": 0, "precision": "float32"}
+        found[name] = sampling.measure_base(generator, images, Ensemble(nets), **options)
     assert input_findings.of_base(found["faces"]) == []
     (finding,) = input_findings.of_base(found["bars"])
     assert "source: train" in finding.text
