@@ -15,10 +15,9 @@ from torch import Tensor
 from benchmarks import plain
 from ohlora_lib.finetune.loop import FineTuner, FinetuneSettings
 from ohlora_lib.finetune.recipe import RECIPES, StepRule
-from ohlora_lib.io.images import to_signed, to_uint8
 from ohlora_lib.nets import Discriminator, Generator, PropertyCNN
+from ohlora_lib.nets.samples import draw_latents, sample_images, to_signed, to_uint8
 from ohlora_lib.properties.ensemble import CNNSettings, Ensemble, train_epoch
-from ohlora_lib.selection.select import draw_latents, sample_images
 
 PROPERTIES = ("gender", "quality", "age", "glass")
 ONE_UPDATE = replace(  # v9, one update of each network: the same work every time

@@ -15,8 +15,8 @@ from torch import Tensor
 from ohlora_lib.evaluation.distances import DiversityScale
 from ohlora_lib.io.images import Images
 from ohlora_lib.nets import Generator
+from ohlora_lib.nets.samples import sample_images
 from ohlora_lib.properties.ensemble import Ensemble
-from ohlora_lib.selection.select import sample_images
 from ohlora_lib.training.checkpoint import tensors_sha256
 from ohlora_lib.training.ranks import ALONE, Ranks
 

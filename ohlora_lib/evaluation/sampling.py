@@ -15,13 +15,14 @@ import torch
 from torch import Tensor
 
 from ohlora_lib.evaluation.distances import DiversityScale, compare_features
-from ohlora_lib.io.images import Images
+from ohlora_lib.io.images import Images, to_tensor
 from ohlora_lib.io.weights import load_generator, read_tensors
 from ohlora_lib.nets import Generator
+from ohlora_lib.nets.samples import sample_images
 from ohlora_lib.properties.ensemble import Ensemble
-from ohlora_lib.selection.select import sample_images
 
 FIXED_SHOWN = 36  # images of fixed latents that are kept to be shown
+MEASURED = 1000  # samples that are compared with as many images of a population
 
 
 @dataclass(frozen=True)
@@ -128,3 +129,29 @@ class SampleJudge:
             facts = read_tensors(path)[1]
             seen = {"epoch": int(facts["epochs"]), "images_seen": int(facts["images_seen"])}
             yield self(load_generator(path).to(device), k, stage="checkpoint", **seen)
+
+
+def measure_base(
+    generator: Generator, population: np.ndarray, judge: Ensemble, *, seed: int, precision: str
+) -> pd.DataFrame:
+    """How close samples of a base come to a population, on features of the held-out judge.
+
+    Args:
+        generator: The base's, on the judge's device.
+        population: uint8, shape (N, H, H, 3).
+        judge: Held-out ensemble.
+        seed: Draws the latents.
+        precision: Number format to draw in.
+
+    Returns:
+        Fréchet distance, precision and recall of `base` and of `population`: as many of its
+        images against as many others, the best that one can hope for.
+    """
+    place = next(generator.parameters()).device
+    images = population[:: max(len(population) // (2 * MEASURED), 1)][: 2 * MEASURED]
+    count = len(images) // 2
+    drawn = torch.cat([*sample_images(generator, count, seed=seed, precision=precision)])
+    parts = {"base": drawn, "population": to_tensor(images[1 : 2 * count : 2], place)}
+    real = judge.features(to_tensor(images[: 2 * count : 2], place))
+    found = {name: compare_features(real, judge.features(part)) for name, part in parts.items()}
+    return pd.DataFrame(found).T

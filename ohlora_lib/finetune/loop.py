@@ -18,10 +18,11 @@ from torch import Tensor
 from ohlora_lib.evaluation.evaluator import Evaluation, Evaluator
 from ohlora_lib.finetune.graphs import CudaRecorder, ReplayedUpdate, Update
 from ohlora_lib.finetune.recipe import Recipe, only_trainable, trainable_names
-from ohlora_lib.io.images import Images, to_signed
+from ohlora_lib.io.images import Images
 from ohlora_lib.nets import Discriminator, Generator
 from ohlora_lib.nets.averaging import move_average
 from ohlora_lib.nets.compute import autocast
+from ohlora_lib.nets.samples import to_signed
 from ohlora_lib.training.guards import finite_loss, with_gradient
 from ohlora_lib.training.losses import discriminator_loss, generator_loss
 from ohlora_lib.training.ranks import ALONE, Ranks

@@ -150,22 +150,6 @@ def take(images: Images, rows: np.ndarray | pd.Series) -> Images:
     return images[to_tensor(rows, images.device)]
 
 
-def to_signed(images: Tensor) -> Tensor:
-    """Turns uint8 (B, H, H, 3) into floats (B, 3, H, H) in [-1, 1]."""
-    return images.permute(0, 3, 1, 2).float().div(127.5).sub(1)
-
-
-def to_unit(images: Tensor) -> Tensor:
-    """Turns uint8 (B, H, H, 3) into floats (B, 3, H, H) in [0, 1]."""
-    return images.permute(0, 3, 1, 2).float().div(255)
-
-
-def to_uint8(images: Tensor) -> Tensor:
-    """Turns floats (B, 3, H, H) in [-1, 1] into uint8 (B, H, H, 3), rounding to the nearest."""
-    scaled = images.float().add(1).mul(127.5).round().clamp(0, 255)
-    return scaled.to(torch.uint8).permute(0, 2, 3, 1)
-
-
 def make_grid(images: np.ndarray, columns: int = 8, *, gap_px: int = 2) -> np.ndarray:
     """Lays images out row by row on white.
 

@@ -17,9 +17,9 @@ from ohlora_lib.io.images import new_store, open_store
 from ohlora_lib.io.pictures import ATTRIBUTE_LISTS, find_images, walk
 from ohlora_lib.io.weights import load_generator
 from ohlora_lib.nets.compute import pick_device
+from ohlora_lib.nets.samples import sample_images
 from ohlora_lib.population import labels as lb
 from ohlora_lib.population.faces.faces import draw_attributes, render_faces
-from ohlora_lib.selection.select import sample_images
 from ohlora_lib.study.progress import track
 
 FACES_AT_ONCE = 250

@@ -163,8 +163,6 @@ class SelectImages(NotebookParameters, Compute, Look):
     samples: int = Field(15000, ge=10, le=10**7, description="base: images sampled")
     keep: Concept = Field(min_length=1, description="threshold of each property")
     skip_first: int = Field(0, ge=0, description="first images left out")
-    workers: int = Field(1, ge=1, le=1024, description="processes that sample and score")
-    scheduler: str = Field("", description="address of a Dask scheduler to use instead, or empty")
     _keep = field_validator("keep")(check_share)
 
     @model_validator(mode="after")
@@ -178,8 +176,6 @@ class SelectImages(NotebookParameters, Compute, Look):
                 raise ValueError(f"candidates {self.candidates!r} need {name}")
         if self.candidates == "base" and self.scores_csv:
             raise ValueError("scores_csv scores no fresh samples; candidates must be 'population'")
-        if self.scores_csv and (self.workers > 1 or self.scheduler):
-            raise ValueError("scores_csv leaves workers and scheduler nothing to score")
         return self
 
 

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from ohlora_lib.io.disk import write_atomic
-from ohlora_lib.io.images import save_png, to_uint8
+from ohlora_lib.io.images import save_png
 from ohlora_lib.nets import Generator
+from ohlora_lib.nets.samples import draw_latents, to_uint8
 from ohlora_lib.properties.ensemble import Ensemble
-from ohlora_lib.selection.select import draw_latents
 
 MOST_SEED = 10**6
 

@@ -10,7 +10,7 @@ import torch
 from benchmarks.cases import QUICK, new_tuner
 from ohlora_lib.finetune import loop
 from ohlora_lib.finetune.graphs import Recording, ReplayedUpdate
-from ohlora_lib.io.images import to_signed
+from ohlora_lib.nets.samples import to_signed
 
 
 class StandIn:

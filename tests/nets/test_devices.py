@@ -11,11 +11,10 @@ import torch
 
 from benchmarks.cases import QUICK, new_tuner
 from ohlora_lib.finetune import loop
-from ohlora_lib.io.images import to_signed
 from ohlora_lib.nets import Generator, PropertyCNN
+from ohlora_lib.nets.samples import sample_images, to_signed
 from ohlora_lib.properties import ensemble as property_ensemble
 from ohlora_lib.properties.ensemble import CNNSettings, Ensemble, train_epoch
-from ohlora_lib.selection.select import sample_images
 from ohlora_lib.training.guards import finite_loss
 
 CPU, META, GPU = map(torch.device, ("cpu", "meta", "cuda"))

@@ -23,8 +23,8 @@ from ohlora_lib.evaluation.evaluator import Evaluation, Evaluator
 from ohlora_lib.finetune import loop
 from ohlora_lib.finetune.loop import FineTuner, FinetuneSettings
 from ohlora_lib.finetune.recipe import RECIPES, StepRule
-from ohlora_lib.io.images import to_signed
 from ohlora_lib.nets import Discriminator, Generator, PropertyCNN
+from ohlora_lib.nets.samples import to_signed
 from ohlora_lib.properties.ensemble import Ensemble
 from ohlora_lib.training.ranks import Ranks
 
