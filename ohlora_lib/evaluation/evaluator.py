@@ -18,7 +18,6 @@ from ohlora_lib.nets import Generator
 from ohlora_lib.properties.ensemble import Ensemble
 from ohlora_lib.selection.select import sample_images
 from ohlora_lib.training.checkpoint import tensors_sha256
-from ohlora_lib.training.ranks import ALONE, Ranks
 
 FIXED_SEED_OFFSET = 1_000_003  # keeps the fixed latents apart from every fresh draw
 
@@ -41,7 +40,6 @@ class Evaluator:
         samples: Number S of samples of each kind.
         seed: Draws the latents.
         precision: Number format to draw in.
-        ranks: Processes that share the samples; all of them evaluate, and get the same figures.
     """
 
     def __init__(
@@ -53,9 +51,7 @@ class Evaluator:
         samples: int = 100,
         seed: int = 0,
         precision: str = "float32",
-        ranks: Ranks = ALONE,
     ) -> None:
-        self.ranks = ranks
         self.selector, self.judge = selector, judge
         self.samples, self.seed, self.precision = samples, seed, precision
         self.diversity = DiversityScale(judge.features(selected), samples, seed=seed)
@@ -71,16 +67,12 @@ class Evaluator:
         }
 
     def draw(self, generator: Generator, *, seed: int, index: int) -> Tensor:
-        """This rank's samples, s of S, with fixed noise, uint8 (s, H, H, 3).
-
-        Training mode is left as it was.
-        """
+        """Samples with fixed noise, uint8 (S, H, H, 3); training mode is left as it was."""
         training = generator.training
         generator.eval()  # else the running mean of w would follow the samples
-        options = {"seed": seed, "batch": self.samples, "start": index * self.samples}
-        options |= {"precision": self.precision, "part": self.ranks.deal}
-        draws = sample_images(generator, self.samples, **options)
-        images = torch.cat(list(draws))
+        places = {"seed": seed, "batch": self.samples, "start": index * self.samples}
+        draws = sample_images(generator, self.samples, precision=self.precision, **places)
+        images = torch.cat(list(draws))  # (S, H, H, 3)
         generator.train(training)
         return images
 
@@ -88,9 +80,9 @@ class Evaluator:
         """Evaluates; `index` numbers the evaluation, so that fresh latents can be drawn again."""
         fresh = self.draw(generator, seed=self.seed, index=index)
         fixed = self.draw(generator, seed=self.seed + FIXED_SEED_OFFSET, index=0)
-        both = torch.cat([fresh, fixed])  # (2s, H, H, 3)
+        both = torch.cat([fresh, fixed])  # (2S, H, H, 3)
         row: dict[str, float] = {}
-        selector, judge = self.selector.scores(both), self.judge.scores(both)  # (2s, P) each
+        selector, judge = self.selector.scores(both), self.judge.scores(both)  # (2S, P) each
         kinds = {
             "mean": selector[: len(fresh)],
             "heldout": judge[: len(fresh)],
@@ -98,12 +90,10 @@ class Evaluator:
             "fixed_heldout": judge[len(fresh) :],
         }
         for kind, part in kinds.items():
-            scores = self.ranks.collect(part, self.samples)  # (S, P)
-            for prop, value in zip(self.selector.properties, scores.mean(0).tolist(), strict=True):
+            for prop, value in zip(self.selector.properties, part.mean(0).tolist(), strict=True):
                 row[f"{kind}_{prop}_score"] = value
-        features = self.ranks.collect(self.judge.features(fresh), self.samples)  # (S, F)
-        row["diversity"], row["recall"] = self.diversity(features)
-        return Evaluation(row, self.ranks.collect(fixed, self.samples).cpu().numpy())
+        row["diversity"], row["recall"] = self.diversity(self.judge.features(fresh))
+        return Evaluation(row, fixed.cpu().numpy())
 
 
 def _tensors(cnns: Ensemble) -> dict[str, Tensor]:
