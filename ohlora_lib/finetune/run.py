@@ -55,7 +55,7 @@ class Progress:
     batches_done: int
     batches_total: int
     elapsed_sec: float
-    batches_per_epoch: int = 0  # 0: not known
+    batches_per_epoch: int
 
     @property
     def left_sec(self) -> float:
@@ -173,11 +173,8 @@ class FinetuneRun:
             if path.name not in grids:
                 path.unlink()
 
-    def _is_kept(self, epochs: int) -> bool:
-        return epochs % self.checkpoint_every == 0 or epochs == self.tuner.settings.epochs
-
     def _keep_weights(self, epochs: int) -> None:
-        if self._is_kept(epochs):
+        if epochs % self.checkpoint_every == 0 or epochs == self.tuner.settings.epochs:
             path = self.folder / "checkpoints" / f"generator-epoch{epochs:04d}.safetensors"
             facts = {"epochs": str(epochs), "images_seen": str(self.tuner.images_seen)}
             save_weights(self.tuner.result, path, **facts)
@@ -293,18 +290,12 @@ def _all_tensors(base: Base) -> dict[str, torch.Tensor]:
     return {f"{kind}.{k}": v for kind, net in nets for k, v in net.state_dict().items()}
 
 
+@dataclass(frozen=True)
 class FinishedTraining:
-    """A fine-tuning that finished before: there is nothing to train.
+    """A fine-tuning that finished before: there is nothing to train."""
 
-    Args:
-        run: Its open run.
-    """
-
-    resumed = False
-
-    def __init__(self, run: Run) -> None:
-        selected = {"selected": run.before["results"].get("selected")}
-        self.notes = run.before.get("facts", {}) | selected
+    notes: dict[str, Any]
+    resumed: bool = False
 
     def train(self, watch: Watch) -> bool:
         """Trains nothing."""
@@ -316,7 +307,7 @@ def open_training(
 ) -> FinetuneRun | FinishedTraining:
     """The training of an open run: reads its inputs and puts everything together."""
     if run.finished:
-        return FinishedTraining(run)
+        return FinishedTraining(run.before["facts"])
     place = ranks.device(config.device)
     precision = ranks.from_first(lambda: pick_precision(config.precision, place))
     selected = hold(open_store(run.inputs["selection_run"] / "images" / "selected.npy"), place)
