@@ -85,19 +85,17 @@ def finetune(
     force: Annotated[
         bool, typer.Option("--force", help="Train from the start; what is there is kept.")
     ] = False,
-    held: Annotated[bool, typer.Option("--held", hidden=True)] = False,
 ) -> None:
     """Fine-tune as notebook 5 does, without the notebook; Ctrl-C saves, and it goes on from there.
 
     On several GPUs, one process each, sharing every batch:
     accelerate launch --multi_gpu --num_processes 2 -m ohlora_lib finetune PARAMS_FILE.
-    Or `processes: 2` in the file, which starts them by itself.
     """
-    from ohlora_lib.finetune.launch import finetune_file
+    from ohlora_lib.finetune.run import finetune_file
+    from ohlora_lib.widgets.monitor import Monitor
 
-    if not held:
-        os.environ.setdefault("OHLORA_COMMAND", f"ohlora finetune {params_file} --force")
-    finished = finetune_file(params_file, held=held, start_anew=force)
+    os.environ.setdefault("OHLORA_COMMAND", f"ohlora finetune {params_file} --force")
+    finished = finetune_file(params_file, Monitor, start_anew=force)
     if not finished and not os.environ.get("WORLD_SIZE"):
         raise typer.Exit(INTERRUPTED)  # a launcher's processes have ended as they were asked to
 

@@ -210,16 +210,6 @@ class FinetuneGenerator(NotebookParameters, Compute, Look):
         10.0, ge=0, le=1e4, description="longest time between checkpoints to go on from, minutes"
     )
     grid_every: int = Field(1, ge=1, le=10**6, description="evaluations from grid to grid")
-    processes: int = Field(1, ge=1, le=1024, description="that train together, on a GPU each")
-
-    @model_validator(mode="after")
-    def _shared(self) -> Self:
-        if self.batch % self.processes:
-            raise ValueError(
-                f"batch is {self.batch}, which {self.processes} processes cannot share; "
-                f"it must be a multiple of {self.processes}"
-            )
-        return self
 
 
 class EvaluateSamples(NotebookParameters, Compute, Look):

@@ -135,8 +135,6 @@ def progress_line(progress: Progress, concept: Mapping[str, float]) -> str:
 def _epochs(progress: Progress) -> str:
     """Where the number of batches comes from."""
     batches = progress.batches_per_epoch
-    if not batches:
-        return ""
     epochs = (progress.batches_total - 1) // batches
     return f" ({epochs:,} epochs of {batches:,}, and one that closes the last)"
 
