@@ -228,20 +228,21 @@ def film(
     fps: Annotated[int, typer.Option(min=1, max=60, help="Frames a second.")] = 12,
 ) -> None:
     """Film the same latents through a training, or a walk through latents."""
-    from ohlora_lib.widgets import films
+    from ohlora_lib.widgets import explorer
 
-    frames = films.training_film(run_folder)
+    frames = explorer.training_film(run_folder)
     if walk:
         try:
             seeds = [int(seed) for seed in walk.split(",")]
-            films.check_walk(seeds)
         except ValueError:
+            seeds = []
+        if len(seeds) < 2 or not all(0 <= seed <= explorer.MOST_SEED for seed in seeds):
             raise ValueError(
-                f"--walk is {walk!r}; it must be two or more seeds from 0 to {films.MOST_SEED}, "
-                f"such as 0,5,9"
-            ) from None
-        frames = films.latent_walk(films.explorer_of(run_folder), seeds)
-    typer.echo(f"{out}: {films.write_film(frames, out, fps=fps)} frames")
+                f"--walk is {walk!r}; it must be two or more seeds from 0 to "
+                f"{explorer.MOST_SEED}, such as 0,5,9"
+            )
+        frames = explorer.latent_walk(explorer.explorer_of(run_folder), seeds)
+    typer.echo(f"{out}: {explorer.write_film(frames, out, fps=fps)} frames")
 
 
 @labels_app.command()

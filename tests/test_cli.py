@@ -292,6 +292,7 @@ def test_weights_are_converted_and_published(call, tmp_path):
     code, out, _ = call("weights", "publish", str(split), str(tmp_path / "out"))
     assert code == 0
     assert (tmp_path / "out" / "README.md").is_file()
+    assert out.splitlines()[-1].endswith(f"hf upload USER/NAME {tmp_path / 'out'}")
     code, _, err = call("weights", "convert", str(split), str(tmp_path / "a.safetensors"),
                         "--split", "12")  # fmt: skip
     assert (code, len(err.splitlines())) == (1, 1)

@@ -182,6 +182,24 @@ def grid_image(images: np.ndarray, columns: int = 8, *, scale: int = 1) -> Image
     )
 
 
+def enlarged(pixels: np.ndarray, side_px: int) -> Image.Image:
+    """A picture of uint8 (H, W, 3), enlarged by a whole factor to sides of at least `side_px`."""
+    picture = Image.fromarray(pixels)
+    times = -(-side_px // min(picture.size))
+    if times <= 1:
+        return picture
+    return picture.resize(
+        (picture.width * times, picture.height * times), Image.Resampling.BICUBIC
+    )
+
+
+def to_png(picture: Image.Image) -> bytes:
+    """A picture as PNG, quickly rather than small."""
+    buffer = io.BytesIO()
+    picture.save(buffer, format="png", compress_level=1)
+    return buffer.getvalue()
+
+
 def save_png(path: Path | str, picture: Image.Image | np.ndarray) -> None:
     """Writes a picture, or uint8 (H, W, 3), as PNG, whole or not at all."""
     if isinstance(picture, np.ndarray):

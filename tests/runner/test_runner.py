@@ -27,7 +27,7 @@ from ohlora_lib.study import run_folder
 from ohlora_lib.study.parameters import NotebookParameters
 from ohlora_lib.study.summaries import read_failure
 
-PACKAGE_ROOT = Path(run_folder.__file__).parents[1]
+PACKAGE_ROOT = Path(run_folder.__file__).parents[2]
 
 
 class First(NotebookParameters):
