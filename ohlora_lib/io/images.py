@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ohlora_lib.io.disk import atomic_path, write_atomic
+from ohlora_lib.io.disk import atomic_path, check_file, write_atomic
 
 HOLD_BYTES = 2**31  # images over this size stay on the disk and are read as they are needed
 
@@ -71,8 +71,7 @@ def open_store(path: Path | str) -> np.ndarray:
         ValueError: If the file is missing or holds something else.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"{path}: no such image store. Run the stage that makes it first.")
+    check_file(path, "image store", "Run the stage that makes it first.")
     try:
         images = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
