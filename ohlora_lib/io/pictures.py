@@ -1,4 +1,4 @@
-"""Finds picture files, and reads them into a store: one square size, nothing dropped silently.
+"""Finds picture files and reads them as squares; errors are one line.
 
 They may come from anybody. Pillow knows formats that start other programs (PostScript) and goes by
 the content, whatever a file is called; what is not named here is not tried. Axes: H image height.
@@ -6,22 +6,15 @@ the content, whatever a file is called; what is not named here is not tried. Axe
 
 from __future__ import annotations
 
-import hashlib
 import os
 import struct
-import warnings
 import zlib
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from PIL import Image, ImageOps, UnidentifiedImageError
-
-from ohlora_lib.io.images import StoreWriter
 
 KNOWN = (  # what counts as an image by its name; the content decides how it is read
     "jpg jpeg jpe jfif png webp bmp gif tif tiff ppm pgm pbm pnm tga ico jp2 jpx avif heic heif"
@@ -43,7 +36,6 @@ UNREADABLE = (  # what Pillow's decoders raise on damaged files
     *(OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, OverflowError),
     *(struct.error, zlib.error, Image.DecompressionBombError),
 )
-CHUNK = 256  # files decoded together, and in memory together
 
 
 def walk(folder: Path) -> list[Path]:
@@ -168,11 +160,6 @@ def read_image(path: Path | str, image_px: int, *, fit: str = "crop") -> np.ndar
         return _crop(picture, image_px) if fit == "crop" else _pad(picture, image_px)
 
 
-def _named(path: Path, folder: Path) -> str:
-    """A path relative to a folder, bytes that are no text escaped."""
-    return path.relative_to(folder).as_posix().encode("utf-8", "backslashreplace").decode()
-
-
 def _opaque(picture: Image.Image) -> Image.Image:
     if picture.mode.startswith("I;16") or picture.mode in {"I", "F"}:  # 16-bit or measured grey
         values = np.asarray(picture, dtype=np.float32)
@@ -199,62 +186,3 @@ def _crop(picture: Image.Image, image_px: int) -> np.ndarray:
 def _pad(picture: Image.Image, image_px: int) -> np.ndarray:
     size = (image_px, image_px)
     return np.asarray(ImageOps.pad(picture, size, Image.Resampling.LANCZOS, color="white"))
-
-
-@dataclass
-class Importer:
-    """Reads files into a store, each different image once, and remembers what became of each.
-
-    Args:
-        writer: The store.
-        fit: `crop` or `pad`.
-        workers: Files decoded at the same time.
-    """
-
-    writer: StoreWriter
-    fit: str = "crop"
-    workers: int = 4
-    seen: dict[bytes, str] = field(default_factory=dict)  # hash of pixels: first file
-    rows: list[tuple] = field(default_factory=list)
-
-    def run(self, paths: Sequence[Path], folder: Path) -> Iterator[int]:
-        """Reads all files.
-
-        Args:
-            paths: The files.
-            folder: What their names are relative to.
-
-        Yields:
-            Number of files done, after each chunk.
-        """
-        with ThreadPoolExecutor(self.workers) as pool:
-            for first in range(0, len(paths), CHUNK):
-                chunk = paths[first : first + CHUNK]
-                with warnings.catch_warnings(action="ignore"):  # of oddities that do no harm
-                    images = list(pool.map(self._read, chunk))
-                for path, found in zip(chunk, images, strict=True):
-                    self._add(_named(path, folder), found)
-                yield first + len(chunk)
-
-    def _read(self, path: Path) -> np.ndarray | str:
-        try:
-            return read_image(path, self.writer.image_px, fit=self.fit)
-        except ValueError as error:
-            return str(error).removeprefix(f"{path}: ")
-
-    def _add(self, name: str, found: np.ndarray | str) -> None:
-        if isinstance(found, str):
-            self.rows.append((pd.NA, name, "unreadable", found))
-            return
-        key = hashlib.blake2b(found.tobytes(), digest_size=16).digest()
-        if key in self.seen:
-            self.rows.append((pd.NA, name, "duplicate", f"same pixels as {self.seen[key]}"))
-            return
-        self.seen[key] = name
-        self.rows.append((self.writer.count, name, "read", ""))
-        self.writer.append(found[None])
-
-    def table(self) -> pd.DataFrame:
-        """A row a file: img_no (row of the store), file, status, detail."""
-        table = pd.DataFrame(self.rows, columns=["img_no", "file", "status", "detail"])
-        return table.astype({"img_no": "Int64"})

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ohlora_lib.io.images import new_store, open_store
-from ohlora_lib.io.pictures import ATTRIBUTE_LISTS, CHUNK, Importer, find_images, walk
+from ohlora_lib.io.images import CHUNK, Importer, new_store, open_store
+from ohlora_lib.io.pictures import ATTRIBUTE_LISTS, find_images, walk
 from ohlora_lib.io.weights import load_generator
 from ohlora_lib.nets.compute import pick_device
 from ohlora_lib.population import labels as lb

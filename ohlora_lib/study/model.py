@@ -58,12 +58,14 @@ def read_yaml(path: Path) -> Any:
 
 def _yaml_problem(error: Exception) -> str:
     """What is wrong, where, and what to do about the usual slips."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"byte {error.start} is not UTF-8. Save it as UTF-8"
     mark = getattr(error, "problem_mark", None)
     if mark is None:
         return " ".join(str(error).split())
     parts = (getattr(error, name) for name in ("context", "problem"))
     words = " ".join(" ".join(part.split()) for part in parts if part)
-    if "'\t'" in words:
+    if "'\\t'" in words:
         words += ". Indent with spaces, not tabs"
     if isinstance(error, yaml.constructor.ConstructorError):
         words += ". Give plain values"
