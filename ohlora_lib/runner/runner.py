@@ -20,9 +20,10 @@ from ohlora_lib.report.index import write_index
 from ohlora_lib.runner import stages
 from ohlora_lib.runner.pipes import Lines, read_event
 from ohlora_lib.runner.stages import Reason, Stage
-from ohlora_lib.runner.status import Status, clock
+from ohlora_lib.runner.status import Status
 from ohlora_lib.study import machine, run_folder
 from ohlora_lib.study.locks import FolderLock
+from ohlora_lib.study.words import duration
 from ohlora_lib.verdict import outcomes
 from ohlora_lib.verdict.outcomes import Outcome
 
@@ -109,7 +110,7 @@ def run_study(
     finally:
         workers.close()
     index = write_index(outputs)
-    status.say(f"{len(chosen)} stages in {clock(time.monotonic() - began)}")
+    status.say(f"{len(chosen)} stages in {duration(time.monotonic() - began)}")
     status.say(str(stages.shown_path(index, Path.cwd())))
     return index
 

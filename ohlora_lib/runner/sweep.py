@@ -16,13 +16,14 @@ from pathlib import Path
 
 from ohlora_lib.report.index import write_index
 from ohlora_lib.runner import stages, sweep_report
-from ohlora_lib.runner.status import Status, clock
+from ohlora_lib.runner.status import Status
 from ohlora_lib.runner.sweep_grid import parse_grid, parse_seeds
 from ohlora_lib.runner.sweep_plan import Plan, Task, plan_sweep
 from ohlora_lib.runner.sweep_task import Outcome, Signal, run_task
 from ohlora_lib.selection import fanout
 from ohlora_lib.selection.fanout import Pool, counted
 from ohlora_lib.study.locks import FolderLock
+from ohlora_lib.study.words import duration
 
 QUIET_SEC = 60.0  # longest silence
 GOOD = ("done", "unchanged")
@@ -206,7 +207,7 @@ class Fan:
             self._end(self._running.pop(future), outcome)
         if not done and time.monotonic() - self._spoke > QUIET_SEC:
             names = [task.name for task in self._running.values()][: self._now_running()]
-            self._say(f"{clock(time.monotonic() - self._began)}  at work: {', '.join(names)}")
+            self._say(f"{duration(time.monotonic() - self._began)}  at work: {', '.join(names)}")
 
     def _end(self, task: Task, outcome: Outcome) -> None:
         self.outcomes[task.stage.folder] = outcome
@@ -218,7 +219,7 @@ class Fan:
             task = self._untold.pop(0)
             outcome = self.outcomes[task.stage.folder]
             text = f"  {outcome.text}" if outcome.text else ""
-            took = f"  {clock(outcome.sec)}" if outcome.state in ("done", "failed") else ""
+            took = f"  {duration(outcome.sec)}" if outcome.state in ("done", "failed") else ""
             self._told += 1
             self._say(f"{task.name}  {outcome.state}{took}{text}")
             if outcome.state in ("done", "failed") and task.stage.folder.is_dir():

@@ -13,12 +13,11 @@ import pandas as pd
 from ohlora_lib.population.labels import save_table
 from ohlora_lib.report.index import stage_title, write_index
 from ohlora_lib.runner.stages import Stage
-from ohlora_lib.runner.status import clock
 from ohlora_lib.runner.sweep_grid import TRAINING
 from ohlora_lib.runner.sweep_plan import Plan, Point, Task, value_text
 from ohlora_lib.study import parameters as params
 from ohlora_lib.study import run_folder
-from ohlora_lib.study.words import without_turns
+from ohlora_lib.study.words import duration
 
 COMPARISON = "08_compare_runs"
 EVALUATION = "06_evaluate_samples"
@@ -133,7 +132,7 @@ def _rows(plan: Plan, point: Point, states: Mapping[Path, str]) -> Iterator[Row]
     facts = {label: value_text(value) for label, value in point.values.items()}
     facts |= {} if point.seed is None else {"seed": point.seed}
     state = {"finished": f"{len(done)} of {len(point.folders)}", "failed": ", ".join(failed)}
-    state["work"] = clock(sum(summary["wall_sec"] for summary in done.values()))
+    state["work"] = duration(sum(summary["wall_sec"] for summary in done.values()))
     runs = [f for f in point.folders if plan.tasks[f].stage.notebook.stem == TRAINING]
     for run in runs or [None]:
         name = {} if run is None else {"run": plan.tasks[run].stage.parameters.variant or run.name}
@@ -183,4 +182,4 @@ def _link(folder: Path) -> str:
 
 
 def _text(value: Any) -> str:
-    return html.escape(without_turns(str(value)), quote=True)
+    return html.escape(str(value))

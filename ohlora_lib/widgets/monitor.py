@@ -18,6 +18,7 @@ from tqdm import tqdm
 from ohlora_lib import figures
 from ohlora_lib.figures import style
 from ohlora_lib.finetune.run import Progress
+from ohlora_lib.study.words import duration
 from ohlora_lib.verdict import findings
 from ohlora_lib.verdict.logs import time_epochs
 
@@ -126,7 +127,7 @@ def _shown(what: Any, handle: DisplayHandle | None) -> DisplayHandle | None:
 def progress_line(progress: Progress, concept: Mapping[str, float]) -> str:
     """How far, how long it will take, and the newest scores, as HTML."""
     done, total = progress.batches_done, progress.batches_total
-    left = tqdm.format_interval(progress.left_sec)
+    left = duration(progress.left_sec)
     scores = html.escape(latest_scores(progress.log, concept))
     return (
         f'<progress value="{done}" max="{total}" aria-label="Fine-tuning"></progress> '

@@ -83,7 +83,7 @@ def test_a_divergence_is_warned_of_once_by_the_rules_of_the_report(
 
 def test_line_at_the_screen() -> None:
     line = progress_line(Progress(log(10), None, 25, 1000, elapsed_sec=10.0), {"gender": 1.0})
-    assert line.endswith("25 of 1,000 batches, 06:30 left. gender 0.86")
+    assert line.endswith("25 of 1,000 batches, 6 min 30 s left. gender 0.86")
     assert 'value="25" max="1000"' in line
     progress = Progress(log(10), None, 25, 76, elapsed_sec=10.0, batches_per_epoch=25)
     assert "25 of 76 batches (3 epochs of 25, and one that closes the last), " in progress_line(
