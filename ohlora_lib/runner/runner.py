@@ -21,9 +21,10 @@ from ohlora_lib.runner import outcomes, stages
 from ohlora_lib.runner.outcomes import Outcome
 from ohlora_lib.runner.pipes import Lines, read_event
 from ohlora_lib.runner.stages import Reason, Stage
-from ohlora_lib.runner.status import Status, clock
+from ohlora_lib.runner.status import Status
 from ohlora_lib.study import machine, run_folder
 from ohlora_lib.study.locks import FolderLock
+from ohlora_lib.study.words import duration
 
 STOP_SEC = 300  # how long an interrupted stage may take to save its state
 TERMINATE_SEC = 8  # the same after a SIGTERM, where soon afterwards the machine may be gone
@@ -104,7 +105,7 @@ def run_study(
     finally:
         workers.close()
     index = write_index(outputs)
-    status.say(f"{len(chosen)} stages in {clock(time.monotonic() - began)}")
+    status.say(f"{len(chosen)} stages in {duration(time.monotonic() - began)}")
     status.say(str(stages.shown_path(index, Path.cwd())))
     return index
 

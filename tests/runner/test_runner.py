@@ -540,9 +540,9 @@ def test_plain_lines_are_never_far_apart(monkeypatch):
         listening.tick()
         spoken += [second] * (len(listening.lines) - before)
     assert max(b - a for a, b in zip([0, *spoken], [*spoken, 60], strict=True)) <= 10
-    assert listening.lines[1] == "[1/2] 01_first  0:08  cell 2/9  epoch 3 of 9"
+    assert listening.lines[1] == "[1/2] 01_first  8 s  cell 2/9  epoch 3 of 9"
     listening.end("done")
-    assert listening.lines[-1] == "[1/2] 01_first  done  1:00"
+    assert listening.lines[-1] == "[1/2] 01_first  done  1 min 0 s"
 
 
 def test_printed_text_is_merged_as_a_terminal_shows_it():

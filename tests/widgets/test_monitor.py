@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from ohlora_lib import figures
 from ohlora_lib.finetune.run import Progress
 from ohlora_lib.widgets.monitor import (
     Monitor,
     at_the_screen,
     latest_scores,
     progress_line,
-    trend_png,
 )
 
 CONCEPT = {"gender": 1.0, "age": 0.0}
@@ -35,23 +35,21 @@ def test_latest_scores_are_the_last_row() -> None:
     assert latest_scores(pd.DataFrame(), CONCEPT) == ""
 
 
-def test_trends_are_a_wide_picture_that_changes_with_the_log() -> None:
-    first, second = trend_png(log(6), CONCEPT), trend_png(log(10), CONCEPT)
-    assert first != second
-    width, height = Image.open(io.BytesIO(first)).size
-    assert width > 2 * height > 400
-
-
 def test_time_of_the_first_epoch_is_known_from_its_batches(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """After 3 of 25 batches an estimate by the largest batch so far would say 0.8 epochs."""
-    drawn = []
-    monkeypatch.setattr("ohlora_lib.figures.style.plot_losses", lambda log, **_: drawn.append(log))
-    monkeypatch.setattr("ohlora_lib.figures.style.plot_scores", lambda *_, **__: None)
+    drawn, draw = [], figures.progress
+    monkeypatch.setattr(
+        figures, "progress", lambda log, concept: drawn.append(log) or draw(log, concept)
+    )
+    shown = []
+    monkeypatch.setattr("ohlora_lib.widgets.monitor.display", lambda what, **_: shown.append(what))
     monitor = Monitor(CONCEPT, live=True)
     monitor(Progress(log(3), None, 3, 76, elapsed_sec=1.0, batches_per_epoch=25))
     assert drawn[0]["time_epochs"].tolist() == pytest.approx([0, 0.04, 0.08])
+    width, height = Image.open(io.BytesIO(shown[1].data)).size
+    assert width > 2 * height > 400
 
 
 def test_batch_runs_print_one_line_and_draw_nothing(
@@ -92,7 +90,7 @@ def test_line_at_the_screen() -> None:
     line = progress_line(progress, {"gender": 1.0})
     assert 'value="25" max="1001"' in line
     assert line.endswith(
-        "25 of 1,001 batches (40 epochs of 25, and one that closes the last), 06:30 left. "
+        "25 of 1,001 batches (40 epochs of 25, and one that closes the last), 6 min 30 s left. "
         "gender 0.86"
     )
 
