@@ -34,9 +34,10 @@ from ohlora_lib.population.labels import save_table
 from ohlora_lib.report.index import write_index
 from ohlora_lib.runner import stages
 from ohlora_lib.runner.runner import StageError, StageInterrupted
-from ohlora_lib.runner.status import Status, clock
+from ohlora_lib.runner.status import Status
 from ohlora_lib.study import machine, parameters
 from ohlora_lib.study.run_folder import read_summary
+from ohlora_lib.study.words import duration
 
 TRAINING = "05_finetune_generator"  # whose parameter a bare name means, where others have it too
 EVALUATION = "06_evaluate_samples"
@@ -379,7 +380,7 @@ def write_points(points: Sequence[Study], done: set[Path], home: Path) -> Path:
         found = {stage.path: read_summary(stage.folder) for stage in every if stage.folder in done}
         facts = {name: text_of(value) for name, value in point.values.items()}
         facts["finished"] = f"{len(found)} of {len(every)}"
-        facts["work"] = clock(sum(summary["wall_sec"] for summary in found.values()))
+        facts["work"] = duration(sum(summary["wall_sec"] for summary in found.values()))
         runs = [stage for stage in every if stage.notebook.stem == TRAINING]
         for run in runs or every[-1:]:
             row = {"run": run.parameters.variant or run.name, **facts}
