@@ -172,7 +172,7 @@ def check_parameters(node: Any, where: str) -> None:
         ParameterError: If they are not as its model says, or would not reach it.
     """
     sources = [cell.source for cell in node.cells if cell.cell_type == "code"]
-    found = re.search(r"\bparams\.(\w+)\.from_cell\(", "\n".join(sources))
+    found = re.search(r"\bparameters\.(\w+)\.from_cell\(", "\n".join(sources))
     if found is None:
         return
     from ohlora_lib.study.parameters import MODELS
