@@ -305,7 +305,7 @@ def run_all(
                 failed += [running[future]] * bool(why)
                 status.say(f"{running.pop(future)}  {why or 'done'}, {len(running)} left")
             if not done:
-                status.say(f"{len(running)} studies left")
+                status.say(f"{len(running)} left")
         except KeyboardInterrupt:
             with stop.open("a") as file:
                 file.write("x")

@@ -437,7 +437,7 @@ REFUSED = {
         "{}: the cell tagged 'parameters' does not set image_px. Give",
     ),
     "a second cell": (
-        ("import params, show", "import params, show\\nseed = 3"), "",
+        ("import parameters", "import parameters\\nseed = 3"), "",
         "{}: a cell without the tag 'parameters' sets seed too. Remove that line.",
     ),
     "a misspelled parameter": (

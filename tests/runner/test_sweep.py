@@ -107,8 +107,7 @@ def test_a_point_has_what_the_grid_reaches_and_reads_the_rest_from_its_parent(pr
 def test_names_are_safe_short_and_apart():
     texts = ["a/../../etc", "a b", "a_b", "x" * 500, "x" * 501]
     names = {stages.seeded(stages.folder_name(text), 10**8) for text in texts}
-    assert len(names) == len(texts)
-    assert all(re.fullmatch(NAME, name) for name in names)
+    assert sum(bool(re.fullmatch(NAME, name)) for name in names) == len(texts)
     assert [sweep.text_of(v) for v in (10.0, 1e-4, True, "v9")] == ["10", "0.0001", "true", "v9"]
 
 
