@@ -71,7 +71,6 @@ def new_tuner(
     *,
     r1_gamma: float = 10.0,
     kind: type[FineTuner] = FineTuner,
-    graphs: bool | None = None,
 ) -> FineTuner:
     """A fine-tuning of untrained networks on noise: speed does not ask what is in them."""
     torch.manual_seed(0)
@@ -81,12 +80,12 @@ def new_tuner(
     images = torch.randint(256, (sizes.batch, side, side, 3), dtype=torch.uint8)  # (N, H, H, 3)
     settings = FinetuneSettings(batch=sizes.batch, precision=precision, r1_gamma=r1_gamma)
     nets = (generator, discriminator, images.to(device))
-    return kind(*nets, ONE_UPDATE, settings, graphs=graphs)
+    return kind(*nets, ONE_UPDATE, settings)
 
 
 def plain_tuner(sizes: Sizes, device: torch.device, *, r1_gamma: float = 10.0) -> plain.PlainTuner:
     """The same, the plain way."""
-    options = {"r1_gamma": r1_gamma, "kind": plain.PlainTuner, "graphs": False}
+    options = {"r1_gamma": r1_gamma, "kind": plain.PlainTuner}
     return new_tuner(sizes, device, "float32", **options).make_plain()
 
 

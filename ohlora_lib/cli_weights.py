@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,7 @@ from ohlora_lib.cli_tables import as_text, show_table
 MOST_SEED = 2**31 - 1
 
 weights_app = typer.Typer(
-    help="Look into weight files, convert them, fetch and publish them.", no_args_is_help=True
+    help="Look into weight files, convert and publish them.", no_args_is_help=True
 )
 
 
@@ -51,30 +52,10 @@ def convert(
 def publish(
     source: Annotated[Path, typer.Argument(help="Run folder, or a .safetensors or .pth file.")],
     folder: Annotated[Path, typer.Argument(help="Folder to write: weights, config, model card.")],
-    upload: Annotated[
-        str, typer.Option(help="Then upload it as this model of the hub, USER/NAME.")
-    ] = "",
-    private: Annotated[bool, typer.Option("--private", help="Upload it as private.")] = False,
 ) -> None:
-    """Write a folder with weights and a model card; upload it only if asked to."""
-    from ohlora_lib.report import publish as weight_publishing
+    """Write a folder with weights and a model card, and print how to upload it."""
+    from ohlora_lib.report.publish import write_folder
 
-    if upload:
-        weight_publishing.check_model(upload)
-    for path in weight_publishing.write_folder(source, folder):
+    for path in write_folder(source, folder):
         typer.echo(path)
-    if upload:
-        typer.echo(weight_publishing.upload(folder, upload, private=private))
-
-
-@weights_app.command()
-def fetch(
-    model: Annotated[str, typer.Argument(help="A model of the hub, USER/NAME.")],
-    file: Annotated[str, typer.Argument(help="Name of a weight file in it.")],
-    folder: Annotated[Path, typer.Argument(help="Folder to put it in.")],
-    revision: Annotated[str, typer.Option(help="Branch, tag or commit.")] = "main",
-) -> None:
-    """Fetch a weight file from the hub, and say what it holds."""
-    from ohlora_lib.report import publish as weight_publishing
-
-    info(weight_publishing.fetch(model, file, folder, revision=revision))
+    typer.echo(f"Complete the card, then: hf upload USER/NAME {shlex.quote(str(folder))}")

@@ -41,7 +41,6 @@ def sample_images(
     batch: int = 100,
     precision: str = "float32",
     start: int = 0,
-    part: Callable[[Tensor], Tensor] | None = None,
 ) -> Iterator[Tensor]:
     """Images from random latents and property scores, both standard normal, noise fixed.
 
@@ -52,15 +51,12 @@ def sample_images(
         batch: Images whose latents are drawn together.
         precision: Number format to draw in.
         start: First latent, a multiple of `batch`: every batch has its own random state.
-        part: Which rows of each batch are drawn here; None means all.
 
     Yields:
         uint8 images, shape (batch, H, H, 3), on the generator's device; the last may be shorter.
     """
     for first in range(start, start + count, batch):
         z, properties = draw_latents(generator, batch, seed=seed, index=first // batch)
-        if part is not None:
-            z, properties = part(z), None if properties is None else part(properties)
         left = start + count - first
         drawn = _drawn(generator, z[:left], properties, precision)
         yield torch.cat(list(drawn))

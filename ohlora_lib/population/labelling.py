@@ -1,23 +1,22 @@
 """Labels by hand: one question at a time, every answer on the disk before the next is asked.
 
-Answers are appended to `answers.csv`; `labels.csv` is written anew from them each time, so a crash
-or a closed tab loses nothing, and opening again goes on where it stopped.
+Answers are appended to `answers.csv`, which is the record: the last answer to a question counts.
+`labels.csv`, the table other stages read, is derived from it after every answer.
 Axes: N images, H image height.
 """
 
 from __future__ import annotations
 
-import csv
-import io
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from ohlora_lib.io.disk import make_folder, sync
+from ohlora_lib.io.disk import sync
 from ohlora_lib.io.tables import numbers
 from ohlora_lib.population.labels import (
     FILE_COLUMNS,
@@ -29,13 +28,11 @@ from ohlora_lib.population.labels import (
     save_table,
 )
 
-YES, NO, SKIP = "1", "0", "skip"
-ANSWERS = (YES, NO, SKIP)
+LABELS = {"1": 1, "0": 0, "skip": None}  # answer: label
 COLUMNS = ("img_no", "file", "property", "answer")
 
 
-@dataclass(frozen=True)
-class Question:
+class Question(NamedTuple):
     """Does this image have this property?"""
 
     img_no: int
@@ -48,95 +45,90 @@ class LabelSession:
     Args:
         images: uint8, shape (N, H, H, 3).
         properties: Questions about each image.
-        folder: Gets `answers.csv` and `labels.csv`; what is there is gone on with.
-        files: Names of the images, N; numbers if None.
+        folder: Gets `answers.csv` and `labels.csv`; answers already there are resumed from.
+        files: Names of the images, N.
         by_image: Ask all properties of an image before the next image; else all images first.
 
     Raises:
-        ValueError: If answers in the folder are about other properties or images; one line.
+        ValueError: If a property cannot be a column of the label table, or the answers in the
+            folder are about other properties or images; one line.
     """
 
     def __init__(
         self,
         images: np.ndarray,
         properties: Sequence[str],
-        folder: Path | str,
+        folder: Path,
         *,
-        files: Sequence[str] | None = None,
+        files: Sequence[str],
         by_image: bool = False,
     ) -> None:
-        self.images, self.properties, self.folder = images, list(properties), Path(folder)
-        self.files = list(files) if files is not None else [str(k) for k in range(len(images))]
-        self._check()
-        numbers = range(len(images))
-        pairs = [(k, p) for k in numbers for p in properties]
-        if not by_image:
-            pairs = [(k, p) for p in properties for k in numbers]
-        self.questions = [Question(*pair) for pair in pairs]
-        self.answers: dict[Question, str] = {}
-        make_folder(self.folder)
-        self._read()
-        if self.answers:  # a crash may have come between an answer and the table
-            save_table(self.folder / "labels.csv", self.table())
+        own = ("img_no", *FILE_COLUMNS)
+        odd = [p for p in properties if p in own or not p.strip() or properties.count(p) > 1]
+        if odd:
+            raise ValueError(
+                f"properties are {properties}; give each once, none of them empty or called "
+                f"{' or '.join(own)}"
+            )
+        self.images, self.properties, self.files = images, properties, files
+        places = range(len(images))
+        self.questions = [Question(k, p) for p in properties for k in places]
+        if by_image:
+            self.questions.sort(key=lambda question: question.img_no)  # stable
+        self.record, self.labels = folder / "answers.csv", folder / "labels.csv"
+        self.answers = self._read()
+        if self.answers:  # the last run may have ended between an answer and the table
+            save_table(self.labels, self.table())
         self.place = self._next_open(0)
-
-    def _check(self) -> None:
-        odd = [p for p in self.properties if p in {"img_no", *FILE_COLUMNS} or not p.strip()]
-        if odd or not self.properties or len(set(self.properties)) < len(self.properties):
-            raise ValueError(
-                f"properties are {self.properties}; give at least one, each once, none of "
-                f"them called {' or '.join(['img_no', *FILE_COLUMNS])}"
-            )
-        if len(self.files) != len(self.images) or len(set(self.files)) < len(self.files):
-            raise ValueError(
-                f"{len(set(self.files))} different names for {len(self.images)} images; each "
-                f"needs its own"
-            )
 
     @property
     def question(self) -> Question | None:
         """What is asked now; None when everything is answered."""
         return self.questions[self.place] if self.place < len(self.questions) else None
 
-    @property
-    def image(self) -> np.ndarray | None:
-        """The image that is asked about, uint8 (H, H, 3)."""
-        return None if self.question is None else self.images[self.question.img_no]
-
     def answer(self, answer: str) -> None:
         """Writes an answer to the disk, then goes on to the next open question.
 
         Raises:
-            ValueError: If it is no answer, or there is no question left.
+            ValueError: If the answer is none of `LABELS`, or there is no question left.
         """
-        if answer not in ANSWERS:
-            raise ValueError(f"answer is {answer!r}; it must be one of {list(ANSWERS)}")
-        if self.question is None:
-            raise ValueError("everything is answered; go back to change an answer")
-        self._append(self.question, answer)
+        question = self.question
+        if answer not in LABELS or question is None:
+            raise ValueError(f"{answer!r} is not one of {list(LABELS)}, or all is answered")
+        line = csv_line((question.img_no, self.files[question.img_no], question.prop, answer))
+        if self.record.exists():
+            _drop_cut_line(self.record)  # of an answer that did not fit on the disk
+        else:
+            line = csv_line(COLUMNS) + line
+        with self.record.open("ab") as file:
+            file.write(line.encode())
+            file.flush()
+            sync(file.fileno())
+        self.answers[question] = answer
+        save_table(self.labels, self.table())
         self.place = self._next_open(self.place + 1)
 
     def back(self) -> None:
-        """Returns to the question before, answered or not, to answer it again."""
+        """Returns to the previous question, answered or not; the new answer will count."""
         self.place = max(self.place - 1, 0)
 
     def progress(self) -> str:
         """How far, and how the answers to the present property are balanced."""
-        done = len(self.answers)
         prop = self.question.prop if self.question else self.properties[-1]
         mine = [answer for question, answer in self.answers.items() if question.prop == prop]
-        yes, no, skip = (mine.count(answer) for answer in ANSWERS)
-        balance = f"{prop}: {yes} yes, {no} no, {skip} skipped"
-        return f"{done} of {len(self.questions)} answered. {balance}."
+        yes, no, skip = (mine.count(answer) for answer in LABELS)
+        return (
+            f"{len(self.answers)} of {len(self.questions)} answered. "
+            f"{prop}: {yes} yes, {no} no, {skip} skipped."
+        )
 
     def table(self) -> pd.DataFrame:
-        """A row an image with an answer: img_no, file, 1 or 0 or nothing a property."""
-        numbers = sorted({question.img_no for question in self.answers})
-        table = pd.DataFrame({"img_no": numbers, "file": [self.files[k] for k in numbers]})
+        """One row per image with an answer: img_no, file, and 1, 0 or missing per property."""
+        shown = sorted({question.img_no for question in self.answers})
+        table = pd.DataFrame({"img_no": shown, "file": [self.files[k] for k in shown]})
         for prop in self.properties:
-            answers = [self.answers.get(Question(k, prop), SKIP) for k in numbers]
-            values = [pd.NA if answer == SKIP else int(answer) for answer in answers]
-            table[prop] = pd.array(values, dtype="Int64")
+            labels = [LABELS[self.answers.get(Question(k, prop), "skip")] for k in shown]
+            table[prop] = pd.array(labels, dtype="Int64")
         return table
 
     def _next_open(self, place: int) -> int:
@@ -144,53 +136,31 @@ class LabelSession:
             place += 1
         return place
 
-    def _append(self, question: Question, answer: str) -> None:
-        path = self.folder / "answers.csv"
-        with path.open("a+b") as file:
-            end = _whole_lines(file)
-            file.truncate(end)  # what an append that failed half-way left
-            name = self.files[question.img_no]
-            line = csv_line((question.img_no, name, question.prop, answer))
-            file.write(((csv_line(COLUMNS) if not end else "") + line).encode())
-            file.flush()
-            sync(file.fileno())
-        self.answers[question] = answer
-        save_table(self.folder / "labels.csv", self.table())
-
-    def _read(self) -> None:
-        """Takes over earlier answers; a last line that a crash cut off is asked again."""
-        path = self.folder / "answers.csv"
-        if not path.exists():
-            return
-        with path.open("rb") as file:
-            end = _whole_lines(file)
-            file.seek(0)
-            whole, rest = file.read(end), file.read()
-        header = ",".join(COLUMNS)
-        if not whole and not header.startswith(rest.decode(errors="replace")):
-            raise ValueError(f"{path}: is no table of answers. Remove it, or label elsewhere.")
+    def _read(self) -> dict[Question, str]:
+        """Reads the record; images are found by their files' names, so new ones may come in."""
+        if not self.record.exists():
+            return {}
+        _drop_cut_line(self.record)
+        lines = read_table(self.record, COLUMNS).astype(str)
+        places = find_names(lines["file"].tolist(), self.files, any_folder=False)
+        questions = [Question(*pair) for pair in zip(places, lines["property"], strict=True)]
         known = set(self.questions)
-        text = whole.decode("utf-8-sig", errors="replace")
-        lines = list(csv.DictReader(io.StringIO(text, newline="")))
-        named = list(dict.fromkeys(line.get("file") or "" for line in lines))
-        found = find_names(named, self.files, any_folder=False)
-        places = dict(zip(named, found, strict=True))
-        for row, line in enumerate(lines):
-            place = places[line.get("file") or ""]
-            question = Question(-1 if place is None else place, line.get("property", ""))
-            if question not in known or line.get("answer") not in ANSWERS:
+        for row, (question, answer) in enumerate(zip(questions, lines["answer"], strict=True)):
+            if question not in known or answer not in LABELS:
                 raise ValueError(
-                    f"{path}: row {row} ({line}) is no answer to a question about these "
-                    f"{len(self.images)} images and {self.properties}. Label into another "
-                    f"variant, or remove the file."
+                    f"{self.record}: row {row} ({lines.loc[row].to_dict()}) is no answer to a "
+                    f"question about these {len(self.images)} images and {self.properties}. Label "
+                    f"into another variant, or remove the file."
                 )
-            self.answers[question] = line["answer"]
+        return dict(zip(questions, lines["answer"], strict=True))
 
 
-def _whole_lines(file: BinaryIO) -> int:
-    """Where the last whole line of a file ends."""
-    file.seek(0)
-    return file.read().rfind(b"\n") + 1
+def _drop_cut_line(path: Path) -> None:
+    """Drops a last line without an end, so that the next answer begins a line."""
+    data = path.read_bytes()
+    end = data.rfind(b"\n") + 1
+    if 0 < end < len(data):
+        os.truncate(path, end)
 
 
 @dataclass(frozen=True)
@@ -198,8 +168,8 @@ class Merged:
     """Label tables of several people as one, and where they disagree."""
 
     table: pd.DataFrame
-    disagreements: pd.DataFrame  # image, property, a column of answers a person
-    left_out: list[str]  # columns that are no labels
+    disagreements: pd.DataFrame  # image, property, a column of answers per person
+    left_out: list[str]  # columns that hold no labels
 
 
 def merge_tables(paths: Sequence[Path]) -> Merged:
@@ -220,40 +190,35 @@ def merge_tables(paths: Sequence[Path]) -> Merged:
             f"`file` or `img_no`"
         )
     key, images = keys[0], []
+    found = [prop for name, table in tables.items() for prop in label_columns(table, name)]
+    properties = list(dict.fromkeys(found))
     frames = {name: table.set_index(key) for name, table in tables.items()}
     for name, frame in frames.items():
         if key != "img_no":
             places = find_names(list(frame.index), images, any_folder=False)
             pairs = zip(frame.index, places, strict=True)
             frame.index = [own if place is None else images[place] for own, place in pairs]
-        if not frame.index.is_unique:
-            twice = frame.index[frame.index.duplicated()][0]
-            raise ValueError(
-                f"{name}: {key} {plain(twice)!r} is there twice. Keep one row an image."
-            )
+        _check_labels(frame, name, [prop for prop in properties if prop in frame])
         images = list(dict.fromkeys([*images, *frame.index]))
-    found = {name: label_columns(table, name) for name, table in tables.items()}
-    properties = list(dict.fromkeys(prop for columns in found.values() for prop in columns))
-    for name, frame in frames.items():
-        _check_labels(frame, name, [p for p in properties if p in frame and p not in found[name]])
     table, rows = pd.DataFrame({key: images}), []
     for prop in properties:
-        answers = pd.DataFrame(
-            {name: f[prop].reindex(images) for name, f in frames.items() if prop in f}
-        )
+        own = {name: frame[prop] for name, frame in frames.items() if prop in frame}
+        answers = pd.DataFrame(own, index=images)
         low, high = answers.min(axis=1), answers.max(axis=1)
         table[prop] = low.where(low == high).astype("Int64").array
         for image in answers.index[(low != high) & low.notna()]:
-            rows.append({key: image, "property": prop, **answers.loc[image].to_dict()})
+            rows.append({key: image, "property": prop, **answers.loc[image]})
     columns = dict.fromkeys(name for frame in frames.values() for name in frame)
     left_out = [name for name in columns if name not in properties]
-    disagreements = pd.DataFrame(rows, columns=[key, "property", *frames])
-    return Merged(table, disagreements, left_out)
+    return Merged(table, pd.DataFrame(rows, columns=[key, "property", *frames]), left_out)
 
 
-def _check_labels(frame: pd.DataFrame, source: str, suspects: Sequence[str]) -> None:
-    """Ends if a column that holds labels in another table holds something else in this one."""
-    for prop in suspects:
+def _check_labels(frame: pd.DataFrame, source: str, properties: Sequence[str]) -> None:
+    """Raises ValueError if an image has two rows, or a label in this table is not 0 or 1."""
+    if not frame.index.is_unique:
+        twice = plain(frame.index[frame.index.duplicated()][0])
+        raise ValueError(f"{source}: {twice!r} is there twice. Keep one row an image.")
+    for prop in properties:
         cells = frame[prop].dropna()
         bad = cells[~numbers(cells).isin([0, 1])]
         if len(bad):

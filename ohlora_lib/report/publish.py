@@ -1,19 +1,13 @@
-"""Hands weights on: a folder with weights, config and a model card; upload only when asked to.
+"""Hands weights on: a folder with weights, their configuration and a model card.
 
-The hub's library is optional (`pip install ohlora[hub]`); without it all but the network works.
 Source: model cards, https://huggingface.co/docs/hub/model-cards.
 """
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-import yaml
-
-import ohlora_lib
 from ohlora_lib.io.disk import write_atomic
 from ohlora_lib.io.weight_conversion import convert
 from ohlora_lib.io.weights import describe
@@ -21,7 +15,17 @@ from ohlora_lib.study.run_files import read_config
 from ohlora_lib.study.run_folder import read_summary, to_json
 
 NETS = ("generator", "discriminator")
-USE = """```python
+HEAD = """---
+library_name: ohlora
+tags:
+- stylegan
+- image-generation
+- unconditional
+---
+"""
+USE = """## Use
+
+```python
 import torch
 from ohlora_lib.io.weights import load_generator
 
@@ -30,13 +34,17 @@ with torch.no_grad():
     images = generator(torch.randn(4, generator.z_dim)).clamp(-1, 1)  # (4, 3, H, H)
 ```
 """
-LIMITS = """Scores are outputs of classifiers, trained on labels of one population; they are no
+LIMITS = """## Limits and intended use
+
+Scores are outputs of classifiers, trained on labels of one population; they are no
 facts about people, and `gender` and `age` as two classes are the study's labels, nothing more.
 Do not use the samples to deceive, or the scores to judge people.
+
+Licence: fill in, together with where the training images came from.
 """
 
 
-def write_folder(source: Path | str, folder: Path | str) -> list[Path]:
+def write_folder(source: Path, folder: Path) -> list[Path]:
     """Writes weights as `.safetensors`, `config.json` and `README.md`, ready to upload.
 
     Args:
@@ -47,131 +55,69 @@ def write_folder(source: Path | str, folder: Path | str) -> list[Path]:
         The files written.
 
     Raises:
-        ValueError: If the source is not finished or unreadable; one line.
+        ValueError: If the source is not finished or unreadable, or the folder is not empty; one
+            line.
     """
-    source, folder = Path(source), Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder}: is there and not empty. Give a new folder.")
-    summary, config = _record(source) if source.is_dir() else ({}, {})
-    files = {name: source / f"{name}.safetensors" for name in NETS}
-    files = {name: path for name, path in files.items() if path.is_file()}
-    if source.is_dir() and not files:
-        raise ValueError(f"{source}: has no {' or '.join(NETS)}.safetensors to publish")
-    files = files or {describe(source)["kind"]: source}
+    summary: dict[str, Any] = {}
+    config: dict[str, Any] = {}
+    title = source.name if source.is_dir() else source.stem
+    if source.is_dir():
+        summary, config = read_summary(source), read_config(source)
+        files = {name: source / f"{name}.safetensors" for name in NETS}
+        files = {name: path for name, path in files.items() if path.is_file()}
+        if not files:
+            raise ValueError(f"{source}: has no {' or '.join(NETS)}.safetensors to publish")
+    else:
+        files = {describe(source)["kind"]: source}
     for path in files.values():
-        facts = describe(path)
-        if len(facts.get("networks", [])) > 1:
-            raise ValueError(
-                f"{path}: holds several networks, {facts['networks']}. Write one to a file first: "
-                f"ohlora weights convert FILE OUT --network NAME"
-            )
-        if "numbers that are not finite" in facts:
-            raise ValueError(f"{path}: has numbers that are not finite; it draws nothing")
-    written = [folder / f"{name}.safetensors" for name in files]
-    networks = {
-        name: convert(path, out) for (name, path), out in zip(files.items(), written, strict=True)
-    }
+        _check(path)
+    written = {folder / f"{name}.safetensors": path for name, path in files.items()}
+    networks = {out.stem: convert(path, out) for out, path in written.items()}
     facts = {"library_name": "ohlora", "networks": networks, "parameters": config}
-    extra = {"config.json": to_json(facts) + "\n", "README.md": _card(source, networks, summary)}
-    for name, text in extra.items():
-        write_atomic(folder / name, text)
-    return [*written, *(folder / name for name in extra)]
+    write_atomic(folder / "config.json", to_json(facts) + "\n")
+    write_atomic(folder / "README.md", _card(title, networks, summary))
+    return [*written, folder / "config.json", folder / "README.md"]
 
 
-def _record(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Summary and parameters of a finished run."""
-    return read_summary(run), read_config(run)
+def _check(path: Path) -> None:
+    facts = describe(path)
+    if len(facts.get("networks", [])) > 1:
+        raise ValueError(
+            f"{path}: holds several networks, {facts['networks']}. Write one to a file first: "
+            f"ohlora weights convert FILE OUT --network NAME"
+        )
+    if "numbers that are not finite" in facts:
+        raise ValueError(f"{path}: has numbers that are not finite; it draws nothing")
 
 
-def _card(source: Path, networks: dict[str, Any], summary: dict[str, Any]) -> str:
-    """The model card, Markdown with its metadata in front."""
-    tags = {"library_name": "ohlora", "tags": ["stylegan", "image-generation", "unconditional"]}
+def _card(title: str, networks: dict[str, Any], summary: dict[str, Any]) -> str:
+    """The model card, Markdown; of a run also its verdict, scores, command and versions."""
     results = summary.get("results", {})
-    rows = [
-        f"| {name} | {facts.get('image_px', '')} | {facts['parameters']:,} |"
-        for name, facts in networks.items()
+    sizes = [
+        (net, facts["image_px"], f"{facts['parameters']:,}") for net, facts in networks.items()
     ]
     scores = [
-        f"| {name} | {value:.3f} |"
-        for name, value in results.items()
-        if name.endswith("_score") and isinstance(value, float)
+        (key, f"{value:.3f}")
+        for key, value in results.items()
+        if key.endswith("_score") and isinstance(value, float)
     ]
-    parts = [
-        f"---\n{yaml.safe_dump(tags)}---\n",
-        f"# {source.stem if source.is_file() else source.name}\n",
-        results.get("verdict", "") + "\n",
-        "| network | image side, pixels | parameters |\n|---|---|---|\n" + "\n".join(rows) + "\n",
-    ]
+    parts = [HEAD, f"# {title}\n", f"{results.get('verdict', '')}\n"]
+    parts.append(_table(("network", "image side, pixels", "parameters"), sizes))
     if scores:
-        table = "| at the last evaluation | mean |\n|---|---|\n" + "\n".join(scores)
-        parts += [f"## Measured\n\n{table}\n"]
+        parts.append(f"## Measured\n\n{_table(('at the last evaluation', 'mean'), scores)}")
     if summary:
-        parts += [f"## How it was made\n\n`{summary['command']}`, {_versions(summary)}.\n"]
+        trained = summary["versions"]  # of the training, not of who publishes
+        parts.append(
+            f"## How it was made\n\n`{summary['command']}`, with ohlora {trained['ohlora_lib']} "
+            f"and torch {trained['torch']}.\n"
+        )
     if "generator" in networks:
-        parts += [f"## Use\n\n{USE}"]
-    parts += [
-        f"## Limits and intended use\n\n{LIMITS}",
-        "Licence: fill in, together with where the training images came from.\n",
-    ]
-    return "\n".join(parts)
+        parts.append(USE)
+    return "\n".join([*parts, LIMITS])
 
 
-def _versions(summary: dict[str, Any]) -> str:
-    versions = summary.get("versions", {})
-    torch = versions.get("torch", "unknown")
-    return f"with ohlora {versions.get('ohlora', ohlora_lib.__version__)} and torch {torch}"
-
-
-def _hub() -> ModuleType:
-    try:
-        import huggingface_hub
-    except ImportError as error:
-        raise ValueError(
-            "the hub's library is not installed. Install it with: pip install 'ohlora[hub]'"
-        ) from error
-    return huggingface_hub
-
-
-def check_model(model: str) -> str:
-    """Raises ValueError unless a name is one of a model of the hub, USER/NAME."""
-    if not re.fullmatch(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}", model, re.ASCII):
-        raise ValueError(f"model is {model!r}; it must be USER/NAME: letters, digits, - _ and .")
-    return model
-
-
-def upload(folder: Path | str, model: str, *, private: bool = False) -> str:
-    """Uploads a folder as a model of the hub.
-
-    Returns:
-        Its address.
-
-    Raises:
-        ValueError: If the library is missing, or the hub refuses or cannot be reached; one line.
-    """
-    check_model(model)
-    hub = _hub()
-    api = hub.HfApi()
-    try:
-        api.create_repo(model, private=private, exist_ok=True)
-        return str(api.upload_folder(repo_id=model, folder_path=str(folder)))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{model}: not uploaded ({error}). {folder} is kept.") from error
-
-
-def fetch(model: str, file: str, folder: Path | str, *, revision: str = "main") -> Path:
-    """Fetches one file of a model of the hub.
-
-    Returns:
-        Where it is now.
-
-    Raises:
-        ValueError: If the library is missing, or the hub refuses or cannot be reached; one line.
-    """
-    check_model(model)
-    if file.startswith("/") or ".." in Path(file).parts or "\\" in file:
-        raise ValueError(f"file is {file!r}; give the name of a file in the model")
-    hub = _hub()
-    try:
-        return Path(hub.hf_hub_download(model, file, revision=revision, local_dir=str(folder)))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{model}: {file} not fetched ({error})") from error
+def _table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)

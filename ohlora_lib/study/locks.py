@@ -1,4 +1,4 @@
-"""One writer a folder: a lock file that the system frees when its holder ends, crash included."""
+"""One writer a folder: a lock that the system frees when its holder ends, crash included."""
 
 from __future__ import annotations
 
@@ -10,18 +10,13 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from ohlora_lib.io.disk import watched
 
-if os.name == "nt":
-    import msvcrt
-else:
-    import fcntl
-
 LOCKS = ".locks"  # beside the folders: a folder can be moved while it is locked
-HELD = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES}
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
 TOLD = "OHLORA_NO_LOCKS"  # set once the line was printed; kernels inherit it
-FAR_BYTE = 2**30  # Windows locks bytes against reading too: lock one beyond the text
 
 
 class FolderLock:
@@ -29,7 +24,7 @@ class FolderLock:
 
     Args:
         folder: The folder; it need not be there, but its parent must.
-        name: End of the lock file's name.
+        name: End of the lock file's name; a `.json` beside it says who holds the lock.
 
     Raises:
         ValueError: If another process holds the lock; says which and since when.
@@ -40,22 +35,23 @@ class FolderLock:
     def __init__(self, folder: Path, name: str = ".lock") -> None:
         self.folder, self.path = folder, folder.parent / LOCKS / f"{folder.name}{name}"
         self.path.parent.mkdir(exist_ok=True)
-        self._file: int | None = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+        # A soft lock would outlive a killed process; locks are freed by other threads too.
+        self._lock = FileLock(self.path, thread_local=False, fallback_to_soft=False)
+        holder = self.path.with_name(f"{self.path.name}.json")
         try:
-            _lock(self._file)
+            self._lock.acquire(blocking=False)
+        except Timeout as error:
+            raise ValueError(
+                f"{folder}: {_holder(holder)} is writing here. Wait for it or stop it; then start "
+                f"again."
+            ) from error
         except OSError as error:
-            if error.errno in NO_LOCKS:
-                _tell_once(error)
-            else:
-                self.release()
-                raise _refusal(folder, self.path, error) from error
-        facts = {
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
-            "since": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-        os.ftruncate(self._file, 0)
-        os.write(self._file, json.dumps(facts).encode())
+            if error.errno not in NO_LOCKS:
+                raise OSError(error.errno, error.strerror, str(self.path)) from error
+            _tell_once(error)
+        since = datetime.now(UTC).isoformat(timespec="seconds")
+        facts = {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
+        holder.write_text(json.dumps(facts), encoding="utf-8")
 
     def watch(self) -> None:
         """Lets nothing be written once the folder is gone or another is in its place."""
@@ -64,28 +60,8 @@ class FolderLock:
 
     def release(self) -> None:
         """Frees the lock; a second call does nothing."""
-        if self._file is not None:
-            watched.pop(self.folder, None)
-            os.close(self._file)  # closing frees it on every system
-            self._file = None
-
-
-def _lock(file: int) -> None:
-    if os.name == "nt":
-        os.lseek(file, FAR_BYTE, os.SEEK_SET)
-        msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
-        os.lseek(file, 0, os.SEEK_SET)
-    else:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def _refusal(folder: Path, path: Path, error: OSError) -> Exception:
-    """What to raise: held by another process, or what else the system said."""
-    if error.errno not in HELD:
-        return OSError(error.errno, error.strerror, str(path))
-    return ValueError(
-        f"{folder}: {_holder(path)} is writing here. Wait for it or stop it; then start again."
-    )
+        watched.pop(self.folder, None)
+        self._lock.release()
 
 
 def _tell_once(error: OSError) -> None:
@@ -99,7 +75,7 @@ def _tell_once(error: OSError) -> None:
 
 
 def _holder(path: Path) -> str:
-    """Who holds the lock, as far as its file tells."""
+    """Who holds the lock, as far as the file beside it tells."""
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
         return f"process {facts['pid']} on {facts['host']} (since {facts['since']})"

@@ -1,28 +1,51 @@
-"""Latents by hand: what generators draw of them, how that scores, pictures kept with a latent.
+"""Latents by hand: sliders, pictures before and after, their scores, saved latents, and films.
 
+MP4 needs imageio (`pip install 'ohlora[video]'`); animated WebP needs nothing more.
 Axes: L style layers, W style vector, H image height.
 """
 
 from __future__ import annotations
 
+import html
 import json
+import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
 from pathlib import Path
 
+import ipywidgets as iw
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from ohlora_lib.io.disk import write_atomic
-from ohlora_lib.io.images import save_png
+from ohlora_lib.base.base import load_base
+from ohlora_lib.io.disk import atomic_path, write_atomic
+from ohlora_lib.io.images import enlarged, save_png, to_png
+from ohlora_lib.io.pictures import open_image
+from ohlora_lib.io.weights import load_generator
 from ohlora_lib.nets import Generator
 from ohlora_lib.nets.samples import draw_latents, to_uint8
 from ohlora_lib.properties.ensemble import Ensemble
+from ohlora_lib.report.tables import grids_over_time
+from ohlora_lib.study.run_files import read_config
+from ohlora_lib.study.run_folder import check_inputs, project_root, read_summary
+from ohlora_lib.study.words import Meanings, meaning_of
 
 MOST_SEED = 10**6
+SIDE_PX = 256  # pictures are shown at least this large
+WALK_FRAMES = 24  # from one seed of a walk to the next
+GRID_FRAMES = 6  # that each grid of a training stays
+TEXTS = {
+    "seed": "seed",
+    "other_seed": "second seed",
+    "way": "toward second",
+    "mix_from": "second's style from",
+    "psi": "psi",
+    "noise_seed": "noise (-1: stored)",
+}
 
 
 @dataclass(frozen=True)
@@ -35,17 +58,6 @@ class Latent:
     mix_from: int = -1  # layers from this one on take the second's style; -1 for none
     psi: float = 1.0  # truncation of all layers: 1 keeps the styles, 0 gives the mean face
     noise_seed: int = -1  # draws the noise; -1 for the stored planes
-
-    def __post_init__(self) -> None:
-        limits = {
-            "seed": (0, MOST_SEED), "other_seed": (0, MOST_SEED), "way": (0, 1),
-            "mix_from": (-1, 17), "psi": (0, 2), "noise_seed": (-1, MOST_SEED),
-        }  # fmt: skip
-        for name, (low, high) in limits.items():
-            value = getattr(self, name)
-            kind = int if isinstance(getattr(type(self), name), int) else (int, float)
-            if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
-                raise ValueError(f"{name} is {value!r}; it must be a number from {low} to {high}")
 
 
 @dataclass(frozen=True)
@@ -63,6 +75,9 @@ class Explorer:
     Args:
         generators: By what they are called, such as before and after; all of one latent width.
         ensemble: Scores the pictures; None for none.
+
+    Attributes:
+        limits: Smallest and largest value of each field of a latent; int where it is whole.
     """
 
     def __init__(
@@ -71,10 +86,19 @@ class Explorer:
         self.generators = {name: net.eval() for name, net in generators.items()}
         self.ensemble = ensemble
         self.layers = min(2 * net.synthesis.num_blocks for net in self.generators.values())
+        self.limits: dict[str, tuple[float, float]] = {
+            "seed": (0, MOST_SEED), "other_seed": (0, MOST_SEED), "way": (0.0, 1.0),
+            "mix_from": (-1, self.layers - 1), "psi": (0.0, 2.0), "noise_seed": (-1, MOST_SEED),
+        }  # fmt: skip
 
     @torch.no_grad()
     def view(self, latent: Latent) -> View:
-        """Draws and scores a latent."""
+        """Draws and scores a latent.
+
+        Raises:
+            ValueError: If a value of it is outside its limits.
+        """
+        self._check(latent)
         began = time.perf_counter()
         drawn = {name: to_uint8(self._draw(net, latent)) for name, net in self.generators.items()}
         scores = pd.DataFrame(index=list(drawn))
@@ -84,15 +108,20 @@ class Explorer:
         images = {name: batch[0].cpu().numpy() for name, batch in drawn.items()}
         return View(images, scores, time.perf_counter() - began)
 
+    def _check(self, latent: Latent) -> None:
+        for name, (low, high) in self.limits.items():
+            value = getattr(latent, name)
+            if type(value) not in {int, type(low)} or not low <= value <= high:
+                raise ValueError(f"{name} is {value!r}; it must be a number from {low} to {high}")
+
     def _draw(self, net: Generator, latent: Latent) -> Tensor:
         first, second = (
             net.styles(*draw_latents(net, 1, seed=seed)).w
             for seed in (latent.seed, latent.other_seed)
         )  # (1, W) each
         both = torch.cat([first.lerp(second, latent.way), second])
-        wp = net.truncation(
-            both, 2 * net.synthesis.num_blocks, latent.psi, self.layers
-        )  # (2, L, W)
+        layers = 2 * net.synthesis.num_blocks
+        wp = net.truncation(both, layers, latent.psi, self.layers)  # (2, L, W)
         styles = wp[:1].clone()
         if latent.mix_from >= 0:
             styles[:, latent.mix_from :] = wp[1:, latent.mix_from :]
@@ -102,31 +131,226 @@ class Explorer:
             torch.manual_seed(latent.noise_seed)
             return net.synthesis(styles, "random")
 
-    def save(self, latent: Latent, folder: Path, name: str) -> Path:
-        """Writes the pictures side by side as PNG, and the latent as JSON beside them.
-
-        Returns:
-            The JSON file, which `load_latent` reads.
-        """
+    def save(self, latent: Latent, path: Path) -> None:
+        """Writes a latent as JSON, which `load` reads, and its pictures beside it as PNG."""
         view = self.view(latent)
-        save_png(folder / f"{name}.png", np.concatenate(list(view.images.values()), axis=1))
+        save_png(path.with_suffix(".png"), side_by_side(view))
         facts = asdict(latent) | {"generators": list(view.images)}
         facts["scores"] = json.loads(view.scores.to_json(orient="index", double_precision=4))
-        write_atomic(folder / f"{name}.json", json.dumps(facts, indent=2) + "\n")
-        return folder / f"{name}.json"
+        write_atomic(path, json.dumps(facts, indent=2) + "\n")
+
+    def load(self, path: Path) -> Latent:
+        """Reads a latent that `save` wrote.
+
+        Raises:
+            ValueError: If the file is missing, damaged, or of a value that these generators cannot
+                draw; one line.
+        """
+        try:
+            facts = json.loads(path.read_text(encoding="utf-8"))
+            latent = Latent(**{field.name: facts[field.name] for field in fields(Latent)})
+            self._check(latent)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{path}: not a saved latent ({reason})") from error
+        return latent
 
 
-def load_latent(path: Path) -> Latent:
-    """Reads a latent that `Explorer.save` wrote.
+def side_by_side(view: View) -> np.ndarray:
+    """Pictures of all generators, uint8 (H, generators * H, 3)."""
+    return np.concatenate(list(view.images.values()), axis=1)
+
+
+class ExploreWidget(iw.VBox):
+    """Redraws as a slider moves; keeps pictures and latents in a folder.
+
+    Args:
+        explorer: Draws and scores.
+        folder: Gets `latent-NNN.png` and `.json`.
+        meaning: What scores of 0 and 1 of a property mean.
+    """
+
+    def __init__(self, explorer: Explorer, folder: Path, meaning: Meanings) -> None:
+        self.explorer, self.folder, self.meaning = explorer, folder, meaning
+        self.controls = {
+            field.name: _control(field.name, field.default, *explorer.limits[field.name])
+            for field in fields(Latent)
+        }
+        self.pictures = {
+            name: iw.Image(format="png", width=SIDE_PX) for name in explorer.generators
+        }
+        self.scores, self.said = iw.HTML(), iw.Label()
+        self.saved = iw.Dropdown(description="saved", layout={"width": "18em"})
+        self._list_saved()
+        for control in self.controls.values():
+            control.observe(lambda _: self.draw(), "value")
+        columns = [
+            iw.VBox([iw.HTML(f"<b>{html.escape(name)}</b>"), picture])
+            for name, picture in self.pictures.items()
+        ]
+        acts = {"another seed": self.another, "save": self.save, "load": self.load}
+        buttons = [iw.Button(description=text) for text in acts]
+        for button, act in zip(buttons, acts.values(), strict=True):
+            button.on_click(lambda _, act=act: act())
+        row = iw.HBox([*buttons, self.saved])
+        super().__init__([iw.HBox(columns), self.scores, *self.controls.values(), row, self.said])
+        self.add_class("ohlora-explorer")
+        self.draw()
+
+    @property
+    def latent(self) -> Latent:
+        """What the controls say."""
+        return Latent(**{name: control.value for name, control in self.controls.items()})
+
+    def draw(self) -> View:
+        """Shows what the controls say."""
+        view = self.explorer.view(self.latent)
+        for name, pixels in view.images.items():
+            self.pictures[name].value = to_png(enlarged(pixels, SIDE_PX))
+        table = view.scores.map("{:.2f}".format)
+        table.loc["meaning"] = [meaning_of(prop, self.meaning) for prop in table]
+        self.scores.value = table.to_html(border=0) if view.scores.size else ""
+        self.said.value = f"Drawn and scored in {1000 * view.seconds:.0f} ms."
+        return view
+
+    def another(self) -> None:
+        """Goes on to the next seed."""
+        self.controls["seed"].value = (self.controls["seed"].value + 1) % MOST_SEED
+
+    def save(self) -> None:
+        """Keeps the pictures and the latent."""
+        numbers = [re.fullmatch(r"latent-(\d+)", p.stem) for p in self.folder.glob("latent-*.*")]
+        number = 1 + max((int(match[1]) for match in numbers if match), default=0)
+        path = self.folder / f"latent-{number:03d}.json"
+        self.explorer.save(self.latent, path)
+        self._list_saved()
+        self.saved.value = path.name
+        self.said.value = f"Saved {path.name} and its picture."
+
+    def load(self) -> None:
+        """Sets the controls as the chosen file says."""
+        if not self.saved.value:
+            self.said.value = "Nothing is saved yet."
+            return
+        try:
+            latent = self.explorer.load(self.folder / self.saved.value)
+        except ValueError as error:
+            self.said.value = str(error)
+            return
+        for name, control in self.controls.items():
+            control.value = getattr(latent, name)
+        self.said.value = f"Loaded {self.saved.value}."
+
+    def _list_saved(self) -> None:
+        self.saved.options = sorted(path.name for path in self.folder.glob("latent-*.json"))
+
+
+def _control(name: str, value: float, low: float, high: float) -> iw.Widget:
+    """A box for a seed, a slider for any other value."""
+    options = {"value": value, "min": low, "max": high, "description": TEXTS[name]}
+    wide = {"style": {"description_width": "12em"}, "layout": {"width": "34em"}}
+    if high == MOST_SEED:
+        return iw.BoundedIntText(**options, **wide)
+    if isinstance(low, int):
+        return iw.IntSlider(**options, **wide)
+    return iw.FloatSlider(step=0.02, **options, **wide)
+
+
+def explorer_of(folder: Path) -> Explorer:
+    """The base and the result of a fine-tuning, side by side.
 
     Raises:
-        ValueError: If the file is missing, damaged, or its values are out of range; one line.
+        ValueError: If the run or its base is not finished; one line.
     """
+    read_summary(folder)
+    named = read_config(folder).get("base_run")
+    if not isinstance(named, str):
+        raise ValueError(f"{folder / 'config.json'}: names no base_run. Run the stage again.")
+    before = load_base(check_inputs({"base_run": named}, project_root())["base_run"])
+    after = load_generator(folder / "generator.safetensors")
+    return Explorer({"before": before.generator, "after": after})
+
+
+def latent_walk(explorer: Explorer, seeds: Sequence[int]) -> Iterator[np.ndarray]:
+    """Goes from seed to seed in style space and back to the first.
+
+    Args:
+        explorer: Its generators are shown side by side.
+        seeds: At least two.
+
+    Yields:
+        Frames, uint8 (H, generators * H, 3), `WALK_FRAMES` times as many as seeds.
+    """
+    for seed, other in pairwise([*seeds, seeds[0]]):
+        for step in range(WALK_FRAMES):
+            way = (1 - np.cos(np.pi * step / WALK_FRAMES)) / 2  # slow at the seeds
+            yield side_by_side(explorer.view(Latent(seed, other, float(way))))
+
+
+def training_film(folder: Path) -> Iterator[np.ndarray]:
+    """The grids of the same latents that a fine-tuning saved, first to last.
+
+    Args:
+        folder: Run folder.
+
+    Yields:
+        Frames, uint8 (H, W, 3).
+
+    Raises:
+        ValueError: If it saved none, or one is damaged.
+    """
+    grids = list(grids_over_time(folder, most=10**6).values())
+    if not grids:
+        if not folder.is_dir():
+            read_summary(folder)  # says how to make it
+        raise ValueError(f"{folder}: holds no grids of a fine-tuning, images/fixed-*.png")
+    for path in grids:
+        try:
+            with open_image(path) as picture:
+                frame = np.asarray(picture.convert("RGB"))
+        except ValueError as error:
+            raise ValueError(f"{error}. Run the stage again, or take the file away.") from error
+        yield from [frame] * GRID_FRAMES
+
+
+def write_film(frames: Iterable[np.ndarray], path: Path, *, fps: int) -> int:
+    """Writes frames as a film, whole or not at all.
+
+    Args:
+        frames: At least one, uint8 (H, W, 3), all of one size.
+        path: `.mp4` or `.webp`.
+        fps: Frames per second.
+
+    Returns:
+        Number of frames.
+
+    Raises:
+        ValueError: If the suffix is another, or imageio, which MP4 needs, is not installed.
+    """
+    if path.suffix not in {".mp4", ".webp"} or path.is_dir():
+        raise ValueError(f"{path}: give a name that ends in .mp4 or .webp and is not a folder's")
+    pictures = (enlarged(frame, SIDE_PX) for frame in frames)
+    with atomic_path(path) as temporary:
+        if path.suffix == ".mp4":
+            return _write_mp4(map(np.asarray, pictures), temporary, fps)
+        first, *rest = pictures
+        timing = {"duration": round(1000 / fps), "loop": 0}
+        first.save(temporary, "webp", save_all=True, append_images=rest, quality=80, **timing)
+        return 1 + len(rest)
+
+
+def _write_mp4(frames: Iterable[np.ndarray], path: Path, fps: int) -> int:
     try:
-        facts = json.loads(Path(path).read_text(encoding="utf-8"))
-        return Latent(**{field.name: facts[field.name] for field in fields(Latent)})
-    except FileNotFoundError as error:
-        raise ValueError(f"{path}: no such latent") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{path}: not a saved latent ({reason})") from error
+        import imageio_ffmpeg  # noqa: F401  without it imageio would raise only on writing
+        from imageio.v2 import get_writer
+    except ImportError as error:
+        raise ValueError(
+            "MP4 needs imageio. Install it with: pip install 'ohlora[video]'; or give a name that "
+            "ends in .webp"
+        ) from error
+    count = 0
+    with get_writer(path, fps=fps, macro_block_size=2) as writer:  # H.264 wants even sides
+        for frame in frames:
+            writer.append_data(frame)
+            count += 1
+    return count

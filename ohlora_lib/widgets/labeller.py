@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import io
 from importlib.resources import files
 from typing import Any
 
 import anywidget
 import traitlets
-from PIL import Image
 
+from ohlora_lib.io.images import enlarged, to_png
 from ohlora_lib.population.labelling import LabelSession
 from ohlora_lib.study.words import MEANING, Meanings, meaning_of
 
 ASSETS = files("ohlora_lib") / "assets"
-LEAST_SIDE = 384  # smaller images are enlarged, pixels
+SIDE_PX = 384  # pictures are shown at least this large
 
 
 class LabelWidget(anywidget.AnyWidget):
@@ -41,7 +40,7 @@ class LabelWidget(anywidget.AnyWidget):
         self._show()
 
     def _take(self, _: Any, content: dict[str, Any], __: Any) -> None:
-        """Takes an answer from the page; one to a question that is past is left aside."""
+        """Takes an answer from the page, unless it is to an earlier question (a key held down)."""
         if content.get("place") != self.session.place:
             return
         if content["answer"] == "back":
@@ -51,25 +50,12 @@ class LabelWidget(anywidget.AnyWidget):
         self._show()
 
     def _show(self) -> None:
-        question = self.session.question
+        question, image = self.session.question, b""
+        words = "All answered. Thank you."
+        if question is not None:
+            words = f"{question.prop}: {meaning_of(question.prop, self.meaning)}"
+            image = to_png(enlarged(self.session.images[question.img_no], SIDE_PX))
         with self.hold_sync():
-            self.done = question is None
-            self.place = self.session.place
-            self.progress = self.session.progress()
-            self.question = "All answered. Thank you." if question is None else self._words()
-            self.image = b"" if question is None else self._png()
+            self.done, self.place = question is None, self.session.place
+            self.question, self.image, self.progress = words, image, self.session.progress()
             self.shown += 1
-
-    def _words(self) -> str:
-        prop = self.session.question.prop
-        return f"{prop}: {meaning_of(prop, self.meaning)}"
-
-    def _png(self) -> bytes:
-        picture = Image.fromarray(self.session.image)
-        times = -(-LEAST_SIDE // picture.width)
-        if times > 1:
-            size = (picture.width * times, picture.height * times)
-            picture = picture.resize(size, Image.Resampling.BICUBIC)
-        buffer = io.BytesIO()
-        picture.save(buffer, format="png")
-        return buffer.getvalue()

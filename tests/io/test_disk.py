@@ -112,7 +112,7 @@ WRITES = """
 import sys
 from pathlib import Path
 from ohlora_lib.io.disk import write_atomic
-from ohlora_lib.locks import FolderLock
+from ohlora_lib.study.locks import FolderLock
 for name in ("a", "b"):
     folder = Path(sys.argv[1], name)
     folder.mkdir()

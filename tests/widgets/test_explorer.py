@@ -1,21 +1,41 @@
-"""The explorer draws what it says, and the same again from what it saved."""
+"""The explorer draws what it says, and again what it saved; films hold their frames."""
 
+import importlib.util
 import json
 import re
+import sys
 from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
+from ohlora_lib.io.images import save_png
 from ohlora_lib.io.weights import split_mapping
 from ohlora_lib.nets import Generator
-from ohlora_lib.widgets.explore_widget import ExploreWidget
-from ohlora_lib.widgets.explorer import Explorer, Latent, View, load_latent
+from ohlora_lib.study.words import MEANING
+from ohlora_lib.widgets.explorer import (
+    GRID_FRAMES,
+    WALK_FRAMES,
+    Explorer,
+    ExploreWidget,
+    Latent,
+    View,
+    latent_walk,
+    training_film,
+    write_film,
+)
 
 PLAIN = Latent()
-ODD = ({"seed": -1}, {"psi": "1"}, {"way": 2}, {"mix_from": 1.5}, {"noise_seed": True})
+ODD = (
+    *({"seed": -1}, {"psi": "1"}, {"way": 2}, {"mix_from": 1.5}, {"noise_seed": True}),
+    {"mix_from": 6},  # layers are numbered from 0 to 5
+)
+needs_imageio = pytest.mark.skipif(
+    not importlib.util.find_spec("imageio"), reason="no imageio here"
+)
 
 
 @pytest.fixture(scope="module")
@@ -60,27 +80,31 @@ def test_it_draws_what_the_generator_draws_and_leaves_random_states_alone(explor
 
 def test_saved_and_loaded_it_is_the_same(explorer, tmp_path):
     latent = Latent(seed=5, other_seed=9, way=0.3, mix_from=3, psi=0.7, noise_seed=2)
-    path = explorer.save(latent, tmp_path, "latent-001")
-    assert load_latent(path) == latent
+    explorer.save(latent, tmp_path / "latent-001.json")
+    assert explorer.load(tmp_path / "latent-001.json") == latent
     assert (tmp_path / "latent-001.png").is_file()
-    assert json.loads(path.read_text())["generators"] == ["before", "after"]
+    facts = json.loads((tmp_path / "latent-001.json").read_text())
+    assert facts["generators"] == ["before", "after"]
 
 
 @pytest.mark.parametrize(
     "text",
     ["", "{}", "[]", "null", '{"seed": 1}', *(json.dumps(asdict(PLAIN) | odd) for odd in ODD)],
 )
-def test_damaged_latents_are_one_line(tmp_path, text):
+def test_damaged_latents_are_one_line(explorer, tmp_path, text):
     (tmp_path / "latent.json").write_text(text)
     with pytest.raises(ValueError, match=r"latent\.json: not a saved latent") as caught:
-        load_latent(tmp_path / "latent.json")
+        explorer.load(tmp_path / "latent.json")
     assert "\n" not in str(caught.value)
-    with pytest.raises(ValueError, match="no such latent"):
-        load_latent(tmp_path / "absent.json")
+
+
+def test_a_latent_outside_the_limits_is_not_drawn(explorer):
+    with pytest.raises(ValueError, match=r"psi is 3; it must be a number from 0\.0 to 2\.0"):
+        explorer.view(Latent(psi=3))
 
 
 def test_widget_draws_saves_and_loads(explorer, tmp_path):
-    widget = ExploreWidget(explorer, tmp_path)
+    widget = ExploreWidget(explorer, tmp_path, MEANING)
     first = widget.pictures["before"].value
     assert widget.scores.value == ""  # nobody scores
     widget.load()
@@ -102,7 +126,7 @@ def test_scores_stand_beside_what_they_mean(explorer, tmp_path, monkeypatch):
     scores = pd.DataFrame({"gender": [0.957, 0.1], "hat": [0.5, 0.5]}, ["before", "after"])
     view = View(explorer.view(PLAIN).images, scores, 0.0)
     monkeypatch.setattr(explorer, "view", lambda _: view)
-    rows = ExploreWidget(explorer, tmp_path).scores.value.split("<tr>")
+    rows = ExploreWidget(explorer, tmp_path, MEANING).scores.value.split("<tr>")
     cells = {
         row[0]: row[1:] for row in (re.findall(r"<t[hd]>(.*?)</t[hd]>", row) for row in rows[1:])
     }
@@ -111,7 +135,7 @@ def test_scores_stand_beside_what_they_mean(explorer, tmp_path, monkeypatch):
 
 
 def test_what_was_saved_is_never_written_over_nor_changed_on_loading(explorer, tmp_path):
-    widget = ExploreWidget(explorer, tmp_path)
+    widget = ExploreWidget(explorer, tmp_path, MEANING)
     for _ in range(3):
         widget.save()
     (tmp_path / "latent-001.json").unlink()
@@ -122,5 +146,61 @@ def test_what_was_saved_is_never_written_over_nor_changed_on_loading(explorer, t
     assert (tmp_path / "latent-003.json").read_bytes() == kept
     (tmp_path / "latent-004.json").write_text(json.dumps(asdict(Latent(seed=3, mix_from=15))))
     widget.load()
-    assert "not loaded: mix_from is 15, here it goes from -1 to 5" in widget.said.value
+    assert "mix_from is 15; it must be a number from -1 to 5" in widget.said.value
     assert widget.latent == Latent(seed=1)
+
+
+def frames(count=5):
+    """Frames that get brighter, of an odd width."""
+    return [np.full((16, 33, 3), 40 * k % 240 + 20, dtype=np.uint8) for k in range(count)]
+
+
+def test_webp_needs_nothing_else(tmp_path):
+    assert write_film(frames(), tmp_path / "a.webp", fps=10) == 5
+    with Image.open(tmp_path / "a.webp") as film:
+        assert (film.n_frames, film.size) == (5, (528, 256))
+        means = []
+        for k in range(5):
+            film.seek(k)
+            means.append(np.asarray(film.convert("RGB")).mean())
+    assert means == pytest.approx([20, 60, 100, 140, 180], abs=4)
+
+
+@needs_imageio
+def test_mp4(tmp_path):
+    from imageio_ffmpeg import count_frames_and_secs
+
+    odd = [np.pad(frame, ((0, 257), (0, 0), (0, 0))) for frame in frames(12)]
+    assert write_film(odd, tmp_path / "a.mp4", fps=6) == 12
+    assert count_frames_and_secs(str(tmp_path / "a.mp4")) == (12, pytest.approx(2, abs=0.1))
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+
+
+@pytest.mark.parametrize("missing", ["imageio.v2", "imageio_ffmpeg"])
+def test_mp4_without_its_libraries_is_one_line(tmp_path, monkeypatch, missing):
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(ValueError, match=r"pip install 'ohlora\[video\]'"):
+        write_film(frames(), tmp_path / "a.mp4", fps=6)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a"])
+def test_other_suffixes(tmp_path, name):
+    with pytest.raises(ValueError, match=r"ends in \.mp4 or \.webp"):
+        write_film(frames(), tmp_path / name, fps=6)
+
+
+def test_walk_goes_through_its_seeds_and_comes_back(explorer):
+    walk = list(latent_walk(explorer, [3, 8]))
+    assert len(walk) == 2 * WALK_FRAMES
+    for place, seed in ((0, 3), (WALK_FRAMES, 8)):
+        assert np.array_equal(walk[place][:, :16], picture(explorer, seed=seed))
+
+
+def test_training_film_holds_each_grid(tmp_path):
+    for k in range(3):
+        save_png(tmp_path / "images" / f"fixed-epoch000{k}-idx00000.png", frames()[k])
+    film = list(training_film(tmp_path))
+    assert [frame.mean() for frame in film[:: GRID_FRAMES // 2]] == [20, 20, 60, 60, 100, 100]
+    with pytest.raises(ValueError, match="no grids"):
+        next(training_film(tmp_path / "images"))

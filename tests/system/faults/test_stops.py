@@ -147,8 +147,8 @@ def test_changed_parameters_are_named_and_force_keeps_the_old_folder(folder, who
 def test_a_second_start_is_refused_and_a_dead_one_s_lock_is_taken_over(folder):
     with start(folder, start_new_session=True) as first:
         wait_for_rows(first, folder, rows=1)
-        lock = folder.parent / ".locks" / f"{folder.name}.lock"
-        kernel = json.loads(lock.read_text())["pid"]
+        holder = folder.parent / ".locks" / f"{folder.name}.lock.json"
+        kernel = json.loads(holder.read_text())["pid"]
         os.kill(kernel, signal.SIGSTOP)  # else it may end before the second has started
         status, said, error = run(folder)
         assert (status, said) == (1, [])
