@@ -8,10 +8,10 @@ DOTS = sh -c '(while sleep 10 && kill -0 $$$$; do printf .; done) 2>/dev/null & 
 	"$$@"; status=$$?; kill $$dots; exit $$status' dots
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study test lint lab bench clean
+.PHONY: help setup study test test-all lint lab bench clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 $(READY): pyproject.toml constraints.txt
 	@echo "Setting up .venv (a few minutes, once)"
@@ -26,12 +26,16 @@ setup: $(READY)  ## install the package and its tools into .venv
 study: $(READY)  ## run params/$(STUDY) to outputs/$(STUDY)/index.html (STUDY=quickstart)
 	@$(BIN)/ohlora run params/$(STUDY)
 
-test: $(READY)  ## run the tests
-	$(BIN)/python -m pytest
+test: $(READY)  ## run the tests that are quick
+	$(BIN)/python -m pytest -n 2 --dist loadscope -m "not slow and not browser and not gpu"
 
-lint: $(READY)  ## check style, formatting, and that notebooks hold no outputs
+test-all: $(READY)  ## run all tests
+	$(BIN)/python -m pytest -n 2 --dist loadscope
+
+lint: $(READY)  ## check style, formatting, layers, and that notebooks hold no outputs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 	$(BIN)/nbstripout --verify notebooks/*.ipynb
 
 lab: $(READY)  ## open the notebooks in JupyterLab

@@ -18,13 +18,13 @@ import torch
 from ohlora_lib.io.images import hold
 from ohlora_lib.io.weights import load_generator, save_weights
 from ohlora_lib.nets import Generator, PropertyCNN
-from ohlora_lib.population.conditions import Condition
 from ohlora_lib.population.labels import save_table
 from ohlora_lib.properties.ensemble import load_ensemble
 from ohlora_lib.selection import shards as cs
 from ohlora_lib.selection.candidates import Chosen, choose
 from ohlora_lib.selection.select import sample_images
 from ohlora_lib.study import machine, run_folder
+from ohlora_lib.study.conditions import Condition
 
 IMAGE_PX = 32
 GROWTH_SHARE = 0.1  # of what the added images would take: more is not flat

@@ -173,8 +173,9 @@ def select(
     ] = None,
 ) -> None:
     """Say which images of a table of scores have a look, and what each condition costs."""
-    from ohlora_lib.population import conditions, labels
+    from ohlora_lib.population import labels
     from ohlora_lib.selection import select as selection
+    from ohlora_lib.study import conditions
 
     wanted = [conditions.parse_condition(text) for text in keep]
     table = selection.read_scores(scores, wanted)

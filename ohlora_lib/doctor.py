@@ -91,14 +91,11 @@ def check_gpu() -> Check:
 
 
 def check_bfloat16() -> Check:
-    """How much faster this processor is in bfloat16."""
-    from ohlora_lib.nets.compute import LEAST_SPEEDUP, known_speedup
+    """Which number format `auto` takes on this processor."""
+    from ohlora_lib.nets.compute import choice_sentence, pick_device, pick_precision
 
-    ratio = known_speedup()
-    choice = "bfloat16" if ratio > LEAST_SPEEDUP else "float32"
-    return Check(
-        "number format", f"bfloat16 is {ratio:.1f} times float32's speed; auto takes {choice}"
-    )
+    device = pick_device("cpu")
+    return Check("number format", choice_sentence(pick_precision("auto", device), device))
 
 
 def check_kernel() -> Check:

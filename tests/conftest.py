@@ -1,5 +1,25 @@
-"""What every test starts from: one thread, so that a training rounds alike wherever it runs."""
+"""What every test starts from: one thread, and a limit for what `make test` may take."""
 
 import os
 
+import pytest
+
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, and for the processes tests start
+QUICK_SEC = 2.0  # of processor time, so that a busy machine changes nothing
+MARKS = {"slow", "browser", "gpu"}
+
+
+def processor_sec():
+    """Processor time of this process and of those that it waited for."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    before = processor_sec()
+    result = yield
+    took = processor_sec() - before
+    if took > QUICK_SEC and not MARKS & {mark.name for mark in item.iter_markers()}:
+        pytest.fail(f"took {took:.1f} s of processor time; mark it slow, or make it quicker")
+    return result

@@ -28,7 +28,7 @@ def mean_pairwise_distance(features: Tensor) -> float:
     return torch.pdist(features.float()).mean().item()
 
 
-def coverage(of: Tensor, by: Tensor, k: int = 3) -> float:
+def share_inside(of: Tensor, by: Tensor, k: int = 3) -> float:
     """Share of the points `of` (N, F) inside the k-nearest-neighbour balls of `by` (M, F).
 
     With real images as `by` and samples as `of` this is precision; the other way, recall.
@@ -41,7 +41,7 @@ def coverage(of: Tensor, by: Tensor, k: int = 3) -> float:
 
 def compare_features(real: Tensor, fake: Tensor) -> dict[str, float]:
     """Fréchet distance, precision and recall of samples (M, F) against real images (N, F)."""
-    precision, recall = coverage(fake, real), coverage(real, fake)
+    precision, recall = share_inside(fake, real), share_inside(real, fake)
     return {"frechet": frechet_distance(real, fake), "precision": precision, "recall": recall}
 
 
@@ -60,10 +60,10 @@ class DiversityScale:
         yardstick = selected[order[:half][:sample_size].to(selected.device)]
         self.reference = selected[order[half:].to(selected.device)]
         self.own_distance = mean_pairwise_distance(yardstick)
-        self.own_recall = coverage(self.reference, yardstick)
+        self.own_recall = share_inside(self.reference, yardstick)
 
     def __call__(self, samples: Tensor) -> tuple[float, float]:
         """Ratios of mean pairwise distance and of recall, for samples (M, F); 1 is as diverse."""
         distance = mean_pairwise_distance(samples) / max(self.own_distance, 1e-12)
-        recall = coverage(self.reference, samples) / max(self.own_recall, 1e-12)
+        recall = share_inside(self.reference, samples) / max(self.own_recall, 1e-12)
         return distance, recall

@@ -26,7 +26,7 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.transforms import ScaledTranslation
 
-from ohlora_lib.study.run_folder import write_atomic
+from ohlora_lib.io.disk import write_atomic
 from ohlora_lib.study.words import Meanings, meaning_of, without_turns
 from ohlora_lib.verdict.logs import time_epochs
 from ohlora_lib.verdict.verdict import listed, smooth, smooth_band, smoothing_window

@@ -20,9 +20,9 @@ from ohlora_lib.finetune.loop import FinetuneSettings
 from ohlora_lib.finetune.run import FinetuneRun, Progress
 from ohlora_lib.io.images import hold, open_store
 from ohlora_lib.nets.compute import pick_precision
-from ohlora_lib.population.conditions import check_enough
 from ohlora_lib.properties.ensemble import load_ensemble
 from ohlora_lib.runner import processes
+from ohlora_lib.study.conditions import check_enough
 from ohlora_lib.study.parameters import FinetuneGenerator, load
 from ohlora_lib.study.run_folder import Run, check_inputs
 from ohlora_lib.training.ranks import ALONE, Ranks

@@ -19,9 +19,9 @@ from ohlora_lib.base.base import Base
 from ohlora_lib.evaluation.evaluator import Evaluation, Evaluator
 from ohlora_lib.finetune.loop import FineTuner, FinetuneSettings, finetune
 from ohlora_lib.finetune.recipe import RECIPES
+from ohlora_lib.io.disk import write_atomic
 from ohlora_lib.io.images import Images, grid_image, save_png
 from ohlora_lib.io.weights import save_weights, split_mapping
-from ohlora_lib.study.run_folder import write_atomic
 from ohlora_lib.study.summaries import start_anew_words
 from ohlora_lib.training.checkpoint import (
     Pace,

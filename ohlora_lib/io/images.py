@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ohlora_lib.study.run_folder import atomic_path, write_atomic
+from ohlora_lib.io.disk import atomic_path, write_atomic
 
 HOLD_BYTES = 2**31  # images over this size stay on the disk and are read as they are needed
 

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ohlora_lib.io.disk import write_atomic
 from ohlora_lib.io.weights import build, read_tensors, save_tensors, sizes, split_mapping
 from ohlora_lib.nets import Generator, PropertyCNN
-from ohlora_lib.study.run_folder import write_atomic
 
 SUFFIXES = (".safetensors", ".pth")
 

@@ -17,11 +17,11 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from ohlora_lib.io.disk import write_atomic
 from ohlora_lib.io.tensors import read_networks
 from ohlora_lib.nets import Discriminator, Generator, PropertyCNN
 from ohlora_lib.nets.generator import EMBEDDING_DIM
 from ohlora_lib.nets.property_cnn import CHANNELS, HEAD_WIDTH
-from ohlora_lib.study.run_folder import write_atomic
 
 Net = TypeVar("Net", bound=nn.Module)
 PREFERRED = {  # which of the networks in one `.pth` is meant; GenForce's holds three

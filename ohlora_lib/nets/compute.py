@@ -7,25 +7,17 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import functools
-import hashlib
-import json
-import os
 import sys
-import time
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 
 from ohlora_lib.nets import cores
-from ohlora_lib.study.machine import cpu_model
-from ohlora_lib.study.run_folder import write_atomic
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 MAP_NUMBERS = 2**23  # in the widest feature map of the images a CPU computes at a time
 LEAST_AT_ONCE, MOST_AT_ONCE = 4, 250  # images
-LEAST_SPEEDUP = 1.3  # of bfloat16, to be worth its rounding
+FAST_FLAGS = ("avx512_bf16", "amx_bf16")  # without them bfloat16 is slower than float32
 
 
 def pick_device(name: str) -> torch.device:
@@ -80,66 +72,37 @@ def images_at_once(widest_map: int, device: torch.device) -> int:
 
 
 def pick_precision(name: str, device: torch.device) -> str:
-    """Turns `auto` into float32 or bfloat16: on a CPU by measuring both, once a machine."""
+    """Turns `auto` into float32 or bfloat16, whichever is faster on a device.
+
+    A CPU is asked for its flags, not timed: a choice that changed from start to start would
+    change the numbers of a resumed training.
+    """
     if name not in PRECISIONS:
         raise ValueError(f"precision is {name!r}; it must be one of {PRECISIONS}")
     if name != "auto":
         return name
-    if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
-    return "bfloat16" if known_speedup() > LEAST_SPEEDUP else "float32"
+    fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else bool(bfloat16_flags())
+    return "bfloat16" if fast else "float32"
+
+
+def bfloat16_flags() -> list[str]:
+    """Instructions for bfloat16 that this processor has; none where the system does not tell."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+    flags = next((line.split() for line in lines if line.startswith("flags")), [])
+    return [flag for flag in FAST_FLAGS if flag in flags]
 
 
 def choice_sentence(precision: str, device: torch.device | str) -> str:
-    """Why a precision is what `auto` chooses or would not choose here, in a sentence."""
+    """Where and in which number format is computed, and what `auto` goes by."""
     if torch.device(device).type != "cpu":
         return f"Computing on {device} in {precision}."
-    return (
-        f"Computing on the CPU in {precision}; a convolution in bfloat16 takes 1/"
-        f"{known_speedup():.1f} of its time in float32 here."
-    )
-
-
-def known_speedup() -> float:
-    """`bfloat16_speedup`, measured once for this processor and torch and then remembered.
-
-    A choice that changed from start to start would change the numbers of a resumed training.
-    """
-    place = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ohlora"
-    what = f"{cpu_model()}, torch {torch.__version__}"
-    path = place / f"bfloat16-{hashlib.sha256(what.encode()).hexdigest()[:12]}.json"
-    try:
-        return float(json.loads(path.read_text(encoding="utf-8"))["speedup"])
-    except (OSError, ValueError, KeyError, TypeError):
-        speedup = round(bfloat16_speedup(), 2)
-    with contextlib.suppress(OSError):  # no such place: measured again by the next process
-        write_atomic(path, json.dumps({"machine": what, "speedup": speedup}) + "\n")
-    return speedup
+    has = " and ".join(bfloat16_flags()) or f"neither {' nor '.join(FAST_FLAGS)}"
+    return f"Computing on the CPU in {precision}; for bfloat16 this processor has {has}."
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """Context in which convolutions and dense layers run in the precision."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
-
-
-@functools.cache
-def bfloat16_speedup(rounds: int = 5) -> float:
-    """How many times less CPU time a convolution takes in bfloat16 than in float32.
-
-    Taken on one thread in CPU time, so that other work on the machine does not sway the choice.
-    """
-    seconds, threads = {}, torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        for dtype in (torch.float32, torch.bfloat16):
-            x = torch.ones(16, 64, 32, 32, dtype=dtype).to(memory_format=torch.channels_last)
-            weight = torch.ones(64, 64, 3, 3, dtype=dtype).to(memory_format=torch.channels_last)
-            times = []
-            for _ in range(rounds + 1):
-                start = time.process_time()
-                F.conv2d(x, weight, padding=1)
-                times.append(time.process_time() - start)
-            seconds[dtype] = min(times[1:])
-    finally:
-        torch.set_num_threads(threads)
-    return seconds[torch.float32] / max(seconds[torch.bfloat16], 1e-9)

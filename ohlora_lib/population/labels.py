@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ohlora_lib.io.disk import atomic_path
 from ohlora_lib.io.pictures import FORMATS, NOT_ENTERED
 from ohlora_lib.io.tables import (
     UNREADABLE,
@@ -26,8 +27,7 @@ from ohlora_lib.io.tables import (
     read_header,
     reason_of,
 )
-from ohlora_lib.population.conditions import parse_condition
-from ohlora_lib.study.run_folder import atomic_path
+from ohlora_lib.study.conditions import parse_condition
 
 FILE_COLUMNS = ("file", "img_path", "image_id", "image", "filename", "path")
 EMPTY = ["", "NA", "N/A", "NaN", "nan", "None", "null", "<NA>"]  # cells that hold nothing

@@ -20,7 +20,7 @@ from ohlora_lib.nets.compute import pick_device
 from ohlora_lib.population import labels as lb
 from ohlora_lib.population.faces.faces import draw_attributes, render_faces
 from ohlora_lib.selection.select import sample_images
-from ohlora_lib.training.progress import track
+from ohlora_lib.study.progress import track
 
 FACES_AT_ONCE = 250
 FILE_FACTS = ["img_no", "file", "status", "detail"]

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ohlora_lib.io.disk import write_atomic
 from ohlora_lib.io.pictures import open_image
 from ohlora_lib.report.links import link_pages
 from ohlora_lib.report.sheet import style
@@ -41,7 +42,7 @@ def write_index(study: Path, *, part: str = "") -> Path:
     folders = sorted(begun)
     runs = {folder.name: _placeless(_read(folder), folder) for folder in folders}
     page = study / "index.html"
-    run_folder.write_atomic(page, _page(study.name, folders, runs, part))
+    write_atomic(page, _page(study.name, folders, runs, part))
     link_pages(study)
     return page
 

@@ -16,6 +16,7 @@ from urllib.parse import quote, unquote
 
 from bs4 import BeautifulSoup, Tag
 
+from ohlora_lib.io.disk import write_atomic
 from ohlora_lib.study import run_folder
 from ohlora_lib.study.openings import EARLIER
 from ohlora_lib.study.run_files import read_config
@@ -60,7 +61,7 @@ def link_pages(study: Path) -> None:
             continue
         filled = PLACEHOLDER.sub(partial(_filled, study, folder), text)
         if filled != text and page.stat().st_mtime_ns == before.st_mtime_ns:  # not exported anew
-            run_folder.write_atomic(page, filled)
+            write_atomic(page, filled)
 
 
 def page_of(folder: Path) -> Path:

@@ -13,6 +13,7 @@ import nbformat
 from bs4 import BeautifulSoup, NavigableString, Tag
 from nbconvert.exporters import HTMLExporter
 
+from ohlora_lib.io.disk import write_atomic
 from ohlora_lib.report.cleaning import PICTURES, clean_notebook
 from ohlora_lib.report.links import mark_links
 from ohlora_lib.report.sheet import script, script_source, style
@@ -50,7 +51,7 @@ def export_run(notebook: Path) -> Path:
     page = notebook.with_suffix(".html")
     crumbs, facts = (folder.parent.name, folder.name), list(run_facts(summary))
     html = export_notebook(notebook, crumbs=crumbs, facts=facts)
-    run_folder.write_atomic(page, html)
+    write_atomic(page, html)
     return page
 
 

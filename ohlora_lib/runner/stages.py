@@ -13,8 +13,8 @@ from typing import Any
 
 import ohlora_lib
 from ohlora_lib.io.disk import dangling_link
-from ohlora_lib.runner import cells
-from ohlora_lib.study import input_files, openings
+from ohlora_lib.runner import input_files
+from ohlora_lib.study import cells, openings
 from ohlora_lib.study import parameters as params
 from ohlora_lib.study import run_folder as records
 from ohlora_lib.study.locks import FolderLock

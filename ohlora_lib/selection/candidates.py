@@ -18,10 +18,10 @@ from torch import Tensor
 from ohlora_lib.evaluation.distances import compare_features
 from ohlora_lib.io.images import StoreWriter, new_store, open_store, to_tensor
 from ohlora_lib.nets import Generator
-from ohlora_lib.population.conditions import Condition
 from ohlora_lib.population.labels import match_rows, read_table
 from ohlora_lib.properties.ensemble import Ensemble
 from ohlora_lib.selection.select import Selection, sample_images, select
+from ohlora_lib.study.conditions import Condition
 from ohlora_lib.study.run_files import check_inside, read_config
 from ohlora_lib.study.run_folder import project_root
 

@@ -16,8 +16,8 @@ from ohlora_lib.io.images import to_uint8
 from ohlora_lib.io.tables import check_scores
 from ohlora_lib.nets import Generator
 from ohlora_lib.nets.compute import autocast, images_at_once
-from ohlora_lib.population.conditions import Condition
 from ohlora_lib.population.labels import as_numbers, read_table
+from ohlora_lib.study.conditions import Condition
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,10 @@ import torch
 from torch import Tensor
 
 import ohlora_lib
+from ohlora_lib.io.disk import atomic_path
 from ohlora_lib.io.images import new_store, open_store
 from ohlora_lib.io.weights import load_generator
 from ohlora_lib.nets.compute import pick_device
-from ohlora_lib.population.conditions import Condition
 from ohlora_lib.population.labels import read_table
 from ohlora_lib.properties.ensemble import Ensemble, load_ensemble
 from ohlora_lib.selection import fanout
@@ -39,8 +39,9 @@ from ohlora_lib.selection.candidates import (
     stored,
 )
 from ohlora_lib.selection.select import sample_images, select
+from ohlora_lib.study.conditions import Condition
 from ohlora_lib.study.parameters import SelectImages
-from ohlora_lib.study.run_folder import Run, atomic_path, project_root, sha256
+from ohlora_lib.study.run_folder import Run, project_root, sha256
 
 SHARD = 10 * BATCH  # candidates
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Self
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from ohlora_lib.runner import cells
+from ohlora_lib.study import cells
 from ohlora_lib.study.run_folder import Run, project_root, read_summary, start_run
 from ohlora_lib.study.words import MEANING
 

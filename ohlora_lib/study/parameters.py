@@ -7,7 +7,7 @@ from typing import ClassVar, Self
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
-from ohlora_lib.population.conditions import parse_condition
+from ohlora_lib.study.conditions import parse_condition
 from ohlora_lib.study.model import (
     Compute,
     Concept,

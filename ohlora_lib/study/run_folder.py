@@ -19,7 +19,6 @@ from typing import Any
 
 import ohlora_lib
 from ohlora_lib.io.disk import PARTIAL, make_folder, sha256, write_atomic
-from ohlora_lib.io.disk import atomic_path as atomic_path  # where others look for it
 from ohlora_lib.study import machine, openings
 from ohlora_lib.study.locks import FolderLock
 from ohlora_lib.study.run_files import check_inside

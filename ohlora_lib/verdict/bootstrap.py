@@ -128,4 +128,4 @@ def effect_word(low: float, high: float) -> str:
     """What an interval of the change of distance says."""
     if high < 0:
         return "closer"
-    return "not closer" if low > 0 else "not shown"  # NaN is not shown
+    return "moved away" if low > 0 else "not shown"  # NaN is not shown

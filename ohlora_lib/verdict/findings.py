@@ -246,7 +246,7 @@ def _gains(log: pd.DataFrame, verdict: pd.DataFrame) -> pd.Series:
 
 
 def _moved_away(verdict: pd.DataFrame) -> Finding | None:
-    names = list(verdict.loc[verdict["effect"] == "not closer", "property"])
+    names = list(verdict.loc[verdict["effect"] == "moved away", "property"])
     if not names:
         return None
     return Finding("moved away", f"{listed(names)} moved away from the target (is it the target "

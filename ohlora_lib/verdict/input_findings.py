@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from ohlora_lib.population.conditions import check_enough
+from ohlora_lib.study.conditions import check_enough
 from ohlora_lib.verdict.verdict import listed
 
 WEAK_AUROC = 0.8  # CNNs under this on images they never saw say little ...

@@ -106,7 +106,7 @@ def run_verdict(
     Returns:
         One row a property: property, target, start and end (mean scores, see `start_of` and
         `end_of`), distance_start, distance_end, change (of distance), change_low, change_high,
-        effect ("closer", "not closer": it moved away, "not shown"), start_rows, end_rows,
+        effect ("closer", "moved away", "not shown"), start_rows, end_rows,
         block_rows, confidence, source. Rows too few, or scores that stop early, give NaN and
         "not shown".
     """
@@ -207,9 +207,9 @@ def _run_words(table: pd.DataFrame) -> str:
     if len(closer) == len(table):
         head = "every property came closer to its target" if len(table) > 1 else head
     parts = [head + _moves(closer)]
-    if "not closer" in by:
-        parts.append(f"farther away: {listed(list(by['not closer']['property']))}"
-                     + _moves(by["not closer"], named=False))  # fmt: skip
+    if "moved away" in by:
+        parts.append(f"moved away: {listed(list(by['moved away']['property']))}"
+                     + _moves(by["moved away"], named=False))  # fmt: skip
     if "not shown" in by:
         parts.append(f"not shown: {listed(list(by['not shown']['property']))}")
     return "; ".join(parts) + "."
@@ -232,7 +232,7 @@ def _comparison_words(table: pd.DataFrame) -> str:
     parts = []
     for effect, words in (
         ("closer", "ended closer to the target than"),
-        ("not closer", "ended farther from the target than"),
+        ("moved away", "ended farther from the target than"),
     ):
         names = list(table.loc[table["effect"] == effect, "property"])
         if names:

@@ -6,7 +6,7 @@ import torch
 
 from ohlora_lib.evaluation.distances import (
     DiversityScale,
-    coverage,
+    share_inside,
     frechet_distance,
     mean_pairwise_distance,
 )
@@ -55,20 +55,20 @@ def test_mean_pairwise_distance():
     assert mean_pairwise_distance(x) == pytest.approx((5 + 4 + 3) / 3)
 
 
-def test_coverage_of_itself_a_copy_and_strangers():
+def test_share_inside_of_itself_a_copy_and_strangers():
     x = torch.randn(100, 3)
-    assert coverage(x, x) == 1
-    assert coverage(x + 100, x) == 0
+    assert share_inside(x, x) == 1
+    assert share_inside(x + 100, x) == 0
     half = torch.cat([x, x + 100])
-    assert coverage(half, x) == 0.5
-    assert coverage(torch.randn(500, 3), x) == pytest.approx(0.95, abs=0.05)
+    assert share_inside(half, x) == 0.5
+    assert share_inside(torch.randn(500, 3), x) == pytest.approx(0.95, abs=0.05)
 
 
 def test_coverage_ball_reaches_the_third_neighbour():
     line = torch.arange(5.0)[:, None]  # the end point's third neighbour is 3 away
-    assert coverage(torch.tensor([[-2.9]]), line) == 1
-    assert coverage(torch.tensor([[-3.1]]), line) == 0
-    assert coverage(torch.tensor([[-1.1]]), line, k=1) == 0
+    assert share_inside(torch.tensor([[-2.9]]), line) == 1
+    assert share_inside(torch.tensor([[-3.1]]), line) == 0
+    assert share_inside(torch.tensor([[-1.1]]), line, k=1) == 0
 
 
 def test_diversity_scale():

@@ -6,7 +6,6 @@ import torch
 from ohlora_lib.nets import Generator, compute
 from ohlora_lib.nets.compute import (
     autocast,
-    bfloat16_speedup,
     choice_sentence,
     images_at_once,
     pick_device,
@@ -33,32 +32,22 @@ def test_device_by_name(monkeypatch):
         pick_device("cuda:2")
 
 
-@pytest.mark.parametrize(("speedup", "wanted"), [(0.4, "float32"), (2.0, "bfloat16")])
-def test_auto_takes_what_is_faster(monkeypatch, speedup, wanted):
-    monkeypatch.setattr(compute, "known_speedup", lambda: speedup)
+@pytest.mark.parametrize(
+    ("flags", "wanted", "said"),
+    [
+        ("fpu avx512_bf16 amx_bf16", "bfloat16", "has avx512_bf16 and amx_bf16."),
+        ("fpu avx2", "float32", "has neither avx512_bf16 nor amx_bf16."),
+    ],
+)
+def test_auto_goes_by_the_flags_of_the_processor(monkeypatch, tmp_path, flags, wanted, said):
+    (tmp_path / "cpuinfo").write_text(f"processor: 0\nflags\t\t: {flags}\n")
+    monkeypatch.setattr(compute, "Path", lambda _: tmp_path / "cpuinfo")
     assert pick_precision("auto", CPU) == wanted
+    assert choice_sentence(wanted, CPU).endswith(said)
     assert pick_precision("float32", CPU) == "float32"
     assert pick_precision("bfloat16", CPU) == "bfloat16"
-
-
-def test_the_choice_is_measured_once_and_said(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(compute, "bfloat16_speedup", lambda: 2.5)
-    assert pick_precision("auto", CPU) == "bfloat16"
-    monkeypatch.setattr(compute, "bfloat16_speedup", lambda: 0.1)  # another mood of the machine
-    assert pick_precision("auto", CPU) == "bfloat16"
-    assert "bfloat16" in choice_sentence("bfloat16", CPU)
-    assert "1/2.5 of its time" in choice_sentence("bfloat16", CPU)
-    (kept,) = tmp_path.rglob("*.json")
-    kept.write_text("torn")
+    (tmp_path / "cpuinfo").unlink()  # a system that does not tell
     assert pick_precision("auto", CPU) == "float32"
-
-
-def test_no_place_to_remember_is_no_failure(monkeypatch, tmp_path):
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    monkeypatch.setattr(compute, "bfloat16_speedup", lambda: 2.5)
-    assert pick_precision("auto", CPU) == "bfloat16"
 
 
 def test_bad_precision():
@@ -73,10 +62,6 @@ def test_autocast(name, dtype):
     layer, x = torch.nn.Linear(2, 2), torch.ones(1, 2)
     with autocast(CPU, name):
         assert layer(x).dtype == dtype
-
-
-def test_speedup_is_measured():
-    assert 0.001 < bfloat16_speedup(rounds=1) < 1000
 
 
 def test_a_cpu_takes_as_many_images_at_a_time_as_are_of_use():

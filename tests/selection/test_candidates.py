@@ -7,9 +7,9 @@ import torch
 
 from ohlora_lib.io.images import new_store, open_store
 from ohlora_lib.nets import PropertyCNN
-from ohlora_lib.population.conditions import Condition
 from ohlora_lib.properties.ensemble import Ensemble
 from ohlora_lib.selection.candidates import align_scores, choose, choose_rows, stored
+from ohlora_lib.study.conditions import Condition
 
 WANTED = [Condition("gender", ">=", 0.5), Condition("age", "<=", 0.6)]
 

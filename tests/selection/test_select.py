@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from ohlora_lib.nets import Generator
-from ohlora_lib.population.conditions import Condition, conditions, parse_condition
 from ohlora_lib.selection.select import draw_latents, sample_images, select
+from ohlora_lib.study.conditions import Condition, conditions, parse_condition
 
 
 @pytest.fixture

@@ -13,12 +13,12 @@ import torch
 from ohlora_lib.io.images import open_store, save_store
 from ohlora_lib.io.weights import load_generator, save_weights
 from ohlora_lib.nets import Generator, PropertyCNN
-from ohlora_lib.population.conditions import Condition
 from ohlora_lib.properties.ensemble import load_ensemble
 from ohlora_lib.selection import fanout
 from ohlora_lib.selection import shards as cs
 from ohlora_lib.selection.candidates import choose, stored
 from ohlora_lib.selection.select import sample_images
+from ohlora_lib.study.conditions import Condition
 from ohlora_lib.study.parameters import SelectImages
 
 COUNT = 2350  # three shards, the last one short, and within it a short batch

@@ -14,11 +14,12 @@ import pytest
 import torch
 
 from ohlora_lib.finetune import launch
+from ohlora_lib.io.disk import write_atomic
 from ohlora_lib.io.images import save_store
 from ohlora_lib.io.weights import save_weights
 from ohlora_lib.nets import Discriminator, Generator, PropertyCNN
 from ohlora_lib.study.parameters import FinetuneGenerator, load
-from ohlora_lib.study.run_folder import release, write_atomic
+from ohlora_lib.study.run_folder import release
 from tests.training.rank_worker import lively
 
 SECONDS = 120  # until a hang is told

@@ -48,7 +48,7 @@ def test_the_held_out_judge_decides_where_every_log_has_its_scores(tmp_path):
         "By the held-out judge: b ended closer to the target than a"
     )
     assert part["by"] == "the held-out judge"
-    assert [part[by][0]["effect"] for by in ("properties", "heldout")] == ["not closer", "closer"]
+    assert [part[by][0]["effect"] for by in ("properties", "heldout")] == ["moved away", "closer"]
     assert all("By the held-out judge: " in run["sentence"] for run in found["runs"])
     paths[1] = write(logs["b"].drop(columns="heldout_gender_score"), tmp_path / "c.csv")
     (part,) = comparison.compare_files(paths, {"gender": 1.0})["comparisons"]

@@ -88,4 +88,4 @@ def moves(folder: Path, seed: int = 0) -> trends.pd.DataFrame:
 def test_learning_is_called_learning(tmp_path: Path) -> None:
     """The samples darken: away from the targets of 1, towards those of 0."""
     effects = moves(tmp_path / "run")["effect"]
-    assert list(effects) == ["not closer", "not closer", "closer", "closer"]
+    assert list(effects) == ["moved away", "moved away", "closer", "closer"]

@@ -10,9 +10,9 @@ import torch
 from ohlora_lib.finetune.loop import FineTuner, FinetuneSettings, evaluation_due
 from ohlora_lib.finetune.recipe import RECIPES
 from ohlora_lib.nets import Discriminator, Generator
-from ohlora_lib.population.conditions import conditions, parse_condition
 from ohlora_lib.selection.select import read_scores, select
 from ohlora_lib.study import parameters
+from ohlora_lib.study.conditions import conditions, parse_condition
 from tests.log_samples import DATA
 
 ROOT = Path(__file__).parents[2]

@@ -41,7 +41,7 @@ def test_equal_runs_are_not_told_apart():
 def test_moved_runs_are_called_with_their_direction():
     """A short run like the quickstart's; quality truly gets worse here."""
     ends = {"gender": 0.9, "quality": 0.65, "age": 0.03, "glass": 0.19}
-    want = {"gender": "closer", "quality": "not closer", "age": "closer", "glass": "not shown"}
+    want = {"gender": "closer", "quality": "moved away", "age": "closer", "glass": "not shown"}
     tables = [verdict.run_verdict(make_log(k, ends=ends), CONCEPT) for k in range(10)]
     right = [dict(zip(t["property"], t["effect"], strict=True)) == want for t in tables]
     assert np.mean(right) >= 0.8
@@ -79,7 +79,7 @@ def test_constant_scores_and_a_target_in_between():
     table = verdict.run_verdict(away, {"gender": 0.5}).iloc[0]
     assert table["distance_end"] == pytest.approx(abs(table["end"] - 0.5))
     assert verdict.run_verdict(away, {"gender": 0.2})["effect"].item() == "closer"
-    assert verdict.run_verdict(away, {"gender": 0.7})["effect"].item() == "not closer"
+    assert verdict.run_verdict(away, {"gender": 0.7})["effect"].item() == "moved away"
 
 
 def test_more_rows_narrow_the_interval():
@@ -114,7 +114,7 @@ def test_comparison_says_which_run_is_closer():
     assert table.loc["gender", "effect"] == "closer"
     assert table.loc["gender", "difference"] == pytest.approx(-0.15, abs=0.03)
     back = verdict.compare_logs(near, far, CONCEPT).set_index("property")
-    assert back.loc["gender", "effect"] == "not closer"
+    assert back.loc["gender", "effect"] == "moved away"
     words = verdict.verdict_sentence(table.reset_index())
     assert words.startswith(
         "By the selecting CNNs: near ended closer to the target than far on 1 of 4: gender"

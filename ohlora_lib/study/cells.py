@@ -175,7 +175,7 @@ def is_complaint(error: BaseException, trace: TracebackType) -> bool:
         trace = trace.tb_next
     code, module = trace.tb_frame.f_code.co_code, trace.tb_frame.f_globals.get("__name__", "")
     return (
-        module.partition(".")[0] == __package__
+        module.partition(".")[0] == "ohlora_lib"
         and code[trace.tb_lasti] == dis.opmap["RAISE_VARARGS"]
         and (isinstance(error, ValueError | OSError) or hasattr(error, "exit_status"))
     )
