@@ -15,10 +15,9 @@ from torch import Tensor
 from benchmarks import plain
 from ohlora_lib.finetune.loop import FineTuner, FinetuneSettings
 from ohlora_lib.finetune.recipe import RECIPES, StepRule
-from ohlora_lib.io.images import to_signed, to_uint8
 from ohlora_lib.nets import Discriminator, Generator, PropertyCNN
+from ohlora_lib.nets.samples import draw_latents, sample_images, to_signed, to_uint8
 from ohlora_lib.properties.ensemble import CNNSettings, Ensemble, train_epoch
-from ohlora_lib.selection.select import draw_latents, sample_images
 
 PROPERTIES = ("gender", "quality", "age", "glass")
 ONE_UPDATE = replace(  # v9, one update of each network: the same work every time
@@ -72,7 +71,6 @@ def new_tuner(
     *,
     r1_gamma: float = 10.0,
     kind: type[FineTuner] = FineTuner,
-    graphs: bool | None = None,
 ) -> FineTuner:
     """A fine-tuning of untrained networks on noise: speed does not ask what is in them."""
     torch.manual_seed(0)
@@ -82,12 +80,12 @@ def new_tuner(
     images = torch.randint(256, (sizes.batch, side, side, 3), dtype=torch.uint8)  # (N, H, H, 3)
     settings = FinetuneSettings(batch=sizes.batch, precision=precision, r1_gamma=r1_gamma)
     nets = (generator, discriminator, images.to(device))
-    return kind(*nets, ONE_UPDATE, settings, graphs=graphs)
+    return kind(*nets, ONE_UPDATE, settings)
 
 
 def plain_tuner(sizes: Sizes, device: torch.device, *, r1_gamma: float = 10.0) -> plain.PlainTuner:
     """The same, the plain way."""
-    options = {"r1_gamma": r1_gamma, "kind": plain.PlainTuner, "graphs": False}
+    options = {"r1_gamma": r1_gamma, "kind": plain.PlainTuner}
     return new_tuner(sizes, device, "float32", **options).make_plain()
 
 

@@ -63,10 +63,10 @@ def quickstart_log(root: Path, rate: float, seed: int) -> pd.DataFrame:
     evaluator = Evaluator(*first_cnns(root, config), selected, samples=config.samples, seed=seed)
     with tempfile.TemporaryDirectory() as folder:
         run = FinetuneRun(
-            Path(folder), load_base(root / config.base_run), selected, recipe=recipe,
+            Path(folder), load_base(root / config.base_run), selected, evaluator, recipe=recipe,
             wide_dim=config.wide_dim, settings=settings, grid_every=1000,
         )  # fmt: skip
-        run.train(evaluator, lambda _: None)
+        run.train(lambda _: None)
         return read_log(Path(folder) / "train_log.csv")
 
 

@@ -6,7 +6,6 @@ is anonymous memory: pages of memory-mapped files are given back whenever they a
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -18,13 +17,12 @@ import torch
 from ohlora_lib.io.images import hold
 from ohlora_lib.io.weights import load_generator, save_weights
 from ohlora_lib.nets import Generator, PropertyCNN
+from ohlora_lib.nets.samples import sample_images
 from ohlora_lib.population.labels import save_table
 from ohlora_lib.properties.ensemble import load_ensemble
-from ohlora_lib.selection import shards as cs
-from ohlora_lib.selection.candidates import Chosen, choose
-from ohlora_lib.selection.select import sample_images
+from ohlora_lib.selection import candidates as cd
 from ohlora_lib.study import machine, run_folder
-from ohlora_lib.study.conditions import Condition
+from ohlora_lib.study.parameters import SelectImages
 
 IMAGE_PX = 32
 GROWTH_SHARE = 0.1  # of what the added images would take: more is not flat
@@ -57,7 +55,7 @@ class PeakMemory:
         self.peak = max(self.peak, status_mib("RssAnon"))
 
 
-def new_job(folder: Path, count: int) -> cs.ShardJob:
+def new_stage(folder: Path, count: int) -> tuple[SelectImages, run_folder.Run]:
     """Small networks on the disk, and thresholds that about a quarter of the samples pass."""
     torch.manual_seed(0)
     small = {"z_dim": 16, "w_dim": 16, "fmaps_base": 128}
@@ -68,54 +66,42 @@ def new_job(folder: Path, count: int) -> cs.ShardJob:
     run_folder.write_atomic(folder / "summary.json", "{}")
     sample = next(sample_images(load_generator(folder / "generator.safetensors"), 100, seed=1))
     scores = load_ensemble(folder / "selector", ["gender", "age"]).table(sample).median()
-    wanted = [Condition(name.removesuffix("_score"), ">=", float(v)) for name, v in scores.items()]
-    return cs.ShardJob(
-        source=folder,
-        fresh=True,
-        cnn_run=folder,
-        wanted=tuple(wanted),
-        properties=("gender", "age"),
-        count=count,
-        seed=0,
-        skip_first=0,
-        device="cpu",
-        precision="float32",
-        folder=folder / "shards",
-    )
+    given = {"base_run": "base", "cnn_run": "cnns", "samples": count}
+    given |= {"concept": {"gender": 1.0, "age": 1.0}}
+    given |= {"keep": {name: float(scores[f"{name}_score"]) for name in ("gender", "age")}}
+    config = SelectImages.checked(given, "benchmark")
+    path = folder / "outputs" / "memory" / config.stage
+    inputs = {"base_run": folder, "cnn_run": folder}
+    return config, run_folder.Run(path, config.NOTEBOOK, config.config(), inputs)
 
 
-def select_candidates(job: cs.ShardJob, workers: int) -> Chosen:
+def select_candidates(config: SelectImages, run: run_folder.Run) -> cd.Chosen:
     """What stage 4 does with its candidates, figures aside."""
-    selector = load_ensemble(job.cnn_run / "selector", job.properties)
-    path = job.source / "selected.npy"
-    if workers > 1:
-        chosen = cs.choose(job, cs.score_all(job, workers=workers), path)
-    else:
-        generator = load_generator(job.source / "generator.safetensors")
-        batches = sample_images(generator, job.count, seed=job.seed)
-        chosen = choose(batches, selector, job.wanted, path)
-    save_table(job.source / "scores.csv", chosen.table())
-    selector.table(hold(chosen.kept, most_bytes=0))
+    options = {"device": torch.device("cpu"), "precision": "float32"}
+    cnns = load_ensemble(run.inputs["cnn_run"] / "selector", list(config.concept))
+    offered = cd.find_candidates(config, run, cnns, **options)
+    chosen = cd.choose(config, run, offered, cd.score(config, run, offered))
+    save_table(run.path / "scores.csv", chosen.table())
+    cnns.table(hold(chosen.kept, most_bytes=0))
     return chosen
 
 
-def measure(count: int, workers: int) -> dict[str, float]:
-    """Peaks of a run in this process, MiB; with several processes also of the largest of them."""
+def measure(count: int) -> dict[str, float]:
+    """Peaks of a run in this process, MiB."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        job = new_job(Path(folder), count)
-        select_candidates(new_job(Path(folder), 200), 1)  # what is loaded once
+        select_candidates(*new_stage(Path(folder), 200))  # what is loaded once
+        stage = new_stage(Path(folder), count)
         with PeakMemory() as memory:
-            chosen = select_candidates(job, workers)
-        found = {"candidates": count, "kept": len(chosen.kept), "workers": workers}
+            chosen = select_candidates(*stage)
+        found = {"candidates": count, "kept": len(chosen.kept)}
         found |= {"before_mib": memory.before, "peak_mib": memory.peak}
-        child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024 if workers > 1 else 0
-        return found | {"resident_mib": status_mib("VmHWM"), "worker_resident_mib": child}
+        return found | {"resident_mib": status_mib("VmHWM")}
 
 
-def measured_apart(count: int, workers: int) -> dict[str, float]:
+def measured_apart(count: int) -> dict[str, float]:
     """The same in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.memory", "--one", str(count), str(workers)]
+    command = [sys.executable, "-m", "benchmarks.memory", "--one", str(count)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout)
 
@@ -132,19 +118,17 @@ def main() -> None:
     """Measures and reports; the exit status says whether memory is flat."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__)
     parser.add_argument("counts", nargs="*", type=int, default=[10_000, 200_000])
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--one", nargs=2, type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help="the JSON file")
     given = parser.parse_args()
     if given.one:
-        print(json.dumps(measure(*given.one)))
+        print(json.dumps(measure(given.one)))
         return
-    rows = [measured_apart(count, given.workers) for count in sorted(given.counts)]
+    rows = [measured_apart(count) for count in sorted(given.counts)]
     for row in rows:
         print(
-            "{candidates:9,} candidates, {kept:7,} kept, workers {workers}: {peak_mib:.0f} MiB "
-            "anonymous at most ({before_mib:.0f} before), {resident_mib:.0f} MiB resident, "
-            "{worker_resident_mib:.0f} MiB in the largest worker".format(**row)
+            "{candidates:9,} candidates, {kept:7,} kept: {peak_mib:.0f} MiB anonymous at most "
+            "({before_mib:.0f} before), {resident_mib:.0f} MiB resident".format(**row)
         )
     allowed = growth_allowed_mib(rows[0]["candidates"], rows[-1]["candidates"])
     allowed = max(allowed, NOISE_MIB)

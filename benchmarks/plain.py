@@ -19,12 +19,11 @@ from PIL import Image
 from torch import Tensor
 
 from ohlora_lib.finetune.loop import FineTuner
-from ohlora_lib.io.images import to_uint8
 from ohlora_lib.nets import Discriminator, Generator, PropertyCNN
 from ohlora_lib.nets.discriminator import EqualConv
 from ohlora_lib.nets.generator import FUSED_FROM_PX, SynthesisLayer
 from ohlora_lib.nets.layers import EqualDense, leaky, minibatch_deviation, smooth_kernel
-from ohlora_lib.selection.select import draw_latents
+from ohlora_lib.nets.samples import draw_latents, to_uint8
 from ohlora_lib.training.losses import discriminator_loss, generator_loss
 
 # ---- networks -----------------------------------------------------------------------------------
@@ -105,26 +104,28 @@ class PlainTuner(FineTuner):
                 parameter.requires_grad_(name in set(names))
         return self
 
-    def _update_discriminator(self, real: Tensor) -> tuple[Tensor, ...]:
+    def update_discriminator(self, real: Tensor) -> Tensor:
+        """One update; gives the loss, ()."""
         fake = draw(self.generator, self.latents(len(real)), noise="random")  # keeps its graph
         gamma = self.settings.r1_gamma
         real = real.detach().contiguous().requires_grad_(gamma > 0)
         real_scores, fake_scores = score(self.discriminator, real), score(self.discriminator, fake)
         loss = discriminator_loss(real, real_scores, fake_scores, gamma)
-        self._step(loss, self.d_optimizer)
-        return loss.detach(), real_scores.detach().flatten(), fake_scores.detach().flatten()
+        self.last_scores = (real_scores.detach().flatten(), fake_scores.detach().flatten())
+        return self._step(loss, self.d_optimizer)
 
-    def _update_generator(self, real: Tensor) -> tuple[Tensor]:
+    def update_generator(self, real: Tensor) -> Tensor:
+        """One update; gives the loss, ()."""
         fake = draw(self.generator, self.latents(len(real)), noise="random")
         loss = generator_loss(score(self.discriminator, fake))
-        self._step(loss, self.g_optimizer)
-        return (loss.detach(),)
+        return self._step(loss, self.g_optimizer)
 
-    def _step(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
+    def _step(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> Tensor:
         for net in (self.generator, self.discriminator):
             net.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
+        return loss.detach()
 
 
 # ---- evaluation and property CNNs ---------------------------------------------------------------

@@ -56,7 +56,9 @@ def options(
 @app.command()
 def run(
     study: Annotated[Path, typer.Argument(help="A study's folder, such as params/quickstart.")],
-    only: Annotated[str | None, typer.Option(help="Glob of the stages to run.")] = None,
+    only: Annotated[
+        str | None, typer.Option(help="Globs of the stages to run, separated by commas.")
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Run from the start, even if nothing changed.")
     ] = False,
@@ -64,10 +66,14 @@ def run(
         int | None,
         typer.Option(min=0, max=MOST_SEED, help="Run as study NAME-seedN with this seed."),
     ] = None,
+    held: Annotated[bool, typer.Option("--held", hidden=True)] = False,
 ) -> None:
     """Run a study's notebooks in order; what has not changed since it finished is skipped."""
+    from ohlora_lib.runner import pipes
     from ohlora_lib.runner.runner import run_study
 
+    if held:
+        pipes.stop_with_parent()
     run_study(study, only=only, force=force, seed=seed)
 
 
@@ -79,19 +85,17 @@ def finetune(
     force: Annotated[
         bool, typer.Option("--force", help="Train from the start; what is there is kept.")
     ] = False,
-    held: Annotated[bool, typer.Option("--held", hidden=True)] = False,
 ) -> None:
     """Fine-tune as notebook 5 does, without the notebook; Ctrl-C saves, and it goes on from there.
 
     On several GPUs, one process each, sharing every batch:
     accelerate launch --multi_gpu --num_processes 2 -m ohlora_lib finetune PARAMS_FILE.
-    Or `processes: 2` in the file, which starts them by itself.
     """
-    from ohlora_lib.finetune.launch import finetune_file
+    from ohlora_lib.finetune.run import finetune_file
+    from ohlora_lib.widgets.monitor import Monitor
 
-    if not held:
-        os.environ.setdefault("OHLORA_COMMAND", f"ohlora finetune {params_file} --force")
-    finished = finetune_file(params_file, held=held, start_anew=force)
+    os.environ.setdefault("OHLORA_COMMAND", f"ohlora finetune {params_file} --force")
+    finished = finetune_file(params_file, Monitor, start_anew=force)
     if not finished and not os.environ.get("WORLD_SIZE"):
         raise typer.Exit(INTERRUPTED)  # a launcher's processes have ended as they were asked to
 
@@ -104,14 +108,10 @@ def sweep(
         typer.Option(help="NAME=VALUE,VALUE of a parameter; several: all combinations."),
     ] = None,
     seeds: Annotated[str, typer.Option(help="Seeds of each point, such as 0-4.")] = "",
-    workers: Annotated[int, typer.Option(min=1, help="Stages at a time on this machine.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Studies at a time on this machine.")] = 1,
     scheduler: Annotated[
         str, typer.Option(help="Address of a Dask scheduler, whose workers run them instead.")
     ] = "",
-    only: Annotated[str | None, typer.Option(help="Glob of the stages to run.")] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Run from the start, even if nothing changed.")
-    ] = False,
 ) -> None:
     """Run a study for each point of a grid and each seed, and compare them.
 
@@ -119,8 +119,7 @@ def sweep(
     """
     from ohlora_lib.runner.sweep import run_sweep
 
-    options = {"workers": workers, "scheduler": scheduler, "only": only, "force": force}
-    run_sweep(study, grid=grid or [], seeds=seeds, **options)
+    run_sweep(study, grid=grid or [], seeds=seeds, workers=workers, scheduler=scheduler)
 
 
 @app.command()

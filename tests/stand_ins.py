@@ -1,4 +1,7 @@
-"""A project of tiny notebooks with the names of the real ones, for what runs many stages."""
+"""A project of tiny notebooks with the names of the real ones, for what runs many stages.
+
+`python stand_ins.py run params/tiny` is `ohlora run params/tiny` in it.
+"""
 
 from pathlib import Path
 from typing import ClassVar
@@ -6,10 +9,11 @@ from typing import ClassVar
 import nbformat
 from pydantic import Field
 
+from ohlora_lib import cli
 from ohlora_lib.study import parameters, run_folder
 from ohlora_lib.study.parameters import NotebookParameters
 
-PACKAGE_ROOT = Path(run_folder.__file__).parents[1]
+PACKAGE_ROOT = Path(run_folder.__file__).parents[2]
 LOOK = "concept: {a: 1.0}\n"
 
 
@@ -121,3 +125,8 @@ def journal(root: Path, kind: str) -> list[str]:
     path = root / "journal.txt"
     lines = path.read_text().splitlines() if path.exists() else []
     return [line.split()[1] for line in lines if line.startswith(f"{kind} ")]
+
+
+if __name__ == "__main__":
+    parameters.MODELS = {model.NOTEBOOK: model for model in MODELS}
+    cli.main()

@@ -11,8 +11,8 @@ import torch
 from benchmarks import plain
 from benchmarks.cases import QUICK, SMALL, all_cases, new_tuner, plain_tuner
 from benchmarks.peak import count_flops, peak_flops
-from ohlora_lib.io.images import to_signed
 from ohlora_lib.nets import Discriminator, Generator
+from ohlora_lib.nets.samples import to_signed
 
 ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")

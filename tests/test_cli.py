@@ -7,10 +7,11 @@ import pytest
 
 import ohlora_lib
 from ohlora_lib import cli, doctor
-from ohlora_lib.finetune import launch
+from ohlora_lib.finetune import run as finetune_run
 from ohlora_lib.io.weights import load_generator, save_weights
 from ohlora_lib.nets import Generator
 from ohlora_lib.runner import runner
+from ohlora_lib.widgets.monitor import Monitor
 
 PACKAGE_ROOT = Path(ohlora_lib.__file__).parents[1]
 
@@ -127,13 +128,18 @@ def test_finetune_help_says_how_to_use_several_gpus(call):
 )
 def test_finetune_says_whether_it_finished(call, monkeypatch, launched, finished, status):
     seen = []
-    monkeypatch.setattr(launch, "finetune_file", lambda *a, **k: seen.append((a, k)) or finished)
+
+    def told(*given, **options):
+        seen.append((given, options))
+        return finished
+
+    monkeypatch.setattr(finetune_run, "finetune_file", told)
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     monkeypatch.setenv("OHLORA_COMMAND", "ohlora finetune a.yaml --force")  # undone after the test
     if launched:
         monkeypatch.setenv("WORLD_SIZE", "2")
     assert call("finetune", "a.yaml")[0] == status
-    assert seen == [((Path("a.yaml"),), {"held": False, "start_anew": False})]
+    assert seen == [((Path("a.yaml"), Monitor), {"start_anew": False})]
 
 
 def test_a_study_that_is_not_there(call):
@@ -316,7 +322,7 @@ def test_a_sweep_takes_several_axes(call, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--grid", "r1_gama=1"), "Did you mean 'r1_gamma'"),
+        (("--grid", "r1_gama=1"), "Did you mean ['r1_gamma']"),
         (("--seeds", "4-0"), "--seeds has '4-0'"),
         (("--workers", "0"), "--workers"),
     ],

@@ -16,12 +16,12 @@ from torch import Tensor
 
 from ohlora_lib.base.training import BaseSettings, BaseTrainer, level_of_detail
 from ohlora_lib.io.disk import write_atomic
-from ohlora_lib.io.images import Images, grid_image, open_store, save_png, to_uint8
+from ohlora_lib.io.images import Images, grid_image, open_store, save_png
 from ohlora_lib.io.weights import load_discriminator, load_generator, save_weights
 from ohlora_lib.nets import Discriminator, Generator
+from ohlora_lib.nets.samples import draw_latents, to_uint8
 from ohlora_lib.population.faces.faces import render_faces
 from ohlora_lib.population.labels import save_table
-from ohlora_lib.selection.select import draw_latents
 from ohlora_lib.training.checkpoint import (
     Pace,
     images_sha256,

@@ -1,26 +1,33 @@
-"""Evaluation while fine-tuning: sample, score by selector and judge, measure diversity.
+"""Evaluating a generator: sample, score by selector and judge, measure diversity and distances.
 
-Axes: S samples, H image height, P properties.
+Stage 5 does it every few batches, for a row of its log; stage 6 does it again with many samples,
+for the base and for every checkpoint.
+Axes: S samples, H image height, P properties, F features.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
-from ohlora_lib.evaluation.distances import DiversityScale
-from ohlora_lib.io.images import Images
+from ohlora_lib.evaluation.distances import DiversityScale, compare_features
+from ohlora_lib.io.images import Images, to_tensor
+from ohlora_lib.io.weights import load_generator, read_tensors
 from ohlora_lib.nets import Generator
+from ohlora_lib.nets.samples import sample_images
 from ohlora_lib.properties.ensemble import Ensemble
-from ohlora_lib.selection.select import sample_images
 from ohlora_lib.training.checkpoint import tensors_sha256
-from ohlora_lib.training.ranks import ALONE, Ranks
 
-FIXED_SEED_OFFSET = 1_000_003  # keeps the fixed latents apart from every fresh draw
+FIXED_SEED_OFFSET = 1_000_003  # keeps the fixed latents of stage 5 apart from every fresh draw
+MEASURED = 1000  # samples that are compared with as many images of a population
+FIXED_SHOWN = 36  # images of fixed latents that stage 6 keeps to be shown
 
 
 @dataclass(frozen=True)
@@ -31,17 +38,31 @@ class Evaluation:
     fixed_images: np.ndarray  # uint8, (S, H, H, 3)
 
 
+@dataclass(frozen=True)
+class Judged:
+    """One generator judged: its row of figures, its scores, some of its images."""
+
+    row: dict[str, float | str]
+    scores: pd.DataFrame  # (S, 2P): <property>_score and heldout_<property>_score
+    fixed_scores: pd.DataFrame  # the same of the fixed latents
+    fixed_images: np.ndarray  # uint8, (at most 36, H, H, 3)
+
+    def heldout(self, kind: str = "scores") -> pd.DataFrame:
+        """The judge's scores of fresh samples, or of fixed ones, a column a property."""
+        table = getattr(self, kind).filter(regex="^heldout_")
+        return table.rename(columns=lambda name: name[len("heldout_") : -len("_score")])
+
+
 class Evaluator:
     """Scores a generator's samples, each time fresh ones and the same fixed latents.
 
     Args:
         selector: Ensemble that chose the training images.
-        judge: Held-out ensemble.
+        judge: Held-out ensemble; its features carry diversity and distances.
         selected: The selected images, uint8, shape (N, H, H, 3), on the device.
         samples: Number S of samples of each kind.
         seed: Draws the latents.
         precision: Number format to draw in.
-        ranks: Processes that share the samples; all of them evaluate, and get the same figures.
     """
 
     def __init__(
@@ -53,12 +74,11 @@ class Evaluator:
         samples: int = 100,
         seed: int = 0,
         precision: str = "float32",
-        ranks: Ranks = ALONE,
     ) -> None:
-        self.ranks = ranks
         self.selector, self.judge = selector, judge
         self.samples, self.seed, self.precision = samples, seed, precision
-        self.diversity = DiversityScale(judge.features(selected), samples, seed=seed)
+        self.features = judge.features(selected)  # (N, F)
+        self.diversity = DiversityScale(self.features, samples, seed=seed)
 
     def facts(self) -> dict[str, Any]:
         """What decides the figures of an evaluation, for whoever must know it is the same."""
@@ -70,40 +90,98 @@ class Evaluator:
             **{name: tensors_sha256(_tensors(cnn)) for name, cnn in cnns.items()},
         }
 
-    def draw(self, generator: Generator, *, seed: int, index: int) -> Tensor:
-        """This rank's samples, s of S, with fixed noise, uint8 (s, H, H, 3).
+    def draw(self, generator: Generator, **place: int) -> Tensor:
+        """Samples with fixed noise, uint8 (S, H, H, 3); training mode is left as it was.
 
-        Training mode is left as it was.
+        Args:
+            generator: On its device.
+            **place: `seed`, `batch` and `start` of `sample_images`.
         """
         training = generator.training
         generator.eval()  # else the running mean of w would follow the samples
-        options = {"seed": seed, "batch": self.samples, "start": index * self.samples}
-        options |= {"precision": self.precision, "part": self.ranks.deal}
-        draws = sample_images(generator, self.samples, **options)
-        images = torch.cat(list(draws))
+        draws = sample_images(generator, self.samples, precision=self.precision, **place)
+        images = torch.cat(list(draws))  # (S, H, H, 3)
         generator.train(training)
         return images
 
     def __call__(self, generator: Generator, index: int) -> Evaluation:
         """Evaluates; `index` numbers the evaluation, so that fresh latents can be drawn again."""
-        fresh = self.draw(generator, seed=self.seed, index=index)
-        fixed = self.draw(generator, seed=self.seed + FIXED_SEED_OFFSET, index=0)
-        both = torch.cat([fresh, fixed])  # (2s, H, H, 3)
+        size = self.samples
+        fresh = self.draw(generator, seed=self.seed, batch=size, start=index * size)
+        fixed = self.draw(generator, seed=self.seed + FIXED_SEED_OFFSET, batch=size)
+        both = torch.cat([fresh, fixed])  # (2S, H, H, 3)
         row: dict[str, float] = {}
-        selector, judge = self.selector.scores(both), self.judge.scores(both)  # (2s, P) each
+        selector, judge = self.selector.scores(both), self.judge.scores(both)  # (2S, P) each
         kinds = {
-            "mean": selector[: len(fresh)],
-            "heldout": judge[: len(fresh)],
-            "fixed": selector[len(fresh) :],
-            "fixed_heldout": judge[len(fresh) :],
+            "mean": selector[:size],
+            "heldout": judge[:size],
+            "fixed": selector[size:],
+            "fixed_heldout": judge[size:],
         }
         for kind, part in kinds.items():
-            scores = self.ranks.collect(part, self.samples)  # (S, P)
-            for prop, value in zip(self.selector.properties, scores.mean(0).tolist(), strict=True):
+            for prop, value in zip(self.selector.properties, part.mean(0).tolist(), strict=True):
                 row[f"{kind}_{prop}_score"] = value
-        features = self.ranks.collect(self.judge.features(fresh), self.samples)  # (S, F)
+        row["diversity"], row["recall"] = self.diversity(self.judge.features(fresh))
+        return Evaluation(row, fixed.cpu().numpy())
+
+    def fresh(self, generator: Generator, index: int) -> Tensor:
+        """The fresh samples that a generator was judged by, uint8 (S, H, H, 3)."""
+        return self.draw(generator, seed=self.seed + 1 + index)
+
+    def judged(self, generator: Generator, index: int, **facts: float | str) -> Judged:
+        """Judges one generator; `index` numbers it, so that its fresh latents are its own."""
+        fresh = self.fresh(generator, index)
+        fixed = self.draw(generator, seed=self.seed)
+        row = dict(facts)
+        tables = {}
+        for kind, images in (("", fresh), ("fixed_", fixed)):
+            heldout = self.judge.table(images).add_prefix("heldout_")
+            tables[kind] = pd.concat([self.selector.table(images), heldout], axis=1)
+            row |= {f"{kind}{k}": v for k, v in tables[kind].mean().items()}
+        features = self.judge.features(fresh)
         row["diversity"], row["recall"] = self.diversity(features)
-        return Evaluation(row, self.ranks.collect(fixed, self.samples).cpu().numpy())
+        distances = compare_features(self.features, features)
+        row["recall_raw"] = distances.pop("recall")
+        shown = fixed[:FIXED_SHOWN].cpu().numpy()
+        return Judged(row | distances, tables[""], tables["fixed_"], shown)
+
+    def judge_all(
+        self,
+        base: Generator,
+        checkpoints: Sequence[Path],
+        device: torch.device,
+        *,
+        shown: bool,
+    ) -> Iterator[Judged]:
+        """Judges the base, then each checkpoint.
+
+        Args:
+            base: The generator before the fine-tuning.
+            checkpoints: Weights, first to last.
+            device: Where to compute.
+            shown: Whether to judge only what a page shows: base, middle and last.
+        """
+        last = len(checkpoints)
+        chosen = {0, (last + 1) // 2, last} if shown else range(last + 1)
+        yield self.judged(base, 0, stage="base", epoch=0, images_seen=0)
+        for k, path in enumerate(checkpoints, start=1):
+            if k not in chosen:
+                continue
+            facts = read_tensors(path)[1]
+            seen = {"epoch": int(facts["epochs"]), "images_seen": int(facts["images_seen"])}
+            yield self.judged(load_generator(path).to(device), k, stage="checkpoint", **seen)
+
+
+def find_checkpoints(run_folder: Path) -> list[Path]:
+    """Generators of a run, first to last.
+
+    Raises:
+        ValueError: If there are none.
+    """
+    paths = sorted((run_folder / "checkpoints").glob("generator-epoch*.safetensors"))
+    if not paths:
+        raise ValueError(f"{run_folder}: no checkpoints to evaluate. Run the fine-tuning first.")
+    return paths
 
 
 def _tensors(cnns: Ensemble) -> dict[str, Tensor]:
@@ -113,3 +191,29 @@ def _tensors(cnns: Ensemble) -> dict[str, Tensor]:
         for k, net in enumerate(nets)
         for name, value in net.state_dict().items()
     }
+
+
+def measure_base(
+    generator: Generator, population: np.ndarray, judge: Ensemble, *, seed: int, precision: str
+) -> pd.DataFrame:
+    """How close samples of a base come to a population, on features of the held-out judge.
+
+    Args:
+        generator: The base's, on the judge's device.
+        population: uint8, shape (N, H, H, 3).
+        judge: Held-out ensemble.
+        seed: Draws the latents.
+        precision: Number format to draw in.
+
+    Returns:
+        Fréchet distance, precision and recall of `base` and of `population`: as many of its
+        images against as many others, the best that one can hope for.
+    """
+    place = next(generator.parameters()).device
+    images = population[:: max(len(population) // (2 * MEASURED), 1)][: 2 * MEASURED]
+    count = len(images) // 2
+    drawn = torch.cat([*sample_images(generator, count, seed=seed, precision=precision)])
+    parts = {"base": drawn, "population": to_tensor(images[1 : 2 * count : 2], place)}
+    real = judge.features(to_tensor(images[: 2 * count : 2], place))
+    found = {name: compare_features(real, judge.features(part)) for name, part in parts.items()}
+    return pd.DataFrame(found).T

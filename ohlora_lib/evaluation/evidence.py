@@ -19,7 +19,6 @@ from ohlora_lib.io.images import Images
 from ohlora_lib.properties.ensemble import Ensemble, unseen_auroc
 
 COPIED_RATIO = 0.5  # nearer than this to a selected image, in their own distances, is a copy
-LEAKS = {"hardly": 0.2, "somewhat": 0.5, "much": 1.01}  # words for correlations up to these
 
 
 def auroc_table(unseen: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -71,18 +70,6 @@ def leakage(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
         Correlation of the changes, a row and a column a property; NaN where nothing changed.
     """
     return (after - before).corr()
-
-
-def strongest_leak(matrix: pd.DataFrame) -> str:
-    """A sentence: which two properties changed together most."""
-    pairs = matrix.where(np.triu(np.ones(matrix.shape, dtype=bool), k=1)).stack().dropna()
-    if pairs.empty:
-        return "There are no two properties whose changes could go together."
-    a, b = pairs.abs().idxmax()
-    value = pairs[a, b]
-    way = "with" if value > 0 else "against"
-    strength = next(w for w, most in LEAKS.items() if abs(value) <= most)
-    return f"{a} and {b} changed {strength} {way} one another (correlation {value:+.2f})."
 
 
 def member_table(ensembles: Mapping[str, Ensemble], images: Images) -> pd.DataFrame:

@@ -1,1 +1,39 @@
-"""The figures, each drawn from tables."""
+"""The figures, each drawn from tables, with a sentence that says what it shows."""
+
+from ohlora_lib.figures.samples import (
+    calibration,
+    fold_losses,
+    label_scores,
+    leakage,
+    sample_scores,
+    selection_costs,
+)
+from ohlora_lib.figures.style import Figure
+from ohlora_lib.figures.training import (
+    auroc,
+    diversity,
+    heldout,
+    losses,
+    progress,
+    property_comparison,
+    property_groups,
+    scores,
+)
+
+__all__ = [
+    "Figure",
+    "auroc",
+    "calibration",
+    "diversity",
+    "fold_losses",
+    "heldout",
+    "label_scores",
+    "leakage",
+    "losses",
+    "progress",
+    "property_comparison",
+    "property_groups",
+    "sample_scores",
+    "scores",
+    "selection_costs",
+]

@@ -1,330 +1,200 @@
-"""The figures: tables in, Axes out; `captions` says in a sentence what each one shows.
+"""What all figures share: their look, axes, trend lines, targets, legends and files.
 
-A figure over training takes a log (`training_logs.read_log`). Without `ax`, a plot opens a figure
-by `figures.new_figure`, outside pyplot: nothing to close, nothing shown twice in a notebook.
+Raw values are faint, the centred moving mean is strong, its shaded band is about 95 %. Colours are
+seaborn's colour-blind palette, and each series has a dash and a marker of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import lru_cache
 
-import numpy as np
-import pandas as pd
 import seaborn as sns
+from matplotlib import font_manager, rc_context
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
+from matplotlib.figure import Figure as Drawing
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
+from matplotlib.transforms import ScaledTranslation
 
-from ohlora_lib.figures.training import (
-    COLORS,
-    DASHES,
-    FEW_ROWS,
-    LINE_GREY,
-    MARKERS,
-    draw_trend,
-    finish,
-    has_columns,
-    legend_kinds,
-    marks_of,
-    new_figure,
-    rule_line,
-    shown_meaning,
-    shown_name,
-    target_lines,
-    time_label,
-    times_of,
-)
-from ohlora_lib.study.words import Meanings
-from ohlora_lib.verdict.verdict import COLLAPSED_DIVERSITY, listed, smooth, smoothing_window
+from ohlora_lib.study.words import Meanings, meaning_of, without_turns
 
-# ---- training -----------------------------------------------------------------------------------
+COLORS = sns.color_palette("colorblind")
+DASHES = ("-", (0, (6, 2)), (0, (2, 1.2)), (0, (7, 2, 1.5, 2)), (0, (4, 1, 1, 1, 1, 1)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+LINE_GREY = "0.35"
 
 
-def plot_losses(log: pd.DataFrame, *, window: int | None = None, ax: Axes | None = None) -> Axes:
-    """Draws G and D loss over training, a moving mean over the raw values."""
-    has_columns(log, "g_loss", "d_loss")
-    ax = ax or new_figure()
-    draw_trend(ax, log, "d_loss", "discriminator", 0, window)
-    draw_trend(ax, log, "g_loss", "generator", 1, window)
-    return finish(ax, "Losses", "logistic loss (nats)", xlabel=time_label(log))
+@dataclass(frozen=True)
+class Figure:
+    """A figure and its words; a notebook shows it with `report.show.figure`."""
+
+    drawing: Drawing
+    name: str  # of its files, without ending
+    alt: str  # a sentence with the numbers that the figure shows: its alternative text
+    look: str = ""  # what a reader should look for; stands under the figure
 
 
-def plot_auroc(log: pd.DataFrame, *, window: int | None = None, ax: Axes | None = None) -> Axes:
-    """Draws the discriminator's AUROC: per batch faint, pooled over a window strong.
+@contextmanager
+def house_style() -> Iterator[None]:
+    """Sets size, typography and palette inside a block or, as a decorator, a function only."""
+    rc = {
+        "figure.figsize": (7.2, 4.2), "figure.dpi": 100, "savefig.dpi": 150,
+        "font.size": 11, "axes.titlesize": 12, "axes.titleweight": "bold",
+        "axes.titlelocation": "left", "axes.labelsize": 11, "xtick.labelsize": 10,
+        "ytick.labelsize": 10, "legend.fontsize": 10, "grid.color": "0.9",
+        "axes.edgecolor": "0.6", "svg.hashsalt": "ohlora", "axes.formatter.useoffset": False,
+    }  # fmt: skip
+    with rc_context():
+        sns.set_theme(context="notebook", style="whitegrid", palette="colorblind", rc=rc)
+        yield
 
-    A log without `pooled_auroc` (the published ones) gets the moving mean of the batches' AUROC.
+
+def new_axes(*, width_in: float = 7.2, height_in: float = 4.2) -> Axes:
+    """Opens a figure outside pyplot: nothing to close, nothing shown twice in a notebook."""
+    drawing = Drawing(figsize=(width_in, height_in), layout="constrained")
+    drawing.get_layout_engine().set(w_pad=0.1, h_pad=0.1)
+    return drawing.add_subplot()
+
+
+# ---- files and fonts ----------------------------------------------------------------------------
+
+
+@house_style()
+def drawn(drawing: Drawing, kind: str, *, dpi: int = 150) -> bytes:
+    """A figure as "png" or "svg"; the same one gives the same bytes."""
+    buffer = io.BytesIO()
+    with _quiet_fonts():
+        drawing.savefig(
+            buffer, format=kind, dpi=dpi, metadata={"Date": None} if kind == "svg" else None
+        )
+    return buffer.getvalue()
+
+
+@house_style()
+def find_fonts(drawing: Drawing) -> str:
+    """Gives the texts of a figure the installed fonts that have their letters.
+
+    Returns:
+        Letters that no font has, which are drawn as boxes.
     """
-    has_columns(log, "real_fake_auroc")
-    ax = ax or new_figure()
-    window = window or smoothing_window(len(log))
-    if "pooled_auroc" in log:
-        few = len(log) <= FEW_ROWS
-        ax.plot(times_of(log), log["real_fake_auroc"], "o" if few else "-", color=COLORS[0], ms=4,
-                lw=0.6, alpha=0.35 if few else 0.18, label="one batch")  # fmt: skip
-        ax.plot(times_of(log), log["pooled_auroc"], color=COLORS[0], lw=2, marker="o", ms=5,
-                markevery=marks_of(len(log), 0), label="pooled over recent batches")  # fmt: skip
-    else:
-        draw_trend(ax, log, "real_fake_auroc", f"mean of {window} batches", 0, window)
-        ax.lines[0].set_label("one batch")
-    low = np.nanmin([0.45, log["real_fake_auroc"].min() - 0.02])
-    ax.set_ylim(low, 1.02)
-    rule_line(ax, 0.5, "0.5: cannot tell real from fake", above=True)
-    return finish(ax, "Discriminator: real against fake", "AUROC", xlabel=time_label(log))
+    texts = drawing.findobj(Text)
+    letters = {c for text in texts for c in text.get_text() if c.isprintable()}
+    with _quiet_fonts():
+        missing = letters - _letters_of(font_manager.findfont(font_manager.FontProperties()))
+    names = []
+    for entry in _plainest_fonts() if missing else ():
+        if missing & _letters_of(entry.fname):
+            names.append(entry.name)
+            missing = missing - _letters_of(entry.fname)
+    for text in texts if names else ():
+        text.set_fontfamily([*text.get_fontfamily(), *names])
+    return "".join(sorted(missing))
 
 
-def plot_scores(
-    log: pd.DataFrame,
-    properties: Sequence[str],
-    concept: Mapping[str, float],
-    *,
-    source: str = "mean",
-    window: int | None = None,
-    meaning: Meanings | None = None,
-    ax: Axes | None = None,
-) -> Axes:
-    """Draws mean scores of properties over training, with their targets and what 0 and 1 mean."""
-    has_columns(log, *(f"{source}_{prop}_score" for prop in properties))
-    ax = ax or new_figure()
-    order = list(concept)
-    for prop in properties:
-        note = shown_meaning(prop, meaning)
-        draw_trend(ax, log, f"{source}_{prop}_score", prop, order.index(prop), window, note)
-    targets = [concept[prop] for prop in properties]
-    target_lines(ax, targets)
-    goal = listed([f"{target:g}" for target in sorted(set(targets), reverse=True)])
-    return finish(
-        ax,
-        f"{listed([shown_name(p) for p in properties])}: toward {goal}",
-        "mean score of the samples",
-        xlabel=time_label(log),
-        columns=4 if meaning is None else 2,
-    )
+@contextmanager
+def _quiet_fonts() -> Iterator[None]:
+    """Keeps matplotlib from reporting, on the page, fonts and letters that it did not find."""
+    logger = logging.getLogger("matplotlib.font_manager")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r"Glyph .* missing from", UserWarning)
+            yield
+    finally:
+        logger.setLevel(level)
 
 
-def plot_property_comparison(
-    logs: Mapping[str, pd.DataFrame],
-    prop: str,
-    target: float,
-    *,
-    source: str = "mean",
-    window: int | None = None,
-    meaning: Meanings | None = None,
-    ax: Axes | None = None,
-) -> Axes:
-    """Draws one property's mean score over training for several runs, by name."""
-    ax = ax or new_figure()
-    for order, (name, log) in enumerate(logs.items()):
-        has_columns(log, f"{source}_{prop}_score")
-        draw_trend(ax, log, f"{source}_{prop}_score", name, order, window)
-    target_lines(ax, [target])
-    names = [shown_name(name, longest=24) for name in reversed(logs)]
-    runs = " against ".join(names) if len(names) < 3 else f"{len(names)} runs"
-    said = shown_meaning(prop, meaning, before="\n")
-    return finish(ax, f"{shown_name(prop)}: {runs}", f"mean score of the samples{said}",
-                  xlabel=time_label(next(iter(logs.values()))), columns=3)  # fmt: skip
+def _plainest_fonts() -> list[font_manager.FontEntry]:
+    """Fonts for plain text first; those too that came after matplotlib made its list of them."""
+    known = {str(entry.fname) for entry in font_manager.fontManager.ttflist}
+    for file in sorted(set(font_manager.findSystemFonts()) - known):
+        with suppress(OSError, RuntimeError, ValueError, NotImplementedError):  # odd fonts
+            font_manager.fontManager.addfont(file)
+    real = [
+        e for e in font_manager.fontManager.ttflist if not e.name.startswith("Last Resort")
+    ]  # only boxes
+    return sorted(real, key=lambda e: (e.style != "normal", e.weight != 400, e.name))
 
 
-def plot_heldout(
-    log: pd.DataFrame,
-    concept: Mapping[str, float],
-    *,
-    window: int | None = None,
-    ax: Axes | None = None,
-) -> Axes:
-    """Draws the distance to target by the selecting CNNs and by the held-out judge."""
-    ax = ax or new_figure(height_in=4.6)
-    window = window or smoothing_window(len(log))
-    for order, (prop, target) in enumerate(concept.items()):
-        color, marker = COLORS[order % len(COLORS)], MARKERS[order % len(MARKERS)]
-        for source, dash in (("mean", "-"), ("heldout", DASHES[2])):
-            has_columns(log, f"{source}_{prop}_score")
-            distance = (smooth(log[f"{source}_{prop}_score"].dropna(), window) - target).abs()
-            ax.plot(
-                times_of(log)[distance.index], distance, color=color, ls=dash, lw=2, marker=marker,
-                ms=5, mfc=color if source == "mean" else "white",
-                markevery=marks_of(len(distance), order),
-            )  # fmt: skip
-    ax.set_ylim(-0.05 * ax.get_ylim()[1])
-    ax.axhline(0, color=LINE_GREY, ls=":", lw=1.4, zorder=1.5)
-    keys = legend_kinds(list(concept), "selecting CNNs", "held-out judge")
-    return finish(ax, "Does the held-out judge agree?", "distance to target (score)",
-                   xlabel=time_label(log), columns=3, handles=keys)  # fmt: skip
+@lru_cache(maxsize=1024)
+def _letters_of(file: str) -> frozenset[str]:
+    """The letters that a font file has."""
+    return frozenset(map(chr, font_manager.get_font(file).get_charmap()))
 
 
-def plot_diversity(
-    log: pd.DataFrame, *, window: int | None = None, ax: Axes | None = None
-) -> Axes:
-    """Draws diversity, and recall where it is there, as ratios of the selected images' own."""
-    has_columns(log, "diversity")
-    ax = ax or new_figure()
-    draw_trend(ax, log, "diversity", "diversity", 0, window)
-    if "recall" in log and log["recall"].notna().any():
-        draw_trend(ax, log, "recall", "recall", 1, window)
-    ax.set_ylim(min(0.45, ax.get_ylim()[0]), max(1.05, ax.get_ylim()[1]))
-    rule_line(ax, COLLAPSED_DIVERSITY, f"{COLLAPSED_DIVERSITY:g}: lower diversity is a collapse",
-          above=False)  # fmt: skip
-    return finish(ax, "Diversity of the samples", "ratio to the selected images",
-                  xlabel=time_label(log))  # fmt: skip
+# ---- parts of figures ---------------------------------------------------------------------------
 
 
-# ---- samples, property CNNs, selection ----------------------------------------------------------
+def marks_of(rows: int, order: int) -> tuple[int, int]:
+    """Where to put about eight markers, apart from those of other series."""
+    step = max(1, rows // 8)
+    return (order * step // 4, step)
 
 
-def plot_score_distributions(
-    scores: pd.DataFrame,
-    prop: str,
-    target: float | None = None,
-    *,
-    meaning: Meanings | None = None,
-    ax: Axes | None = None,
-) -> Axes:
-    """Draws one property's score distribution for each stage.
-
-    Args:
-        scores: Tidy: columns stage, property, score; stages in order of appearance.
-        prop: The property.
-        target: Marked where given.
-        meaning: What 0 and 1 of a property mean.
-        ax: Where to draw.
-    """
-    has_columns(scores, "stage", "property", "score")
-    ax = ax or new_figure()
-    part = scores[scores["property"] == prop]
-    for order, (stage, group) in enumerate(part.groupby("stage", sort=False, observed=True)):
-        count, edges = np.histogram(group["score"].clip(0, 1), bins=20, range=(0, 1))
-        share, color = count / max(count.sum(), 1), COLORS[order % len(COLORS)]
-        ax.stairs(share, edges, fill=True, color=color, alpha=0.15)
-        label = f"{shown_name(stage)} ({len(group):,}; mean {group['score'].mean():.3f})"
-        ax.stairs(share, edges, color=color, lw=2, ls=DASHES[order % len(DASHES)], label=label)
-    if target is not None:
-        ax.axvline(target, color=LINE_GREY, ls=":", lw=1.4)
-        ax.annotate(
-            f"target {target:g}", (target, 1), (-4 if target > 0.5 else 4, -4), va="top",
-            xycoords=("data", "axes fraction"), textcoords="offset points", color=LINE_GREY,
-            ha="right" if target > 0.5 else "left", fontsize=10,
-        )  # fmt: skip
-    ax.set_ylim(0, ax.get_ylim()[1] * 1.12)
-    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    return finish(
-        ax,
-        f"{shown_name(prop)}: scores of samples",
-        "share of samples",
-        xlabel=f"score{shown_meaning(prop, meaning)}",
-        columns=2,
-    )
-
-
-def plot_fold_losses(
-    history: pd.DataFrame, prop: str | None = None, *, ax: Axes | None = None
-) -> Axes:
-    """Draws the folds' losses: mean over folds, range of the validation losses as a band.
-
-    Args:
-        history: Columns property, fold, epoch, train_loss, valid_loss.
-        prop: One property only, or all of them.
-        ax: Where to draw.
-    """
-    has_columns(history, "property", "fold", "epoch", "train_loss", "valid_loss")
-    ax = ax or new_figure(height_in=4.6)
-    names = list(history["property"].unique()) if prop is None else [prop]
-    for order, name in enumerate(names):
-        epochs = history[history["property"] == name].groupby("epoch")
-        color, marker = COLORS[order % len(COLORS)], MARKERS[order % len(MARKERS)]
-        valid, train = epochs["valid_loss"], epochs["train_loss"].mean()
-        low, high, middle = valid.min(), valid.max(), valid.mean()
-        ax.fill_between(low.index, low, high, color=color, alpha=0.2, lw=0)
-        ax.plot(middle, color=color, lw=2, marker=marker, ms=5,
-                markevery=marks_of(len(middle), order))  # fmt: skip
-        ax.plot(train, color=color, lw=1.2, ls=DASHES[2], marker=marker, ms=4, mfc="white",
-                markevery=marks_of(len(train), order))  # fmt: skip
-    ax.set_ylim(0)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    folds = history["fold"].nunique()
-    return finish(ax, f"Property CNNs: mean over {folds} folds",
-                   "binary cross-entropy (nats)", xlabel="epoch of the property CNN",
-                   columns=3, handles=legend_kinds(names, "validation", "training"))  # fmt: skip
-
-
-def plot_calibration(table: pd.DataFrame, *, bins: int = 10, ax: Axes | None = None) -> Axes:
-    """Draws the share of ones among images of like score; on the diagonal, scores are honest.
-
-    Args:
-        table: Columns property, score, label (0 or 1).
-        bins: Score intervals; those with fewer than 5 images are left out.
-        ax: Where to draw.
-    """
-    ax = ax or new_figure(width_in=5.6, height_in=5.2)
-    ax.plot([0, 1], [0, 1], color=LINE_GREY, ls=":", lw=1.4, label="as often as scored")
-    for order, (prop, group) in enumerate(table.groupby("property", sort=False, observed=True)):
-        points = calibration_points(group, bins=bins)
-        color = COLORS[order % len(COLORS)]
-        ax.errorbar(
-            points["score"], points["share"], points[["below", "above"]].T, color=color, lw=2,
-            ls=DASHES[order % len(DASHES)], marker=MARKERS[order % len(MARKERS)], ms=6,
-            elinewidth=1, label=shown_name(prop),
-        )  # fmt: skip
-    ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
-    return finish(ax, "Calibration", "share of images labelled 1", xlabel="mean score", columns=3)
-
-
-def calibration_points(group: pd.DataFrame, *, bins: int = 10, least: int = 5) -> pd.DataFrame:
-    """Mean score, share of ones and 95 % Wilson interval (below, above) by interval of score."""
-    has_columns(group, "score", "label")
-    cell = (group["score"] * bins).clip(0, bins - 1e-9).astype(int)
-    points = group.groupby(cell).agg(
-        score=("score", "mean"), share=("label", "mean"), images=("label", "size")
-    )
-    points = points[points["images"] >= least]
-    share, n, z = points["share"], points["images"], 1.96
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * np.sqrt(share * (1 - share) / n + (z / (2 * n)) ** 2)
-    return points.assign(
-        below=(share - middle + half).clip(0), above=(middle + half - share).clip(0)
-    )
-
-
-def plot_selection_costs(costs: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
-    """Draws how many images pass each condition of the selection.
-
-    Args:
-        costs: Columns condition and `passes` or `kept` (images); optionally `lost_only_here`.
-        ax: Where to draw.
-    """
-    count = count_column(costs)
-    ax = ax or new_figure(height_in=1.7 + 0.45 * len(costs))
-    place = np.arange(len(costs))[::-1]
-    ax.barh(place, costs[count], 0.62, color=COLORS[0], label="images that pass")
-    ends = costs[count]
-    if "lost_only_here" in costs:
-        ax.barh(place, costs["lost_only_here"], 0.62, left=ends, color=COLORS[1], lw=0,
-                hatch="///", edgecolor="white", label="lost by it alone")  # fmt: skip
-        ends = ends + costs["lost_only_here"]
-    for y, value, end in zip(place, costs[count], ends, strict=True):
-        ax.annotate(f"{value:,.0f}", (end, y), (4, 0), textcoords="offset points", va="center",
-                    fontsize=10)  # fmt: skip
-    ax.set_yticks(place, [shown_name(text, longest=40) for text in costs["condition"]])
-    ax.set_xlim(0, max(1, ends.max()) * 1.12)
-    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    ax.grid(visible=False, axis="y")
-    return finish(ax, "What the selection keeps", "", xlabel="images")
-
-
-def count_column(costs: pd.DataFrame) -> str:
-    """Name of the column that counts what passes."""
-    has_columns(costs, "condition", "kept" if "kept" in costs else "passes")
-    return "kept" if "kept" in costs else "passes"
-
-
-def plot_leakage(matrix: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
-    """Draws the correlations of `evidence.leakage` as a coloured table with its numbers."""
-    size = 2.6 + 0.9 * len(matrix)
-    ax = ax or new_figure(width_in=size + 1, height_in=size)
-    sns.heatmap(
-        matrix, vmin=-1, vmax=1, cmap="PuOr", annot=True, fmt="+.2f", square=True, ax=ax,
-        linewidths=1, cbar_kws={"label": "correlation of the changes"},
+def rule_line(ax: Axes, height: float, text: str, *, above: bool) -> None:
+    """Draws a reference line across, its name on it at the right."""
+    ax.axhline(height, color=LINE_GREY, ls=":", lw=1.4, zorder=1.5)
+    ax.annotate(
+        text, (0.995, height), (0, 3 if above else -3), xycoords=("axes fraction", "data"),
+        textcoords="offset points", ha="right", va="bottom" if above else "top",
+        fontsize=10, color=LINE_GREY,
     )  # fmt: skip
-    names = [shown_name(name) for name in matrix]
-    ax.set_xticklabels(names, rotation=0)
-    ax.set_yticklabels(names, rotation=0)
-    ax.grid(visible=False)
-    ax.set(xlabel="", ylabel="", title="Which properties changed together?")
-    return ax
+
+
+def finish(
+    ax: Axes,
+    title: str,
+    ylabel: str,
+    xlabel: str,
+    *,
+    columns: int = 4,
+    handles: Sequence[Line2D] = (),
+) -> None:
+    """Titles, labels, and the legend under the axes, where it hides no data."""
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.set_title(title, loc="left", weight="bold", size=12)
+    sns.despine(ax=ax)
+    handles = handles or ax.get_legend_handles_labels()[0]
+    if not handles:
+        return
+    below = ScaledTranslation(0, -0.5, ax.figure.dpi_scale_trans)  # inches, past the label
+    legend = ax.legend(
+        handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0), frameon=False,
+        bbox_transform=ax.transAxes + below, ncols=min(columns, len(handles)),
+        handlelength=3.2, fontsize=10, borderpad=0.1,
+    )  # fmt: skip
+    for handle in legend.legend_handles:  # faint lines must be seen here
+        handle.set_alpha(max(handle.get_alpha() or 1, 0.5))
+
+
+def legend_kinds(names: Sequence[str], full: str, hollow: str) -> list[Line2D]:
+    """Legend of figures with two lines a property: the properties, then the two kinds."""
+    looks = [(shown_name(name), COLORS[k % len(COLORS)], MARKERS[k % len(MARKERS)])
+             for k, name in enumerate(names)]  # fmt: skip
+    looks += [(full, LINE_GREY, "o"), (hollow, LINE_GREY, "o")]
+    keys = [Line2D([], [], label=label, color=color, marker=marker, mfc=color, lw=2, ms=5)
+            for label, color, marker in looks]  # fmt: skip
+    keys[-1].set(ls=DASHES[2], mfc="white")
+    return keys
+
+
+def shown_name(name: object, *, longest: int = 24) -> str:
+    """A name as text in a figure: no formula, not hidden, not endless."""
+    text = without_turns(" ".join(str(name).split()))
+    text = text if len(text) <= longest else f"{text[: longest - 1]}…"
+    text = text.replace("$", r"\$")
+    return f"\u200b{text}" if text.startswith("_") else text
+
+
+def shown_meaning(prop: str, meaning: Meanings | None, *, before: str = " ") -> str:
+    """What 0 and 1 mean, in brackets, to stand behind a name; empty without `meaning`."""
+    if meaning is None:
+        return ""
+    return f"{before}({shown_name(meaning_of(prop, meaning), longest=60)})"

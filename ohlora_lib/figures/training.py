@@ -1,186 +1,248 @@
-"""How every figure looks: style, colours, trend lines, targets, legends, files.
+"""Figures over training: figure 1 to figure 8 of the published report, and two that it lacks.
 
-Raw values are faint, the centred moving mean is strong, its shaded band is about 95 %. Colours are
-seaborn's colour-blind palette, and each series has a dash and a marker of its own.
+Each takes a log (`verdict.logs.read_log`) and says in a sentence what it shows. A `number` is the
+figure's in a report, whose file name it begins.
 """
 
 from __future__ import annotations
 
-import io
-import logging
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from functools import lru_cache
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
-from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.font_manager import findfont, findSystemFonts, fontManager, get_font
-from matplotlib.lines import Line2D
-from matplotlib.text import Text
-from matplotlib.transforms import ScaledTranslation
+from matplotlib.figure import Figure as Drawing
 
-from ohlora_lib.io.disk import write_atomic
-from ohlora_lib.study.words import Meanings, meaning_of, without_turns
-from ohlora_lib.verdict.logs import time_epochs
-from ohlora_lib.verdict.verdict import listed, smooth, smooth_band, smoothing_window
+from ohlora_lib.figures.style import (
+    COLORS,
+    DASHES,
+    LINE_GREY,
+    MARKERS,
+    Figure,
+    finish,
+    house_style,
+    legend_kinds,
+    marks_of,
+    new_axes,
+    rule_line,
+    shown_meaning,
+    shown_name,
+)
+from ohlora_lib.study.words import Meanings
+from ohlora_lib.verdict.verdict import (
+    COLLAPSED_DIVERSITY,
+    end_of,
+    listed,
+    smooth,
+    smooth_band,
+    smoothing_window,
+    start_of,
+)
 
-COLORS = sns.color_palette("colorblind")
-DASHES = ("-", (0, (6, 2)), (0, (2, 1.2)), (0, (7, 2, 1.5, 2)), (0, (4, 1, 1, 1, 1, 1)))
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-LINE_GREY = "0.35"
-TIME_LABEL = "training time (epochs)"
 FEW_ROWS = 80  # up to so many rows, raw values are drawn as markers
 
 
-def apply_style() -> None:
-    """Sets size, typography and palette of every figure made from here on."""
-    sns.set_theme(
-        context="notebook",
-        style="whitegrid",
-        palette="colorblind",
-        rc={
-            "figure.figsize": (7.2, 4.2), "figure.dpi": 100, "savefig.dpi": 150,
-            "font.size": 11, "axes.titlesize": 12, "axes.titleweight": "bold",
-            "axes.titlelocation": "left", "axes.labelsize": 11, "xtick.labelsize": 10,
-            "ytick.labelsize": 10, "legend.fontsize": 10, "grid.color": "0.9",
-            "axes.edgecolor": "0.6", "svg.hashsalt": "ohlora", "axes.formatter.useoffset": False,
-        },
-    )  # fmt: skip
+@house_style()
+def losses(log: pd.DataFrame, *, run: str = "", number: int | None = None) -> Figure:
+    """Figure 1: G and D loss over training, a moving mean over the raw values."""
+    ax = new_axes()
+    _draw_losses(ax, log, f"{shown_name(run, longest=60)}: losses" if run else "Losses")
+    name = f"losses-{run}" if run else "losses"
+    return Figure(ax.figure, _numbered(number, "losses", name), _losses_said(log))
 
 
-def new_figure(*, width_in: float = 7.2, height_in: float = 4.2) -> Axes:
-    """Opens a figure of the house's size and typography; returns its Axes.
-
-    Settings of the caller's other figures are left alone.
-    """
-    with rc_context():
-        apply_style()
-        figure = Figure(figsize=(width_in, height_in), layout="constrained")
-        figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)
-        return figure.add_subplot()
+def _draw_losses(ax: Axes, log: pd.DataFrame, title: str) -> None:
+    _draw_trend(ax, log, "d_loss", "discriminator", 0)
+    _draw_trend(ax, log, "g_loss", "generator", 1)
+    finish(ax, title, "logistic loss (nats)", time_label(log))
 
 
-def save_figure(figure: Figure, path: str | Path) -> str:
-    """Writes `path`.png and `path`.svg, each whole or not at all.
-
-    Returns:
-        Letters that no installed font has, drawn as boxes; empty where all is well.
-    """
-    path = Path(path)
-    missing = find_fonts(figure)
-    for kind in ("png", "svg"):
-        metadata = {"Date": None} if kind == "svg" else None
-        content = drawn(figure, kind, dpi=150, metadata=metadata)
-        write_atomic(path.with_name(f"{path.name}.{kind}"), content)
-    return missing
-
-
-def drawn(figure: Figure, kind: str, **options: Any) -> bytes:
-    """A figure as PNG or SVG; the same one gives the same bytes.
-
-    Letters without a font are boxes; `find_fonts` says which, so no warning has to.
-    """
-    buffer = io.BytesIO()
-    with rc_context({"svg.hashsalt": "ohlora"}), warnings.catch_warnings(), _quiet_fonts():
-        warnings.filterwarnings("ignore", r"Glyph .* missing from", UserWarning)
-        figure.savefig(buffer, format=kind, **options)
-    return buffer.getvalue()
-
-
-def find_fonts(figure: Figure) -> str:
-    """Gives each text of a figure the installed fonts that have its letters.
-
-    Returns:
-        Letters that none has.
-    """
-    missing = ""
-    for text in figure.findobj(Text):
-        font = text.get_fontproperties()
-        with _quiet_fonts():
-            own = _letters_of(findfont(font))
-        foreign = [c for c in text.get_text() if ord(c) not in own and c.isprintable()]
-        if foreign:
-            fonts, left = _fonts_for(frozenset(foreign))
-            text.set_fontfamily([*font.get_family(), *fonts])
-            missing += "".join(c for c in foreign if c in left)
-    return "".join(dict.fromkeys(missing))
-
-
-@contextmanager
-def _quiet_fonts() -> Iterator[None]:
-    """Keeps matplotlib from reporting, on the page, a family or weight that it did not find."""
-    logger = logging.getLogger("matplotlib.font_manager")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-
-
-@lru_cache
-def _fonts_for(letters: frozenset[str]) -> tuple[list[str], set[str]]:
-    """Names of installed fonts that have letters, those for plain text first; letters left."""
-    fonts, left = [], set(letters)
-    _add_new_fonts()
-    entries = sorted(
-        fontManager.ttflist, key=lambda e: (e.style != "normal", e.weight != 400, e.name)
+def _losses_said(log: pd.DataFrame) -> str:
+    d, g = _ends(log, "d_loss"), _ends(log, "g_loss")
+    return (
+        f"Line chart of losses {_span(log)}: the discriminator's goes from {d[0]:.2f} to "
+        f"{d[1]:.2f}, the generator's from {g[0]:.2f} to {g[1]:.2f}."
     )
-    for entry in entries:
-        if not left:
-            break
-        has = {c for c in left if ord(c) in _letters_of(entry.fname)}
-        if has and not entry.name.startswith("Last Resort"):  # has a box for every letter
-            fonts.append(entry.name)
-            left -= has
-    return fonts, left
 
 
-def _add_new_fonts() -> None:
-    """Adds fonts that were installed after matplotlib made its list of them."""
-    known = {str(entry.fname) for entry in fontManager.ttflist}
-    for file in findSystemFonts():
-        if str(file) not in known:
-            with suppress(OSError, RuntimeError, ValueError, NotImplementedError):  # odd fonts
-                fontManager.addfont(file)
+@house_style()
+def auroc(log: pd.DataFrame) -> Figure:
+    """Figure 2: the discriminator's AUROC, per batch faint, pooled over a window strong.
+
+    A log without `pooled_auroc` (the published ones) gets the moving mean of the batches' AUROC.
+    """
+    ax, time, pooled = new_axes(), log["time_epochs"], "pooled_auroc" in log
+    if pooled:
+        few = len(log) <= FEW_ROWS
+        ax.plot(time, log["real_fake_auroc"], "o" if few else "-", color=COLORS[0], ms=4,
+                lw=0.6, alpha=0.35 if few else 0.18, label="one batch")  # fmt: skip
+        ax.plot(time, log["pooled_auroc"], color=COLORS[0], lw=2, marker="o", ms=5,
+                markevery=marks_of(len(log), 0), label="pooled over recent batches")  # fmt: skip
+    else:
+        _draw_trend(ax, log, "real_fake_auroc", f"mean of {smoothing_window(len(log))} batches", 0)
+        ax.lines[0].set_label("one batch")
+    ax.set_ylim(np.nanmin([0.45, log["real_fake_auroc"].min() - 0.02]), 1.02)
+    rule_line(ax, 0.5, "0.5: cannot tell real from fake", above=True)
+    finish(ax, "Discriminator: real against fake", "AUROC", time_label(log))
+    start, end = _ends(log, "pooled_auroc" if pooled else "real_fake_auroc")
+    how = "pooled over recent batches" if pooled else "mean of single batches"
+    alt = (
+        f"Line chart of the discriminator's AUROC, real against fake, {_span(log)}: "
+        f"{start:.2f} at the start, {end:.2f} at the end ({how}); 0.5 would be guessing."
+    )
+    return Figure(ax.figure, "figure-2-auroc", alt)
 
 
-@lru_cache(maxsize=1024)
-def _letters_of(file: str) -> frozenset[int]:
-    """The code points that a font file has."""
-    return frozenset(get_font(file).get_charmap())
+@house_style()
+def scores(
+    log: pd.DataFrame,
+    properties: Sequence[str],
+    concept: Mapping[str, float],
+    meaning: Meanings,
+    *,
+    number: int | None = None,
+) -> Figure:
+    """Figure 3 (targets of 1) and figure 4 (targets of 0): mean scores of properties.
+
+    The order of the concept decides the colours; `meaning` says what 0 and 1 are.
+    """
+    ax = new_axes()
+    _draw_scores(ax, log, properties, concept, meaning)
+    plain = f"scores-target-{concept[properties[0]]:g}"
+    name = _numbered(number, "-".join(properties), plain)
+    return Figure(ax.figure, name, _scores_said(log, properties, concept))
 
 
-def times_of(log: pd.DataFrame) -> pd.Series:
-    """Training time of each row, epochs."""
-    return log["time_epochs"] if "time_epochs" in log else time_epochs(log)
+def property_groups(concept: Mapping[str, float]) -> dict[float, list[str]]:
+    """Properties by target, highest target first: one figure each."""
+    targets = sorted(set(concept.values()), reverse=True)
+    return {target: [p for p in concept if concept[p] == target] for target in targets}
+
+
+def _draw_scores(
+    ax: Axes,
+    log: pd.DataFrame,
+    properties: Sequence[str],
+    concept: Mapping[str, float],
+    meaning: Meanings | None,
+) -> None:
+    for prop in properties:
+        note, order = shown_meaning(prop, meaning), list(concept).index(prop)
+        _draw_trend(ax, log, f"mean_{prop}_score", prop, order, note)
+    targets = {concept[prop] for prop in properties}
+    _draw_targets(ax, targets)
+    goal = listed([f"{target:g}" for target in sorted(targets, reverse=True)])
+    title = f"{listed([shown_name(p) for p in properties])}: toward {goal}"
+    columns = 4 if meaning is None else 2
+    finish(ax, title, "mean score of the samples", time_label(log), columns=columns)
+
+
+def _scores_said(
+    log: pd.DataFrame, properties: Sequence[str], concept: Mapping[str, float]
+) -> str:
+    moves = [f"{_move(log, prop, prop)}, target {concept[prop]:g}" for prop in properties]
+    return f"Line chart of mean scores {_span(log)}: {'; '.join(moves)}."
+
+
+@house_style()
+def property_comparison(
+    logs: Mapping[str, pd.DataFrame],
+    prop: str,
+    target: float,
+    meaning: Meanings,
+    *,
+    number: int | None = None,
+) -> Figure:
+    """Figure 5, figure 6, figure 7 and figure 8: one property's mean score in several runs."""
+    ax = new_axes()
+    for order, (name, log) in enumerate(logs.items()):
+        _draw_trend(ax, log, f"mean_{prop}_score", name, order)
+    _draw_targets(ax, {target})
+    names = [shown_name(name) for name in reversed(logs)]
+    runs = " against ".join(names) if len(names) < 3 else f"{len(names)} runs"
+    ylabel = "mean score of the samples" + shown_meaning(prop, meaning, before="\n")
+    finish(ax, f"{shown_name(prop)}: {runs}", ylabel, time_label(log), columns=3)
+    moves = "; ".join(_move(log, prop, name) for name, log in logs.items())
+    alt = f"Line chart of the mean {prop} score, target {target:g}: {moves}."
+    return Figure(ax.figure, _numbered(number, prop, f"property-{prop}"), alt)
+
+
+@house_style()
+def heldout(log: pd.DataFrame, concept: Mapping[str, float]) -> Figure:
+    """The distance to target by the selecting CNNs and by the held-out judge."""
+    ax, window = new_axes(height_in=4.6), smoothing_window(len(log))
+    for order, (prop, target) in enumerate(concept.items()):
+        color, marker = COLORS[order % len(COLORS)], MARKERS[order % len(MARKERS)]
+        for source, dash in (("mean", "-"), ("heldout", DASHES[2])):
+            distance = (smooth(log[f"{source}_{prop}_score"].dropna(), window) - target).abs()
+            ax.plot(
+                log.loc[distance.index, "time_epochs"], distance, color=color, ls=dash, lw=2,
+                marker=marker, ms=5, mfc=color if source == "mean" else "white",
+                markevery=marks_of(len(distance), order),
+            )  # fmt: skip
+    ax.set_ylim(-0.05 * ax.get_ylim()[1])
+    ax.axhline(0, color=LINE_GREY, ls=":", lw=1.4, zorder=1.5)
+    keys = legend_kinds(list(concept), "selecting CNNs", "held-out judge")
+    finish(ax, "Does the held-out judge agree?", "distance to target (score)", time_label(log),
+           columns=3, handles=keys)  # fmt: skip
+    parts = []
+    for prop, target in concept.items():
+        own, judge = (
+            abs(_ends(log, f"{s}_{prop}_score")[1] - target) for s in ("mean", "heldout")
+        )
+        parts.append(f"{prop} {own:.3f} and {judge:.3f}")
+    alt = ("Line chart of the distance to target by two judges; at the end, by the selecting "
+           f"CNNs and by the held-out judge: {'; '.join(parts)}.")  # fmt: skip
+    return Figure(ax.figure, "heldout", alt)
+
+
+@house_style()
+def diversity(log: pd.DataFrame) -> Figure:
+    """Diversity, and recall where it is there, as ratios of the selected images' own."""
+    ax = new_axes()
+    _draw_trend(ax, log, "diversity", "diversity", 0)
+    if "recall" in log and log["recall"].notna().any():
+        _draw_trend(ax, log, "recall", "recall", 1)
+    ax.set_ylim(min(0.45, ax.get_ylim()[0]), max(1.05, ax.get_ylim()[1]))
+    limit = f"{COLLAPSED_DIVERSITY:g}: lower diversity is a collapse"
+    rule_line(ax, COLLAPSED_DIVERSITY, limit, above=False)
+    finish(ax, "Diversity of the samples", "ratio to the selected images", time_label(log))
+    start, end = _ends(log, "diversity")
+    side = "under" if end < COLLAPSED_DIVERSITY else "not under"
+    alt = (
+        f"Line chart of the samples' diversity as a ratio to the selected images {_span(log)}: "
+        f"from {start:.2f} to {end:.2f}, {side} the line at {COLLAPSED_DIVERSITY:g}."
+    )
+    return Figure(ax.figure, "diversity", alt)
+
+
+@house_style()
+def progress(log: pd.DataFrame, concept: Mapping[str, float]) -> Figure:
+    """Losses and all scores so far, side by side, for the live monitor."""
+    drawing = Drawing(figsize=(13, 4), layout="constrained")
+    left, right = drawing.subplots(1, 2)
+    _draw_losses(left, log, "Losses")
+    _draw_scores(right, log, list(concept), concept, None)
+    alt = f"{_losses_said(log)} {_scores_said(log, list(concept), concept)}"
+    return Figure(drawing, "progress", alt)
+
+
+# ---- time, trends, words ------------------------------------------------------------------------
 
 
 def time_label(log: pd.DataFrame) -> str:
     """What the axis of training time says: of a log by step, it has no epochs."""
-    return "training time (share of the log)" if log.attrs.get("by_step") else TIME_LABEL
+    by_step = log.attrs.get("by_step")
+    return "training time (share of the log)" if by_step else "training time (epochs)"
 
 
-def draw_trend(
-    ax: Axes,
-    log: pd.DataFrame,
-    column: str,
-    label: str,
-    order: int,
-    window: int | None,
-    note: str = "",
+def _draw_trend(
+    ax: Axes, log: pd.DataFrame, column: str, label: str, order: int, note: str = ""
 ) -> None:
     """Draws a column faint, its moving mean strong and the mean's band."""
     found = np.isfinite(log[column])
-    time, value = times_of(log)[found], log.loc[found, column]
-    window = window or smoothing_window(len(log))
+    time, value = log["time_epochs"][found], log.loc[found, column]
+    window = smoothing_window(len(log))
     color, few = COLORS[order % len(COLORS)], len(value) <= FEW_ROWS
     if few:
         ax.plot(time, value, MARKERS[order % len(MARKERS)], color=color, alpha=0.35, ms=4, mew=0)
@@ -197,23 +259,7 @@ def draw_trend(
     )  # fmt: skip
 
 
-def marks_of(rows: int, order: int) -> tuple[int, int]:
-    """Where to put about eight markers, apart from those of other series."""
-    step = max(1, rows // 8)
-    return (order * step // 4, step)
-
-
-def rule_line(ax: Axes, height: float, text: str, *, above: bool) -> None:
-    """Draws a reference line across, its name on it at the right."""
-    ax.axhline(height, color=LINE_GREY, ls=":", lw=1.4, zorder=1.5)
-    ax.annotate(
-        text, (0.995, height), (0, 3 if above else -3), xycoords=("axes fraction", "data"),
-        textcoords="offset points", ha="right", va="bottom" if above else "top",
-        fontsize=10, color=LINE_GREY,
-    )  # fmt: skip
-
-
-def target_lines(ax: Axes, targets: Sequence[float]) -> None:
+def _draw_targets(ax: Axes, targets: set[float]) -> None:
     """Draws the targets, with room for their names beyond the scores."""
     low, high = ax.get_ylim()
     room = 0.09 * (max(high, *targets) - min(low, *targets))
@@ -221,76 +267,32 @@ def target_lines(ax: Axes, targets: Sequence[float]) -> None:
         low = min(low, target - room * (target == 0))
         high = max(high, target + room * (target > 0))
     ax.set_ylim(low, high)
-    for target in sorted(set(targets)):
+    for target in sorted(targets):
         rule_line(ax, target, f"target {target:g}", above=target > 0)
 
 
-def finish(
-    ax: Axes,
-    title: str,
-    ylabel: str,
-    *,
-    xlabel: str = TIME_LABEL,
-    columns: int = 4,
-    handles: Sequence[Line2D] = (),
-) -> Axes:
-    """Titles, labels, and the legend under the axes, where it hides no data."""
-    ax.set(xlabel=xlabel, ylabel=ylabel)
-    ax.set_title(title, loc="left", weight="bold", size=12)
-    sns.despine(ax=ax)
-    handles = handles or ax.get_legend_handles_labels()[0]
-    if handles:
-        below = ScaledTranslation(0, -0.5, ax.figure.dpi_scale_trans)  # inches, past the label
-        legend = ax.legend(
-            handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0), frameon=False,
-            bbox_transform=ax.transAxes + below, ncols=min(columns, len(handles)),
-            handlelength=3.2, fontsize=10, borderpad=0.1,
-        )  # fmt: skip
-        for handle in legend.legend_handles:  # faint lines must be seen here
-            handle.set_alpha(max(handle.get_alpha() or 1, 0.5))
-    return ax
+def _numbered(number: int | None, what: str, plain: str) -> str:
+    """The name of a figure's files: with its number in a report, plain elsewhere."""
+    return plain if number is None else f"figure-{number}-{what}"
 
 
-def legend_key(order: int, label: str, *, hollow: bool = False, color: object = None) -> Line2D:
-    """An entry of a legend that is not one line of the figure."""
-    color = color or COLORS[order % len(COLORS)]
-    return Line2D(
-        [], [], color=color, lw=2, ls=DASHES[2] if hollow else "-", ms=5, label=label,
-        marker=MARKERS[order % len(MARKERS)], mfc="white" if hollow else color,
-    )  # fmt: skip
+def _ends(log: pd.DataFrame, column: str) -> tuple[float, float]:
+    """Mean of a column over the start and over the end of training; NaN if it holds nothing."""
+    found = log[np.isfinite(log[column])]
+    if found.empty:
+        return np.nan, np.nan
+    time = found["time_epochs"].to_numpy(float)
+    return found.loc[start_of(time), column].mean(), found.loc[end_of(time), column].mean()
 
 
-def legend_kinds(names: Sequence[str], full: str, hollow: str) -> list[Line2D]:
-    """Legend of figures with two lines a property: the properties, then the two kinds."""
-    keys = [legend_key(order, shown_name(name)) for order, name in enumerate(names)]
-    grey = {"color": LINE_GREY}
-    return [*keys, legend_key(0, full, **grey), legend_key(0, hollow, hollow=True, **grey)]
+def _move(log: pd.DataFrame, prop: str, name: str) -> str:
+    start, end = _ends(log, f"mean_{prop}_score")
+    return f"{name} from {start:.3f} to {end:.3f}"
 
 
-def shown_name(name: object, *, longest: int = 24) -> str:
-    """A name as text in a figure: no formula, not hidden, not endless."""
-    text = without_turns(" ".join(str(name).split()))
-    text = text if len(text) <= longest else f"{text[: longest - 1]}…"
-    text = text.replace("$", r"\$")
-    return f"\u200b{text}" if text.startswith("_") else text
-
-
-def shown_meaning(prop: str, meaning: Meanings | None, *, before: str = " ") -> str:
-    """What 0 and 1 mean, in brackets, to stand behind a name; empty without `meaning`."""
-    if meaning is None:
-        return ""
-    return f"{before}({shown_name(meaning_of(prop, meaning), longest=60)})"
-
-
-def has_columns(table: pd.DataFrame, *columns: str) -> None:
-    """Raises ValueError unless the table has the columns."""
-    missing = [name for name in columns if name not in table]
-    if missing:
-        raise ValueError(f"the table has no column {listed(missing)}; "
-                         f"it has {listed([str(name) for name in table])}")  # fmt: skip
-
-
-def property_groups(concept: Mapping[str, float]) -> dict[float, list[str]]:
-    """Properties by target, highest target first: one figure each."""
-    targets = sorted(set(concept.values()), reverse=True)
-    return {target: [p for p in concept if concept[p] == target] for target in targets}
+def _span(log: pd.DataFrame) -> str:
+    if log.attrs.get("by_step"):
+        first, last = log["idx"].iloc[[0, -1]]
+        return f"over steps {first:,.0f} to {last:,.0f} ({len(log)} evaluations)"
+    time = log["time_epochs"]
+    return f"over epochs {time.iloc[0]:.3g} to {time.iloc[-1]:.3g} ({len(log)} evaluations)"

@@ -11,21 +11,25 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from ohlora_lib.evaluation.evaluator import Evaluation, Evaluator
-from ohlora_lib.finetune.graphs import CudaRecorder, ReplayedUpdate, Update
 from ohlora_lib.finetune.recipe import Recipe, only_trainable, trainable_names
-from ohlora_lib.io.images import Images, to_signed
+from ohlora_lib.io.images import Images
 from ohlora_lib.nets import Discriminator, Generator
 from ohlora_lib.nets.averaging import move_average
 from ohlora_lib.nets.compute import autocast
-from ohlora_lib.training.guards import finite_loss, with_gradient
+from ohlora_lib.nets.samples import to_signed
+from ohlora_lib.training.checkpoint import random_states, set_random_states
+from ohlora_lib.training.guards import check_finite, finite_loss, with_gradient
 from ohlora_lib.training.losses import discriminator_loss, generator_loss
 from ohlora_lib.training.ranks import ALONE, Ranks
 from ohlora_lib.training.stopping import stop_on_interrupt
+
+PLAIN = ("order", "epoch", "idx", "last_g_loss", "images_seen", "elapsed_sec")
 
 
 @dataclass(frozen=True)
@@ -74,9 +78,8 @@ class FineTuner:
         images: Selected images, uint8, shape (N, H, H, 3), on the same device.
         recipe: What is trainable and when to stop updating.
         settings: How to train; the batch is that of all ranks together.
-        ranks: The processes that train together. All hold the same networks and random state,
-            so the state of one is the state of all.
-        graphs: Whether updates are recorded and replayed; None: on a GPU, by one process.
+        ranks: The processes that train together. All hold the same networks and see the images in
+            the same order; the state of rank 0 is the state of all.
     """
 
     def __init__(
@@ -87,7 +90,6 @@ class FineTuner:
         recipe: Recipe,
         settings: FinetuneSettings,
         ranks: Ranks = ALONE,
-        graphs: bool | None = None,
     ) -> None:
         self.ranks = ranks
         self.images, self.recipe, self.settings = images, recipe, settings
@@ -111,48 +113,41 @@ class FineTuner:
         self.pool: list[tuple[Tensor, Tensor]] = []  # real and fake scores since the last row
         self.last_scores = (torch.empty(0), torch.empty(0))
         self.stopping = False  # whether this batch is the last one for now
-        self.update_discriminator, self.update_generator = self._updates(graphs)
 
     def _optimizer(self, net: torch.nn.Module, names: list[str]) -> torch.optim.AdamW:
         wanted = set(names)
         parameters = [p for name, p in net.named_parameters() if name in wanted]
         options = {"lr": self.settings.learning_rate, "weight_decay": self.settings.weight_decay}
-        return torch.optim.AdamW(parameters, **options, capturable=self.device.type == "cuda")
+        return torch.optim.AdamW(parameters, **options)
 
-    def _updates(self, graphs: bool | None) -> tuple[Update, Update]:
-        updates = self._update_discriminator, self._update_generator
-        if graphs is None:
-            graphs = self.device.type == "cuda" and self.ranks.size == 1
-        if not graphs:
-            return updates
-        recorder = CudaRecorder(self.device, [self.random])
-        return tuple(ReplayedUpdate(update, recorder) for update in updates)
+    def _parts(self) -> dict[str, torch.nn.Module | torch.optim.Optimizer]:
+        """What has a state of its own."""
+        names = ("generator", "discriminator", "g_optimizer", "d_optimizer", "average")
+        return {name: part for name in names if (part := getattr(self, name)) is not None}
 
     def state(self) -> dict[str, Any]:
         """Everything needed to go on as if never stopped."""
-        nets = ("generator", "discriminator", "g_optimizer", "d_optimizer")
-        nets += ("average",) if self.average is not None else ()
-        plain = ("order", "epoch", "idx", "last_g_loss", "images_seen", "elapsed_sec", "rows")
-        return {name: getattr(self, name).state_dict() for name in nets} | {
-            **{name: getattr(self, name) for name in plain},
+        return {
+            **{name: part.state_dict() for name, part in self._parts().items()},
+            **{name: getattr(self, name) for name in PLAIN},
+            "rows": list(self.rows),
             "pool": list(self.pool),
             "random": self.random.get_state(),
             "order_random": self.order_random.get_state(),
-            "torch_random": torch.get_rng_state(),
+            "process_random": random_states(self.device),
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Takes over what `state` gave."""
-        nets = ("generator", "discriminator", "g_optimizer", "d_optimizer")
-        for name in (*nets, "average") if self.average is not None else nets:
-            getattr(self, name).load_state_dict(state[name])
-        for name in ("order", "epoch", "idx", "last_g_loss", "images_seen", "elapsed_sec"):
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+        for name in PLAIN:
             setattr(self, name, state[name])
         self.rows = list(state["rows"])
         self.pool = [tuple(scores.to(self.device) for scores in pair) for pair in state["pool"]]
         self.random.set_state(state["random"])
         self.order_random.set_state(state["order_random"])
-        torch.set_rng_state(state["torch_random"])
+        set_random_states(state["process_random"], self.device)
 
     @property
     def result(self) -> Generator:
@@ -181,7 +176,7 @@ class FineTuner:
         return -(-len(self.images) // self.settings.batch)
 
     def batches(self) -> Iterator[tuple[int, int, Tensor]]:
-        """Yields epoch, idx and real images (B, 3, H, H) in [-1, 1] from the present place on.
+        """Yields epoch, idx and this rank's real images (b, 3, H, H) in [-1, 1], from here on.
 
         One closing batch follows the last epoch, as in the published run: its row of the log
         shows what whole epochs have made of the networks, as every epoch's first row does.
@@ -191,7 +186,8 @@ class FineTuner:
             if self.idx == 0:
                 self.order = torch.randperm(len(self.images), generator=self.order_random)
             while self.idx < (1 if self.closing else self.batches_per_epoch):
-                rows = self.order[self.idx * size : (self.idx + 1) * size].to(self.device)
+                whole = self.order[self.idx * size : (self.idx + 1) * size]
+                rows = self.ranks.deal(whole).to(self.device)
                 epoch, idx = self.epoch, self.idx
                 self.idx += 1  # before the yield: a state saved after this batch goes on behind it
                 yield epoch, idx, to_signed(self.images[rows])
@@ -204,33 +200,45 @@ class FineTuner:
         """Whether all epochs are done, and only the closing batch is left."""
         return self.epoch == self.settings.epochs
 
-    def latents(self, batch: int) -> Tensor:
-        """This rank's share of B standard normal latents; property scores stay zero."""
-        size = (batch, self.generator.z_dim)
-        return self.ranks.share(torch.randn(size, generator=self.random, device=self.device))
+    def latents(self, count: int) -> Tensor:
+        """Standard normal latents, (count, Z); property scores stay zero."""
+        size = (count, self.generator.z_dim)
+        return torch.randn(size, generator=self.random, device=self.device)
+
+    def _seed_draws(self) -> None:
+        """Seeds the latents and noise of a rank other than 0 by the batch.
+
+        So a checkpoint needs the random state of rank 0 only, and may be resumed by any number of
+        ranks.
+        """
+        words = (self.settings.seed, self.ranks.rank, self.batches_done)
+        noise, latents = np.random.SeedSequence(words).generate_state(2).tolist()
+        torch.manual_seed(noise)
+        self.random.manual_seed(latents)
 
     def train_batch(self, real: Tensor) -> BatchResult:
         """Updates the discriminator, then the generator, each until it has caught up.
 
         Args:
-            real: The whole batch, (B, 3, H, H), on every rank; each works on its share.
+            real: This rank's images, (b, 3, H, H).
         """
+        if not self.ranks.first:
+            self._seed_draws()
         d_loss, d_count = self._until_caught_up(
-            lambda: self._discriminate(real),
+            lambda: self.update_discriminator(real),
             self.recipe.discriminator_rule,
             self.last_g_loss,
             "d_loss",
         )
         g_loss, g_count = self._until_caught_up(
-            lambda: self.update_generator(real)[0], self.recipe.generator_rule, d_loss, "g_loss"
+            lambda: self.update_generator(real), self.recipe.generator_rule, d_loss, "g_loss"
         )
-        self.ranks.mean(self.generator.truncation.w_avg)  # moved by the mean w of each share
+        self.ranks.mean(self.generator.truncation.w_avg)  # moved by the mean w of each rank
         self.average_weights()
         self.last_g_loss = g_loss
-        self.images_seen += len(real)
-        self.last_scores = tuple(self.ranks.gather(s, len(real)) for s in self.last_scores)
-        self.pool.append(self.last_scores)
-        return BatchResult(d_loss, g_loss, d_count, g_count, *self.last_scores)
+        self.images_seen += len(real) * self.ranks.size
+        self.pool.append(tuple(self.ranks.gather(scores) for scores in self.last_scores))
+        return BatchResult(d_loss, g_loss, d_count, g_count, *self.pool[-1])
 
     @staticmethod
     def _until_caught_up(
@@ -243,45 +251,42 @@ class FineTuner:
             if rule.caught_up(loss, other_loss, taken):
                 return loss, taken
 
-    def _discriminate(self, real: Tensor) -> Tensor:
-        loss, *scores = self.update_discriminator(real)
-        self.last_scores = tuple(scores)
-        return loss
-
-    def _update_discriminator(self, real: Tensor) -> tuple[Tensor, ...]:
-        """One update; gives loss and gradient (2,), scores of real and of fake images (b,)."""
-        noise, over = self.ranks.noise(len(real)), self.ranks.over_batch(len(real))
+    def update_discriminator(self, real: Tensor) -> Tensor:
+        """One update; gives loss and largest gradient, (2,), and keeps the scores, (b,) each."""
         with torch.no_grad(), autocast(self.device, self.settings.precision):
-            fake = self.generator(self.latents(len(real)), noise=noise)
-        real = self.ranks.share(real).detach().requires_grad_(self.settings.r1_gamma > 0)
+            fake = self.generator(self.latents(len(real)), noise="random")
+        real = real.detach().requires_grad_(self.settings.r1_gamma > 0)
         with only_trainable(self.discriminator, self.d_names):
             with autocast(self.device, self.settings.precision):
-                real_scores = self.discriminator(real, over=over)
-                fake_scores = self.discriminator(fake.detach(), over=over)
+                real_scores = self.discriminator(real)
+                fake_scores = self.discriminator(fake.detach())
             loss = discriminator_loss(real, real_scores, fake_scores, self.settings.r1_gamma)
             self.d_optimizer.zero_grad(set_to_none=True)
             loss.backward()
-        loss = self.ranks.mean_gradients(loss, self.d_optimizer.param_groups[0]["params"])
-        self.d_optimizer.step()
-        scores = (real_scores.detach().flatten(), fake_scores.detach().flatten())
-        return with_gradient(loss, self.d_optimizer), *scores
+        self.last_scores = (real_scores.detach().flatten(), fake_scores.detach().flatten())
+        return self._step(loss, self.d_optimizer)
 
-    def _update_generator(self, real: Tensor) -> tuple[Tensor]:
-        """One update with as many images as `real` has; gives loss and gradient, (2,)."""
-        batch = len(real)
-        noise, over = self.ranks.noise(batch), self.ranks.over_batch(batch)
+    def update_generator(self, real: Tensor) -> Tensor:
+        """One update with as many images as `real` has; gives loss and largest gradient, (2,)."""
         with only_trainable(self.generator, self.g_names), only_trainable(self.discriminator, []):
             with autocast(self.device, self.settings.precision):
-                fake = self.generator(self.latents(batch), noise=noise)
-                loss = generator_loss(self.discriminator(fake, over=over))
+                fake = self.generator(self.latents(len(real)), noise="random")
+                loss = generator_loss(self.discriminator(fake))
             self.g_optimizer.zero_grad(set_to_none=True)
             loss.backward()
-        loss = self.ranks.mean_gradients(loss, self.g_optimizer.param_groups[0]["params"])
-        self.g_optimizer.step()
-        return (with_gradient(loss, self.g_optimizer),)
+        return self._step(loss, self.g_optimizer)
+
+    def _step(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> Tensor:
+        loss = self.ranks.mean_gradients(loss, optimizer.param_groups[0]["params"])
+        optimizer.step()
+        return with_gradient(loss, optimizer)
 
     def record(self, epoch: int, idx: int, batch: BatchResult, evaluation: Evaluation) -> None:
-        """Appends one tidy row; the pooled scores start anew."""
+        """Appends one tidy row; the pooled scores start anew.
+
+        Raises:
+            NotFiniteError: If a number of the row is NaN or infinite.
+        """
         adaptive = self.recipe.discriminator_rule.max_updates > 1
         counts = {"d_train_count": batch.d_count} if adaptive else {}
         self.rows.append({
@@ -296,6 +301,7 @@ class FineTuner:
             **{k: v for k, v in evaluation.row.items() if not k.startswith("mean_")},
         })  # fmt: skip
         self.pool = []
+        check_finite(self.rows[-1])
 
 
 def auroc(pairs: list[tuple[Tensor, Tensor]]) -> float:
@@ -318,7 +324,7 @@ def finetune(
 
     Args:
         tuner: What to train; holds the rows of the log.
-        evaluator: Scores samples when an evaluation is due.
+        evaluator: Scores samples when an evaluation is due; of several ranks, on rank 0.
         on_row: Called after each new row.
         on_epoch: Called after each epoch, after the closing batch, and when interrupted: save.
         on_batch: Called after each batch.
@@ -333,11 +339,13 @@ def finetune(
             result = tuner.train_batch(real)
             tuner.elapsed_sec = before + time.monotonic() - started
             if evaluation_due(epoch, idx, tuner.settings):
-                evaluation = evaluator(tuner.result, len(tuner.rows))
+                evaluation = tuner.ranks.from_first(
+                    lambda: evaluator(tuner.result, len(tuner.rows))
+                )
                 tuner.record(epoch, idx, result, evaluation)
                 on_row(tuner, evaluation)
             on_batch(tuner)
-            tuner.stopping = tuner.ranks.any(bool(asked))  # all or none; a later stop comes next
+            tuner.stopping = tuner.ranks.any(bool(asked))  # all stop after the same batch
             if tuner.stopping or idx == last or tuner.closing:
                 on_epoch(tuner)
             if tuner.stopping:

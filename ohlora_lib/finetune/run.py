@@ -1,5 +1,6 @@
 """One fine-tuning in a run folder: base weights injected, resumable, log and grids written.
 
+Notebook 5 and the command `ohlora finetune` do the same through this module.
 Axes: N selected images, H image height.
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +17,32 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ohlora_lib.base.base import Base
+from ohlora_lib.base.base import Base, load_base
 from ohlora_lib.evaluation.evaluator import Evaluation, Evaluator
 from ohlora_lib.finetune.loop import FineTuner, FinetuneSettings, finetune
 from ohlora_lib.finetune.recipe import RECIPES
 from ohlora_lib.io.disk import write_atomic
-from ohlora_lib.io.images import Images, grid_image, save_png
+from ohlora_lib.io.images import Images, grid_image, hold, open_store, save_png
 from ohlora_lib.io.weights import save_weights, split_mapping
+from ohlora_lib.nets.compute import pick_precision
+from ohlora_lib.properties.ensemble import load_ensemble
+from ohlora_lib.study.conditions import check_enough
+from ohlora_lib.study.parameters import FinetuneGenerator, load
+from ohlora_lib.study.run_folder import Run
 from ohlora_lib.study.summaries import start_anew_words
 from ohlora_lib.training.checkpoint import (
     Pace,
     cannot_resume,
     images_sha256,
     load_newest,
-    random_states,
     save_state,
-    set_random_states,
     tensors_sha256,
 )
-from ohlora_lib.training.guards import NotFiniteError, check_finite
-from ohlora_lib.training.ranks import ALONE, Ranks
+from ohlora_lib.training.guards import NotFiniteError
+from ohlora_lib.training.ranks import ALONE, Ranks, join, leave
+from ohlora_lib.verdict import findings as failures
+from ohlora_lib.verdict import verdict
+from ohlora_lib.verdict.logs import judge_of, read_log
 
 GRID_IMAGES = 24
 
@@ -48,7 +56,7 @@ class Progress:
     batches_done: int
     batches_total: int
     elapsed_sec: float
-    batches_per_epoch: int = 0  # 0: not known
+    batches_per_epoch: int
 
     @property
     def left_sec(self) -> float:
@@ -58,6 +66,9 @@ class Progress:
         )
 
 
+Watch = Callable[[Progress], None]
+
+
 class FinetuneRun:
     """Fine-tunes in a folder, going on from its checkpoint if the settings are the same.
 
@@ -65,18 +76,18 @@ class FinetuneRun:
         folder: Run folder; gets `train_log.csv`, `checkpoints/`, `images/` and the final weights.
         base: Base networks.
         selected: Selected images, uint8, shape (N, H, H, 3), on the device to train on.
+        evaluator: Scores samples.
         recipe: `v8` or `v9`.
         wide_dim: Width of the split mapping's new branch.
         settings: How to train.
         grid_every: Evaluations from one saved grid to the next.
         checkpoint_every: Epochs from one kept generator to the next; the last is always kept.
         checkpoint_minutes: Longest time from one checkpoint of everything to the next.
-        facts: What else must be the same to go on, such as how samples are scored.
-        ranks: The processes that train together; the first one reads the state and writes.
+        ranks: The processes that train together; all read the state, rank 0 alone writes.
 
     Raises:
         ValueError: If the folder holds a checkpoint of a training with other settings or inputs
-            (names them), the batch does not divide by the ranks, or they have other inputs.
+            (names them).
     """
 
     def __init__(
@@ -84,6 +95,7 @@ class FinetuneRun:
         folder: Path,
         base: Base,
         selected: Images,
+        evaluator: Evaluator,
         *,
         recipe: str,
         wide_dim: int,
@@ -91,13 +103,10 @@ class FinetuneRun:
         grid_every: int = 1,
         checkpoint_every: int = 1,
         checkpoint_minutes: float = 10.0,
-        facts: Mapping[str, Any] | None = None,
         ranks: Ranks = ALONE,
     ) -> None:
-        ranks.check_batch(settings.batch)
-        self.ranks = ranks
-        self.folder, self.grid_every = folder, grid_every
-        self.checkpoint_every = checkpoint_every
+        self.folder, self.evaluator, self.grid_every = folder, evaluator, grid_every
+        self.checkpoint_every, self.ranks = checkpoint_every, ranks
         self.state_path = folder / "checkpoints" / "state.pt"
         generator = base.generator
         if RECIPES[recipe].split_mapping:
@@ -109,30 +118,36 @@ class FinetuneRun:
         self.facts = {
             **{"recipe": recipe, "wide_dim": wide_dim, "device": selected.device.type},
             **vars(settings),
-            **(facts or {}),
+            **evaluator.facts(),
             "base_sha256": tensors_sha256(_all_tensors(base)),
             "selected_sha256": images_sha256(selected),
         }
         self.grid: Path | None = None
         self.resumed = self._resume()
 
+    @property
+    def notes(self) -> dict[str, Any]:
+        """Facts for the summary of the run."""
+        return {
+            "device": str(self.tuner.device),
+            "precision": self.tuner.settings.precision,
+            "processes": self.ranks.size,
+            "selected": len(self.tuner.images),
+            "checkpoint_share": round(self.pace.share, 4),
+        }
+
     def _resume(self) -> bool:
         """Goes on from the newest checkpoint; what was made after it is made again."""
-        if self.ranks.from_first(lambda: self.facts) != self.facts:
-            raise ValueError(
-                f"process {self.ranks.rank} has another base, other images or settings than "
-                f"process 0. Give all machines the same project folder."
-            )
-        state = self.ranks.from_first(self._left_state)
-        if state is None:
-            return False
-        self.tuner.load(state)
-        set_random_states(state["process_random"], self.tuner.device)
-        self._check_length()
-        if self.ranks.first:
+        state = load_newest(self.state_path, self.facts, free=["epochs"])
+        if state is not None:
+            self.tuner.load(state)
+            self._check_length()
+        if self.ranks.first and state is None:
+            self._remove_made()
+        elif self.ranks.first:
             write_log(self.folder / "train_log.csv", self.tuner.rows)
             self._settle_weights()
-        return True
+        return state is not None
 
     def _check_length(self) -> None:
         """Raises if more was trained than is asked for; fewer or more epochs to come are fine."""
@@ -159,45 +174,35 @@ class FinetuneRun:
             if path.name not in grids:
                 path.unlink()
 
-    def _is_kept(self, epochs: int) -> bool:
-        return epochs % self.checkpoint_every == 0 or epochs == self.tuner.settings.epochs
-
     def _keep_weights(self, epochs: int) -> None:
-        if self._is_kept(epochs):
+        if epochs % self.checkpoint_every == 0 or epochs == self.tuner.settings.epochs:
             path = self.folder / "checkpoints" / f"generator-epoch{epochs:04d}.safetensors"
             facts = {"epochs": str(epochs), "images_seen": str(self.tuner.images_seen)}
             save_weights(self.tuner.result, path, **facts)
 
-    def _left_state(self) -> dict[str, Any] | None:
-        """The state that an earlier start left; without one, what it made is removed."""
-        state = load_newest(self.state_path, self.facts, free=["epochs"])
-        if state is None:
-            made = ("checkpoints/generator-*", "images/fixed-*.png", "*train_log.csv")
-            made += ("generator.safetensors", "discriminator.safetensors")
-            for path in (path for pattern in made for path in self.folder.glob(pattern)):
-                path.unlink()
-        return state
+    def _remove_made(self) -> None:
+        """Removes what an earlier start made that left no state."""
+        made = ("checkpoints/generator-*", "images/fixed-*.png", "*train_log.csv")
+        made += ("generator.safetensors", "discriminator.safetensors")
+        for path in (path for pattern in made for path in self.folder.glob(pattern)):
+            path.unlink()
 
-    def train(self, evaluator: Evaluator, watch: Callable[[Progress], None]) -> bool:
+    def train(self, watch: Watch) -> bool:
         """Fine-tunes to the last epoch.
 
         Args:
-            evaluator: Scores samples.
-            watch: Called after each row of the log and at least every few seconds.
+            watch: Called after each row of the log and at least every few seconds, on rank 0.
 
         Returns:
             Whether it finished; after an interrupt False, and the next start goes on from there.
 
         Raises:
-            NotFiniteError: If a loss, gradient or score is NaN or infinite: the last checkpoint
-                stays, and the state it led to is kept beside it.
+            NotFiniteError: If a loss, gradient or score is NaN or infinite, on all ranks: the last
+                checkpoint stays, and the state it led to is kept beside it.
         """
         watched = [time.monotonic()]
-        if not self.ranks.first:
-            return self._follow(evaluator)
 
         def on_row(tuner: FineTuner, evaluation: Evaluation) -> None:
-            check_finite(tuner.rows[-1])
             write_log(self.folder / "train_log.csv", tuner.rows)
             if (len(tuner.rows) - 1) % self.grid_every == 0:
                 self._save_grid(evaluation.fixed_images)
@@ -212,24 +217,17 @@ class FinetuneRun:
                 watch(self.progress())
 
         calls = {"on_row": on_row, "on_epoch": self._save, "on_batch": on_batch}
+        if not self.ranks.first:
+            calls = dict.fromkeys(calls, _write_nothing)
         try:
-            done = finetune(self.tuner, evaluator, **calls)
+            done = finetune(self.tuner, self.evaluator, **calls)
         except NotFiniteError as error:
-            message = self._post_mortem(error)
-            self.ranks.any(True)  # the others wait for it
+            message = self.ranks.from_first(partial(self._post_mortem, str(error)))
             raise NotFiniteError(message) from None
-        if done:
+        if done and self.ranks.first:
             save_weights(self.tuner.result, self.folder / "generator.safetensors")
             save_weights(self.tuner.discriminator, self.folder / "discriminator.safetensors")
         return done
-
-    def _follow(self, evaluator: Evaluator) -> bool:
-        """Trains along with the first process, which writes and has the word."""
-        try:
-            return finetune(self.tuner, evaluator, on_row=_check, on_epoch=_pass, on_batch=_pass)
-        except NotFiniteError:
-            self.ranks.any(True)  # until the first has kept the state
-            raise SystemExit(1) from None
 
     def _save(self, tuner: FineTuner) -> None:
         """Keeps weights at the end of an epoch, and the state that a next start resumes from.
@@ -247,20 +245,17 @@ class FinetuneRun:
             self._save_state()
 
     def _save_state(self) -> None:
-        self.pace.save(self.state_path, self._state(), self.facts)
+        self.pace.save(self.state_path, self.tuner.state(), self.facts)
 
-    def _state(self) -> dict[str, Any]:
-        return self.tuner.state() | {"process_random": random_states(self.tuner.device)}
-
-    def _post_mortem(self, error: NotFiniteError) -> str:
+    def _post_mortem(self, reason: str) -> str:
         """Keeps the state in which a number was no number, and says where; one line."""
         path = self.folder / "checkpoints" / "not-finite.pt"
-        save_state(path, self._state() | {"reason": str(error)}, self.facts)
+        save_state(path, self.tuner.state() | {"reason": reason}, self.facts)
         last = self.state_path.name if self.state_path.exists() else "none yet"
         return (
-            f"{error} at epoch {self.tuner.epoch}, batch {self.tuner.idx - 1}: training diverged. "
-            f"Kept in {path.parent}: the last finite checkpoint ({last}) and this state "
-            f"({path.name}). Lower learning_rate or raise r1_gamma, then start anew "
+            f"{reason} at epoch {self.tuner.epoch}, batch {self.tuner.idx - 1}: "
+            f"training diverged. Kept in {path.parent}: the last finite checkpoint ({last}) and "
+            f"this state ({path.name}). Lower learning_rate or raise r1_gamma, then start anew "
             f"{start_anew_words()}"
         )
 
@@ -281,13 +276,8 @@ def grid_name(row: Mapping[str, Any]) -> str:
     return f"fixed-epoch{row['epoch']:04d}-idx{row['idx']:05d}.png"
 
 
-def _pass(*_: Any) -> None:
-    """Writes nothing: the first process does."""
-
-
-def _check(tuner: FineTuner, _: Evaluation) -> None:
-    """Stops where the first process does; it alone writes the row."""
-    check_finite(tuner.rows[-1])
+def _write_nothing(*_: Any) -> None:
+    """In place of what rank 0 does."""
 
 
 def write_log(path: Path, rows: list[dict[str, float]]) -> None:
@@ -299,3 +289,105 @@ def write_log(path: Path, rows: list[dict[str, float]]) -> None:
 def _all_tensors(base: Base) -> dict[str, torch.Tensor]:
     nets = vars(base).items()
     return {f"{kind}.{k}": v for kind, net in nets for k, v in net.state_dict().items()}
+
+
+@dataclass(frozen=True)
+class FinishedTraining:
+    """A fine-tuning that finished before: there is nothing to train."""
+
+    notes: dict[str, Any]
+    resumed: bool = False
+
+    def train(self, watch: Watch) -> bool:
+        """Trains nothing."""
+        return True
+
+
+def open_training(
+    config: FinetuneGenerator, run: Run, ranks: Ranks = ALONE
+) -> FinetuneRun | FinishedTraining:
+    """The training of an open run: reads its inputs and puts everything together."""
+    if run.finished:
+        return FinishedTraining(run.before["facts"])
+    place = ranks.device(config.device)
+    precision = ranks.from_first(lambda: pick_precision(config.precision, place))
+    selected = hold(open_store(run.inputs["selection_run"] / "images" / "selected.npy"), place)
+    options = {"device": place, "precision": precision}
+    check_enough(len(selected))
+    ensembles = (
+        load_ensemble(run.inputs["cnn_run"] / role, list(config.concept), **options)
+        for role in ("selector", "judge")
+    )
+    draws = {"samples": config.samples, "seed": config.seed, "precision": precision}
+    fields = config.pick(FinetuneSettings, but="precision")
+    return FinetuneRun(
+        run.path,
+        load_base(run.inputs["base_run"]),
+        selected,
+        Evaluator(*ensembles, selected, **draws),
+        settings=FinetuneSettings(precision=precision, **fields),
+        ranks=ranks,
+        **config.pick("recipe wide_dim grid_every checkpoint_every checkpoint_minutes"),
+    )
+
+
+def results(folder: Path, config: FinetuneGenerator) -> dict[str, Any]:
+    """Final numbers of a finished fine-tuning, for its summary."""
+    log = read_log(folder / "train_log.csv")
+    table = verdict.run_verdict(log, config.concept, source=judge_of(log))
+    findings = failures.of_training(log, folder, config.concept)
+    grid = max((folder / "images").glob("fixed-*.png"))
+    return {
+        "verdict": failures.judged_sentence(table, findings),
+        "findings": [finding.rule for finding in findings],
+        "thumbnail": grid.relative_to(folder).as_posix(),
+        "rows": len(log),
+        "images_seen": int(log["images_seen"].iloc[-1]),
+        **{name: float(log[name].iloc[-1]) for name in log if name.endswith("_score")},
+    }
+
+
+def finetune_file(path: Path, monitor: Callable[..., Any], *, start_anew: bool) -> bool:
+    """Fine-tunes by a params file, together with the other ranks where a launcher started several.
+
+    Args:
+        path: A params file of notebook 5.
+        monitor: `widgets.monitor.Monitor`, which rank 0 shows the progress with.
+        start_anew: Whether to train from the beginning; what is there moves to `.earlier`.
+
+    Returns:
+        Whether it finished; False after an interrupt, with the state saved.
+
+    Raises:
+        ValueError: If a parameter or an input is not right; one line.
+    """
+    ranks = join()
+    config, run = ranks.from_first(lambda: _open(path, ranks.size, start_anew))
+    training = open_training(config, run, ranks)
+    if ranks.first:
+        watch = monitor(config.concept, resumed=training.resumed, live=False)
+        finished = training.train(watch)
+        watch.close(finished)
+        run.note(**training.notes)
+    else:
+        finished = training.train(_write_nothing)
+    if finished and ranks.first:
+        run.finish(selected=training.notes["selected"], **results(run.path, config))
+    leave(ranks)
+    return finished
+
+
+def _open(path: Path, processes: int, start_anew: bool) -> tuple[FinetuneGenerator, Run]:
+    config = load(path)
+    if not isinstance(config, FinetuneGenerator):
+        raise ValueError(
+            f"{path}: holds parameters of {config.NOTEBOOK}; give those of "
+            f"{FinetuneGenerator.NOTEBOOK}"
+        )
+    if config.batch % processes:
+        raise ValueError(
+            f"{path}: batch is {config.batch}, which {processes} processes cannot share; "
+            f"it must be a multiple of {processes}"
+        )
+    anew = {"start_anew": start_anew or config.start_anew}
+    return config, config.model_copy(update=anew).open_run()

@@ -165,6 +165,14 @@ def write_atomic(path: Path | str, data: bytes | str) -> None:
         temporary.write_bytes(data.encode() if isinstance(data, str) else data)
 
 
+def check_file(path: Path, kind: str, remedy: str = "Check the path.") -> None:
+    """Raises a ValueError that names the path and the kind wanted if there is no file at it."""
+    if path.is_dir():
+        raise ValueError(f"{path}: is a folder, not a {kind}. Give a file.")
+    if not path.is_file():
+        raise ValueError(f"{path}: no such {kind}. {remedy}")
+
+
 def sha256(path: Path) -> str:
     """Hash of a file's content, hexadecimal."""
     with path.open("rb") as file:

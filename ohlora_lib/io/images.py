@@ -5,9 +5,13 @@ Axes: N images, B batch, H image height.
 
 from __future__ import annotations
 
+import hashlib
 import io
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,8 +21,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ohlora_lib.io.disk import atomic_path, write_atomic
+from ohlora_lib.io.disk import atomic_path, check_file, write_atomic
+from ohlora_lib.io.pictures import read_image
 
+CHUNK = 256  # files decoded together, and in memory together
 HOLD_BYTES = 2**31  # images over this size stay on the disk and are read as they are needed
 
 
@@ -64,6 +70,70 @@ def new_store(path: Path | str, image_px: int) -> Iterator[StoreWriter]:
         writer.write_header()
 
 
+def _named(path: Path, folder: Path) -> str:
+    """A path relative to a folder, bytes that are no text escaped."""
+    return path.relative_to(folder).as_posix().encode("utf-8", "backslashreplace").decode()
+
+
+@dataclass
+class Importer:
+    """Reads files into a store, each different image once, and remembers what became of each.
+
+    Args:
+        writer: The store.
+        fit: `crop` or `pad`.
+        workers: Files decoded at the same time.
+    """
+
+    writer: StoreWriter
+    fit: str = "crop"
+    workers: int = 4
+    seen: dict[bytes, str] = field(default_factory=dict)  # hash of pixels: first file
+    rows: list[tuple] = field(default_factory=list)
+
+    def run(self, paths: Sequence[Path], folder: Path) -> Iterator[int]:
+        """Reads all files.
+
+        Args:
+            paths: The files.
+            folder: What their names are relative to.
+
+        Yields:
+            Number of files done, after each chunk.
+        """
+        with ThreadPoolExecutor(self.workers) as pool:
+            for first in range(0, len(paths), CHUNK):
+                chunk = paths[first : first + CHUNK]
+                with warnings.catch_warnings(action="ignore"):  # of oddities that do no harm
+                    images = list(pool.map(self._read, chunk))
+                for path, found in zip(chunk, images, strict=True):
+                    self._add(_named(path, folder), found)
+                yield first + len(chunk)
+
+    def _read(self, path: Path) -> np.ndarray | str:
+        try:
+            return read_image(path, self.writer.image_px, fit=self.fit)
+        except ValueError as error:
+            return str(error).removeprefix(f"{path}: ")
+
+    def _add(self, name: str, found: np.ndarray | str) -> None:
+        if isinstance(found, str):
+            self.rows.append((pd.NA, name, "unreadable", found))
+            return
+        key = hashlib.blake2b(found.tobytes(), digest_size=16).digest()
+        if key in self.seen:
+            self.rows.append((pd.NA, name, "duplicate", f"same pixels as {self.seen[key]}"))
+            return
+        self.seen[key] = name
+        self.rows.append((self.writer.count, name, "read", ""))
+        self.writer.append(found[None])
+
+    def table(self) -> pd.DataFrame:
+        """A row a file: img_no (row of the store), file, status, detail."""
+        table = pd.DataFrame(self.rows, columns=["img_no", "file", "status", "detail"])
+        return table.astype({"img_no": "Int64"})
+
+
 def open_store(path: Path | str) -> np.ndarray:
     """Opens a store memory-mapped, uint8 (N, H, H, 3).
 
@@ -71,8 +141,7 @@ def open_store(path: Path | str) -> np.ndarray:
         ValueError: If the file is missing or holds something else.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"{path}: no such image store. Run the stage that makes it first.")
+    check_file(path, "image store", "Run the stage that makes it first.")
     try:
         images = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
@@ -148,22 +217,6 @@ def take(images: Images, rows: np.ndarray | pd.Series) -> Images:
     if isinstance(images, StoredImages):
         return StoredImages(images.store, images.rows[np.array(rows)], images.device)
     return images[to_tensor(rows, images.device)]
-
-
-def to_signed(images: Tensor) -> Tensor:
-    """Turns uint8 (B, H, H, 3) into floats (B, 3, H, H) in [-1, 1]."""
-    return images.permute(0, 3, 1, 2).float().div(127.5).sub(1)
-
-
-def to_unit(images: Tensor) -> Tensor:
-    """Turns uint8 (B, H, H, 3) into floats (B, 3, H, H) in [0, 1]."""
-    return images.permute(0, 3, 1, 2).float().div(255)
-
-
-def to_uint8(images: Tensor) -> Tensor:
-    """Turns floats (B, 3, H, H) in [-1, 1] into uint8 (B, H, H, 3), rounding to the nearest."""
-    scaled = images.float().add(1).mul(127.5).round().clamp(0, 255)
-    return scaled.to(torch.uint8).permute(0, 2, 3, 1)
 
 
 def make_grid(images: np.ndarray, columns: int = 8, *, gap_px: int = 2) -> np.ndarray:

@@ -1,7 +1,7 @@
-"""Finds and opens picture files that may come from anybody; errors are one line.
+"""Finds picture files and reads them as squares; errors are one line.
 
-Pillow knows formats that start other programs (PostScript) and goes by the content, whatever a
-file is called; what is not named here is not tried.
+They may come from anybody. Pillow knows formats that start other programs (PostScript) and goes by
+the content, whatever a file is called; what is not named here is not tried. Axes: H image height.
 """
 
 from __future__ import annotations
@@ -11,85 +11,61 @@ import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError, features
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 KNOWN = (  # what counts as an image by its name; the content decides how it is read
     "jpg jpeg jpe jfif png webp bmp gif tif tiff ppm pgm pbm pnm tga ico jp2 jpx avif heic heif"
 )
 FORMATS = frozenset(f".{name}" for name in KNOWN.split(" "))
 ATTRIBUTE_LISTS = ("list_attr_celeba.txt", "list_attr_celeba.csv")  # of CelebA
-NOT_ENTERED = "not entered"  # status of links and folders that nothing could be read from
 WEIGHTS = frozenset({".pth", ".safetensors"})
 
 PLUGINS = {
     *("JPEG", "MPO", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "TGA", "ICO"),
     *("JPEG2000", "AVIF", "HEIF"),
 }
-MOST_PIXELS = 120_000_000  # of one picture: half a gigabyte in memory as it is worked on
-MOST_BYTES = 2**30  # of one file
-HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
-NEEDED = {  # where a file's first bytes say that it is of a format that is not installed
-    "HEIF": (HEIC, "HEIC needs: pip install pillow-heif"),
-    "AVIF": ((b"avif", b"avis"), "AVIF needs: pip install 'pillow>=11.3'"),
+NEEDED = {  # to read formats that Pillow may lack
+    **dict.fromkeys((".heic", ".heif"), "pillow-heif"),
+    ".avif": "'pillow>=11.3'",
 }
+MOST_PIXELS = 120_000_000  # of one picture: half a gigabyte in memory as it is worked on
 UNREADABLE = (  # what Pillow's decoders raise on damaged files
     *(OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, OverflowError),
     *(struct.error, zlib.error, Image.DecompressionBombError),
 )
 
 
-@dataclass
-class Tree:
-    """The files in a folder and in the folders in it, links to folders followed.
+def walk(folder: Path) -> list[Path]:
+    """The files in a folder and in the folders in it, in order of name; hidden ones are left out.
 
-    Hidden files and folders are left out. A folder that several links lead to is read once, under
-    the name that is no link if it has one.
+    Links to folders are followed, each folder once.
 
-    Attributes:
-        files: In order of name; links to files that are not there are among them.
-        left_out: Links and folders that could not be entered, and why.
+    Raises:
+        OSError: If a folder cannot be read.
     """
+    root, found = folder.resolve(), list[Path]()
+    seen = {root}
 
-    files: list[Path] = field(default_factory=list)
-    left_out: dict[Path, str] = field(default_factory=dict)
+    def is_new(path: Path) -> bool:
+        real = path.resolve()
+        inside = path.is_symlink() and real.is_relative_to(root)  # read under its own name
+        if inside or real in seen:
+            return False
+        seen.add(real)
+        return True
 
-
-def walk(folder: Path) -> Tree:
-    """Lists the files in a folder."""
-    tree, seen, left = Tree(), set[tuple[int, int]](), [folder]
-    links: list[Path] = []  # entered last, so that a folder keeps the name that is no link
-    while left or links:
-        place = left.pop() if left else links.pop(0)
-        try:
-            fact, entries = place.stat(), sorted(os.scandir(place), key=lambda entry: entry.name)
-        except OSError as error:
-            tree.left_out[place] = f"cannot be entered ({_reason(error, place)})"
-            continue
-        if (fact.st_dev, fact.st_ino) in seen:
-            tree.left_out[place] = "leads to a folder that is read already"
-            continue
-        seen.add((fact.st_dev, fact.st_ino))
-        for entry in entries:
-            if not entry.name.startswith("."):
-                _sort_in(entry, tree, links if entry.is_symlink() else left)
-    tree.files.sort()
-    return tree
+    for place, folders, files in os.walk(folder, onerror=_fail, followlinks=True):
+        shown = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = [name for name in shown if is_new(Path(place, name))]
+        found += [Path(place, name) for name in files if not name.startswith(".")]
+    return sorted(found)
 
 
-def _sort_in(entry: os.DirEntry, tree: Tree, folders: list[Path]) -> None:
-    """Puts one entry of a folder where it belongs."""
-    path, folder, file = Path(entry.path), False, False
-    with suppress(OSError):  # a link into a folder without rights, or to itself
-        folder, file = entry.is_dir(), entry.is_file()
-    if folder:
-        folders.append(path)
-    elif file or (entry.is_symlink() and path.suffix.lower() in FORMATS):
-        tree.files.append(path)
-    else:
-        tree.left_out[path] = "leads nowhere" if entry.is_symlink() else "is no file"
+def _fail(error: OSError) -> None:
+    raise error
 
 
 def files_read(folder: Path) -> list[Path]:
@@ -97,7 +73,7 @@ def files_read(folder: Path) -> list[Path]:
     known = FORMATS | WEIGHTS
     return [
         path
-        for path in walk(folder).files
+        for path in walk(folder)
         if path.suffix.lower() in known or path.name in ATTRIBUTE_LISTS
     ]
 
@@ -111,13 +87,12 @@ def find_images(folder: Path | str) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder of images. Check `image_folder`.")
-    tree = walk(folder)
-    paths = [path for path in tree.files if path.suffix.lower() in FORMATS]
+    files = walk(folder)
+    paths = [path for path in files if path.suffix.lower() in FORMATS]
     if not paths:
-        there = sorted({path.suffix for path in tree.files})[:8]
-        closed = "".join(f" {path.name} {why}." for path, why in list(tree.left_out.items())[:1])
+        there = sorted({path.suffix for path in files})[:8]
         raise ValueError(
-            f"{folder}: holds no image files; it has {there or 'nothing'}.{closed} "
+            f"{folder}: holds no image files; it has {there or 'nothing'}. "
             f"Known formats are {KNOWN}."
         )
     return paths
@@ -128,12 +103,9 @@ def open_image(path: Path | str) -> Iterator[Image.Image]:
     """Opens an image file, of a format that runs no program and of a size that fits in memory.
 
     Raises:
-        ValueError: If it is none, or what is done with it shows that it is damaged; says why.
+        ValueError: If it is not one, or decoding it in the block shows damage; says why.
     """
     try:
-        size = Path(path).stat().st_size
-        if size > MOST_BYTES:
-            raise ValueError(f"it has {size:,} bytes, at most {MOST_BYTES:,} are read")
         _init()
         known = [name for name in Image.OPEN if name in PLUGINS]
         with Image.open(path, formats=known) as file:
@@ -142,9 +114,8 @@ def open_image(path: Path | str) -> Iterator[Image.Image]:
                 raise ValueError(f"it has {pixels:,} pixels, at most {MOST_PIXELS:,} are read")
             yield file
     except UNREADABLE as error:
-        needed = _needed(path) if isinstance(error, UnidentifiedImageError) else ""
-        reason = needed or f"not a readable image ({_reason(error, path)})"
-        raise ValueError(f"{path}: {reason}") from error
+        reason = _reason(error, Path(path))
+        raise ValueError(f"{path}: not a readable image ({reason})") from error
 
 
 def _init() -> None:
@@ -157,22 +128,61 @@ def _init() -> None:
             register_heif_opener()
 
 
-def _needed(path: Path | str) -> str:
-    """What to install to read a file of a format that is not there; empty for any other."""
-    with open(path, "rb") as file:
-        head = file.read(12)
-    for kind, (brands, needed) in NEEDED.items():
-        there = kind in Image.OPEN and (kind != "AVIF" or features.check("avif"))
-        if head[4:8] == b"ftyp" and head[8:] in brands and not there:
-            return needed
-    return ""
-
-
-def _reason(error: Exception, path: Path | str) -> str:
+def _reason(error: Exception, path: Path) -> str:
     """What is wrong with a file, without its path."""
     if isinstance(error, UnidentifiedImageError):
-        return "its content is of no known format"
+        needed = NEEDED.get(path.suffix.lower())
+        more = f"; {path.suffix} needs: pip install {needed}" if needed else ""
+        return f"its content is of no known format{more}"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
     text = str(error).replace(repr(str(path)), "the file").replace(str(path), "the file")
     return " ".join(text.split()) or type(error).__name__
+
+
+def read_image(path: Path | str, image_px: int, *, fit: str = "crop") -> np.ndarray:
+    """Reads one image file as a square, uint8 (H, H, 3).
+
+    Rotated as its EXIF orientation says; transparent parts become white; of an animation the
+    first frame is taken.
+
+    Args:
+        path: The file.
+        image_px: Side H, pixels.
+        fit: `crop` keeps the centre square, `pad` the whole image, on white.
+
+    Raises:
+        ValueError: If the file cannot be read as an image; says why.
+    """
+    with open_image(path) as file:
+        file.draft("RGB", (2 * image_px, 2 * image_px))  # large photographs decode faster
+        picture = _opaque(ImageOps.exif_transpose(file))
+        return _crop(picture, image_px) if fit == "crop" else _pad(picture, image_px)
+
+
+def _opaque(picture: Image.Image) -> Image.Image:
+    if picture.mode.startswith("I;16") or picture.mode in {"I", "F"}:  # 16-bit or measured grey
+        values = np.asarray(picture, dtype=np.float32)
+        low, high = values.min(), values.max()
+        if not 0 <= low <= high <= 65535:  # not a number among them too
+            raise ValueError(f"its values go from {low:g} to {high:g}, not from 0 to 65,535")
+        tops = [65535] if picture.mode.startswith("I;16") else [1, 255, 65535]
+        top = next(t for t in tops[picture.mode == "I" :] or tops if high <= t)
+        picture = Image.fromarray((values * (255 / top)).round().astype(np.uint8))
+    if not picture.has_transparency_data:
+        return picture.convert("RGB")
+    picture = picture.convert("RGBA")
+    white = Image.new("RGBA", picture.size, "white")
+    return Image.alpha_composite(white, picture).convert("RGB")
+
+
+def _crop(picture: Image.Image, image_px: int) -> np.ndarray:
+    side = min(picture.size)
+    left, top = (picture.width - side) // 2, (picture.height - side) // 2
+    box = (left, top, left + side, top + side)
+    return np.asarray(picture.resize((image_px, image_px), Image.Resampling.LANCZOS, box=box))
+
+
+def _pad(picture: Image.Image, image_px: int) -> np.ndarray:
+    size = (image_px, image_px)
+    return np.asarray(ImageOps.pad(picture, size, Image.Resampling.LANCZOS, color="white"))

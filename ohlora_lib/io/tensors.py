@@ -15,6 +15,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from ohlora_lib.io.disk import check_file
+
 
 def read_networks(path: Path | str) -> tuple[dict[str, dict[str, Tensor]], dict[str, str]]:
     """Reads every network of a weight file by its name in there; the only one may have none.
@@ -23,12 +25,7 @@ def read_networks(path: Path | str) -> tuple[dict[str, dict[str, Tensor]], dict[
         ValueError: If the file is missing, truncated, not a weight file, or holds code.
     """
     path = Path(path)
-    if path.is_dir():
-        files = [p.name for p in sorted(path.glob("*.safetensors"))]
-        there = f"such as {files[:3]}" if files else "or another; it has no .safetensors files"
-        raise ValueError(f"{path}: is a folder; name a file in it, {there}")
-    if not path.is_file():
-        raise ValueError(f"{path}: no such weight file. Check the path.")
+    check_file(path, "weight file")
     if path.suffix == ".safetensors":
         try:
             with safe_open(path, framework="pt") as file:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ohlora_lib.io.disk import write_atomic
-from ohlora_lib.io.weights import build, read_tensors, save_tensors, sizes, split_mapping
+from ohlora_lib.io.weights import build, one_line, read_tensors, save_tensors, sizes, split_mapping
 from ohlora_lib.nets import Generator, PropertyCNN
 
 SUFFIXES = (".safetensors", ".pth")
@@ -38,14 +38,15 @@ def convert(
     source, target = Path(source), Path(target)
     if target.suffix not in SUFFIXES:
         raise ValueError(f"{target}: the suffix must be one of {list(SUFFIXES)}")
-    if target.is_dir():
-        raise ValueError(f"{target}: is a folder; give the name of a file")
     if target.exists() and source.exists() and source.samefile(target):
         raise ValueError(f"{target}: is the file to convert. Give another name.")
     tensors, facts = read_tensors(source, network=network)
     net = build(tensors, facts, source=str(source))
     if wide_dim:
-        net = _split(net, wide_dim, seed, source)
+        if not isinstance(net, Generator):
+            raise ValueError(f"{source}: only a generator has a mapping to split")
+        with one_line(str(source)):
+            net = split_mapping(net, wide_dim, torch.Generator().manual_seed(seed))
         form = tensors["mapping.dense0.weight"].dtype
         new = {k: v.to(form) for k, v in net.state_dict().items() if k not in tensors}
         tensors = {**tensors, **new}
@@ -54,18 +55,6 @@ def convert(
     else:
         _save_pth(net, tensors, target)
     return sizes(net)
-
-
-def _split(net: torch.nn.Module, wide_dim: int, seed: int, source: Path) -> Generator:
-    if not isinstance(net, Generator):
-        raise ValueError(f"{source}: only a generator has a mapping to split")
-    try:
-        return split_mapping(net, wide_dim, torch.Generator().manual_seed(seed))
-    except (ValueError, RuntimeError, MemoryError) as error:
-        reason = " ".join(str(error).split())[:100]
-        raise ValueError(
-            f"{source}: cannot be split with a branch of {wide_dim}: {reason}"
-        ) from error
 
 
 def _save_pth(net: torch.nn.Module, tensors: Mapping[str, Tensor], target: Path) -> None:

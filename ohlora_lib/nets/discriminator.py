@@ -8,7 +8,6 @@ we differ: property scores may join the features before the last dense layer.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -96,12 +95,7 @@ class Discriminator(nn.Module):
         self.add_module(f"layer{2 * k + 1}", second)
 
     def forward(
-        self,
-        images: Tensor,
-        properties: Tensor | None = None,
-        *,
-        lod: float = 0.0,
-        over: Callable[..., Tensor] | None = None,
+        self, images: Tensor, properties: Tensor | None = None, *, lod: float = 0.0
     ) -> Tensor:
         """Scores images.
 
@@ -110,7 +104,6 @@ class Discriminator(nn.Module):
             properties: Scores, shape (B, P); None means all zero.
             lod: Level of detail while growing: H is halved floor(lod) times, and the fraction is
                 the share of the next smaller input. 0 is the full size.
-            over: Where the images are a part of a batch: see `minibatch_deviation`.
 
         Returns:
             Logits, shape (B, 1).
@@ -125,7 +118,7 @@ class Discriminator(nn.Module):
             if share and k == 2 * first + 1:
                 smaller = getattr(self, f"input{first + 1}")(F.avg_pool2d(images, 2))
                 x = x.lerp(smaller, share)  # (B, C, H/2, H/2)
-        x = getattr(self, f"layer{last}")(minibatch_deviation(x, over=over))  # (B, C, 4, 4)
+        x = getattr(self, f"layer{last}")(minibatch_deviation(x))  # (B, C, 4, 4)
         x = leaky(getattr(self, f"layer{last + 1}")(x.flatten(1)))  # (B, C)
         if self.num_properties:
             if properties is None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -31,7 +31,6 @@ from ohlora_lib.nets.layers import (
 EMBEDDING_DIM = 16  # width of the embedded property scores
 MAPPING_LAYERS = 8
 MAPPING_LR_MULTIPLIER = 0.01
-NoiseKind = str | Callable[[Tensor], Tensor]  # fixed, random, or planes for a feature map
 W_AVG_STEP = 0.005  # share of a training batch's mean w that enters the running mean
 FUSED_FROM_PX = 128  # from here on, upsampling and convolution are one kernel
 NEW_BRANCH_STD = 0.15  # at the usual 1 / lr_multiplier the first images stop looking like faces
@@ -192,7 +191,7 @@ class SynthesisLayer(nn.Module):
             return F.conv2d(x, kernel, self.bias, padding=1)
         return self.blur(F.conv_transpose2d(x, kernel, stride=2, padding=1), self.bias)
 
-    def forward(self, x: Tensor | None, w: Tensor, noise: NoiseKind) -> Tensor:
+    def forward(self, x: Tensor | None, w: Tensor, noise: str) -> Tensor:
         """Maps (B, C_in, H, W) to (B, C, image_px, image_px); a const layer ignores x."""
         if self.kind == "const":
             x = (self.const + self.bias.view(-1, 1, 1)).repeat(len(w), 1, 1, 1).to(w.dtype)
@@ -253,12 +252,12 @@ class Synthesis(nn.Module):
             for layer in layers:
                 layer.held = None
 
-    def forward(self, wp: Tensor, noise: NoiseKind, lod: float = 0.0) -> Tensor:
+    def forward(self, wp: Tensor, noise: str, lod: float = 0.0) -> Tensor:
         """Draws images.
 
         Args:
             wp: Styles of the layers, shape (B, L, W).
-            noise: `fixed`, `random`, or a function of a feature map.
+            noise: `fixed` or `random`.
             lod: Level of detail while growing: H is halved floor(lod) times, and the fraction is
                 the share of the next smaller output. 0 is the full size.
 
@@ -339,7 +338,7 @@ class Generator(nn.Module):
         *,
         psi: float = 1.0,
         psi_layers: int = 0,
-        noise: NoiseKind = "fixed",
+        noise: str = "fixed",
     ) -> Tensor:
         """Draws images.
 
@@ -348,13 +347,12 @@ class Generator(nn.Module):
             properties: Standardised scores, shape (B, P); None means all zero.
             psi: Truncation: 1 keeps the styles, 0 gives the mean face.
             psi_layers: How many of the first layers are truncated.
-            noise: `fixed` uses the stored planes, `random` draws new ones; a function is asked
-                for planes (B, 1, H, W) that go with a feature map (B, C, H, W).
+            noise: `fixed` uses the stored planes, `random` draws new ones.
 
         Returns:
             Images, shape (B, 3, H, H), about [-1, 1].
         """
-        if not callable(noise) and noise not in {"fixed", "random"}:
+        if noise not in {"fixed", "random"}:
             raise ValueError(f"noise is {noise!r}; it must be 'fixed' or 'random'")
         w = self.styles(z, properties).w
         wp = self.truncation(w, 2 * self.synthesis.num_blocks, psi, psi_layers)

@@ -10,8 +10,6 @@ statistics (instance norm, minibatch deviation) are always summed in float32.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +18,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 LEAKY_SLOPE = 0.2
+MOST_IN_GROUP = 16  # images whose deviation the discriminator is shown
 STYLE_EPS = 1e-8  # added to a channel's variance
 
 
@@ -175,16 +174,9 @@ class Noise(nn.Module):
         self.weight = nn.Parameter(torch.zeros(channels))
         self.register_buffer("noise", torch.randn(1, 1, image_px, image_px))
 
-    def forward(
-        self, x: Tensor, mode: str | Callable[[Tensor], Tensor], *, inplace: bool = False
-    ) -> Tensor:
-        """Adds noise to (B, C, H, W): `random` is drawn anew per image, `fixed` is the buffer.
-
-        A function is asked for planes (B, 1, H, W) like its argument, the feature map.
-        """
-        if callable(mode):
-            noise = mode(x)
-        elif mode == "random":
+    def forward(self, x: Tensor, mode: str, *, inplace: bool = False) -> Tensor:
+        """Adds noise to (B, C, H, W): `random` is drawn anew per image, `fixed` is the buffer."""
+        if mode == "random":
             noise = torch.randn(x.shape[0], 1, *x.shape[2:], device=x.device, dtype=x.dtype)
         else:
             noise = self.noise.to(x.dtype)
@@ -306,31 +298,20 @@ def _affine(rows: Tensor, factor: Tensor, offset: Tensor) -> Tensor:
     return torch.addcmul(offset.to(rows.dtype)[:, None], rows, factor.to(rows.dtype)[:, None])
 
 
-def minibatch_deviation(
-    x: Tensor, max_group: int = 16, over: Callable[..., Tensor] | None = None
-) -> Tensor:
+def minibatch_deviation(x: Tensor) -> Tensor:
     """Appends one channel: the mean deviation of features inside each group of images.
+
+    The size of a group is the largest divisor of B up to 16.
 
     Args:
         x: Feature maps, shape (B, C, H, W).
-        max_group: Largest group; the largest divisor of B up to it is used.
-        over: Where x is a part of a batch: `over(statistic, x)` applies the statistic to the whole
-            batch and gives back the rows of this part. None: x is the whole.
 
     Returns:
         Feature maps, shape (B, C + 1, H, W).
     """
-    batch, _, height, width = x.shape
-    statistic = partial(_group_deviation, max_group=max_group)
-    deviation = statistic(x.float()) if over is None else over(statistic, x.float())  # (B,)
-    plane = deviation.view(batch, 1, 1, 1).expand(batch, 1, height, width)
-    return torch.cat([x, plane.to(x.dtype)], dim=1)
-
-
-def _group_deviation(x: Tensor, max_group: int) -> Tensor:
-    """Mean deviation inside the group of each image: (B, C, H, W) to (B,)."""
-    batch = len(x)
-    group = next(g for g in range(min(max_group, batch), 0, -1) if batch % g == 0)
-    y = x.view(group, -1, *x.shape[1:])  # (G, B/G, C, H, W)
+    batch, channels, height, width = x.shape
+    group = next(g for g in range(min(MOST_IN_GROUP, batch), 0, -1) if batch % g == 0)
+    y = x.float().view(group, -1, channels, height, width)  # (G, B/G, C, H, W)
     deviation = (y.var(dim=0, correction=0) + 1e-8).sqrt().mean(dim=(1, 2, 3))  # (B/G,)
-    return deviation.repeat(group)
+    plane = deviation.repeat(group).view(batch, 1, 1, 1).expand(batch, 1, height, width)
+    return torch.cat([x, plane.to(x.dtype)], dim=1)

@@ -16,17 +16,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ohlora_lib.io.disk import atomic_path
-from ohlora_lib.io.pictures import FORMATS, NOT_ENTERED
-from ohlora_lib.io.tables import (
-    UNREADABLE,
-    check_file,
-    check_scores,
-    numbers,
-    parse,
-    read_header,
-    reason_of,
-)
+from ohlora_lib.io.disk import atomic_path, check_file
+from ohlora_lib.io.pictures import FORMATS
+from ohlora_lib.io.tables import check_scores, numbers, parse, read_header
 from ohlora_lib.study.conditions import parse_condition
 
 FILE_COLUMNS = ("file", "img_path", "image_id", "image", "filename", "path")
@@ -40,16 +32,13 @@ def read_table(path: Path | str, columns: Sequence[str]) -> pd.DataFrame:
         ValueError: If the file is missing, empty, unreadable, ragged or lacks a column.
     """
     path = Path(path)
-    try:
-        header = read_header(path)
-    except UNREADABLE as error:
-        raise ValueError(f"{path}: not a readable CSV table ({reason_of(error)})") from error
+    header = read_header(path)
     if not header:
         raise ValueError(f"{path}: not a readable CSV table, it is empty. Check the path.")
     named = [name for name in header if name in FILE_COLUMNS]
     empty = {name: EMPTY for name in header if name not in named}
     options = {"dtype": dict.fromkeys(named, str), "na_values": empty}
-    table = parse(path, header, keep_default_na=False, **options)
+    table = parse(path, keep_default_na=False, **options)
     missing = [name for name in columns if name not in table.columns]
     if missing:
         raise ValueError(
@@ -137,7 +126,7 @@ def read_attributes(path: Path | str) -> pd.DataFrame:
     try:
         strict = warnings.catch_warnings(action="error", category=pd.errors.ParserWarning)
         with path.open(encoding="utf-8-sig") as file, strict:  # a row too long would lose its end
-            count, names = int(file.readline(100)), file.readline(100_000).split()
+            count, names = int(file.readline()), file.readline().split()
             options = {"sep": r"\s+", "dtype": {"file": str}, "index_col": False}
             table = pd.read_csv(file, names=["file", *names], **options)
     except (OSError, ValueError, OverflowError, pd.errors.ParserWarning) as error:
@@ -274,8 +263,6 @@ def match_rows(table: pd.DataFrame, files: pd.DataFrame, source: str) -> pd.Seri
         ValueError: If the table names no files, names one twice, none of them is there, or the
             files' names leave open which one a number means.
     """
-    if "status" in files:
-        files = files[files["status"] != NOT_ENTERED]
     column = next((name for name in FILE_COLUMNS if name in table), None)
     if column:
         keys = table[column].astype(str)

@@ -12,14 +12,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ohlora_lib.io.image_files import CHUNK, Importer
-from ohlora_lib.io.images import new_store, open_store
+from ohlora_lib.io.images import CHUNK, Importer, new_store, open_store
 from ohlora_lib.io.pictures import ATTRIBUTE_LISTS, find_images, walk
 from ohlora_lib.io.weights import load_generator
 from ohlora_lib.nets.compute import pick_device
+from ohlora_lib.nets.samples import sample_images
 from ohlora_lib.population import labels as lb
 from ohlora_lib.population.faces.faces import draw_attributes, render_faces
-from ohlora_lib.selection.select import sample_images
 from ohlora_lib.study.progress import track
 
 FACES_AT_ONCE = 250
@@ -201,7 +200,7 @@ def find_celeba(image_folder: Path) -> tuple[Path, Path]:
     Raises:
         ValueError: If the layout is another.
     """
-    found = [path for path in walk(image_folder).files if path.name in ATTRIBUTE_LISTS]
+    found = [path for path in walk(image_folder) if path.name in ATTRIBUTE_LISTS]
     pictures = image_folder / "img_align_celeba"
     if len(found) > 1:
         raise ValueError(f"{image_folder}: has two attribute lists, {found[0]} and {found[1]}. "
@@ -327,7 +326,6 @@ def _import(folder: Path, image_folder: Path, image_px: int, fit: str) -> pd.Dat
                 f"{image_folder}: none of its {len(paths)} image files can be read; the first is "
                 f"{name} ({detail})"
             )
-    importer.leave_out(image_folder)
     return importer.table()
 
 

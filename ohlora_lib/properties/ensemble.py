@@ -21,11 +21,12 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 from torch import Tensor
 
-from ohlora_lib.io.images import Images, to_unit
+from ohlora_lib.io.images import Images
 from ohlora_lib.io.pictures import WEIGHTS
 from ohlora_lib.io.weights import load_property_cnn, save_weights
 from ohlora_lib.nets import PropertyCNN
 from ohlora_lib.nets.compute import autocast, images_at_once
+from ohlora_lib.nets.samples import to_unit
 from ohlora_lib.population.labels import save_table
 from ohlora_lib.training.guards import NotFiniteError, check_finite
 

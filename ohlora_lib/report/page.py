@@ -8,33 +8,34 @@ from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import nbformat
 from bs4 import BeautifulSoup, NavigableString, Tag
 from nbconvert.exporters import HTMLExporter
+from nbconvert.preprocessors import CoalesceStreamsPreprocessor
+from nbformat import NotebookNode
 
 from ohlora_lib.io.disk import write_atomic
-from ohlora_lib.report.cleaning import PICTURES, clean_notebook
-from ohlora_lib.report.links import mark_links
-from ohlora_lib.report.sheet import script, script_source, style
+from ohlora_lib.report.index import LOOK, SCRIPT, TEMPLATES
 from ohlora_lib.study import run_folder
 from ohlora_lib.study.words import without_places, without_turns
 
-HERE = Path(__file__).parent
+PICTURES = ("image/png", "image/jpeg", "image/svg+xml")
 SHOWN = ["text/html", "text/markdown", *PICTURES, "text/plain"]  # the first there is, is shown
-# The browser enforces it: only our script runs, and nothing is fetched, whatever the data holds.
-POLICY = (
-    f"default-src 'none'; script-src {script_source()}; style-src 'unsafe-inline'; "
-    "img-src data:; media-src data:; base-uri 'none'; form-action 'none'"
-)
+ALIVE = ("application/vnd.jupyter.widget-view+json", "application/javascript")
+NO_DESCRIPTION = re.compile(r"^<.*>$", re.DOTALL)  # such as <Figure size 640x480 with 1 Axes>
+HEADING = re.compile(r"^#{1,6}\s+(.+?)\s*#*$", re.MULTILINE)
+LABELS = {"parameters": "Parameters by default", "injected-parameters": "Parameters of this run"}
 LIMITS = (
     "For studying how a generator is fine-tuned and how to tell whether it worked. Scores are "
     "outputs of classifiers, with their errors; gender and age as two classes are labels of a "
     "study, no facts about people."
 )
 ACTIVE = ("script", "iframe", "object", "embed", "link", "base", "form", "template", "noscript")
-ADDRESSES = ("src", "srcset", "poster", "background", "data", "xlink:href")
+NOTEBOOK = re.compile(r"(?:.*/)?(\w+)\.ipynb(?:#.*)?")  # in an address
 NUMBER = re.compile(r"\s*([-+\u2212]?[\d.,]+([eE][-+]?\d+)?\s?%?|nan|NaN|inf|-|)\s*")
+ADDRESSES = ("src", "srcset", "poster", "background", "data", "xlink:href")
 
 
 def export_run(notebook: Path) -> Path:
@@ -50,8 +51,7 @@ def export_run(notebook: Path) -> Path:
         summary = {}
     page = notebook.with_suffix(".html")
     crumbs, facts = (folder.parent.name, folder.name), list(run_facts(summary))
-    html = export_notebook(notebook, crumbs=crumbs, facts=facts)
-    write_atomic(page, html)
+    write_atomic(page, export_notebook(notebook, crumbs=crumbs, facts=facts))
     return page
 
 
@@ -88,62 +88,80 @@ def export_notebook(
     clean_notebook(node)
     exporter = HTMLExporter(
         template_name="ohlora",
-        extra_template_basedirs=[str(HERE / "templates")],
+        extra_template_basedirs=[str(TEMPLATES)],
         embed_images=True,
         exclude_anchor_links=False,
     )
+    exporter.register_preprocessor(CoalesceStreamsPreprocessor, enabled=True)
     exporter.register_filter("text_base64", lambda text: base64.b64encode(text.encode()).decode())
     exporter.config.NbConvertBase.display_data_priority = SHOWN
-    page = {"policy": POLICY, "style": style(), "crumbs": list(crumbs), "facts": list(facts)}
-    resources = {
-        "metadata": {"path": str(notebook.parent), "name": notebook.stem},
-        "ohlora": {**page, "title": title_of(node, notebook.stem)},
-    }
+    page = {**LOOK, "title": notebook.stem, "crumbs": list(crumbs), "facts": list(facts)}
+    resources = {"metadata": {"path": str(notebook.parent), "name": notebook.stem}, "ohlora": page}
     html, _ = exporter.from_notebook_node(node, resources)
     soup = BeautifulSoup(html, features="html.parser")
     disarm(soup)
     mark_links(soup)
     dress_tables(soup)
-    fill_contents(soup)
-    lift_verdicts(soup)
+    fill_head(soup)
     hide_places(soup, notebook.parent)
     if soup.select_one(".frames"):
         tag = soup.new_tag("script")
-        tag.string = script()
+        tag.string = SCRIPT
         soup.body.append(tag)
     return without_turns(str(soup))
 
 
-def title_of(node: nbformat.NotebookNode, default: str) -> str:
-    """The first heading, as plain text."""
-    for cell in node.cells:
-        match = re.search(r"^#\s+(.+)$", cell.source, re.MULTILINE)
-        if cell.cell_type == "markdown" and match:
-            return re.sub(r"[*`]|\\(?=[^\w\s])", "", match[1]).strip()
-    return default
+# ---- the notebook -------------------------------------------------------------------------------
 
 
-def lift_verdicts(soup: BeautifulSoup) -> None:
-    """Puts verdicts right under the title: the first thing a reader wants to know."""
-    title = soup.select_one("main h1")
-    if title is not None:
-        title.insert_after(*(verdict.extract() for verdict in soup.select("main div.verdict")))
+def clean_notebook(notebook: NotebookNode) -> None:
+    """Labels cells, describes pictures, and drops what a page cannot show.
+
+    What libraries write to standard error is for who runs the notebook, which keeps it; on a page
+    it stands only where a cell failed.
+    """
+    notebook.metadata.pop("widgets", None)
+    heading, figure = "Notebook", 0
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            heading = (HEADING.findall(cell.source) or [heading])[-1]
+        if cell.cell_type != "code":
+            continue
+        tags = cell.metadata.get("tags", [])
+        failed = any(output.output_type == "error" for output in cell.outputs)
+        cell.metadata["label"] = next((LABELS[tag] for tag in tags if tag in LABELS), "Code")
+        cell.metadata["failed"] = failed
+        cell.outputs = [output for output in cell.outputs if is_shown(output, failed)]
+        for output in cell.outputs:
+            figure += describe_pictures(output, f"{heading}: figure {figure + 1}")
 
 
-def hide_places(soup: BeautifulSoup, folder: Path) -> None:
-    """Shows paths relative to the project of a run folder: a page may be read anywhere."""
-    root = run_folder.root_of(folder)
-    for text in soup.find_all(string=True):
-        if type(text) is NavigableString:  # no style sheet, script or comment
-            text.replace_with(without_places(text, root))
-    for tag in soup.select("[alt], [title], [aria-label]"):
-        for name in {"alt", "title", "aria-label"} & tag.attrs.keys():
-            tag[name] = without_places(str(tag[name]), root)
+def is_shown(output: NotebookNode, failed: bool) -> bool:
+    """Whether an output has something for a page: no blank text, no widget, no script."""
+    if output.output_type == "stream":
+        return bool(output.text.strip()) and (failed or output.name == "stdout")
+    return not any(mime in output.get("data", {}) for mime in ALIVE)
+
+
+def describe_pictures(output: NotebookNode, fallback: str) -> int:
+    """Gives each picture of an output an alternative text; returns whether there was one."""
+    data: dict[str, Any] = output.get("data", {})
+    shown = [mime for mime in PICTURES if mime in data]
+    for mime in shown:
+        facts = dict(output.metadata.get(mime) or {})
+        plain = str(data.get("text/plain", "")).strip().strip("'\"")
+        said = facts.get("alt") or output.metadata.get("alt")
+        facts["alt"] = said or (plain if not NO_DESCRIPTION.match(plain) else "") or fallback
+        output.metadata[mime] = facts
+    return int(bool(shown))
+
+
+# ---- the page -----------------------------------------------------------------------------------
 
 
 def disarm(soup: BeautifulSoup) -> None:
     """Removes what runs, and what would be fetched from elsewhere."""
-    for tag in soup.select(", ".join(f"body {name}" for name in ACTIVE)):
+    for tag in soup.select(", ".join(f"body {name}" for name in (*ACTIVE, "style", "meta"))):
         tag.decompose()
     for tag in soup.select("body *"):
         for name in [n for n in tag.attrs if n.startswith("on") or n in ADDRESSES]:
@@ -153,8 +171,19 @@ def disarm(soup: BeautifulSoup) -> None:
             del tag["href"]
     for tag in soup.select("body img:not([src])"):
         tag.replace_with(f"[{tag.get('alt', 'picture')}]")
-    for tag in soup.select("body style, body meta"):
-        tag.decompose()
+
+
+def mark_links(soup: BeautifulSoup) -> None:
+    """Turns links to notebooks into the placeholders of `links`; links to other files go."""
+    for link in soup.select("main a[href]"):
+        address, text = str(link["href"]), link.get_text()
+        if notebook := NOTEBOOK.fullmatch(address):
+            facts = {"data-notebook": notebook[1], "data-text": quote(text, safe=" ")}
+            tag = soup.new_tag("span", attrs={"class": "pages", **facts})
+            tag.string = text
+            link.replace_with(tag)
+        elif not re.match(r"#|https?://|mailto:", address):
+            link.unwrap()
 
 
 def dress_tables(soup: BeautifulSoup) -> None:
@@ -194,20 +223,18 @@ def align_words(table: Tag) -> None:
                 cell["class"] = "words"
 
 
-def fill_contents(soup: BeautifulSoup) -> None:
-    """Makes the list of contents from the headings, each with an address of its own."""
-    nav, seen = soup.select_one("nav.contents"), set()
-    title = soup.select_one("main h1")
-    if title is not None:
-        title.insert_after(nav.extract())
-    entries = soup.new_tag("ol")
+def fill_head(soup: BeautifulSoup) -> None:
+    """Puts verdicts and the list of contents right under the title, which names the page too."""
+    nav, title = soup.select_one("nav.contents"), soup.select_one("main h1")
+    entries, seen = soup.new_tag("ol"), {"top"}
     for heading in soup.select("main h1, main h2, main h3"):
-        heading["id"] = free_id(heading, seen)
-        for link in heading.select("a.anchor-link"):
-            link["href"] = f"#{heading['id']}"
-            link["aria-label"] = "Link to this part"
+        entry = name_heading(soup, heading, seen)
         if heading.name != "h1":
-            entries.append(_entry(soup, heading))
+            entries.append(entry)
+    if title is not None:
+        soup.title.string = _text(title)
+        verdicts = [verdict.extract() for verdict in soup.select("main div.verdict")]
+        title.insert_after(*verdicts, nav.extract())
     if len(entries.contents) > 1:
         label = soup.new_tag("p", attrs={"class": "label"})
         label.string = "Contents"
@@ -216,20 +243,30 @@ def fill_contents(soup: BeautifulSoup) -> None:
         nav.decompose()
 
 
-def _entry(soup: BeautifulSoup, heading: Tag) -> Tag:
-    item = soup.new_tag("li", attrs={"class": "sub"} if heading.name == "h3" else {})
-    link = soup.new_tag("a", href=f"#{heading['id']}")
-    link.string = heading.get_text().replace("¶", "").strip()
-    item.append(link)
-    return item
-
-
-def free_id(heading: Tag, seen: set[str]) -> str:
-    """An address for a heading that no other heading has."""
-    text = heading.get_text().replace("¶", "").strip().lower()
-    base = re.sub(r"[^\w]+", "-", text).strip("-") or "part"
-    name, number = base, 2
-    while name in seen or name == "top":
-        name, number = f"{base}-{number}", number + 1
+def name_heading(soup: BeautifulSoup, heading: Tag, seen: set[str]) -> Tag:
+    """Gives a heading an address that no other has; returns its entry in the contents."""
+    name = re.sub(r"\W+", "-", _text(heading).lower()).strip("-") or "part"
+    while name in seen:
+        name += "-2"
     seen.add(name)
-    return name
+    heading["id"] = name
+    for link in heading.select("a.anchor-link"):
+        link["href"], link["aria-label"] = f"#{name}", "Link to this part"
+    entry = soup.new_tag("li", attrs={"class": "sub"} if heading.name == "h3" else {})
+    entry.append(soup.new_tag("a", href=f"#{name}", string=_text(heading)))
+    return entry
+
+
+def _text(heading: Tag) -> str:
+    return heading.get_text().replace("¶", "").strip()
+
+
+def hide_places(soup: BeautifulSoup, folder: Path) -> None:
+    """Shows paths relative to the project of a run folder: a page may be read anywhere."""
+    root = run_folder.root_of(folder)
+    for text in soup.find_all(string=True):
+        if type(text) is NavigableString:  # no style sheet, script or comment
+            text.replace_with(without_places(text, root))
+    for tag in soup.select("[alt], [title], [aria-label]"):
+        for name in {"alt", "title", "aria-label"} & tag.attrs.keys():
+            tag[name] = without_places(str(tag[name]), root)

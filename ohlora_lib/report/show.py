@@ -1,4 +1,4 @@
-"""Shows figures, grids and sentences in a notebook, and keeps each in the run folder.
+"""Shows figures, grids and sentences in a notebook, and keeps pictures in the run folder.
 
 Every picture carries an alternative text, so the exported page can be read without seeing it.
 """
@@ -7,37 +7,36 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import html
 import io
 import re
 from collections.abc import Mapping
+from html import escape
 from pathlib import Path
-from weakref import WeakSet
 
 import numpy as np
 import pandas as pd
 from IPython.display import HTML, Image, Markdown, display
-from matplotlib.axes import Axes
 
-from ohlora_lib.figures import training
+from ohlora_lib.figures import Figure, style
+from ohlora_lib.io.disk import write_atomic
 from ohlora_lib.io.images import grid_image, save_png
 from ohlora_lib.io.pictures import open_image
 from ohlora_lib.study.run_folder import Run
 
-_TOLD: WeakSet[Run] = WeakSet()  # runs whose page says that letters have no font
 
-
-def figure(run: Run, name: str, axes: Axes, alt: str) -> None:
-    """Saves the figure of some axes as PNG and SVG, shows it, and says its alternative text."""
-    path = run.path / figure_file(name)
-    missing = training.save_figure(axes.figure, path.with_suffix(""))
-    display(Image(filename=path, alt=alt))
-    sentence(alt)
-    if missing and run not in _TOLD:
-        _TOLD.add(run)
+def figure(run: Run, figure: Figure) -> None:
+    """Saves a figure as PNG and SVG, shows it, and below it what it shows."""
+    path = run.path / figure_file(figure.name)
+    missing = style.find_fonts(figure.drawing)
+    for kind in ("png", "svg"):
+        write_atomic(path.with_suffix(f".{kind}"), style.drawn(figure.drawing, kind))
+    picture(path, figure.alt)
+    if figure.look:
+        sentence(figure.look)
+    if missing:
         sentence(
-            f"No installed font has the letters {missing}; figures show boxes for them. Install "
-            f"a font that has them, such as Noto Sans CJK, and run this again."
+            f"No installed font has the letters {missing}; the figure shows boxes for them. "
+            "Install a font that has them, such as Noto Sans CJK, and run this again."
         )
 
 
@@ -88,17 +87,16 @@ def frames(pictures: Mapping[str, Path], label: str) -> None:
             buffer = io.BytesIO()
             picture.convert("RGB").save(buffer, "webp", quality=85)
         data = base64.b64encode(buffer.getvalue()).decode()
-        text = html.escape(name)
-        image = f'<img src="data:image/webp;base64,{data}" alt="{text}">'
-        parts.append(f"<figure>{image}<figcaption>{text}</figcaption></figure>")
+        image = f'<img src="data:image/webp;base64,{data}" alt="{escape(name)}">'
+        parts.append(f"<figure>{image}<figcaption>{escape(name)}</figcaption></figure>")
     style = "display: flex; gap: 8px; overflow-x: auto"
-    heading = f'class="frames" role="group" aria-label="{html.escape(label)}" style="{style}"'
+    heading = f'class="frames" role="group" aria-label="{escape(label)}" style="{style}"'
     display(HTML(f"<div {heading}>{''.join(parts)}</div>"))
 
 
 def sentence(text: str) -> None:
     """Shows a sentence, taken as plain text."""
-    display(Markdown(escape(text)))
+    display(HTML(f"<p>{escape(text)}</p>"))
 
 
 def verdict(text: str, *, detail: str = "", warn: bool = False) -> None:
@@ -109,17 +107,9 @@ def verdict(text: str, *, detail: str = "", warn: bool = False) -> None:
         detail: How sure it is, in smaller letters.
         warn: Whether something speaks against it.
     """
-    parts = [f"<p>{html.escape(text)}</p>"]
-    parts += [f"<p><small>{html.escape(detail)}</small></p>"] if detail else []
+    small = f"<p><small>{escape(detail)}</small></p>" if detail else ""
     kind = "verdict warned" if warn else "verdict"
-    display(HTML(f'<div class="{kind}">{"".join(parts)}</div>'))
-
-
-def escape(text: str) -> str:
-    """Makes text mean itself in Markdown and HTML."""
-    for mark in "\\`*_{}[]#|":
-        text = text.replace(mark, f"\\{mark}")
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    display(HTML(f'<div class="{kind}"><p>{escape(text)}</p>{small}</div>'))
 
 
 def markdown(text: str) -> None:

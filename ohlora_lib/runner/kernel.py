@@ -38,8 +38,8 @@ from papermill.log import logger
 from papermill.utils import merge_kwargs, remove_args
 from traitlets.config import Config
 
+from ohlora_lib.runner import outcomes
 from ohlora_lib.study import cells
-from ohlora_lib.verdict import outcomes
 
 IOPUB_TIMEOUT = 120  # seconds; nbclient's 4 kills a notebook on a busy machine
 ENGINE = "ohlora"

@@ -1,9 +1,11 @@
-"""Lines that another process writes; waiting for them ends when that process has ended."""
+"""Pipes between a process and the one that started it."""
 
 from __future__ import annotations
 
 import json
+import os
 import queue
+import signal
 import subprocess
 import threading
 from typing import IO, Any
@@ -50,3 +52,14 @@ def read_event(line: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return event if isinstance(event, dict) else {}
+
+
+def stop_with_parent() -> None:
+    """Interrupts this process once its standard input ends: the process that holds it is gone."""
+
+    def wait() -> None:
+        while os.read(0, 4096):
+            pass
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=wait, daemon=True).start()

@@ -17,14 +17,14 @@ from types import FrameType
 from typing import Any
 
 from ohlora_lib.report.index import write_index
-from ohlora_lib.runner import stages
+from ohlora_lib.runner import outcomes, stages
+from ohlora_lib.runner.outcomes import Outcome
 from ohlora_lib.runner.pipes import Lines, read_event
 from ohlora_lib.runner.stages import Reason, Stage
-from ohlora_lib.runner.status import Status, clock
+from ohlora_lib.runner.status import Status
 from ohlora_lib.study import machine, run_folder
 from ohlora_lib.study.locks import FolderLock
-from ohlora_lib.verdict import outcomes
-from ohlora_lib.verdict.outcomes import Outcome
+from ohlora_lib.study.words import duration
 
 STOP_SEC = 300  # how long an interrupted stage may take to save its state
 TERMINATE_SEC = 8  # the same after a SIGTERM, where soon afterwards the machine may be gone
@@ -36,10 +36,6 @@ class StageError(RuntimeError):
     """A stage did not finish; the message is one line."""
 
     exit_status = 1
-
-
-class StageDied(StageError):
-    """A process of the stage was ended from outside; trying again may help."""
 
 
 class StageInterrupted(StageError):
@@ -109,7 +105,7 @@ def run_study(
     finally:
         workers.close()
     index = write_index(outputs)
-    status.say(f"{len(chosen)} stages in {clock(time.monotonic() - began)}")
+    status.say(f"{len(chosen)} stages in {duration(time.monotonic() - began)}")
     status.say(str(stages.shown_path(index, Path.cwd())))
     return index
 
@@ -219,7 +215,7 @@ def run_stage(
     """Runs one stage; what it must not write over is moved aside before it starts.
 
     Raises:
-        StageError: If it failed; StageDied if its process died.
+        StageError: If it failed.
         StageInterrupted: If it was stopped.
     """
     root = workers.root
@@ -266,7 +262,7 @@ def _note_failure(stage: Stage, ended: Outcome, command: str) -> str:
 def _error(stage: Stage, ended: Outcome, more: str, *, fresh: bool) -> StageError:
     message = f"{stage.name}: {ended.reason}"
     if ended.status != "interrupted":
-        return (StageDied if ended.status == "killed" else StageError)(message + more)
+        return StageError(message + more)
     kind = StageTerminated if ended.reason == BY_SIGTERM.reason else StageInterrupted
     again = "Without --force, the same command" if fresh else "The same command"
     return kind(f"{message}. {again} goes on from there.")
@@ -302,12 +298,10 @@ def supervise(stage: Stage, workers: Workers, status: Status, command: str) -> O
         if kind in {"interrupted", "terminated"}:
             return BY_CTRL_C if kind == "interrupted" else BY_SIGTERM
         if kind in {"done", "failed", "died"}:
-            ended = outcomes.of_event(last, memory_ran_out=ran_out)
-            return ended and outcomes.naming_shadows(ended, ended.reason, workers.root)
+            return outcomes.of_event(last, memory_ran_out=ran_out)
         code, words = worker.process.returncode, worker.last_words()
         ended = outcomes.of_exit("its process", code, memory_ran_out=ran_out)
-        ended = Outcome(ended.status, f"{ended.reason} {outcomes.of_traceback(words)}".rstrip())
-        return outcomes.naming_shadows(ended, words, workers.root)
+        return Outcome(ended.status, f"{ended.reason} {outcomes.of_traceback(words)}".rstrip())
     finally:
         worker.close()
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import fnmatch
+import hashlib
 import json
 import os
+import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import ohlora_lib
@@ -32,6 +34,11 @@ class Stage:
     notebook: Path
     folder: Path
     parameters: NotebookParameters
+
+    @property
+    def path(self) -> str:
+        """The run folder, relative to the project."""
+        return f"outputs/{self.parameters.study}/{self.name}"
 
     @property
     def executed(self) -> Path:
@@ -97,13 +104,19 @@ def read_study(folder: Path, root: Path, seed: int | None = None) -> list[Stage]
             )
         if seed is not None:
             model = reseed(model, seed, str(shown))
-        notebook = root / "notebooks" / f"{model.NOTEBOOK}.ipynb"
+        stages.append(stage_of(model, shown.parent, root))
+        notebook = stages[-1].notebook
         if not notebook.is_file():
             raise ValueError(f"{shown}: its notebook {notebook.relative_to(root)} is not there.")
         check_cells(notebook, model, root)
-        run_folder = root / "outputs" / model.study / model.stage
-        stages.append(Stage(model.stage, shown, notebook, run_folder, model))
     return stages
+
+
+def stage_of(model: NotebookParameters, folder: Path, root: Path) -> Stage:
+    """The stage that some parameters are of, whose file lies in a params folder."""
+    notebook = root / "notebooks" / f"{model.NOTEBOOK}.ipynb"
+    outputs = root / "outputs" / model.study / model.stage
+    return Stage(model.stage, folder / f"{model.stage}.yaml", notebook, outputs, model)
 
 
 def check_cells(notebook: Path, model: NotebookParameters, root: Path) -> None:
@@ -129,37 +142,71 @@ def load(path: Path, shown: Path) -> NotebookParameters:
         raise ValueError(str(error).replace(str(path), str(shown))) from None
 
 
+def seeded(study: str, seed: int | None) -> str:
+    """Name of the study that another one is with a seed."""
+    return study if seed is None else f"{study}-seed{seed}"
+
+
+def folder_name(text: str, longest: int = 50) -> str:
+    """A text as a study's name, short enough for a seed behind it, and no other text's name."""
+    safe = re.sub(r"[^A-Za-z0-9_.-]+", "_", text)
+    if safe == text and len(text) <= longest:
+        return text
+    mark = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return f"{safe[: longest - 9].rstrip('_.-')}-{mark}"
+
+
 def reseed(model: NotebookParameters, seed: int, source: str) -> NotebookParameters:
     """The same parameters with another seed, in a study of its own."""
-    study = f"{model.study}-seed{seed}"
-    given = repoint(model.model_dump(), f"outputs/{model.study}/", f"outputs/{study}/")
-    return type(model).checked({**given, "study": study, "seed": seed}, f"{source} (seed {seed})")
+    study = seeded(model.study, seed)
+    places = {f"outputs/{model.study}": f"outputs/{study}"}
+    return derive(model, places, f"{source} (seed {seed})", study=study, seed=seed)
 
 
-def repoint(value: Any, old: str, new: str) -> Any:
-    """Replaces a path's beginning in a value, lists and mappings included."""
-    if isinstance(value, str) and value.startswith(old):
-        return new + value.removeprefix(old)
+def derive(
+    model: NotebookParameters, places: Mapping[str, str], source: str, **changes: Any
+) -> NotebookParameters:
+    """The same parameters with some changed, and with other folders for the inputs.
+
+    Args:
+        model: The parameters.
+        places: Folder to read from by the folder that the parameters name, relative to the root.
+        source: What an error begins with.
+        **changes: New values.
+
+    Raises:
+        ValueError: If a value is not allowed; one line.
+    """
+    return type(model).checked(repoint({**model.model_dump(), **changes}, places), source)
+
+
+def repoint(value: Any, places: Mapping[str, str]) -> Any:
+    """Replaces folders, and what lies in them, in a value, lists and mappings included."""
+    if isinstance(value, str):
+        path = PurePosixPath(value)
+        for old, new in places.items():
+            if path.is_relative_to(old):
+                return PurePosixPath(new, path.relative_to(old)).as_posix()
     if isinstance(value, list):
-        return [repoint(item, old, new) for item in value]
+        return [repoint(item, places) for item in value]
     if isinstance(value, dict):
-        return {name: repoint(item, old, new) for name, item in value.items()}
+        return {name: repoint(item, places) for name, item in value.items()}
     return value
 
 
+def matches(names: Iterable[str], only: str | None) -> bool:
+    """Whether one of some names matches one of the globs, given by comma; None matches all."""
+    globs = ["*"] if only is None else only.split(",")
+    return any(fnmatch.fnmatchcase(name, glob) for name in names for glob in globs)
+
+
 def select(stages: Sequence[Stage], only: str | None) -> list[Stage]:
-    """The stages whose name, or whose notebook's name, matches a glob.
+    """The stages whose name, or whose notebook's name, matches one of the globs, given by comma.
 
     Raises:
         ValueError: If none does.
     """
-    chosen = [
-        stage
-        for stage in stages
-        if only is None
-        or fnmatch.fnmatchcase(stage.name, only)
-        or fnmatch.fnmatchcase(stage.notebook.stem, only)
-    ]
+    chosen = [stage for stage in stages if matches((stage.name, stage.notebook.stem), only)]
     if not chosen:
         raise ValueError(
             f"--only {only!r} matches no stage; the study has {[stage.name for stage in stages]}."

@@ -8,16 +8,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from ohlora_lib.study.words import printable
+from ohlora_lib.study.words import duration, printable
 
 QUIET_SEC = 8.0  # longest silence where there is no live line
-
-
-def clock(seconds: float) -> str:
-    """Minutes and seconds, with hours where there are any."""
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 class Status:
@@ -69,8 +62,8 @@ class Status:
         if self._live is not None:
             self._live.stop()
             self._live = None
-        self.say(f"{self._label}  {outcome}  {clock(time.monotonic() - self._started)}")
+        self.say(f"{self._label}  {outcome}  {duration(time.monotonic() - self._started)}")
 
     def _line(self) -> str:
-        elapsed = clock(time.monotonic() - self._started)
+        elapsed = duration(time.monotonic() - self._started)
         return "  ".join(x for x in (self._label, elapsed, self._cell, self._text) if x)

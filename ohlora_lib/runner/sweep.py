@@ -1,43 +1,74 @@
-"""Runs a sweep: a study's stages for every point of a grid and every seed, several at a time.
+"""Runs a study for every point of a grid and every seed, and compares the points.
 
-Stages that points share run once; a stage starts when what it needs is finished; one that fails
-takes only what needs it along. The end is one comparison of all points.
+A point is an ordinary study, written to `params/<study>-<name>-<value>[-seed<k>]/`. It has the
+stages that the grid reaches; what it shares with other points it reads from the run folders of its
+parent, the study itself (with the seed), whose stages run first. Studies run as `ohlora run`
+processes, several at a time.
 """
 
 from __future__ import annotations
 
-import fnmatch
+import difflib
+import html
+import itertools
+import json
 import os
+import re
+import signal
+import subprocess
+import sys
 import time
-from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent import futures
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
+import yaml
+
+from ohlora_lib.io.disk import write_atomic
+from ohlora_lib.population.labels import save_table
 from ohlora_lib.report.index import write_index
-from ohlora_lib.runner import stages, sweep_report
-from ohlora_lib.runner.status import Status, clock
-from ohlora_lib.runner.sweep_grid import parse_grid, parse_seeds
-from ohlora_lib.runner.sweep_plan import Plan, Task, plan_sweep
-from ohlora_lib.runner.sweep_task import Outcome, Signal, run_task
-from ohlora_lib.selection import fanout
-from ohlora_lib.selection.fanout import Pool, counted
-from ohlora_lib.study.locks import FolderLock
+from ohlora_lib.runner import stages
+from ohlora_lib.runner.runner import StageError, StageInterrupted
+from ohlora_lib.runner.stages import Stage
+from ohlora_lib.runner.status import Status
+from ohlora_lib.study import machine
+from ohlora_lib.study import parameters as params
+from ohlora_lib.study.run_folder import read_summary
+from ohlora_lib.study.words import duration
 
-QUIET_SEC = 60.0  # longest silence
-GOOD = ("done", "unchanged")
+TRAINING = "05_finetune_generator"  # whose parameter a bare name means, where others have it too
+EVALUATION = "06_evaluate_samples"
+COMPARISON = "08_compare_runs"
+EVERYWHERE = ("concept", "device", "image_px", "precision")  # mean the same in every stage
+OWN = ("study", "variant", "seed")  # the sweep's to set
+HEADER = "# Written by `ohlora sweep`, which overwrites it. To change it, copy the folder.\n"
+OHLORA = ("-m", "ohlora_lib")  # the command, as arguments of Python
 
 
-class SweepError(RuntimeError):
-    """Some stages did not finish; the message is one line."""
+@dataclass(frozen=True)
+class Axis:
+    """A parameter that the sweep changes, in some stages."""
 
-    exit_status = 1
+    name: str
+    stages: list[str]
+    values: list[Any]
 
 
-class SweepStopped(SweepError):
-    """The sweep was stopped by Ctrl-C; the message is one line."""
+@dataclass(frozen=True)
+class Study:
+    """A study to run: a point, the parent of some, or the comparison."""
 
-    exit_status = 130
+    name: str
+    command: tuple[str, ...]  # what stands after `ohlora` to run it
+    stages: list[Stage]
+    seed: int | None = None
+    values: dict[str, Any] = field(default_factory=dict)  # of the grid, by parameter
+    shared: list[Stage] = field(default_factory=list)  # stages of its parent
 
 
 def run_sweep(
@@ -47,8 +78,6 @@ def run_sweep(
     seeds: str = "",
     workers: int = 1,
     scheduler: str = "",
-    only: str | None = None,
-    force: bool = False,
     status: Status | None = None,
 ) -> Path:
     """Runs the stages of all points that have not run yet or have changed, then compares them.
@@ -57,10 +86,8 @@ def run_sweep(
         folder: The study's params folder.
         grid: Each `NAME=VALUE,VALUE`; all combinations are run.
         seeds: Such as `0-4`; the params files' own if empty.
-        workers: Stages at a time on this machine.
-        scheduler: Address of a Dask scheduler, whose workers run the stages instead.
-        only: Glob of the stages to run.
-        force: Run them even if unchanged, from the start.
+        workers: Studies at a time on this machine.
+        scheduler: Address of a Dask scheduler, whose workers run the studies instead.
         status: Where to say how it goes.
 
     Returns:
@@ -68,209 +95,337 @@ def run_sweep(
 
     Raises:
         ValueError: If something given is not as it must be; nothing was started.
-        SweepError: If a stage failed; all that could be run was.
-        SweepStopped: If it was stopped.
+        StageError: If a study failed; all that could be run was.
+        StageInterrupted: If Ctrl-C stopped it.
     """
     status = status or Status()
     folder, root = stages.find_study(folder)
     study = stages.read_study(folder, root)
     axes = parse_grid(grid, study)
-    plan = plan_sweep(study, root, axes, parse_seeds(seeds))
-    tasks = _chosen(plan, study, only)
-    stages.check_study([task.stage for task in tasks.values()], root)
-    for axis in axes:
-        status.say(f"{axis.key}: in {', '.join(axis.stages)}")
-    home = root / "outputs" / plan.name
+    parents, points = lay_out(folder, root, axes, parse_seeds(seeds))
+    every = [stage for one in (*parents, *points) for stage in one.stages]
+    stages.check_study(every, root)
+    name = stages.folder_name("-".join([folder.name, "sweep", *(axis.name for axis in axes)]))
+    home = root / "outputs" / name
     stages.check_writable(home)
-    lock = FolderLock(home, ".sweep.lock")
-    signal = _new_signal(home)
-    try:
-        with _pool(workers, scheduler, root) as pool:
-            status.say(_beginning(plan, tasks, pool))
-            fan = Fan(tasks, pool, root, signal, status, force=force)
-            fan.run()
-            page = _conclude(plan, fan, only)
-    finally:
-        signal.clear()
-        lock.release()
-    _raise_if_incomplete(fan, plan.name)
+    stop = home / ".stop"
+    stop.unlink(missing_ok=True)
+    share = {} if scheduler else thread_share(workers)
+    for point in points * bool(axes):
+        write_study(point, root)
+    with (
+        cluster(scheduler, root) if scheduler else futures.ThreadPoolExecutor(workers) as executor
+    ):
+        status.say(f"{len(points)} points, {len(every)} stages")
+        start = partial(executor.submit, run_words, share, root, stop)
+        run = partial(run_all, root=root, start=start, stop=stop, status=status)
+        failed = run(parents) + run(points)
+        done = {s.folder for s in every if stages.reason_to_run(s, root) is None}
+        failed += run(comparison(name, points, done, study, root))
+    page = write_points(points, done, home)
+    if stop.exists():
+        raise StageInterrupted("stopped by Ctrl-C. The same command goes on from there.")
+    if failed:
+        raise StageError(f"did not finish: {', '.join(failed)}. The same command tries again.")
     status.say(str(stages.shown_path(page, Path.cwd())))
     return page
 
 
-def _chosen(plan: Plan, study: Sequence[stages.Stage], only: str | None) -> dict[Path, Task]:
-    """The tasks whose stage a glob matches."""
-    names = {stage.name for stage in stages.select(study, only)}
-    return {path: task for path, task in plan.tasks.items() if task.stage.name in names}
+def parse_grid(texts: Sequence[str], study: Sequence[Stage]) -> list[Axis]:
+    """Reads axes of a grid, NAME=VALUE,VALUE or STAGE.NAME=VALUE,VALUE with a glob for the stage.
 
-
-def _new_signal(home: Path) -> Signal:
-    """A signal of this sweep alone; work of an earlier one that was killed is stopped."""
-    for left in home.glob(".going-*"):
-        left.unlink()
-    signal = Signal(home / f".going-{os.getpid()}-{time.time_ns()}")
-    signal.begin()
-    return signal
-
-
-def _pool(workers: int, scheduler: str, root: Path) -> AbstractContextManager[Pool]:
-    return fanout.cluster(scheduler, root) if scheduler else fanout.supervisors(workers)
-
-
-def _beginning(plan: Plan, tasks: dict[Path, Task], pool: Pool) -> str:
-    every = sum(folder in tasks for point in plan.points for folder in point.folders)
-    return (
-        f"{counted(len(plan.points), 'point')}, {counted(len(tasks), 'stage')} "
-        f"({every} without sharing), {pool.words}"
-    )
-
-
-class Fan:
-    """Gives stages to workers as soon as what they need is finished.
-
-    Args:
-        tasks: By run folder, inputs before what needs them.
-        pool: The workers.
-        root: The project.
-        signal: Told to the workers.
-        status: Where to say how it goes.
-        force: Run stages even if unchanged.
-
-    Attributes:
-        outcomes: How each stage ended, by run folder.
-        stopped: Whether Ctrl-C was pressed.
+    Raises:
+        ValueError: If a name or a value is not allowed; one line.
     """
-
-    def __init__(
-        self,
-        tasks: dict[Path, Task],
-        pool: Pool,
-        root: Path,
-        signal: Signal,
-        status: Status,
-        *,
-        force: bool = False,
-    ) -> None:
-        self.tasks, self.pool, self.root = tasks, pool, root
-        self.signal, self.status, self.force = signal, status, force
-        self.outcomes: dict[Path, Outcome] = {}
-        self.stopped = False
-        self._waiting = dict(tasks)
-        self._running: dict[Future[Outcome], Task] = {}
-        self._untold: list[Task] = []
-        self._told = 0
-        self._began = self._spoke = time.monotonic()
-
-    def states(self, *wanted: str) -> list[Path]:
-        """Run folders of the stages that ended in one of some states."""
-        return [path for path, outcome in self.outcomes.items() if outcome.state in wanted]
-
-    def run(self) -> None:
-        """Runs all; Ctrl-C lets what is running save its state and end."""
-        while self._waiting or self._running or self._untold:
-            try:
-                self._submit()
-                self._tell()
-                self._collect()
-            except KeyboardInterrupt:
-                self.stopped = True
-                self.signal.stop()
-                self._waiting.clear()
-                self.status.say(
-                    f"stopping: {counted(self._now_running(), 'stage')} may save their state "
-                    f"(Ctrl-C again to end them now)"
-                )
-
-    def _submit(self) -> None:
-        """Submits every stage whose inputs are finished; gives up those whose inputs failed."""
-        for folder, task in list(self._waiting.items()):
-            ended = [self.outcomes.get(need) for need in task.needs if need in self.tasks]
-            lost = [o for o in ended if o is not None and o.state not in GOOD]
-            if not lost and None in ended:
-                continue
-            del self._waiting[folder]
-            if lost:
-                self._end(task, Outcome("left out", "what it needs is not finished"))
-                continue
-            future = self.pool.executor.submit(
-                run_task, task, self.root, self.signal, force=self.force
-            )
-            self._running[future] = task
-
-    def _collect(self) -> None:
-        """Waits until a stage ends, and takes how it ended."""
-        done, _ = wait(self._running, timeout=1.0, return_when=FIRST_COMPLETED)
-        for future in done:
-            error = CancelledError() if future.cancelled() else future.exception()
-            outcome = future.result() if error is None else Outcome("failed", _lost(error))
-            self._end(self._running.pop(future), outcome)
-        if not done and time.monotonic() - self._spoke > QUIET_SEC:
-            names = [task.name for task in self._running.values()][: self._now_running()]
-            self._say(f"{clock(time.monotonic() - self._began)}  at work: {', '.join(names)}")
-
-    def _end(self, task: Task, outcome: Outcome) -> None:
-        self.outcomes[task.stage.folder] = outcome
-        self._untold.append(task)
-
-    def _tell(self) -> None:
-        """A line for each stage that has ended; after what can start now was started."""
-        while self._untold:
-            task = self._untold.pop(0)
-            outcome = self.outcomes[task.stage.folder]
-            text = f"  {outcome.text}" if outcome.text else ""
-            took = f"  {clock(outcome.sec)}" if outcome.state in ("done", "failed") else ""
-            self._told += 1
-            self._say(f"{task.name}  {outcome.state}{took}{text}")
-            if outcome.state in ("done", "failed") and task.stage.folder.is_dir():
-                write_index(task.stage.folder.parent)
-
-    def _say(self, text: str) -> None:
-        """One line, with how many stages are done, run and are left."""
-        self._spoke = time.monotonic()
-        running = self._now_running()
-        left = len(self.tasks) - self._told - running
-        counts = f"[{self._told}/{len(self.tasks)}, {running} running, {left} left]"
-        self.status.say(f"{counts} {text}")
-
-    def _now_running(self) -> int:
-        """How many stages run now: no more than there are workers."""
-        return min(len(self._running), self.pool.slots())
+    axes: list[Axis] = []
+    for text in texts:
+        key, _, listed = text.partition("=")
+        pattern, _, name = key.strip().rpartition(".")
+        chosen = _stages_of(pattern, name, study)
+        try:
+            given = yaml.safe_load(f"[{listed}]")
+        except yaml.YAMLError:
+            given = []
+        if not given or any(axis.name == name for axis in axes):
+            raise ValueError(f"--grid has {text!r}; it must be NAME=VALUE,VALUE, each name once")
+        source = f"{chosen[0].params_file} (--grid {text})"
+        models = [stages.derive(chosen[0].parameters, {}, source, **{name: v}) for v in given]
+        values = [getattr(model, name) for model in models]
+        if any(value in values[:k] for k, value in enumerate(values)):
+            raise ValueError(f"--grid has {text!r}; give each value once")
+        axes.append(Axis(name, [stage.name for stage in chosen], values))
+    return axes
 
 
-def _lost(error: BaseException) -> str:
-    """Why work came back without an outcome."""
-    if type(error).__name__ == "KilledWorker":
-        return "its workers died, one after the other; most often the memory ran out"
-    if isinstance(error, CancelledError):
-        return "the cluster dropped it; see that its scheduler still runs"
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-
-
-def _conclude(plan: Plan, fan: Fan, only: str | None) -> Path:
-    """Compares the points and writes the sweep's table and page."""
-    states = {path: outcome.state for path, outcome in fan.outcomes.items()}
-    task, wanted = None, only is None or fnmatch.fnmatchcase(sweep_report.COMPARISON, only)
-    if wanted and not fan.stopped:
-        task = sweep_report.comparison_task(plan, states, fan.root, fan.status.say)
-    if task is not None:
-        outcome = run_task(task, fan.root, fan.signal, force=fan.force)
-        fan.outcomes[task.stage.folder] = outcome
-        fan.stopped = outcome.state == "stopped"
-        fan.status.say(f"{task.name}  {outcome.state}  {outcome.text}".rstrip())
-    return sweep_report.write_points(plan, states, fan.root)
-
-
-def _raise_if_incomplete(fan: Fan, name: str) -> None:
-    """Raises if the sweep was stopped or a stage failed."""
-    if fan.stopped:
-        again = "Without --force, the same command" if fan.force else "The same command"
-        raise SweepStopped(f"stopped by Ctrl-C. {again} goes on from there.")
-    failed, left = fan.states("failed"), fan.states("left out")
-    if failed:
-        names = ", ".join(f"{path.parent.name}/{path.name}" for path in failed[:3])
-        more = f" and {len(failed) - 3} more" if len(failed) > 3 else ""
-        out = f"; {counted(len(left), 'stage')} that needed them left out" if left else ""
-        raise SweepError(
-            f"{name}: {counted(len(failed), 'stage')} failed ({names}{more}){out}. "
-            f"The same command tries them again."
+def _stages_of(pattern: str, name: str, study: Sequence[Stage]) -> list[Stage]:
+    """The stages an axis changes; without a pattern the fine-tunings, if these have such."""
+    globs = pattern or ("*" if name in EVERYWHERE else TRAINING)
+    having = [stage for stage in study if name in type(stage.parameters).model_fields]
+    chosen = [
+        stage for stage in having if stages.matches((stage.name, stage.notebook.stem), globs)
+    ]
+    chosen = chosen or having * (not pattern)
+    if not chosen or name in OWN:
+        known = {k for stage in study for k in type(stage.parameters).model_fields} - set(OWN)
+        close = [stage.name for stage in having] or difflib.get_close_matches(name, known, 1)
+        raise ValueError(
+            f"--grid: no stage {pattern} has a parameter {name!r} that a sweep can change (for "
+            f"seeds there is --seeds). Did you mean {close or sorted(known)}?"
         )
+    return chosen
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Reads `0-4` or `0,2,5-7`; empty text gives none.
+
+    Raises:
+        ValueError: If it is not of that form, or a seed comes twice.
+    """
+    seeds: list[int] = []
+    for part in text.split(",") if text.strip() else []:
+        match = re.fullmatch(r"\s*(\d{1,9})(?:-(\d{1,9}))?\s*", part)
+        more = range(int(match[1]), int(match[2] or match[1]) + 1) if match else range(0)
+        if not 0 < len(more) <= 1000 or set(seeds) & set(more):
+            raise ValueError(
+                f"--seeds has {part!r}; it must be seeds or ranges, each once, as 0-4 or 0,2,5-7"
+            )
+        seeds += more
+    return seeds
+
+
+def lay_out(
+    folder: Path, root: Path, axes: Sequence[Axis], seeds: Sequence[int]
+) -> tuple[list[Study], list[Study]]:
+    """The parents of a sweep, one a seed, and its points.
+
+    Raises:
+        ValueError: If a stage does not take a value; one line.
+    """
+    parents, points = [], []
+    for seed in seeds or [None]:
+        study = stages.read_study(folder, root, seed)
+        reached = _reached(study, axes)
+        command = ("run", str(folder), *(() if seed is None else ("--seed", str(seed))))
+        shared = [stage for stage in study if stage not in reached]
+        parents.append(Study(stages.seeded(folder.name, seed), command, shared, seed))
+        for chosen in itertools.product(*(axis.values for axis in axes)):
+            values = {axis.name: value for axis, value in zip(axes, chosen, strict=True)}
+            words = [folder.name, *(f"{name}-{text_of(value)}" for name, value in values.items())]
+            name = stages.seeded(stages.folder_name("-".join(words)), seed)
+            own = _moved(reached, root, axes, values, name)
+            points.append(Study(name, ("run", f"params/{name}"), own, seed, values, shared))
+    return parents, points
+
+
+def _reached(study: Sequence[Stage], axes: Sequence[Axis]) -> list[Stage]:
+    """The stages that the grid changes, and those that read from such."""
+    reached: list[Stage] = []
+    for stage in study:
+        given = stage.parameters.model_dump()
+        reads = stages.repoint(given, {other.path: "" for other in reached}) != given
+        if reads or any(stage.name in axis.stages for axis in axes):
+            reached.append(stage)
+    return reached
+
+
+def _moved(
+    reached: Sequence[Stage], root: Path, axes: Sequence[Axis], values: dict[str, Any], study: str
+) -> list[Stage]:
+    """Stages with some values of the grid, in a study of their own."""
+    own: dict[str, Stage] = {}  # by the run folder it had
+    for stage in reached:
+        changes = {axis.name: values[axis.name] for axis in axes if stage.name in axis.stages}
+        source = f"{stage.params_file} (--grid {changes})"
+        places = {old: new.path for old, new in own.items()}
+        model = stages.derive(stage.parameters, places, source, **changes, study=study)
+        own[stage.path] = stages.stage_of(model, Path("params", study), root)
+    return list(own.values())
+
+
+def text_of(value: Any) -> str:
+    """A value as YAML would read it: 10 for 10.0, lists and mappings as JSON."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        value = int(value)
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def write_study(study: Study, root: Path) -> None:
+    """Writes the params files of a study in place of those that an earlier sweep wrote.
+
+    Raises:
+        ValueError: If there are others.
+    """
+    home = root / "params" / study.name
+    home.mkdir(exist_ok=True)
+    for path in home.iterdir():
+        if not path.is_file() or not path.read_bytes().startswith(HEADER.encode()):
+            raise ValueError(f"{path} is in the way of the sweep. Rename that study.")
+        path.unlink()
+    for stage in study.stages:
+        given = yaml.safe_dump(stage.parameters.model_dump(), sort_keys=False, allow_unicode=True)
+        write_atomic(root / stage.params_file, HEADER + given)
+
+
+def thread_share(workers: int) -> dict[str, str]:
+    """Environment in which each of several processes takes its share of the cores."""
+    if machine.number_of("OMP_NUM_THREADS", listed=True):
+        return {}
+    return {"OMP_NUM_THREADS": str(max(1, machine.usable_cores() // workers))}
+
+
+@contextmanager
+def cluster(address: str, root: Path) -> Iterator[futures.Executor]:
+    """The workers of a Dask scheduler, which must see the project under the same path.
+
+    Raises:
+        ValueError: If Dask is not installed, nobody answers, or a worker does not see it.
+    """
+    try:
+        from distributed import Client
+
+        client = Client(address, timeout=20, set_as_default=False)
+    except (ImportError, OSError, ValueError) as error:
+        raise ValueError(
+            f"scheduler {address!r} cannot be reached ({' '.join(str(error).split())[:200]}). It "
+            f"takes `pip install 'ohlora[distributed]'`, `dask scheduler` and `dask worker`s."
+        ) from None
+    with client, client.get_executor(pure=False) as executor:
+        seen = client.run(root.is_dir)
+        if not seen or not all(seen.values()):
+            raise ValueError(f"{address}: there must be workers that all see {root}: {seen}")
+        yield executor
+
+
+def run_all(
+    studies: Sequence[Study],
+    root: Path,
+    start: Callable[[Path, Sequence[str]], futures.Future[str]],
+    stop: Path,
+    status: Status,
+) -> list[str]:
+    """Runs studies to their end; Ctrl-C lets those that run save their state and end.
+
+    Each Ctrl-C adds a byte to the file `stop`, which workers on other machines see too.
+
+    Returns:
+        Names of the studies that did not finish.
+    """
+    failed, running = [], {}
+    for study in studies:
+        if any(stages.reason_to_run(stage, root) for stage in study.stages):
+            words = [
+                *OHLORA,
+                *study.command,
+                "--held",
+                "--only",
+                ",".join(s.name for s in study.stages),
+            ]
+            running[start(root / "outputs" / study.name, words)] = study.name
+        elif study.stages:
+            status.say(f"{study.name}  unchanged")
+    while running:
+        try:
+            done, _ = futures.wait(running, 60, futures.FIRST_COMPLETED)
+            for future in done:
+                error = futures.CancelledError() if future.cancelled() else future.exception()
+                why = f"failed: {error!r}"[:300] if error else future.result()
+                failed += [running[future]] * bool(why)
+                status.say(f"{running.pop(future)}  {why or 'done'}, {len(running)} left")
+            if not done:
+                status.say(f"{len(running)} studies left")
+        except KeyboardInterrupt:
+            with stop.open("a") as file:
+                file.write("x")
+            status.say("stopping: stages save their state (Ctrl-C again to end them now)")
+    return failed
+
+
+def run_words(
+    share: Mapping[str, str], root: Path, stop: Path, home: Path, words: Sequence[str]
+) -> str:
+    """Runs an `ohlora` command for a worker; gives why it did not end well, else nothing."""
+    home.mkdir(parents=True, exist_ok=True)
+    command, asked = [sys.executable, *words], 0
+    place = {"cwd": root, "env": {**os.environ, **share}, "start_new_session": True}
+    if stop.exists():
+        return "stopped"
+    with (home / "sweep.log").open("w+", encoding="utf-8", errors="replace") as log:
+        pipes = {"stdin": subprocess.PIPE, "stdout": log, "stderr": log}
+        with subprocess.Popen(command, **place, **pipes) as process:
+            while process.poll() is None:
+                if stop.exists() and asked < stop.stat().st_size:
+                    process.send_signal(signal.SIGINT)
+                    asked += 1
+                time.sleep(0.2)
+        log.seek(0)
+        last = log.read().splitlines()[-1:]
+    if process.returncode < 0:
+        last = [f"its process was ended by {signal.Signals(-process.returncode).name}"]
+    return f"failed: {''.join(last)}" if process.returncode else ""
+
+
+def comparison(
+    name: str, points: Sequence[Study], done: set[Path], study: Sequence[Stage], root: Path
+) -> list[Study]:
+    """The comparison of finished fine-tunings as a study; seeds of a point share a name.
+
+    Where others have several seeds, a point with one is left out. Empty if there are not two.
+    """
+    groups: dict[str, dict[str, None]] = {}  # run folders in order, by name
+    evaluations: dict[str, str] = {}
+    for point in points:
+        for stage in (s for s in (*point.shared, *point.stages) if s.folder in done):
+            if stage.notebook.stem == TRAINING:
+                values = point.values if stage in point.stages else {}
+                words = [f"{name}={text_of(value)}" for name, value in values.items()]
+                label = " ".join(filter(None, [stage.parameters.variant, *words])) or stage.name
+                groups.setdefault(label, {})[stage.path] = None
+            if stage.notebook.stem == EVALUATION:
+                evaluations[stage.parameters.finetune_run] = stage.path
+    most = max(map(len, groups.values()), default=0)
+    groups = {label: runs for label, runs in groups.items() if len(runs) > 1 or most == 1}
+    if len(groups) < 2:
+        return []
+    runs = [run for found in groups.values() for run in found]
+    found = [evaluations.get(run, "") for run in runs]
+    like = next(s for s in reversed(study) if s.notebook.stem in (COMPARISON, TRAINING)).parameters
+    given = {"study": name, "concept": like.concept, "seed": like.seed, "finetune_runs": runs}
+    given["evaluation_runs"] = found if all(found) else []
+    given["names"] = [label for label, found in groups.items() for _ in found]
+    model = params.MODELS[COMPARISON].checked(given, f"comparison of {name}")
+    stage = stages.stage_of(model, Path("params", name), root)
+    compared = Study(name, ("run", f"params/{name}"), [stage])
+    write_study(compared, root)
+    return [compared]
+
+
+def write_points(points: Sequence[Study], done: set[Path], home: Path) -> Path:
+    """Writes `points.csv`, a row for each fine-tuning of each point, and the sweep's page.
+
+    Returns:
+        The page.
+    """
+    rows = []
+    for point in points:
+        every = [*point.shared, *point.stages]
+        found = {stage.path: read_summary(stage.folder) for stage in every if stage.folder in done}
+        facts = {name: text_of(value) for name, value in point.values.items()}
+        facts |= {} if point.seed is None else {"seed": point.seed}
+        facts["finished"] = f"{len(found)} of {len(every)}"
+        facts["work"] = duration(sum(summary["wall_sec"] for summary in found.values()))
+        runs = [stage for stage in every if stage.notebook.stem == TRAINING]
+        for run in runs or every[-1:]:
+            row = {"run": run.parameters.variant or run.name, **facts}
+            for stage in (s for s in every if s.notebook.stem == EVALUATION and s.path in found):
+                if stage.parameters.finetune_run == run.path:
+                    results = found[stage.path]["results"]
+                    for prop, distance in results.get("distances", {}).items():
+                        row[f"{prop}: distance"] = f"{distance['fine-tuned']:.4f}"
+                    row["diversity"] = results.get("diversity")
+            rows.append({**row, "study": point.name})
+    table = pd.DataFrame(rows, dtype=object)
+    save_table(home / "points.csv", table)
+    shown = table.fillna("").map(lambda value: html.escape(str(value))).rename(columns=html.escape)
+    links = [f'<a href="../{row["study"]}/index.html">{row["study"]}</a>' for row in rows]
+    text = shown.assign(study=links).to_html(index=False, escape=False, border=0)
+    return write_index(home, part=f'<div class="table" tabindex="0">{text}</div>')

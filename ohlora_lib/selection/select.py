@@ -1,21 +1,16 @@
-"""Chooses the images that have the look: sample the base, score, keep by thresholds."""
+"""Keeps by their scores the images that have the look, and says what each condition costs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor
 
-from ohlora_lib.io.images import to_uint8
 from ohlora_lib.io.tables import check_scores
-from ohlora_lib.nets import Generator
-from ohlora_lib.nets.compute import autocast, images_at_once
 from ohlora_lib.population.labels import as_numbers, read_table
 from ohlora_lib.study.conditions import Condition
 
@@ -59,7 +54,7 @@ def select(
         foreign: What to do instead of loosening, where the images are of something else.
 
     Raises:
-        ValueError: If a score column is missing, or nothing is kept (says what to do).
+        ValueError: If all images are left out, or nothing is kept (says what to do).
     """
     wanted = list(wanted)
     eligible = np.arange(len(scores)) >= skip_first
@@ -67,14 +62,7 @@ def select(
         raise ValueError(
             f"skip_first is {skip_first}, but there are {len(scores)} images in all. Skip fewer."
         )
-    passes = {}
-    for condition in wanted:
-        column = f"{condition.prop}_score"
-        if column not in scores:
-            raise ValueError(
-                f"column {column!r} is missing; the scores have {list(scores.columns)}"
-            )
-        passes[condition] = condition.holds(scores[column]).to_numpy() & eligible
+    passes = {c: c.holds(scores[f"{c.prop}_score"]).to_numpy() & eligible for c in wanted}
     kept = np.logical_and.reduce([eligible, *passes.values()])
     rows = []
     for condition, flags in passes.items():
@@ -84,10 +72,10 @@ def select(
             "condition": str(condition),
             "passes": int(flags.sum()),
             "fails": int((eligible & ~flags).sum()),
-            "share": flags.sum() / max(eligible.sum(), 1),
+            "share": flags.sum() / eligible.sum(),
             "lost_only_here": int(lost.sum()),
         })  # fmt: skip
-    costs = pd.DataFrame(rows, columns=["condition", "passes", "fails", "share", "lost_only_here"])
+    costs = pd.DataFrame(rows)
     if not kept.any():
         counts = ", ".join(f"{row.condition} passes {row.passes}" for row in costs.itertuples())
         remedy = foreign or _what_to_loosen(scores[eligible], wanted, costs)
@@ -146,62 +134,3 @@ def _what_to_loosen(scores: pd.DataFrame, wanted: list[Condition], costs: pd.Dat
     reach = (np.floor if worst.sign == ">=" else np.ceil)(reach * 1000) / 1000  # still in reach
     share = f"a threshold of {reach:.3g} would pass a quarter of {whose}"
     return f"Loosen {worst.prop} in `keep`: {share}."
-
-
-@torch.no_grad()
-def sample_images(
-    generator: Generator,
-    count: int,
-    *,
-    seed: int,
-    batch: int = 100,
-    precision: str = "float32",
-    start: int = 0,
-    part: Callable[[Tensor], Tensor] | None = None,
-) -> Iterator[Tensor]:
-    """Images from random latents and property scores, both standard normal, noise fixed.
-
-    Args:
-        generator: On its device.
-        count: How many images.
-        seed: Draws latents; the same seed gives the same ones for any generator of these widths.
-        batch: Images whose latents are drawn together.
-        precision: Number format to draw in.
-        start: First latent, a multiple of `batch`: every batch has its own random state.
-        part: Which rows of each batch are drawn here; None means all.
-
-    Yields:
-        uint8 images, shape (batch, H, H, 3), on the generator's device; the last may be shorter.
-    """
-    for first in range(start, start + count, batch):
-        z, properties = draw_latents(generator, batch, seed=seed, index=first // batch)
-        if part is not None:
-            z, properties = part(z), None if properties is None else part(properties)
-        left = start + count - first
-        drawn = _drawn(generator, z[:left], properties, precision)
-        yield torch.cat(list(drawn))
-
-
-def _drawn(
-    generator: Generator, z: Tensor, properties: Tensor | None, precision: str
-) -> Iterator[Tensor]:
-    """Images of latents, uint8 (b, H, H, 3), as many at a time as is fastest."""
-    most = images_at_once(generator.widest_map, z.device)
-    with generator.synthesis.hold_kernels(torch.bfloat16 if precision == "bfloat16" else None):
-        for rows in torch.arange(len(z)).chunk(-(-len(z) // most)):  # of nearly one size
-            with autocast(z.device, precision):
-                images = generator(z[rows], None if properties is None else properties[rows])
-            yield to_uint8(images)
-
-
-def draw_latents(
-    generator: Generator, count: int, *, seed: int, index: int = 0
-) -> tuple[Tensor, Tensor | None]:
-    """Standard normal latents (count, Z) and property scores (count, P), drawn on the CPU."""
-    device = next(generator.parameters()).device
-    entropy = np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0]
-    random = torch.Generator().manual_seed(int(entropy >> np.uint64(1)))
-    z = torch.randn(count, generator.z_dim, generator=random).to(device)
-    if not generator.num_properties:
-        return z, None
-    return z, torch.randn(count, generator.num_properties, generator=random).to(device)

@@ -83,15 +83,9 @@ def memory_kills() -> int | None:
     Counted for this process's control group, as a scheduler or a container sets one, else for the
     whole machine.
     """
-    places = []
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines():
-            _, controllers, group = line.split(":", 2)
-            if "memory" in controllers.split(","):  # the older form of control groups
-                places.append(Path(f"/sys/fs/cgroup/memory{group}", "memory.oom_control"))
-            elif not controllers:
-                places.append(Path(f"/sys/fs/cgroup{group}", "memory.events"))
-    for path in (*places, Path("/proc/vmstat")):
+    own = Path("/proc/self/cgroup")
+    group = own.read_text(encoding="utf-8").rpartition("0::")[2].strip() if own.is_file() else ""
+    for path in (Path(f"/sys/fs/cgroup{group}", "memory.events"), Path("/proc/vmstat")):
         with contextlib.suppress(OSError, ValueError):
             for line in path.read_text(encoding="utf-8").splitlines():
                 if line.startswith("oom_kill "):

@@ -1,15 +1,15 @@
-"""What the parameter models of all notebooks share: strictness, one-line errors, common fields."""
+"""What the parameters of all notebooks share: strict YAML, one-line errors, common fields."""
 
 from __future__ import annotations
 
 import re
-import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
 import pandas as pd
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ohlora_lib.study import cells
@@ -18,12 +18,58 @@ from ohlora_lib.study.words import MEANING
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 NAMES = "1 to 64 letters, digits, dots, - and _, the first a letter or digit"
-RESERVED = {"con", "prn", "aux", "nul"} | {f"{n}{k}" for n in ("com", "lpt") for k in range(1, 10)}
-MOST_LETTERS = 1024  # of a text
 SHOWN_LETTERS = 80  # of a value in a message
 Resolution = Field(64, ge=8, le=1024, description="side of the images, pixels; a power of two")
 Concept = dict[str, float]
 Words = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=2, max_length=2)]
+
+
+class StrictLoader(yaml.SafeLoader):
+    """Safe YAML that refuses a name that is given twice, of which YAML would take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Builds a mapping whose names are all different."""
+        seen: set[str] = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(
+                    problem=f"{key.value!r} is given twice. Keep one of the two lines",
+                    problem_mark=key.start_mark,
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep=deep)
+
+
+def read_yaml(path: Path) -> Any:
+    """Reads a YAML file; nothing in it is executed.
+
+    Raises:
+        ValueError: If it cannot be read or parsed; one line.
+    """
+    try:
+        return yaml.load(path.read_text(encoding="utf-8-sig"), Loader=StrictLoader)  # noqa: S506
+    except OSError as error:
+        raise ValueError(
+            f"{path}: cannot be read ({error.strerror}). Correct the file or its rights."
+        ) from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or an impossible date
+        raise ValueError(f"{path}: not readable YAML, {_yaml_problem(error)}.") from error
+
+
+def _yaml_problem(error: Exception) -> str:
+    """What is wrong, where, and what to do about the usual slips."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"byte {error.start} is not UTF-8. Save it as UTF-8"
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return " ".join(str(error).split())
+    parts = (getattr(error, name) for name in ("context", "problem"))
+    words = " ".join(" ".join(part.split()) for part in parts if part)
+    if "'\\t'" in words:
+        words += ". Indent with spaces, not tabs"
+    if isinstance(error, yaml.constructor.ConstructorError):
+        words += ". Give plain values"
+    return f"line {mark.line + 1}: {words}"
 
 
 def describe_error(error: ValidationError, source: str) -> str:
@@ -59,13 +105,7 @@ def shortened(value: Any) -> str:
 class NotebookParameters(BaseModel):
     """What all notebooks share."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        strict=True,
-        allow_inf_nan=False,
-        str_max_length=MOST_LETTERS,
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
     NOTEBOOK: ClassVar[str] = ""
     LONGER: ClassVar[str] = ""  # the parameter that a finished training may be resumed with
     IN_PLACE: ClassVar[bool] = False  # whether the run folder is a person's work, never moved
@@ -79,21 +119,6 @@ class NotebookParameters(BaseModel):
     start_anew: bool = Field(
         False, exclude=True, description="run it again although it has finished; that run is kept"
     )
-
-    @field_validator("study", "variant")
-    @classmethod
-    def _not_reserved(cls, name: str) -> str:
-        if name.partition(".")[0].lower() in RESERVED or name.endswith("."):
-            raise ValueError("the name is reserved on some systems; give another name")
-        return name
-
-    @field_validator("*")
-    @classmethod
-    def _printable(cls, value: Any) -> Any:
-        for text in texts_in(value):
-            if any(unicodedata.category(c) == "Cc" for c in text if c not in "\n\t"):
-                raise ValueError(f"{shortened(text)} holds a control character; take it out")
-        return value
 
     @classmethod
     def from_cell(cls, namespace: Mapping[str, Any]) -> Self:
@@ -198,18 +223,6 @@ class NotebookParameters(BaseModel):
         known = type(self).model_fields
         rows = [(k, str(v), known[k].description or "") for k, v in self.model_dump().items()]
         return pd.DataFrame(rows, columns=["parameter", "value", "meaning"]).set_index("parameter")
-
-
-def texts_in(value: Any) -> Iterator[str]:
-    """All texts of a plain value, names included."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for pair in value.items():
-            yield from texts_in(list(pair))
-    elif isinstance(value, list):
-        for item in value:
-            yield from texts_in(item)
 
 
 class Compute(BaseModel):

@@ -7,7 +7,7 @@ from typing import ClassVar, Self
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
-from ohlora_lib.study.conditions import parse_condition
+from ohlora_lib.study.conditions import conditions, parse_condition
 from ohlora_lib.study.model import (
     Compute,
     Concept,
@@ -17,8 +17,8 @@ from ohlora_lib.study.model import (
     Resolution,
     check_power_of_two,
     check_share,
+    read_yaml,
 )
-from ohlora_lib.study.yaml_files import read_yaml
 
 QUICKSTART = "outputs/quickstart"
 
@@ -163,23 +163,17 @@ class SelectImages(NotebookParameters, Compute, Look):
     samples: int = Field(15000, ge=10, le=10**7, description="base: images sampled")
     keep: Concept = Field(min_length=1, description="threshold of each property")
     skip_first: int = Field(0, ge=0, description="first images left out")
-    workers: int = Field(1, ge=1, le=1024, description="processes that sample and score")
-    scheduler: str = Field("", description="address of a Dask scheduler to use instead, or empty")
     _keep = field_validator("keep")(check_share)
 
     @model_validator(mode="after")
     def _known(self) -> Self:
-        for name in self.keep:
-            if name not in self.concept:
-                raise ValueError(f"keep names {name!r}, which is not in the concept")
+        conditions(self.concept, self.keep)
         needed = {"base": "base_run cnn_run", "population": "population_run cnn_run"}
         for name in needed.get(self.candidates, "scores_csv").split():
             if not getattr(self, name):
                 raise ValueError(f"candidates {self.candidates!r} need {name}")
         if self.candidates == "base" and self.scores_csv:
             raise ValueError("scores_csv scores no fresh samples; candidates must be 'population'")
-        if self.scores_csv and (self.workers > 1 or self.scheduler):
-            raise ValueError("scores_csv leaves workers and scheduler nothing to score")
         return self
 
 
@@ -214,16 +208,6 @@ class FinetuneGenerator(NotebookParameters, Compute, Look):
         10.0, ge=0, le=1e4, description="longest time between checkpoints to go on from, minutes"
     )
     grid_every: int = Field(1, ge=1, le=10**6, description="evaluations from grid to grid")
-    processes: int = Field(1, ge=1, le=1024, description="that train together, on a GPU each")
-
-    @model_validator(mode="after")
-    def _shared(self) -> Self:
-        if self.batch % self.processes:
-            raise ValueError(
-                f"batch is {self.batch}, which {self.processes} processes cannot share; "
-                f"it must be a multiple of {self.processes}"
-            )
-        return self
 
 
 class EvaluateSamples(NotebookParameters, Compute, Look):

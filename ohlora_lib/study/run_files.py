@@ -36,27 +36,6 @@ def check_inside(folder: Path, root: Path, *, written: bool = False) -> None:
         )
 
 
-def odd_part(summary: dict[str, Any]) -> str | None:
-    """The first part of a summary that has another form than `Run.finish` gives it."""
-    for name in ("results", "inputs"):
-        if not isinstance(summary.get(name, {}), dict):
-            return name
-    for value in summary.get("inputs", {}).values():
-        facts = value if isinstance(value, list) else [value]
-        if not all(_holds(fact, path=str) for fact in facts):
-            return "inputs"
-    artefacts = summary.get("artefacts", [])
-    whole = isinstance(artefacts, list)
-    if not whole or not all(_holds(fact, path=str, bytes=int) for fact in artefacts):
-        return "artefacts"
-    return None
-
-
-def _holds(fact: Any, **kinds: type) -> bool:
-    """Whether a mapping has these names, with values of these kinds."""
-    return isinstance(fact, dict) and all(isinstance(fact.get(k), v) for k, v in kinds.items())
-
-
 def read_config(run_folder: Path | str) -> dict[str, Any]:
     """Reads the parameters a run was made with.
 
@@ -66,7 +45,7 @@ def read_config(run_folder: Path | str) -> dict[str, Any]:
     path = Path(run_folder) / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ValueError(f"{path}: missing or damaged ({reason}). Run the stage again.") from error
     if not isinstance(config, dict):

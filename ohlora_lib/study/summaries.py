@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from ohlora_lib.io.disk import sha256
-from ohlora_lib.study.run_files import odd_part
 
 MOST_NAMES = 6  # changed parameters that an error names
 HASHED = {".safetensors", ".pth", ".csv", ".json"}  # of an input; stores and pictures by size
@@ -27,16 +26,13 @@ def read_summary(run_folder: Path | str) -> dict[str, Any]:
     except FileNotFoundError as error:
         state = "has not finished" if Path(run_folder).is_dir() else "does not exist"
         raise ValueError(f"{run_folder}: this run {state}. {_remedy(Path(run_folder))}") from error
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise ValueError(f"{path}: damaged ({error}). {_remedy(Path(run_folder))}") from error
     if not isinstance(summary, dict) or summary.get("status") != "finished":
         raise ValueError(
             f"{run_folder}: this run has not finished{_how_it_ended(summary)}. "
             f"{_remedy(Path(run_folder))}"
         )
-    odd = odd_part(summary)
-    if odd:
-        raise ValueError(f"{path}: damaged ({odd!r} is odd). {_remedy(Path(run_folder))}")
     return summary
 
 
@@ -44,7 +40,7 @@ def read_failure(run_folder: Path | str) -> dict[str, Any] | None:
     """What `write_failure` wrote: how a run ended that did not finish; None where it did not."""
     try:
         summary = json.loads((Path(run_folder) / "summary.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError):
         return None
     failed = isinstance(summary, dict) and {"status", "reason"} <= summary.keys()
     return summary if failed and summary["status"] != "finished" else None

@@ -40,6 +40,15 @@ def printable(text: str) -> str:
     return "".join(c for c in ESCAPES.sub("", text) if c.isprintable())
 
 
+def duration(seconds: float) -> str:
+    """How long something took, in its two largest units: `1 h 5 min`, `6 min 30 s`, `8 s`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
 def without_places(text: str, root: Path) -> str:
     """Text in which no path begins with a place of this machine.
 

@@ -168,7 +168,7 @@ def random_states(device: torch.device) -> dict[str, Any]:
 
 
 def set_random_states(states: Mapping[str, Any], device: torch.device) -> None:
-    """Takes over what `random_states` gave; of several processes, each for its own GPU."""
+    """Takes over what `random_states` gave."""
     version, numbers, spare = states["python"]
     random.setstate((version, tuple(numbers), spare))
     kind, keys, *rest = states["numpy"]

@@ -1,32 +1,36 @@
-"""Several processes that train one network: each has its share of every batch, all stay alike.
+"""Several processes that train one network, a GPU each, started by `accelerate launch`.
 
-A rank draws the latents and the noise of the whole batch and keeps its own rows, so that the
-ranks together draw what one process would. Gradients and losses are averaged over ranks before
-anything is done with them. With one process nothing is sent, copied or computed twice.
-Axes: B rows of the whole batch, b rows of this rank's share, R ranks.
+Every rank draws latents and noise of its own for its own images, and takes the minibatch deviation
+over them. Losses and gradients are averaged over ranks before they decide or change anything, so
+all ranks take the same decisions and hold the same weights. Rank 0 alone evaluates and writes.
+Source: Karras et al., "Training Generative Adversarial Networks with Limited Data", 2020,
+https://arxiv.org/abs/2006.06676, whose ranks share a batch in this way.
+Axes: B rows of the whole batch, b = ceil(B / R) rows of one rank, R ranks.
 """
 
 from __future__ import annotations
 
-import io
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, TypeVar
+from datetime import timedelta
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from ohlora_lib.nets.compute import pick_device
+
 T = TypeVar("T")
+LONGEST_WAIT = timedelta(minutes=30)  # for the other ranks, an evaluation of rank 0 included
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among those that train together; alone by itself.
+    """This process among those that train together; by default it is alone.
 
-    Where `size` is not 1, `torch.distributed` must have been set up, and every method but
-    `share` must be called by all ranks, in the same order.
+    All ranks must call `gather`, `mean`, `mean_gradients`, `any` and `from_first` in one order.
     """
 
     rank: int = 0
@@ -37,51 +41,30 @@ class Ranks:
         """Whether this process writes the files and reports."""
         return self.rank == 0
 
-    def check_batch(self, batch: int) -> None:
-        """Raises ValueError unless a batch divides by the number of ranks."""
-        if batch % self.size:
-            raise ValueError(
-                f"batch is {batch}, which {self.size} processes cannot share; "
-                f"it must be a multiple of {self.size}"
-            )
+    def device(self, name: str) -> torch.device:
+        """The device a params file asks for; of several ranks, each takes its own GPU.
 
-    def divides(self, batch: int) -> bool:
-        """Whether each rank gets rows of its own; else each has the whole batch, the same."""
-        return self.size > 1 and batch % self.size == 0
-
-    def share(self, whole: Tensor) -> Tensor:
-        """This rank's rows of a batch, (B, ...) to (b, ...), or all where it does not divide."""
-        return whole.chunk(self.size)[self.rank] if self.divides(len(whole)) else whole
-
-    def gather(self, part: Tensor, batch: int) -> Tensor:
-        """The whole batch of `batch` rows from the shares, (b, ...) to (B, ...); no gradient."""
-        return _gather(part.detach(), self.size) if self.divides(batch) else part
+        Raises:
+            ValueError: If the device is absent, or there are fewer GPUs than ranks.
+        """
+        if self.size == 1 or name == "cpu" or not torch.cuda.is_available():
+            return pick_device(name)
+        own = pick_device(f"cuda:{os.environ['LOCAL_RANK']}")
+        torch.cuda.set_device(own)
+        return own
 
     def deal(self, whole: Tensor) -> Tensor:
-        """This rank's rows of any number, (N, ...) to (ceil(N / R), ...): some may be twice."""
+        """This rank's rows, (B, ...) to (b, ...); some are dealt twice where B does not divide."""
+        count = -(-len(whole) // self.size)
+        return whole[torch.arange(self.rank * count, (self.rank + 1) * count) % len(whole)]
+
+    def gather(self, part: Tensor) -> Tensor:
+        """The rows of all ranks, (b, ...) to (R b, ...), without a gradient."""
         if self.size == 1:
-            return whole
-        count = -(-len(whole) // self.size) * self.size
-        return self.share(whole[torch.arange(count, device=whole.device) % len(whole)])
-
-    def collect(self, part: Tensor, count: int) -> Tensor:
-        """All rows again from what was dealt, (ceil(N / R), ...) to (N, ...); no gradient."""
-        return part if self.size == 1 else _gather(part, self.size)[:count]
-
-    def noise(self, batch: int) -> str | Callable[[Tensor], Tensor]:
-        """The generator's `noise`: random planes, of which this rank uses its share."""
-        return partial(self._planes, batch=batch) if self.divides(batch) else "random"
-
-    def _planes(self, x: Tensor, batch: int) -> Tensor:
-        planes = torch.randn(batch, 1, *x.shape[2:], device=x.device, dtype=x.dtype)
-        return self.share(planes)  # (b, 1, H, W)
-
-    def over_batch(self, batch: int) -> Callable[..., Tensor] | None:
-        """The discriminator's `over`: a statistic of the whole batch; None if it is all here."""
-        return self._over if self.divides(batch) else None
-
-    def _over(self, statistic: Callable[[Tensor], Tensor], part: Tensor) -> Tensor:
-        return self.share(statistic(_Gather.apply(part, self.rank, self.size)))
+            return part
+        parts = [torch.empty_like(part) for _ in range(self.size)]
+        dist.all_gather(parts, part)
+        return torch.cat(parts)
 
     def mean(self, value: Tensor) -> Tensor:
         """Mean over ranks, in place; the same bits on every rank."""
@@ -94,12 +77,12 @@ class Ranks:
         """Averages gradients and the loss over ranks, in one message.
 
         Args:
-            loss: Of this rank's share, shape ().
+            loss: Of this rank's images, shape ().
             parameters: Those whose gradients are averaged; one without a gradient has none on
                 any rank.
 
         Returns:
-            Loss of the whole batch, shape (), without a graph.
+            Mean loss of all ranks, shape (), without a graph.
         """
         loss = loss.detach()
         if self.size == 1:
@@ -112,7 +95,7 @@ class Ranks:
         return flat[0]
 
     def any(self, asked: bool) -> bool:
-        """Whether any rank says yes."""
+        """Whether any rank says yes; every rank waits for the others here."""
         if self.size == 1:
             return asked
         answer = torch.tensor(float(asked))
@@ -120,76 +103,39 @@ class Ranks:
         return bool(answer)
 
     def from_first(self, make: Callable[[], T]) -> T:
-        """What the first rank makes, tensors and plain values only, on every rank.
+        """What rank 0 makes, on every rank.
 
         Raises:
-            Exception: What `make` raised, on the first rank.
-            SystemExit: The same on the others, which leave the word to the first.
+            Exception: What `make` raised, on rank 0.
+            SystemExit: The same on the others: rank 0 reports the error.
         """
         if self.size == 1:
             return make()
-        if not self.first:
-            return self._receive()
+        made: list[T | None] = [None]
         try:
-            value = make()
-        except Exception:
-            self._send(False, None)
-            raise
-        self._send(True, value)
-        return value
-
-    @staticmethod
-    def _send(made: bool, value: Any) -> None:
-        buffer = io.BytesIO()
-        torch.save((made, value), buffer)
-        data = torch.frombuffer(buffer.getbuffer(), dtype=torch.uint8)
-        dist.broadcast(torch.tensor(len(data)), src=0)
-        dist.broadcast(data, src=0)
-
-    @staticmethod
-    def _receive() -> Any:
-        length = torch.tensor(0)
-        dist.broadcast(length, src=0)
-        data = torch.empty(int(length), dtype=torch.uint8)
-        dist.broadcast(data, src=0)
-        made, value = torch.load(io.BytesIO(data.numpy().tobytes()), weights_only=True)
-        if not made:
+            if self.first:
+                made = [make()]
+        finally:
+            dist.broadcast_object_list(made)
+        if made[0] is None:
             raise SystemExit(1)
-        return value
+        return made[0]
 
 
 ALONE = Ranks()
 
 
-def _gather(part: Tensor, size: int) -> Tensor:
-    parts = [torch.empty_like(part, memory_format=torch.contiguous_format) for _ in range(size)]
-    dist.all_gather(parts, part.contiguous())
-    return torch.cat(parts)
+def join() -> Ranks:
+    """Joins the processes that a launcher started with this one, if it did."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return ALONE
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    dist.init_process_group(backend, timeout=LONGEST_WAIT)
+    return Ranks(dist.get_rank(), dist.get_world_size())
 
 
-class _Gather(torch.autograd.Function):
-    """All ranks' rows, (b, ...) to (B, ...); any order of derivative, which R1 needs."""
-
-    @staticmethod
-    def forward(ctx: Any, part: Tensor, rank: int, size: int) -> Tensor:
-        ctx.ranks = (rank, size)
-        return _gather(part, size)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return _Scatter.apply(gradient, *ctx.ranks), None, None
-
-
-class _Scatter(torch.autograd.Function):
-    """The adjoint of `_Gather`: sums over ranks, keeps this rank's rows, (B, ...) to (b, ...)."""
-
-    @staticmethod
-    def forward(ctx: Any, whole: Tensor, rank: int, size: int) -> Tensor:
-        ctx.ranks = (rank, size)
-        total = whole.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(total)
-        return total.chunk(size)[rank]
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return _Gather.apply(gradient, *ctx.ranks), None, None
+def leave(ranks: Ranks) -> None:
+    """Ends the work with the other ranks once all are here: none is cut off while it receives."""
+    if ranks.size > 1:
+        ranks.any(False)
+        dist.destroy_process_group()

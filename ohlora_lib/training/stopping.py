@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -11,21 +11,16 @@ STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
-def stop_on_interrupt(
-    *, pass_on: bool = True, then: Callable[[int], None] | None = None
-) -> Iterator[list[int]]:
+def stop_on_interrupt(*, pass_on: bool = True) -> Iterator[list[int]]:
     """Turns Ctrl-C, a kernel's interrupt and SIGTERM into a request: the list is no longer empty.
 
     Args:
         pass_on: Whether a SIGTERM is only put off, and arrives when the block has saved and ended.
-        then: Called at each request with how many there were.
     """
     asked: list[int] = []
 
     def ask(number: int, _: FrameType | None) -> None:
         asked.append(number)
-        if then is not None:
-            then(len(asked))
 
     before = {number: signal.signal(number, ask) for number in STOPS}
     try:

@@ -60,7 +60,7 @@ def of_base(measured: pd.DataFrame | None) -> list[Finding]:
         held-out judge, is under 0.6 of what one half of the population has against the other.
 
     Args:
-        measured: From `candidates.measure_base`; None if there is no population to compare with.
+        measured: From `sampling.measure_base`; None if there is no population to compare with.
     """
     if measured is None:
         return []

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ohlora_lib.io.tables import UNREADABLE, check_scores, numbers, parse, read_header, reason_of
+from ohlora_lib.io.tables import check_scores, numbers, parse, read_header
 
 REMEDY = "give the train_log.csv of a fine-tuning run"
 NEEDED = ("epoch", "idx", "d_loss", "g_loss")
@@ -87,11 +87,8 @@ def _shown(log: pd.DataFrame, most: int = 12) -> str:
 
 def _read(path: Path) -> pd.DataFrame:
     """The table as it stands, once every line has as many fields as the header."""
-    try:
-        header = read_header(path, kind="file", short_rows=False)
-    except UNREADABLE as error:
-        raise ValueError(f"{path}: not a CSV text file ({reason_of(error)}); {REMEDY}") from error
-    log = parse(path, header) if header else pd.DataFrame()
+    header = read_header(path, kind="file", short_rows=False)
+    log = parse(path) if header else pd.DataFrame()
     if log.empty:
         raise ValueError(f"{path}: {'only a header' if header else 'empty'}, no rows; {REMEDY} "
                          "that has evaluated at least once")  # fmt: skip

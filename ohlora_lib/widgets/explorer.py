@@ -23,13 +23,13 @@ from torch import Tensor
 
 from ohlora_lib.base.base import load_base
 from ohlora_lib.io.disk import atomic_path, write_atomic
-from ohlora_lib.io.images import enlarged, save_png, to_png, to_uint8
+from ohlora_lib.io.images import enlarged, save_png, to_png
 from ohlora_lib.io.pictures import open_image
 from ohlora_lib.io.weights import load_generator
 from ohlora_lib.nets import Generator
+from ohlora_lib.nets.samples import draw_latents, to_uint8
 from ohlora_lib.properties.ensemble import Ensemble
 from ohlora_lib.report.tables import grids_over_time
-from ohlora_lib.selection.select import draw_latents
 from ohlora_lib.study.run_files import read_config
 from ohlora_lib.study.run_folder import check_inputs, project_root, read_summary
 from ohlora_lib.study.words import Meanings, meaning_of

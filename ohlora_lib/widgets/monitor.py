@@ -13,11 +13,12 @@ from typing import Any
 
 import pandas as pd
 from IPython.display import HTML, DisplayHandle, Image, display
-from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from ohlora_lib.figures import style, training
+from ohlora_lib import figures
+from ohlora_lib.figures import style
 from ohlora_lib.finetune.run import Progress
+from ohlora_lib.study.words import duration
 from ohlora_lib.verdict import findings
 from ohlora_lib.verdict.logs import time_epochs
 
@@ -96,8 +97,10 @@ class Monitor:
         self.drawing_sec += time.perf_counter() - began
 
     def _show(self, progress: Progress) -> None:
-        trends = trend_png(progress.log, self.concept, batches=progress.batches_per_epoch)
-        image = Image(data=trends, alt="Trends so far.")
+        times = time_epochs(progress.log, batches=progress.batches_per_epoch)  # 0 estimates them
+        trends = figures.progress(progress.log.assign(time_epochs=times), self.concept)
+        style.find_fonts(trends.drawing)
+        image = Image(data=style.drawn(trends.drawing, "png", dpi=80), alt=trends.alt)
         self.figure = _shown(image, self.figure)
         if progress.grid is not None:
             grid = Image(filename=progress.grid, alt="Newest samples of the same latents.")
@@ -124,7 +127,7 @@ def _shown(what: Any, handle: DisplayHandle | None) -> DisplayHandle | None:
 def progress_line(progress: Progress, concept: Mapping[str, float]) -> str:
     """How far, how long it will take, and the newest scores, as HTML."""
     done, total = progress.batches_done, progress.batches_total
-    left = tqdm.format_interval(progress.left_sec)
+    left = duration(progress.left_sec)
     scores = html.escape(latest_scores(progress.log, concept))
     return (
         f'<progress value="{done}" max="{total}" aria-label="Fine-tuning"></progress> '
@@ -135,8 +138,6 @@ def progress_line(progress: Progress, concept: Mapping[str, float]) -> str:
 def _epochs(progress: Progress) -> str:
     """Where the number of batches comes from."""
     batches = progress.batches_per_epoch
-    if not batches:
-        return ""
     epochs = (progress.batches_total - 1) // batches
     return f" ({epochs:,} epochs of {batches:,}, and one that closes the last)"
 
@@ -147,14 +148,3 @@ def latest_scores(log: pd.DataFrame, concept: Mapping[str, float]) -> str:
         return ""
     last = log.iloc[-1]
     return " ".join(f"{prop} {last[f'mean_{prop}_score']:.2f}" for prop in concept)
-
-
-def trend_png(log: pd.DataFrame, concept: Mapping[str, float], *, batches: int = 0) -> bytes:
-    """Losses and scores so far, side by side, as PNG; `batches` an epoch, 0 estimates them."""
-    log = log.assign(time_epochs=time_epochs(log, batches=batches))
-    figure = Figure(figsize=(13, 4), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    style.plot_losses(log, ax=left)
-    style.plot_scores(log, list(concept), concept, ax=right)
-    training.find_fonts(figure)
-    return training.drawn(figure, "png", dpi=80)

@@ -6,9 +6,9 @@ import torch
 
 from ohlora_lib.evaluation.distances import (
     DiversityScale,
-    share_inside,
     frechet_distance,
     mean_pairwise_distance,
+    share_inside,
 )
 
 
@@ -64,7 +64,7 @@ def test_share_inside_of_itself_a_copy_and_strangers():
     assert share_inside(torch.randn(500, 3), x) == pytest.approx(0.95, abs=0.05)
 
 
-def test_coverage_ball_reaches_the_third_neighbour():
+def test_ball_reaches_the_third_neighbour():
     line = torch.arange(5.0)[:, None]  # the end point's third neighbour is 3 away
     assert share_inside(torch.tensor([[-2.9]]), line) == 1
     assert share_inside(torch.tensor([[-3.1]]), line) == 0

@@ -6,14 +6,13 @@ import pytest
 import torch
 
 from ohlora_lib.evaluation import evidence
-from ohlora_lib.figures import style
 from ohlora_lib.nets import PropertyCNN
 from ohlora_lib.properties.ensemble import Ensemble
 
 RNG = np.random.default_rng(0)
 
 
-def test_a_leak_is_found_and_named():
+def test_a_leak_is_found():
     before = pd.DataFrame(RNG.random((200, 3)), columns=["age", "gender", "glass"])
     moved = RNG.normal(0, 0.2, 200)
     noise = RNG.normal(0, 0.02, (200, 3))
@@ -21,14 +20,6 @@ def test_a_leak_is_found_and_named():
     matrix = evidence.leakage(before, after)
     assert matrix.loc["age", "gender"] < -0.9
     assert abs(matrix.loc["age", "glass"]) < 0.2
-    assert evidence.strongest_leak(matrix).startswith("age and gender changed much against")
-    axes = style.plot_leakage(matrix)
-    assert [text.get_text() for text in axes.texts][:2] == ["+1.00", f"{matrix.iloc[0, 1]:+.2f}"]
-
-
-def test_one_property_or_none_that_moved():
-    still = pd.DataFrame({"age": np.ones(5), "gender": np.ones(5)})
-    assert "no two properties" in evidence.strongest_leak(evidence.leakage(still, still))
 
 
 def test_members_are_listed_with_their_disagreement():

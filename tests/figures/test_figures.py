@@ -7,9 +7,10 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.axes import Axes
+from matplotlib import font_manager
 
-from ohlora_lib.figures import captions, style, training
+from ohlora_lib import figures
+from ohlora_lib.figures import samples, style
 from ohlora_lib.report import show
 from ohlora_lib.study.run_folder import Run
 from ohlora_lib.verdict import logs, verdict
@@ -64,124 +65,108 @@ COSTS = pd.DataFrame({
     "passes": [9000, 7000, 4930], "share": [0.9, 0.7, 0.5], "lost_only_here": [700, 1500, 0],
 })  # fmt: skip
 LONG = {"05_finetune_generator-v8_of_a_long_study": make_log(seed=1), "_$x^$ <b>": make_log()}
+MEANING = {"gender": ["male", "female"]}
+LEAKS = pd.DataFrame([[1, 0.4], [0.4, 1]], index=["age", "glass"], columns=["age", "glass"])
 FIGURES = {
-    "losses": (style.plot_losses, captions.describe_losses, (make_log(),)),
-    "auroc": (style.plot_auroc, captions.describe_auroc, (make_log(),)),
-    "auroc_published": (
-        style.plot_auroc, captions.describe_auroc, (make_log().drop(columns="pooled_auroc"),),
+    "losses": lambda: figures.losses(make_log()),
+    "losses-v9": lambda: figures.losses(make_log(), run="v9"),
+    "figure-1-losses": lambda: figures.losses(make_log(), number=1),
+    "figure-2-auroc": lambda: figures.auroc(make_log()),
+    "scores-target-1": lambda: figures.scores(make_log(), list(CONCEPT), CONCEPT, MEANING),
+    "figure-4-age-glass": lambda: figures.scores(
+        make_log(), ["age", "glass"], CONCEPT, MEANING, number=4
     ),
-    "scores_one": (
-        style.plot_scores, captions.describe_scores, (make_log(), ["gender", "quality"], CONCEPT),
-    ),
-    "scores_all": (
-        style.plot_scores, captions.describe_scores, (make_log(), list(CONCEPT), CONCEPT),
-    ),
-    "comparison": (
-        style.plot_property_comparison, captions.describe_property_comparison, (LONG, "age", 0),
-    ),
-    "heldout": (style.plot_heldout, captions.describe_heldout, (make_log(), CONCEPT)),
-    "diversity": (style.plot_diversity, captions.describe_diversity, (make_log(),)),
-    "distributions": (
-        style.plot_score_distributions, captions.describe_score_distributions,
-        (make_scores(), "gender", 1),
-    ),
-    "folds": (style.plot_fold_losses, captions.describe_fold_losses, (make_history(),)),
-    "calibration": (style.plot_calibration, captions.describe_calibration, (make_calibration(),)),
-    "costs": (style.plot_selection_costs, captions.describe_selection_costs, (COSTS,)),
-}  # fmt: skip
+    "property-age": lambda: figures.property_comparison(LONG, "age", 0, MEANING),
+    "heldout": lambda: figures.heldout(make_log(), CONCEPT),
+    "diversity": lambda: figures.diversity(make_log()),
+    "distribution-gender": lambda: figures.sample_scores(make_scores(), "gender", 1, MEANING),
+    "scores-age": lambda: figures.label_scores(make_calibration(), "age", MEANING),
+    "losses-age": lambda: figures.fold_losses(make_history(), "age"),
+    "calibration-judge": lambda: figures.calibration(make_calibration(), "judge"),
+    "costs": lambda: figures.selection_costs(COSTS),
+    "leakage": lambda: figures.leakage(LEAKS),
+    "progress": lambda: figures.progress(make_log(), CONCEPT),
+}
+
+
+def test_every_figure_is_drawn_here():
+    asked = set(figures.__all__) - {"Figure", "property_groups"}
+    used = {name for draw in FIGURES.values() for name in draw.__code__.co_names}
+    assert asked <= used
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_figure_fits_its_canvas_and_hides_no_data(name):
-    """Every text inside the canvas, the legend outside the data, labels on both axes."""
-    plot, _, given = FIGURES[name]
-    ax = plot(*given)
-    assert isinstance(ax, Axes)
-    ax.figure.draw_without_rendering()
-    drawn, canvas, legend = ax.get_tightbbox(), ax.figure.bbox, ax.get_legend()
-    assert 0 <= drawn.x0 < drawn.x1 <= canvas.x1
-    assert 0 <= drawn.y0 < drawn.y1 <= canvas.y1
-    assert not legend.get_window_extent().overlaps(ax.get_window_extent())
-    assert not legend.get_window_extent().overlaps(ax.xaxis.label.get_window_extent())
-    assert ax.get_xlabel()
-    assert ax.get_title(loc="left")
+def test_a_figure_fits_its_canvas_hides_no_data_and_says_what_it_shows(name):
+    """Every text inside the canvas, the legend outside the data; a sentence with numbers."""
+    figure = FIGURES[name]()
+    figure.drawing.draw_without_rendering()
+    for ax in figure.drawing.axes if name != "leakage" else ():
+        drawn, canvas, legend = ax.get_tightbbox(), figure.drawing.bbox, ax.get_legend()
+        assert 0 <= drawn.x0 < drawn.x1 <= canvas.x1
+        assert 0 <= drawn.y0 < drawn.y1 <= canvas.y1
+        assert not legend.get_window_extent().overlaps(ax.get_window_extent())
+        assert not legend.get_window_extent().overlaps(ax.xaxis.label.get_window_extent())
+        assert ax.get_xlabel()
+        assert ax.get_title(loc="left")
+    assert figure.name == name
+    assert figure.alt.endswith(".")
+    assert "\n" not in figure.alt
+    assert "nan" not in figure.alt
+    assert any(character.isdigit() for character in figure.alt)
 
 
-@pytest.mark.parametrize("name", FIGURES)
-def test_description_is_one_sentence_of_the_data(name):
-    _, describe, given = FIGURES[name]
-    text = describe(*given)
-    assert text.endswith(".")
-    assert "\n" not in text
-    assert "nan" not in text
-    assert any(character.isdigit() for character in text)
-
-
-@pytest.mark.parametrize("name", FIGURES)
-def test_plot_draws_where_it_is_told_and_leaves_the_input_alone(name):
-    plot, _, given = FIGURES[name]
-    ax = training.new_figure()
-    frames = [each.copy() for each in given if isinstance(each, pd.DataFrame)]
-    assert plot(*given, ax=ax) is ax
-    for before, after in zip(
-        frames, [g for g in given if isinstance(g, pd.DataFrame)], strict=True
-    ):
-        pd.testing.assert_frame_equal(before, after)
+def axes_of(figure):
+    (ax,) = figure.drawing.axes
+    return ax
 
 
 def test_lines_are_the_data():
     log = make_log()
-    ax = style.plot_losses(log, window=5)
+    ax = axes_of(figures.losses(log))
     raw, smoothed = (line.get_ydata() for line in ax.lines[:2])
     np.testing.assert_array_equal(raw, log["d_loss"])
-    np.testing.assert_allclose(smoothed, verdict.smooth(log["d_loss"], 5))
+    np.testing.assert_allclose(smoothed, verdict.smooth(log["d_loss"], 3))
     np.testing.assert_array_equal(ax.lines[0].get_xdata(), log["time_epochs"])
     assert ax.lines[0].get_alpha() < 0.5 < ax.lines[1].get_linewidth()
 
 
-def test_series_differ_by_more_than_colour():
-    ax = style.plot_scores(make_log(), list(CONCEPT), CONCEPT)
+def test_series_differ_by_more_than_colour_and_targets_are_named():
+    ax = axes_of(FIGURES["scores-target-1"]())
     strong = [line for line in ax.lines if line.get_linewidth() == 2]
     assert len({line.get_marker() for line in strong}) == len(strong) == 4
     assert len({str(line._unscaled_dash_pattern) for line in strong}) == 4
-
-
-def test_targets_and_limits_are_drawn_and_named():
-    ax = style.plot_scores(make_log(), list(CONCEPT), CONCEPT)
     assert {text.get_text() for text in ax.texts} == {"target 0", "target 1"}
-    levels = {line.get_ydata()[0] for line in ax.lines if line.get_linestyle() == ":"}
-    assert levels >= {0, 1}
     low, high = ax.get_ylim()
     assert low < 0 < 1 < high
-    assert training.property_groups(CONCEPT) == {1: ["gender", "quality"], 0: ["age", "glass"]}
-    assert any("0.7" in text.get_text() for text in style.plot_diversity(make_log()).texts)
+    assert figures.property_groups(CONCEPT) == {1: ["gender", "quality"], 0: ["age", "glass"]}
+    diversity = axes_of(figures.diversity(make_log()))
+    assert any("0.7" in text.get_text() for text in diversity.texts)
 
 
 def test_gaps_and_running_logs_are_drawn():
     log = make_log()
     log.loc[::2, ["heldout_gender_score", "diversity"]] = np.nan
-    style.plot_heldout(log, CONCEPT).figure.draw_without_rendering()
-    ax = style.plot_diversity(log)
-    ax.figure.draw_without_rendering()
+    figures.heldout(log, CONCEPT).drawing.draw_without_rendering()
+    ax = axes_of(figures.diversity(log))
     longest = max(ax.lines, key=lambda line: len(line.get_xdata()))
     assert np.isfinite(np.asarray(longest.get_ydata(), float)).sum() >= len(log) // 2
+    figures.auroc(log.drop(columns="pooled_auroc")).drawing.draw_without_rendering()
     for rows in (1, 2):
-        first = make_log().head(rows)
-        ax = style.plot_scores(first, list(CONCEPT), CONCEPT)
-        ax.figure.draw_without_rendering()
-        assert sum(len(line.get_xdata()) == rows for line in ax.lines) >= len(CONCEPT)
-        style.plot_losses(first.drop(columns="time_epochs")).figure.draw_without_rendering()
+        figure = figures.progress(make_log().head(rows), CONCEPT)
+        figure.drawing.draw_without_rendering()
+        lines = figure.drawing.axes[1].lines
+        assert sum(len(line.get_xdata()) == rows for line in lines) >= len(CONCEPT)
 
 
-def test_missing_column_is_named():
-    with pytest.raises(ValueError, match="heldout_gender_score"):
-        style.plot_heldout(make_log().drop(columns="heldout_gender_score"), CONCEPT)
+def test_the_strongest_leak_is_named():
+    assert figures.leakage(-LEAKS).alt.startswith("age and glass changed somewhat against")
+    nothing = pd.DataFrame(np.nan, index=["age", "glass"], columns=["age", "glass"])
+    assert "no two properties" in figures.leakage(nothing).alt
 
 
 def test_names_are_shown_as_text():
-    labels = [
-        t.get_text() for t in style.plot_property_comparison(LONG, "age", 0).get_legend().texts
-    ]
+    legend = axes_of(FIGURES["property-age"]()).get_legend()
+    labels = [text.get_text() for text in legend.texts]
     assert len(labels) == 2  # a leading underscore does not hide a run
     assert r"\$x^\$" in labels[1]
     assert max(map(len, labels)) <= 42
@@ -190,29 +175,20 @@ def test_names_are_shown_as_text():
 def test_calibration_tells_honest_from_biased_scores():
     table = make_calibration()
     for prop, honest in (("gender", True), ("age", False)):
-        points = style.calibration_points(table[table["property"] == prop])
+        points = samples.calibration_points(table[table["property"] == prop])
         covered = (points["share"] - points["below"] <= points["score"]) & (
             points["score"] <= points["share"] + points["above"]
         )
         assert (covered.mean() >= 0.8) == honest
 
 
-def test_saved_files_are_whole_and_repeatable(tmp_path):
-    for name in ("a", "b"):
-        training.save_figure(style.plot_losses(make_log()).figure, tmp_path / "figures" / name)
-    files = sorted(path.name for path in (tmp_path / "figures").iterdir())
-    assert files == ["a.png", "a.svg", "b.png", "b.svg"]
-    for kind in ("png", "svg"):
-        first, second = ((tmp_path / "figures" / f"{n}.{kind}").read_bytes() for n in "ab")
-        assert first == second
-    assert (tmp_path / "figures" / "a.png").read_bytes()[16:24] == (
-        math.floor(7.2 * 150).to_bytes(4) + math.floor(4.2 * 150).to_bytes(4)
-    )
-
-
-def test_plots_leave_pyplot_and_settings_alone():
+def test_files_are_the_same_again_and_settings_are_left_alone():
     before = dict(mpl.rcParams)
-    style.plot_losses(make_log())
+    for kind in ("png", "svg"):
+        first, second = (style.drawn(figures.losses(make_log()).drawing, kind) for _ in range(2))
+        assert first == second
+    png = style.drawn(figures.losses(make_log()).drawing, "png")
+    assert png[16:24] == (math.floor(7.2 * 150).to_bytes(4) + math.floor(4.2 * 150).to_bytes(4))
     assert dict(mpl.rcParams) == before
     assert not mpl.pyplot.get_fignums() if "matplotlib.pyplot" in sys.modules else True
 
@@ -220,33 +196,31 @@ def test_plots_leave_pyplot_and_settings_alone():
 @pytest.fixture
 def only_bundled_fonts(monkeypatch):
     """Only the fonts that matplotlib brings, whatever the machine has."""
-    own = [e for e in training.fontManager.ttflist if str(e.fname).startswith(mpl.get_data_path())]
-    monkeypatch.setattr(training.fontManager, "ttflist", own)
-    monkeypatch.setattr(training, "findSystemFonts", list)
-    training._fonts_for.cache_clear()
-    yield
-    training._fonts_for.cache_clear()
+    manager = font_manager.fontManager
+    own = [e for e in manager.ttflist if str(e.fname).startswith(mpl.get_data_path())]
+    monkeypatch.setattr(manager, "ttflist", own)
+    monkeypatch.setattr(font_manager, "findSystemFonts", list)
 
 
 @pytest.mark.usefixtures("only_bundled_fonts")
-def test_letters_come_from_whatever_font_has_them_and_else_one_sentence_says_so(
+def test_letters_come_from_whatever_font_has_them_and_else_a_sentence_says_so(
     tmp_path, monkeypatch, caplog
 ):
-    script, korean = "\U0001d4d0", "\uc131\ubcc4"  # a script A, which DejaVu Sans has not
+    script, korean = "\U0001d4d0", "\ubcc4\uc131"  # a script A, which DejaVu Sans has not
     for name, missing in ((script, ""), (korean, korean)):
         log = make_log().rename(columns={"mean_gender_score": f"mean_{name}_score"})
-        ax = style.plot_scores(log, [name], {name: 1.0}, meaning={name: [script, "b"]})
-        assert training.save_figure(ax.figure, tmp_path / "a") == missing
-        (label,) = ax.get_legend().texts
+        figure = figures.scores(log, [name], {name: 1.0}, {name: [script, "b"]})
+        assert style.find_fonts(figure.drawing) == missing
+        (label,) = axes_of(figure).get_legend().texts
         assert label.get_text() == f"{name} (1 = b, 0 = {script})"
-        files = training.fontManager._find_fonts_by_props(label.get_fontproperties())
-        assert any(ord(script) in training.get_font(file).get_charmap() for file in files)
+        files = font_manager.fontManager._find_fonts_by_props(label.get_fontproperties())
+        assert any(ord(script) in font_manager.get_font(file).get_charmap() for file in files)
     said = []
     monkeypatch.setattr(show, "sentence", said.append)
     monkeypatch.setattr(show, "display", lambda _: None)
-    run = Run(tmp_path, "07_report_run", {}, {})
-    for _ in range(2):
-        show.figure(run, "a", ax, "alt")
-    assert [text for text in said if "No installed font" in text] == [said[1]]
+    show.figure(Run(tmp_path, "07_report_run", {}, {}), figure)
+    assert said[0] == figure.alt
     assert f"the letters {korean};" in said[1]
+    files = sorted(path.suffix for path in (tmp_path / "figures").iterdir())
+    assert files == [".png", ".svg"]
     assert caplog.records == []  # nor does matplotlib report a font on the page

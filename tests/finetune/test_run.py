@@ -36,6 +36,9 @@ OURS = ("elapsed_sec",)  # differs from run to run
 class StandIn:
     """Instead of the evaluator: scores that follow from the weights."""
 
+    def facts(self):
+        return {}
+
     def __call__(self, generator, index):
         total = sum(p.double().sum().item() for p in generator.parameters())
         kinds = ("mean", "heldout", "fixed", "fixed_heldout")
@@ -45,8 +48,9 @@ class StandIn:
 
 
 def open_run(
-    folder, recipe="v9", *, grid_every=1, checkpoint_every=1, wide_dim=12, pixel_seed=0, **changes
-):
+    folder, recipe="v9", *, grid_every=1, checkpoint_every=1, wide_dim=12, pixel_seed=0,
+    evaluator=None, **changes,
+):  # fmt: skip
     torch.manual_seed(0)
     options = {"fmaps_base": 64}
     base = Base(Generator(16, z_dim=8, w_dim=8, **options), Discriminator(16, **options))
@@ -60,6 +64,7 @@ def open_run(
         folder,
         base,
         selected,
+        evaluator or StandIn(),
         recipe=recipe,
         wide_dim=wide_dim,
         settings=FinetuneSettings(**settings),
@@ -76,7 +81,7 @@ def names(folder):
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("v9")
     seen = []
-    assert open_run(folder).train(StandIn(), seen.append)
+    assert open_run(folder).train(seen.append)
     return folder, seen
 
 
@@ -85,7 +90,7 @@ def test_log_has_the_published_form(finished, tmp_path, recipe):
     folder = finished[0]
     if recipe == "v8":
         folder = tmp_path
-        assert open_run(folder, "v8").train(StandIn(), lambda _: None)
+        assert open_run(folder, "v8").train(lambda _: None)
     text = (folder / "train_log.csv").read_text()
     wanted = [c for c in COLUMNS if recipe == "v9" or c != "d_train_count"]
     lines = text.splitlines()
@@ -140,7 +145,7 @@ def test_whoever_watches_sees_it_advance(finished):
 
 
 def test_fewer_grids(tmp_path):
-    open_run(tmp_path, grid_every=3).train(StandIn(), lambda _: None)
+    open_run(tmp_path, grid_every=3).train(lambda _: None)
     assert names(tmp_path / "images") == [
         "fixed-epoch0000-idx00000.png", "fixed-epoch0001-idx00002.png",
     ]  # fmt: skip
@@ -152,7 +157,7 @@ def interrupted(folder, rows=2, **options):
             os.kill(os.getpid(), signal.SIGINT)
 
     run = open_run(folder, **options)
-    assert not run.train(StandIn(), stop)
+    assert not run.train(stop)
     assert (folder / "checkpoints" / "state.pt").is_file()
     assert not (folder / "generator.safetensors").exists()
 
@@ -174,7 +179,7 @@ def test_interrupted_and_resumed_is_as_if_never_stopped(finished, tmp_path, rows
     run = open_run(tmp_path)
     assert run.resumed
     assert len(run.tuner.rows) == rows
-    assert run.train(StandIn(), lambda _: None)
+    assert run.train(lambda _: None)
     same_results(finished[0], tmp_path)
 
 
@@ -205,11 +210,11 @@ def test_a_longer_training_is_the_one_asked_for_at_once(tmp_path, shorter):
     """Of 3 epochs in the end, kept every second one; the shorter one finished first."""
     whole, grown = tmp_path / "whole", tmp_path / "grown"
     options = {"epochs": 3, "checkpoint_every": 2}
-    assert open_run(whole, **options).train(StandIn(), lambda _: None)
-    assert open_run(grown, **options | {"epochs": shorter}).train(StandIn(), lambda _: None)
+    assert open_run(whole, **options).train(lambda _: None)
+    assert open_run(grown, **options | {"epochs": shorter}).train(lambda _: None)
     run = open_run(grown, **options)
     assert run.tuner.batches_done == 3 * shorter  # the closing batch is done again
-    assert run.train(StandIn(), lambda _: None)
+    assert run.train(lambda _: None)
     same_results(whole, grown)
     for path in (whole / "checkpoints").glob("generator-*"):
         there, here = (read_tensors(f / "checkpoints" / path.name)[0] for f in (whole, grown))
@@ -242,7 +247,7 @@ def test_damaged_checkpoint_falls_back_or_is_told(finished, tmp_path, damage, ca
     assert "state.pt: damaged checkpoint" in capsys.readouterr().out
     assert len(run.tuner.rows) == 2
     assert len((tmp_path / "train_log.csv").read_text().splitlines()) == 3  # the third is dropped
-    assert run.train(StandIn(), lambda _: None)
+    assert run.train(lambda _: None)
     same_results(finished[0], tmp_path)
     newest.write_bytes(b"")
     older.write_bytes(data[:-1])
@@ -254,7 +259,7 @@ def test_damaged_checkpoint_falls_back_or_is_told(finished, tmp_path, damage, ca
 
 def test_fewer_checkpoints_keep_the_last(tmp_path):
     run = open_run(tmp_path / "run", epochs=3, checkpoint_every=2)
-    assert run.train(StandIn(), lambda _: None)
+    assert run.train(lambda _: None)
     kept = sorted(path.name for path in (tmp_path / "run" / "checkpoints").glob("generator-*"))
     assert kept == ["generator-epoch0002.safetensors", "generator-epoch0003.safetensors"]
 
@@ -283,7 +288,7 @@ def test_no_number_stops_at_that_step_and_keeps_what_was_before(tmp_path, troubl
             trouble(run.tuner)
 
     with pytest.raises(NotFiniteError) as caught:
-        run.train(StandIn(), break_it)
+        run.train(break_it)
     message = str(caught.value)
     assert message.startswith(f"{said} at epoch 1, batch 1: training diverged.")
     assert "\n" not in message
@@ -296,7 +301,7 @@ def test_no_number_stops_at_that_step_and_keeps_what_was_before(tmp_path, troubl
     assert (wreck["reason"], wreck["epoch"], wreck["idx"]) == (said, 1, 2)
     again = open_run(tmp_path)  # and the last one can be gone on from
     assert again.resumed
-    assert again.train(StandIn(), lambda _: None)
+    assert again.train(lambda _: None)
 
 
 def test_a_score_that_is_no_number_stops_before_the_row_is_written(tmp_path):
@@ -307,7 +312,7 @@ def test_a_score_that_is_no_number_stops_before_the_row_is_written(tmp_path):
             return Evaluation(row, found.fixed_images)
 
     with pytest.raises(NotFiniteError, match="mean_age_score is nan at epoch 1, batch 0"):
-        open_run(tmp_path).train(Broken(), lambda _: None)
+        open_run(tmp_path, evaluator=Broken()).train(lambda _: None)
     assert "nan" not in (tmp_path / "train_log.csv").read_text()
 
 

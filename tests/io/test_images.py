@@ -11,14 +11,11 @@ from ohlora_lib.io.images import (
     grid_image,
     hold,
     make_grid,
+    new_store,
     open_store,
     save_png,
     save_store,
     take,
-    to_signed,
-    to_tensor,
-    to_uint8,
-    to_unit,
 )
 
 
@@ -27,33 +24,21 @@ def images():
     return np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), dtype=np.uint8)
 
 
-def test_every_level_survives_the_way_to_floats_and_back():
-    levels = torch.arange(256, dtype=torch.uint8).view(1, 16, 16, 1).expand(1, 16, 16, 3)
-    signed = to_signed(levels)
-    assert signed.shape == (1, 3, 16, 16)
-    assert (signed.min().item(), signed.max().item()) == (-1.0, 1.0)
-    assert torch.equal(to_uint8(signed), levels)
-    assert (to_unit(levels).min().item(), to_unit(levels).max().item()) == (0.0, 1.0)
-    half_a_level = 0.9 / 255
-    assert torch.equal(to_uint8((signed + half_a_level).clamp(-1, 1)), levels)  # not cut off
-
-
-def test_out_of_range_is_clamped():
-    x = torch.tensor([-7.0, 7.0]).view(1, 1, 1, 2).expand(1, 3, 2, 2)
-    assert to_uint8(x)[0, 0, :, 0].tolist() == [0, 255]  # wrapping would give 6 and 249
-
-
-def test_axes_are_not_mixed_up(images):
-    signed = to_signed(to_tensor(images))
-    assert signed[2, 1, 3, 5].item() == pytest.approx(images[2, 3, 5, 1] / 127.5 - 1)
-
-
 def test_store_round_trip(tmp_path, images):
     save_store(tmp_path / "x.npy", images)
     back = open_store(tmp_path / "x.npy")
     np.testing.assert_array_equal(back, images)
     assert isinstance(back, np.memmap)
     assert [path.name for path in tmp_path.iterdir()] == ["x.npy"]
+
+
+def test_a_store_grows_batch_by_batch_and_reads_as_one(tmp_path, images):
+    with new_store(tmp_path / "a.npy", 8) as store:
+        for first in range(0, 5, 2):
+            store.append(images[first : first + 2])
+        assert not (tmp_path / "a.npy").exists()
+    np.save(tmp_path / "b.npy", images)
+    assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "b.npy").read_bytes()
 
 
 def test_bad_stores(tmp_path):

@@ -11,7 +11,7 @@ from ohlora_lib.nets.compute import (
     pick_device,
     pick_precision,
 )
-from ohlora_lib.selection.select import sample_images
+from ohlora_lib.nets.samples import sample_images
 
 CPU = torch.device("cpu")
 

@@ -1,85 +1,193 @@
-"""Candidates: batch by batch gives what all at once gives, and a dead end writes nothing."""
+"""Candidates: chunk by chunk gives what all at once gives, stopped or not."""
+
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from ohlora_lib.io.images import new_store, open_store
-from ohlora_lib.nets import PropertyCNN
-from ohlora_lib.properties.ensemble import Ensemble
-from ohlora_lib.selection.candidates import align_scores, choose, choose_rows, stored
-from ohlora_lib.study.conditions import Condition
+from ohlora_lib.io.images import open_store, save_store
+from ohlora_lib.io.weights import load_generator, save_weights
+from ohlora_lib.nets import Generator, PropertyCNN
+from ohlora_lib.nets.samples import sample_images
+from ohlora_lib.properties.ensemble import load_ensemble
+from ohlora_lib.selection import candidates as cd
+from ohlora_lib.study.parameters import SelectImages
+from ohlora_lib.study.run_folder import Run
 
-WANTED = [Condition("gender", ">=", 0.5), Condition("age", "<=", 0.6)]
+COUNT = 250  # three chunks, the last one short
+SKIP = 40
+PROPS = ["gender", "age"]
+INPUTS = {"base_run": "runs", "cnn_run": "runs", "population_run": "runs"}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A base, CNNs and a population in one run folder; nothing in them was trained."""
+    root = tmp_path_factory.mktemp("runs")
+    torch.manual_seed(0)
+    save_weights(Generator(32, z_dim=8, w_dim=8, fmaps_base=64), root / "generator.safetensors")
+    for prop in PROPS:
+        net = PropertyCNN(prop, image_px=32, width=0.125)
+        save_weights(net, root / "selector" / f"{prop}-fold0.safetensors")
+    (root / "summary.json").write_text("{}")
+    images = list(sample_images(load_generator(root / "generator.safetensors"), COUNT, seed=3))
+    save_store(root / "images" / "images.npy", torch.cat(images).numpy())
+    return root
+
+
+@pytest.fixture(scope="module")
+def scores(runs):
+    """Scores of all candidates, a hundred at a time."""
+    cnns = load_ensemble(runs / "selector", PROPS)
+    images = torch.from_numpy(np.array(open_store(runs / "images" / "images.npy")))
+    return pd.concat([cnns.table(part) for part in images.split(100)], ignore_index=True)
 
 
 @pytest.fixture
-def images():
-    return np.random.default_rng(0).integers(0, 256, (250, 8, 8, 3), dtype=np.uint8)
+def config(scores):
+    """Conditions that about a quarter of the samples meet."""
+    keep = {prop: float(scores[f"{prop}_score"].median()) for prop in PROPS}
+    given = {**INPUTS, "samples": COUNT, "seed": 3, "skip_first": SKIP, "keep": keep}
+    return SelectImages.checked({**given, "concept": {"gender": 1.0, "age": 0.0}}, "x")
 
 
-@pytest.fixture
-def scores():
-    draws = np.random.default_rng(1).random((250, 2))
-    return pd.DataFrame(draws, columns=["gender_score", "age_score"])
+def open_run(config, runs, folder, **options):
+    path = folder / "outputs" / "a" / "04_select_images"
+    return Run(path, "04_select_images", config.config(), dict.fromkeys(INPUTS, runs), **options)
 
 
-def test_kept_are_those_that_meet_every_condition(tmp_path, images, scores):
-    batches = stored(images, torch.device("cpu"))
-    chosen = choose(batches, scores, WANTED, tmp_path / "kept.npy", skip_first=30)
-    flags = (scores["gender_score"] >= 0.5) & (scores["age_score"] <= 0.6)
-    flags[:30] = False
-    assert chosen.selection.kept.tolist() == flags.tolist()
+def find(config, run):
+    cnns = load_ensemble(run.inputs["cnn_run"] / "selector", list(config.keep))
+    return cd.find_candidates(config, run, cnns, device=torch.device("cpu"), precision="float32")
+
+
+def choose(config, run):
+    offered = find(config, run)
+    return cd.choose(config, run, offered, cd.score(config, run, offered))
+
+
+def assert_same(one, other):
+    assert one.table().equals(other.table())
+    assert one.selection.costs.equals(other.selection.costs)
+    for name in ("kept", "thrown"):
+        assert np.array_equal(getattr(one, name), getattr(other, name)), name
+
+
+@pytest.mark.parametrize("source", ["base", "population"])
+def test_kept_are_those_that_meet_every_condition(config, runs, scores, tmp_path, source):
+    config = config.model_copy(update={"candidates": source})
+    run = open_run(config, runs, tmp_path)
+    chosen = choose(config, run)
+    flags = scores["gender_score"] >= np.float32(config.keep["gender"])
+    flags &= scores["age_score"] <= np.float32(config.keep["age"])
+    flags[:SKIP] = False
+    images = open_store(runs / "images" / "images.npy")
+    assert 10 < flags.sum() < COUNT / 2
+    table = chosen.table()
+    assert table["img_no"].tolist() == list(range(COUNT))
+    assert table[[*scores]].equals(scores)
+    assert table["kept"].tolist() == flags.astype(int).tolist()
     assert np.array_equal(chosen.kept, images[flags])
     assert np.array_equal(chosen.thrown, images[~flags][:48])
-    table = chosen.table()
-    assert table["img_no"].tolist() == list(range(250))
-    assert table["kept"].tolist() == flags.astype(int).tolist()
-    assert chosen.means().loc["age_score", "kept"] == scores["age_score"][flags].mean()
+    assert [path.name for path in run.path.rglob("*.np*")] == ["selected.npy"]
 
 
-def test_a_dead_end_writes_nothing(tmp_path, images, scores):
-    hopeless = [Condition("gender", ">=", 2.0)]
-    with pytest.raises(ValueError, match="Loosen gender"):
-        choose(stored(images, torch.device("cpu")), scores, hopeless, tmp_path / "kept.npy")
-    assert list(tmp_path.iterdir()) == []
+def test_a_stopped_stage_goes_on_with_the_next_chunk(config, runs, tmp_path, monkeypatch):
+    whole = choose(config, open_run(config, runs, tmp_path / "whole"))
+    run, draw, seen = open_run(config, runs, tmp_path), cd.Candidates.draw, []
+
+    def stopped(offered, start):
+        seen.append(start)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return draw(offered, start)
+
+    monkeypatch.setattr(cd.Candidates, "draw", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        choose(config, run)
+    assert not list(run.path.rglob("selected.npy"))
+    again = choose(config, run)
+    assert seen == [0, 100, 200, 200, 0]  # the last for examples of what was thrown away
+    assert_same(whole, again)
 
 
-def test_rows_of_a_table_alone(scores):
-    chosen = choose_rows(scores, WANTED, skip_first=10)
+def test_a_finished_run_is_read_and_not_scored(config, runs, tmp_path, monkeypatch):
+    run = open_run(config, runs, tmp_path)
+    first = choose(config, run)
+    first.table().to_csv(run.path / "scores.csv", index=False)
+    monkeypatch.delattr(cd, "score_chunks")
+    assert_same(first, choose(config, open_run(config, runs, tmp_path, before={})))
+
+
+def test_samples_whose_chunks_are_gone_are_drawn_again(config, runs, tmp_path):
+    run = open_run(config, runs, tmp_path)
+    first = choose(config, run)
+    kept = np.array(first.kept)
+    again = cd.choose(config, run, find(config, run), first.scores)  # the cell, run once more
+    assert np.array_equal(again.kept, kept)
+
+
+def test_chunks_of_other_inputs_are_not_taken(config, runs, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "summary.json").write_text('{"seed": 1}')
+    run = open_run(config, runs, tmp_path)
+    offered, seeded = find(config, run), config.model_copy(update={"seed": 4})
+    places = {
+        cd.chunk_folder(run, offered),
+        cd.chunk_folder(run, replace(offered, precision="bfloat16")),
+        cd.chunk_folder(open_run(config, other, tmp_path), offered),
+        cd.chunk_folder(open_run(seeded, runs, tmp_path), offered),
+    }
+    assert len(places) == 4
+    cd.score(config, run, offered)
+    left = cd.chunk_folder(run, offered)
+    assert len(list(left.iterdir())) == 3
+    run = open_run(seeded, runs, tmp_path)
+    cd.score(seeded, run, find(seeded, run))
+    assert not left.exists()
+
+
+def test_a_dead_end_writes_nothing(config, runs, tmp_path):
+    config = config.model_copy(update={"keep": {"age": 0.0}})
+    run = open_run(config, runs, tmp_path)
+    with pytest.raises(ValueError, match="Loosen age"):
+        choose(config, run)
+    assert not list(run.path.rglob("selected.npy"))
+
+
+def test_rows_of_a_table_alone(config, runs, scores, tmp_path):
+    scores.to_csv(tmp_path / "scores.csv", index=False)
+    given = {"candidates": "table", "scores_csv": str(tmp_path / "scores.csv")}
+    config = config.model_copy(update=given)
+    chosen = choose(config, open_run(config, runs, tmp_path))
     assert len(chosen.kept) == 0
-    assert chosen.selection.kept[:10].sum() == 0
     assert chosen.table()["kept"].sum() == chosen.selection.kept.sum() > 0
+    assert chosen.means().loc["age_score", "kept"] < chosen.means().loc["age_score", "candidates"]
 
 
-def test_scores_find_their_images_and_images_without_a_row_are_never_kept(tmp_path, images):
-    files = pd.DataFrame({
-        "img_no": [0, pd.NA, 1, 2],
-        "file": ["a.png", "broken.png", "b.png", "c.png"],
-    }).astype({"img_no": "Int64"})  # fmt: skip
-    table = pd.DataFrame({"file": ["c.png", "a.png"], "gender_score": [0.9, 0.2]})
-    aligned = align_scores(table, files, "scores.csv")
-    assert aligned["gender_score"].tolist()[::2] == [0.2, 0.9]
-    assert np.isnan(aligned["gender_score"][1])
-    batches = stored(images[:3], torch.device("cpu"))
-    low = [Condition("gender", "<=", 1.0)]
-    chosen = choose(batches, aligned, low, tmp_path / "kept.npy")
+def test_scores_find_their_images_and_images_without_a_row_are_never_kept(config, runs, tmp_path):
+    source = tmp_path / "population"
+    images = np.array(open_store(runs / "images" / "images.npy")[:3])
+    save_store(source / "images" / "images.npy", images)
+    (source / "summary.json").write_text("{}")
+    (source / "files.csv").write_text("img_no,file\n0,a.png\n,broken.png\n1,b.png\n2,c.png\n")
+    (tmp_path / "scores.csv").write_text("file,age\nc.png,0.9\na.png,0.2\n")
+    given = {"candidates": "population", "scores_csv": str(tmp_path / "scores.csv")}
+    config = config.model_copy(update={**given, "keep": {"age": 1.0}, "skip_first": 0})
+    chosen = choose(config, open_run(config, source, tmp_path))
+    assert chosen.table()["age_score"].tolist()[::2] == [0.2, 0.9]
     assert chosen.selection.kept.tolist() == [True, False, True]
+    assert np.array_equal(chosen.kept, images[[0, 2]])
 
 
-def test_a_store_grows_batch_by_batch_and_reads_as_one(tmp_path, images):
-    with new_store(tmp_path / "a.npy", 8) as store:
-        for first in range(0, 250, 33):
-            store.append(images[first : first + 33])
-        assert not (tmp_path / "a.npy").exists()
-    assert np.array_equal(open_store(tmp_path / "a.npy"), images)
-    np.save(tmp_path / "b.npy", images)
-    assert np.array_equal(np.load(tmp_path / "a.npy"), np.load(tmp_path / "b.npy"))
-
-
-def test_cnns_of_another_size_are_named_in_a_line(tmp_path):
-    cnns = Ensemble({"age": [PropertyCNN("age", image_px=32, width=0.125)]})
-    batches = iter([torch.zeros(2, 64, 64, 3, dtype=torch.uint8)])
+def test_cnns_of_another_size_are_named_in_a_line(config, runs, tmp_path):
+    images = np.zeros((5, 64, 64, 3), np.uint8)
+    save_store(tmp_path / "images" / "images.npy", images)
+    config = config.model_copy(update={"candidates": "population"})
+    run = open_run(config, runs, tmp_path)
+    run.inputs["population_run"] = tmp_path
     with pytest.raises(ValueError, match=r"64 px, the property CNNs read \[32\] px"):
-        choose(batches, cnns, [], tmp_path / "selected.npy")
+        find(config, run)

@@ -5,10 +5,8 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
-from ohlora_lib.nets import Generator
-from ohlora_lib.selection.select import draw_latents, sample_images, select
+from ohlora_lib.selection.select import select
 from ohlora_lib.study.conditions import Condition, conditions, parse_condition
 
 
@@ -76,10 +74,6 @@ def test_more_left_out_than_there_are(scores):
     assert "nan" not in message
 
 
-def test_missing_score(scores):
-    assert "column 'glass_score' is missing" in complaint(scores, [Condition("glass", "<=", 0.1)])
-
-
 def test_missing_values_are_not_kept(scores):
     scores.loc[0, "gender_score"] = float("nan")
     assert not select(scores, [Condition("gender", ">=", 0.1)]).kept[0]
@@ -100,42 +94,3 @@ def test_no_number(text):
 def test_unknown_property_in_keep():
     with pytest.raises(ValueError, match=r"keep names 'hat', which is not in the concept"):
         conditions({"gender": 1.0}, {"hat": 0.5})
-
-
-@pytest.fixture(scope="module")
-def generator():
-    torch.manual_seed(0)
-    return Generator(8, z_dim=8, w_dim=8, fmaps_base=64).eval()
-
-
-def draw(generator, count, **options):
-    return torch.cat(list(sample_images(generator, count, **{"seed": 5, "batch": 4, **options})))
-
-
-def test_same_seed_same_pixels(generator):
-    first = draw(generator, 10)
-    assert (first.shape, first.dtype) == ((10, 8, 8, 3), torch.uint8)
-    assert torch.equal(first, draw(generator, 10))
-    assert not torch.equal(first, draw(generator, 10, seed=6))
-    assert len({image.numpy().tobytes() for image in first}) == 10  # no latent twice
-
-
-def test_start_goes_on_in_the_same_sequence(generator):
-    assert torch.equal(draw(generator, 6, start=4), draw(generator, 10)[4:])
-    assert torch.equal(draw(generator, 3), draw(generator, 10)[:3])
-
-
-def test_drawing_leaves_the_global_random_state_alone(generator):
-    before = torch.get_rng_state()
-    draw(generator, 4)
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_latents_are_standard_normal(generator):
-    z, properties = draw_latents(generator, 4000, seed=1)
-    for values in (z, properties):
-        assert abs(values.mean().item()) < 0.03
-        assert values.std().item() == pytest.approx(1, abs=0.03)
-    assert not torch.equal(z[0], draw_latents(generator, 1, seed=1, index=1)[0][0])
-    plain = Generator(8, z_dim=8, w_dim=8, fmaps_base=64, num_properties=0)
-    assert draw_latents(plain, 2, seed=1)[1] is None

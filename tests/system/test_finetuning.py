@@ -1,4 +1,4 @@
-"""The stage as a whole, by one process and by two: the same files, and a stop goes on anywhere."""
+"""The command: what one process leaves, and that two go on from a stop and end together."""
 
 import json
 import os
@@ -13,13 +13,15 @@ import psutil
 import pytest
 import torch
 
-from ohlora_lib.finetune import launch
+from ohlora_lib.finetune import run
 from ohlora_lib.io.disk import write_atomic
 from ohlora_lib.io.images import save_store
-from ohlora_lib.io.weights import save_weights
+from ohlora_lib.io.weights import read_tensors, save_weights
 from ohlora_lib.nets import Discriminator, Generator, PropertyCNN
-from ohlora_lib.study.parameters import FinetuneGenerator, load
+from ohlora_lib.study.parameters import FinetuneGenerator
 from ohlora_lib.study.run_folder import release
+from ohlora_lib.training.ranks import Ranks
+from ohlora_lib.widgets.monitor import Monitor
 from tests.training.rank_worker import lively
 
 SECONDS = 120  # until a hang is told
@@ -63,17 +65,10 @@ def params_file(root, variant, **changes):
     return path, root / "outputs" / "tiny" / config.stage
 
 
-@pytest.fixture(scope="module")
-def alone(root):
-    """Run folder of a fine-tuning by this process alone."""
-    path, folder = params_file(root, "alone")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OHLORA_ROOT", str(root))
-        assert launch.finetune_file(path)
-    return folder
-
-
-def test_by_one_process_it_leaves_what_the_notebook_leaves(alone):
+def test_by_one_process_it_leaves_what_the_notebook_leaves(root, monkeypatch):
+    monkeypatch.setenv("OHLORA_ROOT", str(root))
+    path, alone = params_file(root, "alone")
+    assert run.finetune_file(path, Monitor, start_anew=False)
     summary = json.loads((alone / "summary.json").read_text())
     log = pd.read_csv(alone / "train_log.csv")
     assert summary["status"] == "finished"
@@ -88,29 +83,14 @@ def test_by_one_process_it_leaves_what_the_notebook_leaves(alone):
     assert json.loads((alone / "config.json").read_text())["variant"] == "alone"
 
 
-def launcher(*words, root):
+def launched(path, root):
     """The documented command."""
     command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
-    command += ["--num_processes", "2", "--main_process_port", "0", "-m", "ohlora_lib", *words]
+    command += ["--num_processes", "2", "--main_process_port", "0"]
+    command += ["-m", "ohlora_lib", "finetune", str(path)]
     env = {**os.environ, "OHLORA_ROOT": str(root), "OMP_NUM_THREADS": "1"}
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     return subprocess.Popen(command, env=env, **options)
-
-
-def rank_of(process):
-    try:
-        return process.environ().get("RANK")
-    except psutil.Error:  # it ended meanwhile
-        return None
-
-
-def wait_for(condition, process):
-    end = time.monotonic() + SECONDS
-    while not (found := condition()):
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < end, "it hangs"
-        time.sleep(0.02)
-    return found
 
 
 def rows(folder):
@@ -118,72 +98,60 @@ def rows(folder):
     return len(pd.read_csv(path)) if path.exists() else 0
 
 
-def train_by_notebook(path, monkeypatch, stop_at=0):
-    """What notebook 5 does with `processes: 2`; interrupted at some row of the log, if any."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    config = load(path)
-    run = config.open_run()
-    training = launch.open_training(config, run)
-    assert isinstance(training, launch.LaunchedTraining)
-    seen = []
+def second_rank(process):
+    for child in psutil.Process(process.pid).children(recursive=True):
+        if child.environ().get("RANK") == "1":
+            return child
+    raise AssertionError("there is no second rank")
 
-    def watch(progress):
-        seen.append(len(progress.log))
-        if len(progress.log) == stop_at:
-            os.kill(os.getpid(), signal.SIGINT)
 
-    finished = training.train(watch)
-    if finished:
-        run.finish(**launch.results(run.path, config))
-    release(run.path)
-    return finished, seen, training.facts
+def signal_second(path, folder, root, number, wanted):
+    """Starts two ranks and sends the second a signal once the log has that many rows."""
+    process = launched(path, root)
+    end = time.monotonic() + SECONDS
+    while rows(folder) < wanted:
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < end, "it hangs"
+        time.sleep(0.02)
+    second_rank(process).send_signal(number)
+    said = process.communicate(timeout=SECONDS)[0]
+    return process.returncode, said
 
 
 @pytest.mark.slow
-def test_two_processes_interrupted_killed_and_resumed_end_as_one(root, alone, monkeypatch, capfd):
+def test_two_ranks_interrupted_killed_and_resumed_end_as_uninterrupted(root):
     pytest.importorskip("accelerate", reason="needs accelerate")
-    monkeypatch.setenv("OHLORA_ROOT", str(root))
-    path, folder = params_file(root, "pair", processes=2)
-
-    # From the notebook; interrupting its cell saves.
-    finished, seen, facts = train_by_notebook(path, monkeypatch, stop_at=3)
-    assert not finished
-    assert seen[:3] == [1, 2, 3]
-    assert (facts["processes"], facts["selected"]) == (2, 12)
-    saved = folder / "checkpoints" / "state.pt"
-    assert saved.is_file()
-    kept = pd.read_csv(folder / "train_log.csv")
-
-    # By hand; one rank is killed, and the others end with it.
-    process = launcher("finetune", str(path), root=root)
-    wait_for(lambda: rows(folder) >= len(kept) + 3, process)
-    ours = psutil.Process(process.pid).children(recursive=True)
-    (victim,) = [child for child in ours if rank_of(child) == "1"]
-    victim.kill()
+    (whole, whole_folder), (path, folder) = (params_file(root, name) for name in ("whole", "pair"))
+    process = launched(whole, root)
     said = process.communicate(timeout=SECONDS)[0]
-    assert process.returncode != 0, said
-    assert not any(child.is_running() for child in ours)
-    assert "Going on from the checkpoint" in said
+    assert process.returncode == 0, said
+    assert json.loads((whole_folder / "summary.json").read_text())["facts"]["processes"] == 2
+
+    status, said = signal_second(path, folder, root, signal.SIGINT, 3)
+    assert status == 0, said
+    assert "Interrupted; the checkpoint is saved." in said
+    kept = rows(folder)
+    assert kept < 25
+    status, said = signal_second(path, folder, root, signal.SIGKILL, kept + 2)
+    assert status != 0, said
     assert not (folder / "summary.json").exists()
-    assert 3 < rows(folder) < 25
-
-    # From the notebook again, to the end.
-    finished, seen, _ = train_by_notebook(path, monkeypatch)
-    assert finished
-    assert seen[0] > len(kept)  # it began where the interrupted one had saved, or later
-    assert "Going on from the checkpoint" in capfd.readouterr().out
-    one, two = (pd.read_csv(run / "train_log.csv") for run in (alone, folder))
-    pd.testing.assert_frame_equal(kept, two[: len(kept)])
-    one, two = (log.drop(columns="elapsed_sec") for log in (one, two))
-    pd.testing.assert_frame_equal(one, two, atol=5e-4, rtol=0)  # float32, four decimals written
-    found = [sorted(str(p.relative_to(run)) for p in run.rglob("*")) for run in (alone, folder)]
-    assert found[0] == found[1]
+    process = launched(path, root)
+    said = process.communicate(timeout=SECONDS)[0]
+    assert process.returncode == 0, said
+    assert "Going on from the checkpoint" in said
+    one, two = (pd.read_csv(place / "train_log.csv") for place in (whole_folder, folder))
+    pd.testing.assert_frame_equal(*(log.drop(columns="elapsed_sec") for log in (one, two)))
+    for name in ("generator.safetensors", "discriminator.safetensors"):
+        one, two = (read_tensors(place / name)[0] for place in (whole_folder, folder))
+        assert all(torch.equal(one[key], two[key]) for key in one)
 
 
-def test_a_batch_that_does_not_divide_is_one_line():
-    with pytest.raises(ValueError, match="batch is 5, which 2 processes cannot share") as caught:
-        FinetuneGenerator.checked({**VALUES, "batch": 5, "processes": 2}, "here")
-    assert "\n" not in str(caught.value)
+def test_a_batch_that_does_not_divide_is_one_line(root, monkeypatch):
+    monkeypatch.setattr(run, "join", lambda: Ranks(0, 2))
+    monkeypatch.setattr(Ranks, "from_first", lambda _, make: make())
+    path, _ = params_file(root, "five", batch=5)
+    with pytest.raises(ValueError, match=r"batch is 5, which 2 processes cannot share"):
+        run.finetune_file(path, Monitor, start_anew=False)
 
 
 def test_another_notebooks_file_is_told(root, monkeypatch):
@@ -191,7 +159,7 @@ def test_another_notebooks_file_is_told(root, monkeypatch):
     path = root / "params" / "tiny" / "02_train_base.yaml"
     path.write_text("study: tiny\n")
     with pytest.raises(ValueError, match="holds parameters of 02_train_base"):
-        launch.finetune_file(path)
+        run.finetune_file(path, Monitor, start_anew=False)
 
 
 def test_too_few_images_are_refused_before_anything_starts(root, monkeypatch):
@@ -202,6 +170,6 @@ def test_too_few_images_are_refused_before_anything_starts(root, monkeypatch):
     changes = {"selection_run": "outputs/tiny/04_select_images-three"}
     path, folder = params_file(root, "three", **changes)
     with pytest.raises(ValueError, match=r"^3 images are too few to fine-tune on \(at least 8\)"):
-        launch.finetune_file(path)
+        run.finetune_file(path, Monitor, start_anew=False)
     assert not [left for left in folder.rglob("*") if left.suffix in {".csv", ".pt", ".png"}]
     release(folder)

@@ -1,10 +1,6 @@
-"""Nothing that comes from others is executed, trusted, shown raw, or leads out of its folder."""
+"""docs/security.md: nothing of strangers is executed, trusted, or shown raw; no run leads out."""
 
-import ast
 import base64
-import json
-import re
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,104 +14,9 @@ from ohlora_lib.io.weights import save_weights
 from ohlora_lib.nets import PropertyCNN
 from ohlora_lib.report import show
 from ohlora_lib.report.page import export_notebook
-from ohlora_lib.study import parameters, run_folder
+from ohlora_lib.study import run_folder
 
-ROOT = Path(__file__).parents[2]
-MODULES = sorted((ROOT / "ohlora_lib").rglob("*.py"))
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>"
-NEVER = {  # what runs text or data, wherever it comes from
-    *(
-        "eval",
-        "exec",
-        "compile",
-        "__import__",
-        "os.system",
-        "os.popen",
-        "pd.eval",
-        "pd.read_pickle",
-    ),
-    *("pickle.load", "pickle.loads", "pickle.Unpickler", "marshal.loads", "shelve.open"),
-    *("joblib.load", "dill.load", "cloudpickle.load", "yaml.unsafe_load", "yaml.full_load"),
-    *("socket.socket", "socket.create_connection", "asyncio.open_connection"),
-    *("torch.jit.load", "torch.hub.load", "runpy.run_path", "subprocess.getoutput"),
-}
-ONLY = {  # calls that are safe with this argument only
-    "torch.load": ("weights_only", "True"),
-    "np.load": ("allow_pickle", "False"),
-    "yaml.load": ("Loader", "PlainLoader"),
-    "Image.open": ("formats", "known"),
-    "Picture.open": ("formats", "known"),
-}
-NETWORK = {
-    "urllib",
-    "http",
-    "requests",
-    "httpx",
-    "ftplib",
-    "smtplib",
-    "aiohttp",
-    "huggingface_hub",
-}
-TRUST = {"nbformat.sign", "NotebookNotary", "nbconvert.preprocessors"}
-
-
-def code_of(path):
-    text = path.read_text(encoding="utf-8")
-    if path.suffix == ".py":
-        return text
-    cells = json.loads(text)["cells"]
-    return "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
-
-
-def offences(code):
-    """Calls and imports that could run, trust or fetch what others wrote."""
-    found = []
-    for node in ast.walk(ast.parse(code)):
-        if isinstance(node, ast.Call):
-            name = ast.unparse(node.func)
-            given = {k.arg: ast.unparse(k.value) for k in node.keywords}
-            needed, value = ONLY.get(name, ("", None))
-            asked = name.endswith(".query") and not isinstance(node.args[0], ast.Constant)
-            if name in NEVER or asked or given.get("shell", "False") != "False":
-                found.append(name)
-            if given.get(needed) != value or given.get("allow_pickle") == "True":
-                found.append(name)
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            names = [alias.name for alias in node.names]
-            module = getattr(node, "module", None) or ""
-            heads = [name.partition(".")[0] for name in (names if not module else [module])]
-            found += [h for h in heads if h in NETWORK and module != "urllib.parse"]
-            found += [n for n in [module, *names] if n in TRUST]
-    return found
-
-
-@pytest.mark.parametrize("path", [*MODULES, *NOTEBOOKS], ids=lambda path: path.stem)
-def test_code_runs_and_trusts_nothing_that_is_data(path):
-    assert offences(code_of(path)) == []
-
-
-@pytest.mark.parametrize(
-    "code",
-    [
-        "eval(text)",
-        "import os\nos.system('ls')",
-        "pickle.load(file)",
-        "torch.load(path)",
-        "torch.load(path, weights_only=False)",
-        "np.load(path, allow_pickle=True)",
-        "yaml.load(text, Loader=yaml.Loader)",
-        "subprocess.run(line, shell=True)",
-        "table.query(text)",
-        "Image.open(path)",
-        "import requests",
-        "import huggingface_hub",
-        "from urllib.request import urlopen",
-        "from nbformat.sign import NotebookNotary",
-    ],
-)
-def test_the_rule_sees_what_it_forbids(code):
-    assert offences(code)
 
 
 def test_words_out_of_data_reach_no_page_raw(tmp_path, monkeypatch):
@@ -161,45 +62,18 @@ def test_reading_a_report_neither_runs_nor_signs_the_notebook(tmp_path, monkeypa
     assert (tmp_path / "a.ipynb").read_bytes() == before
 
 
-@pytest.fixture
-def root(tmp_path):
-    project = tmp_path / "project"
-    for name in ("params", "notebooks"):
-        (project / name).mkdir(parents=True)
-    return project
-
-
-@pytest.mark.parametrize("study", ["../..", "../../elsewhere", "/tmp", "a/../../../b"])
-def test_a_run_cannot_leave_its_project(root, study):
-    with pytest.raises(ValueError, match="outside of the project's outputs"):
-        run_folder.start_run("01_first", {"study": study}, root=root)
-    assert sorted(path.name for path in root.parent.rglob("*")) == [
-        "notebooks", "params", "project",
-    ]  # fmt: skip
-
-
-def test_a_run_cannot_leave_by_a_link_but_outputs_may_be_one(root, tmp_path):
-    (tmp_path / "disk").mkdir()
-    (root / "outputs").symlink_to(tmp_path / "disk")
+def test_a_run_cannot_leave_its_project_but_outputs_may_be_a_link(tmp_path):
+    root, disk, home = (tmp_path / name for name in ("project", "disk", "home"))
+    for folder in (root / "params", root / "notebooks", disk, home):
+        folder.mkdir(parents=True)
+    (root / "outputs").symlink_to(disk)
     run_folder.start_run("01_first", {"study": "tiny"}, root=root).finish()
-    assert (tmp_path / "disk" / "tiny" / "01_first" / "summary.json").is_file()
-    (tmp_path / "home").mkdir()
-    (tmp_path / "disk" / "tiny" / "02_second").symlink_to(tmp_path / "home")
-    with pytest.raises(ValueError, match="of links, only outputs itself"):
-        run_folder.start_run("02_second", {"study": "tiny"}, root=root)
-    assert not list((tmp_path / "home").iterdir())
-
-
-def test_names_of_figures_stay_in_their_folder():
-    assert re.fullmatch(r"_a_b_c_png-[0-9a-f]{8}", show.file_name("../../a/b\0c.png"))
-
-
-@pytest.mark.parametrize(
-    "rule", ["__import__('os').system('touch trap')>=1", "hat>=1 or exit()", "@hat>=1", "hat>=1;"]
-)
-def test_label_rules_are_never_code(rule):
-    with pytest.raises(ValueError, match="is not of the form"):
-        parameters.MakePopulation.checked({"label_rules": {"hat": rule}}, "here")
+    assert (disk / "tiny" / "01_first" / "summary.json").is_file()
+    (disk / "tiny" / "02_second").symlink_to(home)
+    for stage, study in (("02_second", "tiny"), ("01_first", "../../home")):
+        with pytest.raises(ValueError, match="outside of the project's outputs"):
+            run_folder.start_run(stage, {"study": study}, root=root)
+    assert not list(home.iterdir())
 
 
 def test_a_file_cannot_steer_the_terminal(tmp_path, capsys):

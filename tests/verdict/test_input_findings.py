@@ -6,11 +6,10 @@ import pytest
 import torch
 
 from ohlora_lib.base.base import load_base
-from ohlora_lib.evaluation import evidence
+from ohlora_lib.evaluation import evidence, sampling
 from ohlora_lib.nets import PropertyCNN
 from ohlora_lib.population.faces.faces import render_faces
 from ohlora_lib.properties.ensemble import Ensemble
-from ohlora_lib.selection import candidates
 from ohlora_lib.verdict import input_findings
 
 
@@ -89,7 +88,7 @@ def test_a_base_is_called_where_it_draws_something_else(tmp_path):
     found = {}
     for name, images in {"faces": faces, "bars": bars(400)}.items():
         options = {"seed": 0, "precision": "float32"}
-        found[name] = candidates.measure_base(generator, images, Ensemble(nets), **options)
+        found[name] = sampling.measure_base(generator, images, Ensemble(nets), **options)
     assert input_findings.of_base(found["faces"]) == []
     (finding,) = input_findings.of_base(found["bars"])
     assert "source: train" in finding.text

@@ -57,12 +57,10 @@ def train(
         epochs=epochs, batch=8, learning_rate=learning_rate, every_batches=1, r1_gamma=1.0
     )
     folder.mkdir()
-    run = FinetuneRun(
-        folder, base, selected, recipe=recipe, wide_dim=64, settings=settings, grid_every=100
-    )
-    assert run.train(
-        Evaluator(selector or ensemble(1), ensemble(2), selected, samples=50), lambda _: None
-    )
+    evaluator = Evaluator(selector or ensemble(1), ensemble(2), selected, samples=50)
+    options = {"recipe": recipe, "wide_dim": 64, "grid_every": 100}
+    run = FinetuneRun(folder, base, selected, evaluator, settings=settings, **options)
+    assert run.train(lambda _: None)
     return logs.read_log(folder / "train_log.csv")
 
 

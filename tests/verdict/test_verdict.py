@@ -175,7 +175,7 @@ def test_absent_and_binary_files_are_refused(tmp_path):
     with pytest.raises(ValueError, match="no such file"):
         logs.read_log(tmp_path / "train_log.csv")
     (tmp_path / "weights.csv").write_bytes(bytes(range(256)))
-    with pytest.raises(ValueError, match="not a CSV"):
+    with pytest.raises(ValueError, match="not a readable CSV"):
         logs.read_log(tmp_path / "weights.csv")
 
 

@@ -66,7 +66,7 @@ def test_every_control_changes_the_picture_and_its_ends_are_what_they_say(explor
 
 
 def test_it_draws_what_the_generator_draws_and_leaves_random_states_alone(explorer):
-    from ohlora_lib.selection.select import sample_images
+    from ohlora_lib.nets.samples import sample_images
 
     torch.manual_seed(5)
     state = torch.get_rng_state()

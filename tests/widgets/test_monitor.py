@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from ohlora_lib import figures
 from ohlora_lib.finetune.run import Progress
 from ohlora_lib.widgets.monitor import (
     Monitor,
     at_the_screen,
     latest_scores,
     progress_line,
-    trend_png,
 )
 
 CONCEPT = {"gender": 1.0, "age": 0.0}
@@ -35,23 +35,21 @@ def test_latest_scores_are_the_last_row() -> None:
     assert latest_scores(pd.DataFrame(), CONCEPT) == ""
 
 
-def test_trends_are_a_wide_picture_that_changes_with_the_log() -> None:
-    first, second = trend_png(log(6), CONCEPT), trend_png(log(10), CONCEPT)
-    assert first != second
-    width, height = Image.open(io.BytesIO(first)).size
-    assert width > 2 * height > 400
-
-
 def test_time_of_the_first_epoch_is_known_from_its_batches(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """After 3 of 25 batches an estimate by the largest batch so far would say 0.8 epochs."""
-    drawn = []
-    monkeypatch.setattr("ohlora_lib.figures.style.plot_losses", lambda log, **_: drawn.append(log))
-    monkeypatch.setattr("ohlora_lib.figures.style.plot_scores", lambda *_, **__: None)
+    drawn, draw = [], figures.progress
+    monkeypatch.setattr(
+        figures, "progress", lambda log, concept: drawn.append(log) or draw(log, concept)
+    )
+    shown = []
+    monkeypatch.setattr("ohlora_lib.widgets.monitor.display", lambda what, **_: shown.append(what))
     monitor = Monitor(CONCEPT, live=True)
     monitor(Progress(log(3), None, 3, 76, elapsed_sec=1.0, batches_per_epoch=25))
     assert drawn[0]["time_epochs"].tolist() == pytest.approx([0, 0.04, 0.08])
+    width, height = Image.open(io.BytesIO(shown[1].data)).size
+    assert width > 2 * height > 400
 
 
 def test_batch_runs_print_one_line_and_draw_nothing(
@@ -60,7 +58,11 @@ def test_batch_runs_print_one_line_and_draw_nothing(
     monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
     assert not at_the_screen()
     monitor = Monitor(CONCEPT)
-    monitor(Progress(log(6), None, batches_done=3, batches_total=10, elapsed_sec=6.0))
+    monitor(
+        Progress(
+            log(6), None, batches_done=3, batches_total=10, elapsed_sec=6.0, batches_per_epoch=3
+        )
+    )
     monitor.close(finished=False)
     said = capsys.readouterr()
     assert "3/10" in said.err
@@ -76,7 +78,7 @@ def test_a_divergence_is_warned_of_once_by_the_rules_of_the_report(
     wild = log(60).assign(d_loss=1.0)
     wild.loc[30:, "g_loss"] = 7.5
     for rows in (10, 29, 45, 45, 50, 60):
-        monitor(Progress(wild[:rows], None, rows, 60, elapsed_sec=1.0))
+        monitor(Progress(wild[:rows], None, rows, 60, elapsed_sec=1.0, batches_per_epoch=7))
         if rows == 29:
             assert "Warning" not in capsys.readouterr().out
     said = [line for line in capsys.readouterr().out.splitlines() if "Warning" in line]
@@ -84,17 +86,19 @@ def test_a_divergence_is_warned_of_once_by_the_rules_of_the_report(
 
 
 def test_line_at_the_screen() -> None:
-    line = progress_line(Progress(log(10), None, 25, 1000, elapsed_sec=10.0), {"gender": 1.0})
-    assert line.endswith("25 of 1,000 batches, 06:30 left. gender 0.86")
-    assert 'value="25" max="1000"' in line
-    progress = Progress(log(10), None, 25, 76, elapsed_sec=10.0, batches_per_epoch=25)
-    assert "25 of 76 batches (3 epochs of 25, and one that closes the last), " in progress_line(
-        progress, {"gender": 1.0}
+    progress = Progress(log(10), None, 25, 1001, elapsed_sec=10.0, batches_per_epoch=25)
+    line = progress_line(progress, {"gender": 1.0})
+    assert 'value="25" max="1001"' in line
+    assert line.endswith(
+        "25 of 1,001 batches (40 epochs of 25, and one that closes the last), 6 min 30 s left. "
+        "gender 0.86"
     )
 
 
 def test_time_left_is_proportional() -> None:
-    progress = Progress(log(3), None, batches_done=25, batches_total=100, elapsed_sec=10.0)
+    progress = Progress(
+        log(3), None, batches_done=25, batches_total=100, elapsed_sec=10.0, batches_per_epoch=9
+    )
     assert progress.left_sec == pytest.approx(30.0)
 
 
@@ -108,7 +112,7 @@ def test_drawing_takes_at_most_a_fiftieth_of_the_training(
     monkeypatch.setattr("ohlora_lib.widgets.monitor.time.perf_counter", lambda: next(clock))
     monitor = Monitor(CONCEPT, live=True)
     for second in range(1, 61):
-        monitor(Progress(log(second), None, second, 60, elapsed_sec=float(second)))
+        monitor(Progress(log(second), None, second, 60, float(second), batches_per_epoch=59))
         assert monitor.drawing_sec <= max(0.15, 0.02 * second) + 1e-9
     monitor.close(finished=True)
     assert shown[0] == 3  # as soon as there is a trend

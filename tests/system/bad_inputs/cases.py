@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, chdir, contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, chdir, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from unittest import mock
@@ -13,7 +13,6 @@ from unittest import mock
 from ohlora_lib import cli
 
 ROOT = Path(__file__).parents[3]
-NOBODY = 65534  # whom to be where root could read everything
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,6 @@ class Bad:
         words: Parts of the line: the file or flag, the value, what to do.
         prepare: Makes the bad files in an empty project.
         environment: Variables to set.
-        unprivileged: Called by a user whom rights of files bind.
     """
 
     name: str
@@ -34,7 +32,6 @@ class Bad:
     words: tuple[str, ...]
     prepare: Callable[[Path], object] = lambda root: None
     environment: Mapping[str, str] = field(default_factory=dict)
-    unprivileged: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,22 +63,6 @@ def tree(root: Path) -> dict[str, tuple]:
     return facts
 
 
-@contextmanager
-def unprivileged(root: Path) -> Iterator[None]:
-    """Acts as a user whom the rights of files bind."""
-    if os.geteuid() != 0:
-        yield
-        return
-    for path in (root, *root.rglob("*")):
-        if not path.is_symlink() and path.stat().st_mode & 0o400:
-            path.chmod(0o777 if path.is_dir() else 0o666)
-    os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-
-
 def look(case: Bad, folder: Path) -> Seen:
     """Makes the mistake in a project in an empty folder, and says what the user sees."""
     root = folder.resolve() / "project"
@@ -94,8 +75,6 @@ def look(case: Bad, folder: Path) -> Seen:
         stack.enter_context(mock.patch.dict(os.environ, case.environment))
         if "OHLORA_ROOT" not in case.environment:
             os.environ.pop("OHLORA_ROOT", None)
-        if case.unprivileged:
-            stack.enter_context(unprivileged(root.parent))
         stack.enter_context(redirect_stdout(out))
         stack.enter_context(redirect_stderr(err))
         status = 0

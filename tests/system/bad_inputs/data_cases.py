@@ -48,19 +48,12 @@ def celeba(content: str) -> Callable[[Path], object]:
 LABELS = [
     labelled("a label table without names", "hat\n1\n0\n", "['hat']", "Add `file`"),
     labelled("a column twice", "file,hat,hat\na,1,0\nb,0,1\n", "'hat'", "twice", "Rename"),
-    labelled("a row too long", "file,hat\na,1\nb,0,1\n", "line 3 has 3", "take away"),
+    labelled("a row too long", "file,hat\na,1\nb,0,1\n", "line 3 has 3", "remove"),
     labelled("a label of 2", "file,hat\na,1\nb,0\nc,0\nd,2\n", "row 3 has hat = 2", "Correct"),
-    labelled("a label of 400 digits", f"file,hat\na,1\nb,0\nc,0\nd,{'9' * 400}\n", "row 3", "hat",
-             "Correct"),
-    labelled("labels in words", "file,hat\na,yes\nb,no\n", "no column holds labels",
-             "label_rules"),
     labelled("semicolons", "file;hat\na;1\nb;0\n", "'file;hat'", "commas"),
-    labelled("tabs for commas", "file\that\na\t1\nb\t0\n", "'file\\that'", "commas"),
     labelled("an empty table", "", "not a readable CSV"),
     labelled("a header only", "file,hat\n", "no rows", "Label"),
     labelled("a picture for a table", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\xff\xfe", "UTF-8"),
-    labelled("a table in UTF-16", "file,hat\na,1\nb,0\n".encode("utf-16"), "UTF-8"),
-    labelled("NUL bytes in a table", b"file,hat\na,1\nb\0,0\n", "NUL", "Save it"),
     labelled("an image named twice", "file,hat\na,1\na,0\n", "'a'", "more than once", "Keep one"),
     labelled("names of other images", "file,hat\nx,1\ny,0\n", "'x'", "none of its images"),
     labelled("a rule on no column", "file,hat\na,1\nb,0\n", "'cap'", "Correct `label_rules`",
@@ -70,17 +63,10 @@ LABELS = [
     stage("a label table that is not there", "source: folder\nimage_folder: faces\n"
           "labels_csv: gone.csv", "'gone.csv'", "no such file", "Correct the path",
           stem="01_make_population", also=images),
-    stage("a folder for a label table", "source: folder\nimage_folder: faces\nlabels_csv: faces",
-          "'faces'", "no such file", "Correct the path", stem="01_make_population", also=images),
-    stage("a file name over 255 letters", "source: folder\nimage_folder: faces\n"
-          f"labels_csv: {'a' * 300}.csv", "labels_csv", "no such file", "Correct the path",
-          stem="01_make_population", also=images),
 ]  # fmt: skip
 
 FOLDERS = [
     folder("a folder of images that is not there", lambda root: None, "no such folder",
-           "Correct the path"),
-    folder("a file for a folder of images", written("faces", "x"), "no such folder",
            "Correct the path"),
     folder("a folder without images", written("faces/notes.txt", "x"), "['.txt']",
            "Known formats"),
@@ -88,10 +74,6 @@ FOLDERS = [
            source="celeba"),
     folder("CelebA's list cut off", celeba("9\nMale Young\n000001.jpg 1 -1\n"), "says 9",
            "Fetch it again", source="celeba"),
-    folder("CelebA's list of another form", celeba("file,Male\n000001.jpg,1\n"),
-           "not CelebA's attribute list", "Fetch it again", source="celeba"),
-    folder("CelebA's list of other images", celeba("1\nMale\n000009.jpg 1\n"), "'000009.jpg'",
-           "none of its images", "Correct the names", source="celeba"),
 ]  # fmt: skip
 
 SCORES = "img_no,gender_score\n0,0.99\n1,0.2\n"
@@ -106,30 +88,18 @@ def select(name: str, table: bytes | str | None, *words: str, keep: str = "gende
 
 TABLES = [
     select("a score table that is not there", None, "scores.csv", "no such table", "Check"),
-    select("an endless file for a table", None, "/dev/zero", "no file", "Check",
-           file="/dev/zero"),
     select("a folder for a table", None, "params", "folder", "file", file="params"),
-    select("a path over all limits", None, "aaa", "too long", "Check", file="a" * 5000),
     select("no score of a property", SCORES, "scores.csv", "'hat'", "Correct", keep="hat>=0.9"),
-    select("a score column twice", "gender_score,gender_score\n1,0\n", "scores.csv",
-           "'gender_score'", "twice", "Rename"),
     select("a word for a score", SCORES.replace("0.2", "high"), "scores.csv", "'high'", "number"),
     select("percentages for scores", SCORES.replace("0.2", "95"), "scores.csv", "row 1 has "
            "gender_score = 95", "from 0 to 1", "Divide by 100"),
     select("logits for scores", "gender_score\n-3.2\n7.5\n", "row 0 has gender_score = -3.2",
            "1 / (1 + exp(-x))"),
-    select("an infinite score", SCORES.replace("0.2", "inf"), "scores.csv", "inf", "finite"),
     select("a condition that is none", SCORES, "'gender>0.9'", "gender>=0.92",
            keep="gender>0.9"),
-    select("an infinite threshold", SCORES, "'gender>=1e999'", "gender>=0.92",
-           keep="gender>=1e999"),
     select("nothing kept", SCORES, "scores.csv", "gender", "Loosen", keep="gender>=0.999"),
-    select("more skipped than there are", SCORES, "scores.csv", "skip_first is 9", "2 images",
-           more=("--skip-first", "9")),
     select("a table over itself", SCORES, "--out", "scores.csv", "another name",
            more=("--out", "scores.csv")),
-    select("a folder to write to", SCORES, "--out", "params", "name of a file",
-           more=("--out", "params")),
     select("a file in the way of a folder", SCORES, "scores.csv", "Correct",
            more=("--out", "scores.csv/kept.csv")),
 ]  # fmt: skip
@@ -148,12 +118,8 @@ def merge(name: str, first: str, second: str, *words: str, out: str = "both.csv"
 MERGED = [
     merge("tables without a common column", "file,hat\na,1\n", "img_no,hat\n0,1\n", "a.csv, b.csv",
           "needs `file` or `img_no`"),
-    merge("an image twice in one table", "file,hat\na,1\na,0\n", "file,hat\na,1\n", "a.csv",
-          "'a'", "Keep one"),
     merge("a label of 7 in one table", "file,hat\na,1\n", "file,hat\na,7\n", "b.csv", "7",
           "Correct"),
-    merge("a merge over its input", "file,hat\na,1\n", "file,hat\na,1\n", "a.csv", "another name",
-          out="a.csv"),
 ]  # fmt: skip
 
 
@@ -184,40 +150,17 @@ def cell(column: str, value: str) -> Callable[[str], str]:
     return change
 
 
-def counted_on(text: str) -> str:
-    """The log with its batches counted on from epoch to epoch."""
-    head, *lines = [line.split(",") for line in text.splitlines()]
-    lines = [[*line[:2], str(10 * k), *line[3:]] for k, line in enumerate(lines)]
-    return "\n".join(map(",".join, [head, *lines])) + "\n"
-
-
 LOGS = [
     Bad("a log that is not there", ("compare", "log.csv"), ("log.csv", "no such file", "Check")),
-    Bad("a folder without a log", ("compare", "params"), ("params/train_log.csv", "no such file",
-                                                          "Check")),
     log("an empty log", lambda text: "", "empty", "give"),
-    log("a log before its first row", lambda text: text.splitlines()[0] + "\n", "header", "give"),
     log("a log cut off", lambda text: text[:-30], "line 25", "cut off", "delete that line"),
     log("two runs in one log", lambda text: text + "".join(text.splitlines(True)[1:]),
         "two runs in one file", "Keep one"),
     log("a log without losses", swapped("d_loss", "loss"), "d_loss", "give"),
     log("a log of other columns", lambda _: "when,loss_D,smile\n1,2,0.5\n2,2,0.5\n",
         "columns epoch, idx, d_loss, g_loss, mean_<property>_score are", "loss_D", "--column"),
-    log("a column that is not there", swapped("d_loss", "loss"), "'losses'", "Correct",
-        more=("--column", "d_loss=losses")),
-    log("a column of no name of ours", swapped("d_loss", "loss"), "'dloss'", "one of epoch",
-        more=("--column", "dloss=loss")),
-    log("batches counted from the start of training", counted_on, "idx goes on", "step=idx"),
     log("a word in a log", cell("g_loss", "many"), "g_loss", "'many'", "restore"),
     log("a score over 1", cell("mean_age_score", "7"), "mean_age_score", "7", "from 0 to 1"),
-    log("a negative epoch", cell("epoch", "-1"), "epoch", "0 or more", "copy"),
-    log("an infinite place in an epoch", cell("idx", "inf"), "idx", "0 or more", "copy"),
-    log("an epoch of 400 digits", cell("epoch", "9" * 400), "epoch", "0 or more", "copy"),
-    log("a log with semicolons", lambda text: text.replace(",", ";"), "commas"),
-    log("a log with a column twice", swapped("g_loss", "d_loss"), "'d_loss'", "twice"),
-    log("a binary log", lambda text: b"\x89PNG\xff\xfe\0", "UTF-8", "give"),
-    log("a log of other properties", lambda text: text, "hat", "--concept",
-        more=("--concept", "hat=1")),
     Bad("names for other logs", ("compare", "log.csv", "--names", "v8,v9"),
         ("2 names for 1 logs", "give each", "['v8', 'v9']"),
         lambda root: write(make_log(), root / "log.csv")),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import struct
 import zipfile
@@ -72,18 +71,6 @@ def stretched(root: Path) -> None:
     torch.save({k: one.expand(v.shape) for k, v in net.state_dict().items()}, root / "g.pth")
 
 
-def header(size: int, text: str = "{}") -> bytes:
-    """The head of a .safetensors file that claims a size."""
-    return struct.pack("<Q", size) + text.encode()
-
-
-def claims(shape: list[int], end: int) -> bytes:
-    """A .safetensors file whose one tensor claims to be large."""
-    facts = {"input0.weight": {"dtype": "F32", "shape": shape, "data_offsets": [0, end]}}
-    text = json.dumps(facts)
-    return header(len(text), text) + b"\0" * 16
-
-
 def info(name: str, prepare: Callable[[Path], object], *words: str, file: str = "g.pth") -> Bad:
     """`ohlora weights info` of a bad file."""
     return Bad(name, ("weights", "info", file), (file, *words), prepare)
@@ -105,27 +92,19 @@ def not_finite(root: Path) -> None:
 SAFE = "g.safetensors"
 FILES = [
     info("weights that are not there", lambda root: None, "no such weight file", "Check"),
-    info("a folder for weights", lambda root: None, "is a folder", "name a file", file="params"),
-    info("an empty weight file", written("g.pth", ""), "truncated", "Fetch it again"),
+    info("a folder for weights", lambda root: None, "is a folder", "Give a file", file="params"),
     info("a web page for weights", written("g.pth", "<html>404</html>"), "Fetch it again"),
     info("weights cut off", cut("g.pth"), "truncated", "Fetch it again"),
-    info("safe weights cut off", cut(SAFE), "Fetch it again", file=SAFE),
     info("a pickle with code", written("g.pth", pickle.dumps({"g": Trap()})), "code",
          ".safetensors"),
     info("a torch file with code", saved({"generator": Trap()}), "code", ".safetensors"),
     info("a zip bomb for weights", zip_bomb, "compressed", "Fetch it again"),
     info("gigabytes that one number claims", stretched, "bytes", "Fetch it again"),
-    info("a header that claims 16 exabytes", written(SAFE, header(2**64 - 1)), "Fetch it again",
-         file=SAFE),
-    info("a header that claims 90 MB", written(SAFE, header(90_000_000)), "Fetch it again",
-         file=SAFE),
-    info("a tensor that claims petabytes", written(SAFE, claims([2**25, 2**25], 2**52)),
+    info("a header that claims 16 exabytes", written(SAFE, struct.pack("<Q", 2**64 - 1) + b"{}"),
          "Fetch it again", file=SAFE),
-    info("a tensor past the end", written(SAFE, claims([4, 4], 64)), "Fetch it again", file=SAFE),
     info("whole numbers for weights", saved({"input0.weight": torch.zeros(2, dtype=torch.int64)}),
          "'input0.weight' is torch.int64", "floating point"),
     info("tensors of no network", saved({"x": torch.zeros(2)}), "'x'", "no generator"),
-    info("a list for weights", saved([1, 2]), "no table of named tensors", "state_dict"),
 ]  # fmt: skip
 
 
@@ -138,23 +117,16 @@ BASE = "source: files\ngenerator_file: {}\ndiscriminator_file: {}"
 TURNED = [
     convert("a suffix of no weights", "out.bin", ".safetensors", arguments=(SAFE, "out.bin")),
     convert("weights over themselves", SAFE, "another name", arguments=(SAFE, SAFE)),
-    Bad("a folder to write weights to", ("weights", "convert", SAFE, "out.pth"),
-        ("out.pth", "folder", "name of a file"),
-        lambda root: [both(root), (root / "out.pth").mkdir()]),
     convert("a network that is not in there", "'teacher'", SAFE,
             arguments=(SAFE, "out.pth", "--network", "teacher")),
     convert("a discriminator to split", "d.safetensors", "only a generator",
             arguments=("d.safetensors", "out.pth", "--split", "8")),
     convert("a split without end", "--split", "65536",
             arguments=(SAFE, "out.pth", "--split", "99999999999")),
-    convert("a seed of a split over all limits", "--seed", "99999999999999999999",
-            arguments=(SAFE, "out.pth", "--seed", "99999999999999999999")),
     Bad("publishing into a full folder", ("weights", "publish", SAFE, "params"),
         ("params", "not empty", "new folder"), generator),
     stage("a base of the wrong kind", BASE.format("d.safetensors", "d.safetensors"),
           "d.safetensors", "holds a discriminator, not a generator", also=both),
-    stage("a base that is cut off", BASE.format(SAFE, "d.safetensors"), SAFE, "Fetch it again",
-          also=lambda root: [both(root), cut(SAFE)(root)]),
     stage("a base with numbers that are none", BASE.format(SAFE, "d.safetensors"), SAFE,
           "not finite", "Fetch it again", also=not_finite),
 ]  # fmt: skip

@@ -40,8 +40,8 @@ SAVE = (checkpoint, "save_state", "saving a checkpoint")
 PLACES = {
     "finetune": [
         (FinetuneRun, "__init__", "opening"),
-        (FineTuner, "_update_discriminator", "discriminator step"),
-        (FineTuner, "_update_generator", "generator step"),
+        (FineTuner, "update_discriminator", "discriminator step"),
+        (FineTuner, "update_generator", "generator step"),
         (Evaluator, "__call__", "evaluation"),
         (stage, "write_log", "writing the log"),
         (stage, "save_png", "writing a grid"),
@@ -145,11 +145,10 @@ def finetune(run: run_folder.Run, say) -> None:
         learning_rate=run.config.get("learning_rate", 1e-3), average_batches=5.0, seed=3,
     )  # fmt: skip
     options = {"recipe": "v9", "wide_dim": 12, "checkpoint_minutes": 0.005}
-    facts = evaluator.facts()
-    training = FinetuneRun(run.path, nets, selected, settings=settings, facts=facts, **options)
+    training = FinetuneRun(run.path, nets, selected, evaluator, settings=settings, **options)
     done = training.tuner
     say(f"epoch {done.epoch}, batch {done.idx}" if training.resumed else "the start")
-    assert training.train(evaluator, lambda _: None)
+    assert training.train(lambda _: None)
     run.finish(checkpoint_share=training.pace.share)
 
 

@@ -103,14 +103,11 @@ def test_a_sweep_takes_what_the_study_has_and_compares_its_points(study: Path) -
     grid = "05_finetune_generator-v9.r1_gamma=1,50"
     done = ohlora(study, "sweep", "params/smoke", "--grid", grid, "--workers", "2")
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    lines = [line.split() for line in done.stdout.splitlines() if "running," in line]
-    states = {line[5]: line[6] for line in lines}
-    own = [stage for stage in STAGES if "v9" not in stage and stage != "08_compare_runs"]
-    for stage in own:
-        assert states.pop(f"smoke/{stage}") in ("unchanged", "done"), stage
     changed = [f"{stage}-v9" for stage in ("05_finetune_generator", "06_evaluate_samples")]
     changed += ["07_report_run-v9", "08_compare_runs"]
-    assert states == {f"smoke-r1_gamma-{k}/{stage}": "done" for k in (1, 50) for stage in changed}
+    for k in (1, 50):
+        folders = (study / "outputs" / f"smoke-r1_gamma-{k}").glob("0*")
+        assert sorted(folder.name for folder in folders) == changed
     home = study / "outputs" / "smoke-sweep-r1_gamma"
     table = pd.read_csv(home / "08_compare_runs" / "comparison.csv")
     assert set(table["run_b"]) == {"v9 r1_gamma=1", "v9 r1_gamma=50"}
@@ -119,4 +116,4 @@ def test_a_sweep_takes_what_the_study_has_and_compares_its_points(study: Path) -
     assert points["finished"].tolist() == ["11 of 11"] * 4
     assert points["gender: distance"].between(0, 1).all()
     page = (home / "index.html").read_text(encoding="utf-8")
-    assert "../smoke-r1_gamma-50/05_finetune_generator-v9/05_finetune_generator.html" in page
+    assert "../smoke-r1_gamma-50/index.html" in page

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import re
 import signal
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.machinery import PathFinder
-from pathlib import Path
 from typing import Any
 
 from ohlora_lib.io.disk import WriteError
@@ -73,27 +70,6 @@ def of_traceback(text: str) -> str:
     ]
     after = lines[raised[-1] + 1 :] if raised else []
     return next((line for line in after if not line.startswith(" ")), lines[-1] if lines else "")
-
-
-def naming_shadows(ended: Outcome, words: str, root: Path) -> Outcome:
-    """Adds which file of the project hides a module that an error is about.
-
-    Args:
-        ended: How a stage ended.
-        words: The error; its module stands in it in quotes, or its path.
-        root: The project, where notebooks run and look for modules first.
-    """
-    place = re.escape(str(root))
-    elsewhere = [path for path in sys.path if Path(path).resolve() != root]
-    for name in re.findall(rf"'([A-Za-z_]\w*)[.']|{place}/(\w+)(?:\.py|/__init__\.py)\b", words):
-        name = "".join(name)
-        files = [root / f"{name}.py", root / name / "__init__.py"]
-        file = next((file for file in files if file.is_file()), None)
-        hidden = name in sys.stdlib_module_names or PathFinder.find_spec(name, elsewhere)
-        if file is not None and hidden and str(file) not in ended.reason:
-            more = f" ({file} hides the module {name!r}; rename it)"
-            return Outcome(ended.status, ended.reason + more)
-    return ended
 
 
 def of_error(name: str, text: str) -> str:

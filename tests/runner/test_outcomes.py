@@ -5,7 +5,7 @@ import errno
 import pytest
 
 from ohlora_lib.io.disk import WriteError
-from ohlora_lib.verdict import outcomes
+from ohlora_lib.runner import outcomes
 
 SMALLER = "Use a smaller batch or fewer samples"
 DIED = {

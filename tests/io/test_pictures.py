@@ -1,0 +1,240 @@
+"""Reading picture files: the pixels people see, and nothing dropped without a word."""
+
+import struct
+import zlib
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+from PIL import Image, features
+
+from ohlora_lib.io.images import Importer, new_store, open_store
+from ohlora_lib.io.pictures import FORMATS, find_images, read_image
+from ohlora_lib.study.openings import content_hash
+
+
+def halves(width=32, height=32, left=(255, 255, 255), right=(0, 0, 0)):
+    """White on the left, black on the right."""
+    pixels = np.zeros((height, width, 3), dtype=np.uint8)
+    pixels[:, : width // 2], pixels[:, width // 2 :] = left, right
+    return Image.fromarray(pixels)
+
+
+def check_halves(path):
+    image = read_image(path, 16).astype(int)
+    assert image[8, 3].min() > 240
+    assert image[8, 12].max() < 15
+
+
+def test_centre_crop_and_pad(tmp_path):
+    path = tmp_path / "wide.png"
+    picture = halves(40, 20, left=(255, 0, 0), right=(0, 0, 255))
+    picture.paste((0, 255, 0), (0, 0, 10, 20))  # a green edge, which the crop cuts off
+    picture.save(path)
+    cropped = read_image(path, 16)
+    assert cropped.shape == (16, 16, 3)
+    assert cropped.dtype == np.uint8
+    assert tuple(cropped[8, 3]) == (255, 0, 0)
+    assert tuple(cropped[8, 12]) == (0, 0, 255)
+    padded = read_image(path, 16, fit="pad")
+    assert tuple(padded[0, 8]) == (255, 255, 255)  # above a wide image
+    assert padded[8, 1, 1] > 250  # the edge is still there
+    assert padded[8, 1, 0] < 5
+
+
+KINDS = {
+    **dict.fromkeys((".jpg", ".jpe", ".jfif"), "JPEG"), ".jp2": "JPEG2000", ".jpx": "JPEG2000",
+    **dict.fromkeys((".pgm", ".pbm", ".pnm"), "PPM"), **dict.fromkeys((".heic", ".heif"), "HEIF"),
+    ".tif": "TIFF",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", sorted(FORMATS))
+def test_every_known_suffix_is_read_or_says_what_it_needs(tmp_path, suffix):
+    path, kind = tmp_path / f"a{suffix}", KINDS.get(suffix, suffix[1:].upper())
+    lacks_heif = kind == "HEIF" and not find_spec("pillow_heif")
+    if lacks_heif or (kind == "AVIF" and not features.check("avif")):
+        path.write_bytes(b"\0\0\0\x18ftyp" + bytes(500))
+        with pytest.raises(ValueError, match=f"a{suffix}: .*{suffix} needs: pip install"):
+            read_image(path, 16)
+        return
+    if kind == "HEIF":
+        with pytest.raises(ValueError, match="no such file"):
+            read_image(path, 16)  # registers the format
+    mode = {".pgm": "L", ".pbm": "1"}.get(suffix, "RGB")
+    halves().convert(mode).save(path, kind)
+    check_halves(path)
+
+
+@pytest.mark.parametrize(
+    ("mode", "suffix", "options"),
+    [
+        ("CMYK", "jpg", {}),
+        ("YCbCr", "jpg", {"progressive": True}),
+        ("P", "gif", {}),
+        ("1", "png", {}),
+        ("LA", "png", {}),
+        ("RGBA", "webp", {"lossless": True}),
+    ],
+)
+def test_modes_of_cameras_and_print(tmp_path, mode, suffix, options):
+    halves().convert(mode).save(tmp_path / f"a.{suffix}", **options)
+    check_halves(tmp_path / f"a.{suffix}")
+
+
+def test_exif_orientation_is_honoured(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    halves(left=(0, 0, 0), right=(255, 255, 255)).save(tmp_path / "a.jpg", exif=exif, quality=95)
+    check_halves(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparent_parts_become_white(tmp_path, mode):
+    picture = Image.new("RGBA", (20, 20), (0, 0, 0, 0))
+    picture.paste((200, 0, 0, 255), (0, 0, 10, 20))
+    picture.convert(mode).save(tmp_path / "a.png")
+    image = read_image(tmp_path / "a.png", 20)
+    assert tuple(image[10, 15]) == (255, 255, 255)
+    assert image[10, 3].tolist() != [255, 255, 255]
+
+
+def test_of_an_animation_the_first_picture_is_taken(tmp_path):
+    frames = [Image.new("RGB", (16, 16), color) for color in ("white", "black", "red")]
+    frames[0].save(tmp_path / "a.webp", save_all=True, append_images=frames[1:])
+    assert read_image(tmp_path / "a.webp", 8).min() > 250
+
+
+@pytest.mark.parametrize(
+    ("top", "kind", "suffix"),
+    [(65535, np.uint16, "png"), *((top, np.float32, "tif") for top in (1, 255, 65535))],
+)
+def test_measured_grey_keeps_its_shades(tmp_path, top, kind, suffix):
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(np.linspace(0, top, 64).reshape(8, 8).astype(kind)).save(path)
+    image = read_image(path, 8)
+    assert np.ptp(image) == 255
+    assert 100 < image[4, 0, 0] < 155
+
+
+@pytest.mark.parametrize("value", [np.nan, -1, 1e9])
+def test_measured_grey_out_of_range_is_one_line(tmp_path, value):
+    Image.fromarray(np.full((8, 8), value, dtype=np.float32)).save(tmp_path / "f.tif")
+    with pytest.raises(ValueError, match="not from 0 to 65,535"):
+        read_image(tmp_path / "f.tif", 8)
+
+
+def part(kind, data):
+    """One part of a PNG."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(width, height, body=b"\0" * 1000, more=b""):
+    """A PNG that claims a size."""
+    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    parts = part(b"IHDR", head) + more + part(b"IDAT", zlib.compress(body)) + part(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + parts
+
+
+def cut(share):
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8).tobytes()
+    data = png(64, 64, b"".join(b"\0" + pixels[k : k + 64] for k in range(0, 4096, 64)))
+    return data[: int(len(data) * share)]
+
+
+DAMAGED = {
+    "empty": (b"", "its content is of no known format"),
+    "a web page": (b"<html>404</html>", "its content is of no known format"),
+    "only a header": (b"\xff\xd8\xff\xe0garbage", "Truncated|broken|no known format"),
+    "a tenth": (cut(0.1), "truncated|broken"),
+    "half": (cut(0.5), "truncated|broken"),
+    "121 megapixels": (png(11_000, 11_000), "pixels"),
+    "3.6 gigapixels": (png(60_000, 60_000), "pixels"),
+    "128 MiB of text": (
+        png(8, 8, b"\0" * 72, part(b"zTXt", b"Comment\0\0" + zlib.compress(b"x" * 2**27, 9))),
+        "Decompressed",
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("case", DAMAGED)
+def test_damage_and_bombs_are_one_line(tmp_path, case):
+    content, reason = DAMAGED[case]
+    path = tmp_path / "bad.png"
+    path.write_bytes(content)
+    with pytest.raises(
+        ValueError, match=rf"bad\.png: not a readable image \(.*({reason})"
+    ) as said:
+        read_image(path, 16)
+    assert "\n" not in str(said.value)
+
+
+def test_no_program_is_started_to_draw_a_picture(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("a program was started")
+
+    monkeypatch.setattr("subprocess.Popen", refuse)
+    monkeypatch.setattr("subprocess.check_call", refuse)
+    script = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
+    (tmp_path / "a.png").write_bytes(script)
+    with Image.open(tmp_path / "a.png") as file:
+        assert file.format == "EPS"  # Pillow would draw it, by Ghostscript
+    with pytest.raises(ValueError, match="not a readable image"):
+        read_image(tmp_path / "a.png", 16)
+
+
+def test_links_to_folders_are_followed_once_and_hidden_files_are_left_out(tmp_path):
+    store, faces = tmp_path / "store", tmp_path / "faces"
+    names = ["store/inner/a.png", "store/b.PNG", "faces/real/c.png", "faces/d.png"]
+    for name in [*names, "faces/.hidden/e.png", "faces/._f.png", "faces/notes.txt"]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    (faces / "batch1").symlink_to(store)
+    (faces / "batch2").symlink_to(store)
+    (faces / "alias").symlink_to("real")  # comes first, and is no second name of c.png
+    (store / "ring").symlink_to(faces)
+    (faces / "gone.png").symlink_to("/nowhere.png")  # which the import will name
+    found = [path.relative_to(faces).as_posix() for path in find_images(faces)]
+    assert found == ["batch1/b.PNG", "batch1/inner/a.png", "d.png", "gone.png", "real/c.png"]
+
+
+def test_the_hash_of_a_folder_sees_what_is_read_and_nothing_else(tmp_path):
+    faces = tmp_path / "faces"
+    faces.mkdir()
+    halves().save(faces / "a.png")
+    before = content_hash(faces)
+    for name in (".DS_Store", "Thumbs.db", "notes.txt", "._a.png"):
+        (faces / name).write_bytes(b"new")
+    assert content_hash(faces) == before
+    seen = {before}
+    for name in ("b.png", "list_attr_celeba.txt", "gender_0.pth"):
+        (faces / name).write_bytes(b"new")
+        seen.add(content_hash(faces))
+    assert len(seen) == 4
+
+
+def test_no_folder_and_no_images(tmp_path):
+    with pytest.raises(ValueError, match="no such folder"):
+        find_images(tmp_path / "absent")
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(ValueError, match=r"holds no image files; it has \['.txt'\]"):
+        find_images(tmp_path)
+
+
+def test_importer_keeps_each_image_once_and_names_the_rest(tmp_path):
+    halves().save(tmp_path / "a.png")
+    halves().save(tmp_path / "b.bmp")  # the same pixels in another format
+    (tmp_path / "c.png").write_bytes(b"no image")
+    halves(left=(0, 255, 0)).save(tmp_path / "d.png")
+    with new_store(tmp_path / "images.npy", 16) as store:
+        importer = Importer(store)
+        assert list(importer.run(find_images(tmp_path), tmp_path)) == [4]
+    table = importer.table()
+    assert table["file"].tolist() == ["a.png", "b.bmp", "c.png", "d.png"]
+    assert table["status"].tolist() == ["read", "duplicate", "unreadable", "read"]
+    assert table["img_no"].dropna().tolist() == [0, 1]
+    assert table["detail"][1] == "same pixels as a.png"
+    images = open_store(tmp_path / "images.npy")
+    assert images.shape == (2, 16, 16, 3)
+    assert tuple(images[1, 8, 2]) == (0, 255, 0)
