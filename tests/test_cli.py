@@ -253,27 +253,6 @@ def test_select_says_what_is_kept_and_what_each_condition_costs(call, tmp_path):
     assert kept.read_text().splitlines()[1].startswith("3,")
 
 
-@pytest.mark.parametrize(
-    ("content", "arguments", "words"),
-    [
-        (SCORES, ("--keep", "gender>0.9"), "is not of the form"),
-        (SCORES, ("--keep", "hat>=0.9"), "no scores of 'hat'"),
-        (SCORES, ("--keep", "gender>=0.999"), "Loosen gender"),
-        (SCORES, ("--keep", "gender>=0.9", "--skip-first", "9"), "skip_first is 9"),
-        (SCORES.replace("0.95", "high"), ("--keep", "gender>=0.9"), "row 1 has gender_score"),
-        ("", ("--keep", "gender>=0.9"), "not a readable CSV"),
-    ],
-)
-def test_select_mistakes_are_one_line(call, tmp_path, content, arguments, words):
-    path = tmp_path / "scores.csv"
-    path.write_text(content)
-    code, out, err = call("select", str(path), *arguments)
-    assert code == 1
-    assert words in err
-    assert len(err.splitlines()) == 1
-    assert out == ""
-
-
 def test_weights_are_converted_and_published(call, tmp_path):
     net = Generator(32, z_dim=8, w_dim=8, fmaps_base=64)
     save_weights(net, tmp_path / "g.safetensors")
