@@ -184,7 +184,7 @@ def test_compare_prints_json(call, compare_files):
     assert (code, json.loads(out)) == (0, compare_files[0])
 
 
-@pytest.mark.parametrize("concept", ["age", "age=x", "=1", "age=2", "age=0,glass", "age=nan"])
+@pytest.mark.parametrize("concept", ["age", "age=x", "=1", "age=0,glass", "age=0,age=1"])
 def test_a_concept_that_is_none(call, compare_files, concept):
     code, _, err = call("compare", "a.csv", "--concept", concept)
     assert code == 1

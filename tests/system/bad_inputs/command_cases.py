@@ -63,9 +63,7 @@ COMMANDS = [
     said("a study outside a project", "run /tmp", "/tmp", "params/ and notebooks/"),
     said("OHLORA_ROOT gone", "run params/other", "OHLORA_ROOT", "'/nowhere'", "Correct",
          environment={"OHLORA_ROOT": "/nowhere"}),
-    said("a concept without a target", "compare a.csv --concept gender", "'gender'",
-         "NAME=TARGET"),
-    said("a target over 1", "compare a.csv --concept gender=2", "'gender=2'", "from 0 to 1"),
+    said("a target over 1", "compare a.csv --concept gender=2", "'gender': 2.0", "0 to 1"),
     said("a column without a name", "compare a.csv --column d_loss", "'d_loss'", "OURS=THEIRS"),
 ]  # fmt: skip
 
