@@ -111,7 +111,7 @@ def test_the_rule_sees_what_it_forbids(code):
 
 def test_only_publishing_knows_the_hub():
     users = [path.stem for path in MODULES if "huggingface_hub" in path.read_text("utf-8")]
-    assert users == ["publish"]
+    assert users == ["weight_publishing"]
 
 
 def test_uploading_is_refused_without_a_name_before_the_hub_is_asked(tmp_path):
