@@ -190,7 +190,7 @@ def test_compare_prints_json(call, compare_files):
     assert (code, json.loads(out)) == (0, compare_files[0])
 
 
-@pytest.mark.parametrize("concept", ["age", "age=x", "=1", "age=2", "age=0,glass", "age=nan"])
+@pytest.mark.parametrize("concept", ["age", "age=x", "=1", "age=0,glass", "age=0,age=1"])
 def test_a_concept_that_is_none(call, compare_files, concept):
     code, _, err = call("compare", "a.csv", "--concept", concept)
     assert code == 1
@@ -257,27 +257,6 @@ def test_select_says_what_is_kept_and_what_each_condition_costs(call, tmp_path):
     assert code == 0
     assert "1 of 3 images (33.3%) have the look; the first 1 were left out." in out
     assert kept.read_text().splitlines()[1].startswith("3,")
-
-
-@pytest.mark.parametrize(
-    ("content", "arguments", "words"),
-    [
-        (SCORES, ("--keep", "gender>0.9"), "is not of the form"),
-        (SCORES, ("--keep", "hat>=0.9"), "no scores of 'hat'"),
-        (SCORES, ("--keep", "gender>=0.999"), "Loosen gender"),
-        (SCORES, ("--keep", "gender>=0.9", "--skip-first", "9"), "skip_first is 9"),
-        (SCORES.replace("0.95", "high"), ("--keep", "gender>=0.9"), "row 1 has gender_score"),
-        ("", ("--keep", "gender>=0.9"), "not a readable CSV"),
-    ],
-)
-def test_select_mistakes_are_one_line(call, tmp_path, content, arguments, words):
-    path = tmp_path / "scores.csv"
-    path.write_text(content)
-    code, out, err = call("select", str(path), *arguments)
-    assert code == 1
-    assert words in err
-    assert len(err.splitlines()) == 1
-    assert out == ""
 
 
 def test_weights_are_converted_and_published(call, tmp_path):

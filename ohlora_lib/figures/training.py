@@ -46,18 +46,15 @@ FEW_ROWS = 80  # up to so many rows, raw values are drawn as markers
 def losses(log: pd.DataFrame, *, run: str = "", number: int | None = None) -> Figure:
     """Figure 1: G and D loss over training, a moving mean over the raw values."""
     ax = new_axes()
-    _draw_losses(ax, log, f"{shown_name(run, longest=60)}: losses" if run else "Losses")
+    alt = _draw_losses(ax, log, f"{shown_name(run, longest=60)}: losses" if run else "Losses")
     name = f"losses-{run}" if run else "losses"
-    return Figure(ax.figure, _numbered(number, "losses", name), _losses_said(log))
+    return Figure(ax.figure, _numbered(number, "losses", name), alt)
 
 
-def _draw_losses(ax: Axes, log: pd.DataFrame, title: str) -> None:
+def _draw_losses(ax: Axes, log: pd.DataFrame, title: str) -> str:
     _draw_trend(ax, log, "d_loss", "discriminator", 0)
     _draw_trend(ax, log, "g_loss", "generator", 1)
     finish(ax, title, "logistic loss (nats)", time_label(log))
-
-
-def _losses_said(log: pd.DataFrame) -> str:
     d, g = _ends(log, "d_loss"), _ends(log, "g_loss")
     return (
         f"Line chart of losses {_span(log)}: the discriminator's goes from {d[0]:.2f} to "
@@ -107,10 +104,9 @@ def scores(
     The order of the concept decides the colours; `meaning` says what 0 and 1 are.
     """
     ax = new_axes()
-    _draw_scores(ax, log, properties, concept, meaning)
+    alt = _draw_scores(ax, log, properties, concept, meaning)
     plain = f"scores-target-{concept[properties[0]]:g}"
-    name = _numbered(number, "-".join(properties), plain)
-    return Figure(ax.figure, name, _scores_said(log, properties, concept))
+    return Figure(ax.figure, _numbered(number, "-".join(properties), plain), alt)
 
 
 def property_groups(concept: Mapping[str, float]) -> dict[float, list[str]]:
@@ -125,22 +121,18 @@ def _draw_scores(
     properties: Sequence[str],
     concept: Mapping[str, float],
     meaning: Meanings | None,
-) -> None:
+) -> str:
+    moves = []
     for prop in properties:
         note, order = shown_meaning(prop, meaning), list(concept).index(prop)
         _draw_trend(ax, log, f"mean_{prop}_score", prop, order, note)
+        moves.append(f"{_move(log, prop, prop)}, target {concept[prop]:g}")
     targets = {concept[prop] for prop in properties}
     _draw_targets(ax, targets)
     goal = listed([f"{target:g}" for target in sorted(targets, reverse=True)])
     title = f"{listed([shown_name(p) for p in properties])}: toward {goal}"
     columns = 4 if meaning is None else 2
     finish(ax, title, "mean score of the samples", time_label(log), columns=columns)
-
-
-def _scores_said(
-    log: pd.DataFrame, properties: Sequence[str], concept: Mapping[str, float]
-) -> str:
-    moves = [f"{_move(log, prop, prop)}, target {concept[prop]:g}" for prop in properties]
     return f"Line chart of mean scores {_span(log)}: {'; '.join(moves)}."
 
 
@@ -170,8 +162,10 @@ def property_comparison(
 @house_style()
 def heldout(log: pd.DataFrame, concept: Mapping[str, float]) -> Figure:
     """The distance to target by the selecting CNNs and by the held-out judge."""
-    ax, window = new_axes(height_in=4.6), smoothing_window(len(log))
+    ax, window, parts = new_axes(height_in=4.6), smoothing_window(len(log)), []
     for order, (prop, target) in enumerate(concept.items()):
+        ends = [abs(_ends(log, f"{who}_{prop}_score")[1] - target) for who in ("mean", "heldout")]
+        parts.append(f"{prop} {ends[0]:.3f} and {ends[1]:.3f}")
         color, marker = COLORS[order % len(COLORS)], MARKERS[order % len(MARKERS)]
         for source, dash in (("mean", "-"), ("heldout", DASHES[2])):
             distance = (smooth(log[f"{source}_{prop}_score"].dropna(), window) - target).abs()
@@ -185,12 +179,6 @@ def heldout(log: pd.DataFrame, concept: Mapping[str, float]) -> Figure:
     keys = legend_kinds(list(concept), "selecting CNNs", "held-out judge")
     finish(ax, "Does the held-out judge agree?", "distance to target (score)", time_label(log),
            columns=3, handles=keys)  # fmt: skip
-    parts = []
-    for prop, target in concept.items():
-        own, judge = (
-            abs(_ends(log, f"{s}_{prop}_score")[1] - target) for s in ("mean", "heldout")
-        )
-        parts.append(f"{prop} {own:.3f} and {judge:.3f}")
     alt = ("Line chart of the distance to target by two judges; at the end, by the selecting "
            f"CNNs and by the held-out judge: {'; '.join(parts)}.")  # fmt: skip
     return Figure(ax.figure, "heldout", alt)
@@ -221,10 +209,11 @@ def progress(log: pd.DataFrame, concept: Mapping[str, float]) -> Figure:
     """Losses and all scores so far, side by side, for the live monitor."""
     drawing = Drawing(figsize=(13, 4), layout="constrained")
     left, right = drawing.subplots(1, 2)
-    _draw_losses(left, log, "Losses")
-    _draw_scores(right, log, list(concept), concept, None)
-    alt = f"{_losses_said(log)} {_scores_said(log, list(concept), concept)}"
-    return Figure(drawing, "progress", alt)
+    said = (
+        _draw_losses(left, log, "Losses"),
+        _draw_scores(right, log, list(concept), concept, None),
+    )
+    return Figure(drawing, "progress", " ".join(said))
 
 
 # ---- time, trends, words ------------------------------------------------------------------------

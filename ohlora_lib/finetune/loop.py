@@ -17,7 +17,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from ohlora_lib.evaluation.evaluator import Evaluation, Evaluator
-from ohlora_lib.finetune.recipe import Recipe, only_trainable, trainable_names
+from ohlora_lib.finetune.recipe import Recipe, StepRule, only_trainable, trainable_names
 from ohlora_lib.io.images import Images
 from ohlora_lib.nets import Discriminator, Generator
 from ohlora_lib.nets.averaging import move_average
@@ -242,7 +242,7 @@ class FineTuner:
 
     @staticmethod
     def _until_caught_up(
-        update: Callable[[], Tensor], rule: Any, other_loss: float | None, name: str = "loss"
+        update: Callable[[], Tensor], rule: StepRule, other_loss: float | None, name: str
     ) -> tuple[float, int]:
         taken = 0
         while True:

@@ -13,8 +13,8 @@ from urllib.parse import quote
 import nbformat
 from bs4 import BeautifulSoup, NavigableString, Tag
 from nbconvert.exporters import HTMLExporter
-from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from nbformat import NotebookNode
+from traitlets.config import Config
 
 from ohlora_lib.io.disk import write_atomic
 from ohlora_lib.report.index import LOOK, SCRIPT, TEMPLATES
@@ -23,6 +23,10 @@ from ohlora_lib.study.words import without_places, without_turns
 
 PICTURES = ("image/png", "image/jpeg", "image/svg+xml")
 SHOWN = ["text/html", "text/markdown", *PICTURES, "text/plain"]  # the first there is, is shown
+SETTINGS = {
+    "NbConvertBase": {"display_data_priority": SHOWN},
+    "CoalesceStreamsPreprocessor": {"enabled": True},  # text as a terminal leaves it
+}
 ALIVE = ("application/vnd.jupyter.widget-view+json", "application/javascript")
 NO_DESCRIPTION = re.compile(r"^<.*>$", re.DOTALL)  # such as <Figure size 640x480 with 1 Axes>
 HEADING = re.compile(r"^#{1,6}\s+(.+?)\s*#*$", re.MULTILINE)
@@ -87,14 +91,13 @@ def export_notebook(
     node = nbformat.read(notebook, as_version=4)
     clean_notebook(node)
     exporter = HTMLExporter(
+        config=Config(SETTINGS),
         template_name="ohlora",
         extra_template_basedirs=[str(TEMPLATES)],
         embed_images=True,
         exclude_anchor_links=False,
     )
-    exporter.register_preprocessor(CoalesceStreamsPreprocessor, enabled=True)
     exporter.register_filter("text_base64", lambda text: base64.b64encode(text.encode()).decode())
-    exporter.config.NbConvertBase.display_data_priority = SHOWN
     page = {**LOOK, "title": notebook.stem, "crumbs": list(crumbs), "facts": list(facts)}
     resources = {"metadata": {"path": str(notebook.parent), "name": notebook.stem}, "ohlora": page}
     html, _ = exporter.from_notebook_node(node, resources)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment
+
 from ohlora_lib.io.disk import write_atomic
 from ohlora_lib.io.weight_conversion import convert
 from ohlora_lib.io.weights import describe
@@ -15,33 +17,7 @@ from ohlora_lib.study.run_files import read_config
 from ohlora_lib.study.run_folder import read_summary, to_json
 
 NETS = ("generator", "discriminator")
-HEAD = """---
-library_name: ohlora
-tags:
-- stylegan
-- image-generation
-- unconditional
----
-"""
-USE = """## Use
-
-```python
-import torch
-from ohlora_lib.io.weights import load_generator
-
-generator = load_generator("generator.safetensors")
-with torch.no_grad():
-    images = generator(torch.randn(4, generator.z_dim)).clamp(-1, 1)  # (4, 3, H, H)
-```
-"""
-LIMITS = """## Limits and intended use
-
-Scores are outputs of classifiers, trained on labels of one population; they are no
-facts about people, and `gender` and `age` as two classes are the study's labels, nothing more.
-Do not use the samples to deceive, or the scores to judge people.
-
-Licence: fill in, together with where the training images came from.
-"""
+CARD = Path(__file__).parent / "templates" / "card.md.j2"
 
 
 def write_folder(source: Path, folder: Path) -> list[Path]:
@@ -95,29 +71,17 @@ def _check(path: Path) -> None:
 def _card(title: str, networks: dict[str, Any], summary: dict[str, Any]) -> str:
     """The model card, Markdown; of a run also its verdict, scores, command and versions."""
     results = summary.get("results", {})
-    sizes = [
-        (net, facts["image_px"], f"{facts['parameters']:,}") for net, facts in networks.items()
-    ]
-    scores = [
-        (key, f"{value:.3f}")
-        for key, value in results.items()
-        if key.endswith("_score") and isinstance(value, float)
-    ]
-    parts = [HEAD, f"# {title}\n", f"{results.get('verdict', '')}\n"]
-    parts.append(_table(("network", "image side, pixels", "parameters"), sizes))
-    if scores:
-        parts.append(f"## Measured\n\n{_table(('at the last evaluation', 'mean'), scores)}")
-    if summary:
-        trained = summary["versions"]  # of the training, not of who publishes
-        parts.append(
-            f"## How it was made\n\n`{summary['command']}`, with ohlora {trained['ohlora_lib']} "
-            f"and torch {trained['torch']}.\n"
-        )
-    if "generator" in networks:
-        parts.append(USE)
-    return "\n".join([*parts, LIMITS])
-
-
-def _table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
-    lines = [head, ("---",) * len(head), *rows]
-    return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
+    scores = {
+        name: value
+        for name, value in results.items()
+        if name.endswith("_score") and isinstance(value, float)
+    }
+    card = Environment(trim_blocks=True, keep_trailing_newline=True, autoescape=False)
+    return card.from_string(CARD.read_text(encoding="utf-8")).render(
+        title=title,
+        verdict=results.get("verdict", ""),
+        networks=networks,
+        scores=scores,
+        command=summary.get("command"),
+        versions=summary.get("versions"),  # of the training, not of who publishes
+    )

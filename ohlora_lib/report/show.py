@@ -89,8 +89,8 @@ def frames(pictures: Mapping[str, Path], label: str) -> None:
         data = base64.b64encode(buffer.getvalue()).decode()
         image = f'<img src="data:image/webp;base64,{data}" alt="{escape(name)}">'
         parts.append(f"<figure>{image}<figcaption>{escape(name)}</figcaption></figure>")
-    style = "display: flex; gap: 8px; overflow-x: auto"
-    heading = f'class="frames" role="group" aria-label="{escape(label)}" style="{style}"'
+    css = "display: flex; gap: 8px; overflow-x: auto"
+    heading = f'class="frames" role="group" aria-label="{escape(label)}" style="{css}"'
     display(HTML(f"<div {heading}>{''.join(parts)}</div>"))
 
 

@@ -15,7 +15,7 @@ from ohlora_lib.population.labels import read_table
 from ohlora_lib.study.parameters import CompareRuns, ReportRun
 from ohlora_lib.study.run_files import read_config
 from ohlora_lib.study.run_folder import Run, project_root, read_summary, root_of
-from ohlora_lib.study.words import MEANING, Meanings, meaning_of
+from ohlora_lib.study.words import Meanings, duration, meaning_of
 from ohlora_lib.verdict.logs import log_names, read_log
 
 STAGES = ("base", "during", "after")
@@ -78,28 +78,34 @@ def earlier_and_this(earlier: LogSource, this: LogSource) -> list[str]:
     return log_names([earlier.path, this.path])
 
 
-def verdict_table(table: pd.DataFrame, meaning: Meanings = MEANING) -> pd.DataFrame:
-    """What people read of `trends.run_verdict`: a row a property, the verdict first."""
-    shown = table.assign(interval=_interval(table["change_low"], table["change_high"]))
-    shown["meaning"] = [meaning_of(prop, meaning) for prop in table["property"]]
+def verdict_table(table: pd.DataFrame, meaning: Meanings) -> pd.DataFrame:
+    """What people read of `verdict.run_verdict`: a row a property, the verdict first."""
     columns = {
         "effect": "verdict", "meaning": "score", "target": "target", "start": "score at the start",
-        "end": "at the end", "change": "change of distance", "interval": "interval",
+        "end": "at the end", "change": "change of distance",
     }  # fmt: skip
-    return shown.set_index("property")[list(columns)].rename(columns=columns)
+    return _readable(table, meaning, columns, "change")
 
 
-def comparison_table(table: pd.DataFrame, meaning: Meanings = MEANING) -> pd.DataFrame:
-    """What people read of `trends.compare_logs`: a row a property, the verdict first."""
+def comparison_table(table: pd.DataFrame, meaning: Meanings) -> pd.DataFrame:
+    """What people read of `verdict.compare_logs`: a row a property, the verdict first."""
     a, b = table["run_a"].iloc[0], table["run_b"].iloc[0]
-    shown = table.assign(interval=_interval(table["difference_low"], table["difference_high"]))
-    shown["meaning"] = [meaning_of(prop, meaning) for prop in table["property"]]
     columns = {
         "effect": f"{b} is", "meaning": "score", "target": "target",
         "distance_a": f"distance of {a}", "distance_b": f"distance of {b}",
-        "difference": "difference", "interval": "interval",
+        "difference": "difference",
     }  # fmt: skip
-    return shown.set_index("property")[list(columns)].rename(columns=columns)
+    return _readable(table, meaning, columns, "difference")
+
+
+def _readable(
+    table: pd.DataFrame, meaning: Meanings, columns: Mapping[str, str], moved: str
+) -> pd.DataFrame:
+    """Columns by what people call them, and the interval of the one that `moved` names."""
+    ends = zip(table[f"{moved}_low"], table[f"{moved}_high"], strict=True)
+    shown = table.assign(meaning=[meaning_of(prop, meaning) for prop in table["property"]])
+    shown = shown.set_index("property")[list(columns)].rename(columns=columns)
+    return shown.assign(interval=[f"{low:+.3f} to {high:+.3f}" for low, high in ends])
 
 
 def method_sentence(table: pd.DataFrame) -> str:
@@ -117,22 +123,15 @@ def method_sentence(table: pd.DataFrame) -> str:
     return f"{level}: a bootstrap of {parts}, in blocks of up to {blocks} (neighbours are alike)."
 
 
-def _interval(low: pd.Series, high: pd.Series) -> list[str]:
-    return [f"{a:+.3f} to {b:+.3f}" for a, b in zip(low, high, strict=True)]
-
-
 def run_facts(log: pd.DataFrame, folder: Path | None) -> pd.DataFrame:
-    """Start, end, hours, epochs, images and hardware, as far as they are known."""
+    """Start, end, duration, epochs, images and hardware, as far as they are known."""
     facts: dict[str, str] = {}
     if folder is not None:
         summary = read_summary(folder)
-        hardware = summary["hardware"]
-        facts["start (UTC)"], facts["end (UTC)"] = (
-            summary["started"][:16],
-            summary["finished"][:16],
-        )
-        facts["hours"] = f"{summary['wall_sec'] / 3600:.2f}"
-        facts["hardware"] = ", ".join(f"{k}: {v}" for k, v in hardware.items() if v)
+        facts["start (UTC)"] = summary["started"][:16]
+        facts["end (UTC)"] = summary["finished"][:16]
+        facts["took"] = duration(summary["wall_sec"])
+        facts["hardware"] = ", ".join(f"{k}: {v}" for k, v in summary["hardware"].items() if v)
         facts["selected images"] = f"{summary['results'].get('selected', 'unknown')}"
     epoch, idx = log[["epoch", "idx"]].iloc[-1]  # a row of batch 0 closes the epoch before it
     if log.attrs.get("by_step"):

@@ -14,7 +14,7 @@ import json
 import pickle
 import random
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,6 @@ def load_newest(
     facts: Mapping[str, Any],
     *,
     free: Collection[str] = (),
-    say: Callable[[str], None] = print,
 ) -> dict[str, Any] | None:
     """Reads the newest whole checkpoint of a training.
 
@@ -99,7 +98,6 @@ def load_newest(
         path: Where the newest one is; the one before it is looked for beside it.
         facts: What the training is to be done with now.
         free: Names of facts that may have changed.
-        say: Is told where a damaged newest one was passed over.
 
     Returns:
         Its state; None if there is none.
@@ -114,21 +112,14 @@ def load_newest(
         except ValueError as error:
             if number == len(there):
                 raise
-            say(f"{str(error).partition(' Delete')[0]} Going on from the one before it.")
+            print(f"{str(error).partition(' Delete')[0]} Going on from the one before it.")  # noqa: T201
             continue
-        check_same(saved, json.loads(to_json(dict(facts))), candidate, free)
+        wanted = json.loads(to_json(dict(facts)))
+        why = differences(saved, wanted, [n for n in {**saved, **wanted} if n not in free])
+        if why:
+            raise cannot_resume(candidate, why)
         return state
     return None
-
-
-def check_same(
-    saved: Mapping[str, Any], wanted: Mapping[str, Any], path: Path, free: Collection[str] = ()
-) -> None:
-    """Raises ValueError where a checkpoint was trained with other facts, `free` ones aside."""
-    names = [name for name in {**saved, **wanted} if name not in free]
-    why = differences(saved, wanted, names)
-    if why:
-        raise cannot_resume(path, why)
 
 
 def cannot_resume(path: Path, why: str) -> ValueError:

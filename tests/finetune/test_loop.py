@@ -154,7 +154,11 @@ def test_update_counts(version):
 def test_updates_go_on_until_caught_up(losses, count):
     left = iter(losses)
     rule = RECIPES["v9"].generator_rule
-    loss, taken = FineTuner._until_caught_up(lambda: torch.tensor(float(next(left))), rule, 1.0)
+
+    def update():
+        return torch.tensor(float(next(left)))
+
+    loss, taken = FineTuner._until_caught_up(update, rule, 1.0, "loss")
     assert (loss, taken) == (losses[count - 1], count)
 
 

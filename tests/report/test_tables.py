@@ -110,13 +110,13 @@ def test_tables_put_the_verdict_first_and_join_the_interval() -> None:
         "property": "age", "target": 0.0, "start": 0.4, "end": 0.1, "change": -0.3,
         "change_low": -0.4, "change_high": -0.2, "effect": "closer",
     }  # fmt: skip
-    table = verdict_table(pd.DataFrame([row]))
+    table = verdict_table(pd.DataFrame([row]), {})
     assert table.columns[0] == "verdict"
     assert table.loc["age", "verdict"] == "closer"
     assert table.loc["age", "interval"] == "-0.400 to -0.200"
     row |= {"run_a": "v8", "run_b": "v9", "distance_a": 0.3, "distance_b": 0.1, "difference": -0.2}
     row |= {"difference_low": -0.25, "difference_high": 0.05}
-    table = comparison_table(pd.DataFrame([row]))
+    table = comparison_table(pd.DataFrame([row]), {})
     assert table.loc["age", "v9 is"] == "closer"
     assert table.loc["age", "interval"] == "-0.250 to +0.050"
 

@@ -177,7 +177,9 @@ def test_scores_find_their_images_and_images_without_a_row_are_never_kept(config
     (tmp_path / "scores.csv").write_text("file,age\nc.png,0.9\na.png,0.2\n")
     given = {"candidates": "population", "scores_csv": str(tmp_path / "scores.csv")}
     config = config.model_copy(update={**given, "keep": {"age": 1.0}, "skip_first": 0})
-    chosen = choose(config, open_run(config, source, tmp_path))
+    run = open_run(config, runs, tmp_path)
+    run.inputs["population_run"] = source
+    chosen = choose(config, run)
     assert chosen.table()["age_score"].tolist()[::2] == [0.2, 0.9]
     assert chosen.selection.kept.tolist() == [True, False, True]
     assert np.array_equal(chosen.kept, images[[0, 2]])

@@ -43,7 +43,7 @@ def noise() -> bytes:
     return file.getvalue()
 
 
-def tuned(grid: bytes | None = None, config: str = "{}") -> Callable[[Path], object]:
+def tuned(grid: bytes = b"", config: str = "{}") -> Callable[[Path], object]:
     """A finished fine-tuning with one grid."""
 
     def prepare(root: Path) -> None:
@@ -51,49 +51,31 @@ def tuned(grid: bytes | None = None, config: str = "{}") -> Callable[[Path], obj
         written(f"{TUNED}/config.json", config)(root)
         file = root / TUNED / "images" / "fixed-epoch0-idx0.png"
         file.parent.mkdir()
-        Image.new("RGB", (8, 8)).save(file)
-        if grid is not None:
-            file.write_bytes(grid)
+        file.write_bytes(grid or noise())
 
     return prepare
 
 
 COMMANDS = [
-    said("a command that is none", "rum params/tiny", "'rum'", "No such command"),
-    said("a flag that is none", "run params/tiny --farce", "--farce", "No such option"),
-    said("a negative seed", "run params/tiny --seed -1", "--seed", "-1"),
     said("a glob that matches nothing", "run params/tiny --only 99*", "'99*'", "02_train_base"),
     said("a study that is not there", "run params/tinny", "params/tinny", "no such folder"),
     said("a file for a study", f"run {FILE}", FILE, "--only 02_train_base"),
     said("a study outside a project", "run /tmp", "/tmp", "params/ and notebooks/"),
     said("OHLORA_ROOT gone", "run params/other", "OHLORA_ROOT", "'/nowhere'", "Correct",
          environment={"OHLORA_ROOT": "/nowhere"}),
-    said("a concept without a target", "compare a.csv --concept gender", "'gender'",
-         "NAME=TARGET"),
-    said("a target over 1", "compare a.csv --concept gender=2", "'gender=2'", "from 0 to 1"),
+    said("a target over 1", "compare a.csv --concept gender=2", "'gender': 2.0", "0 to 1"),
     said("a column without a name", "compare a.csv --column d_loss", "'d_loss'", "OURS=THEIRS"),
 ]  # fmt: skip
 
 
-def film(name: str, arguments: str, *words: str, prepare: Callable | None = None) -> Bad:
-    """`ohlora film` gone wrong."""
-    return said(name, f"film {arguments}", *words, prepare=prepare or tuned())
-
-
 PNG = f"{TUNED}/images/fixed-epoch0-idx0.png"
 FILMS = [
-    film("a film of no run", "outputs/tiny/gone a.webp", "outputs/tiny/gone", "does not exist",
-         "ohlora run"),
-    film("a film of a suffix that is none", f"{TUNED} a.avi", "a.avi", ".webp"),
-    film("a walk of one seed", f"{TUNED} new/a.webp --walk 5", "--walk", "'5'", "0,5,9"),
-    film("a run with damaged parameters", f"{TUNED} a.webp --walk 0,1", "config.json", "damaged",
-         "Run the stage again", prepare=tuned(config='{"base_run": ')),
-    film("a run without its base", f"{TUNED} a.webp --walk 0,1", "config.json", "base_run",
-         "Run the stage again"),
-    film("a picture cut off", f"{TUNED} a.webp", PNG, "not a readable image", "again",
+    said("a run with damaged parameters", f"film {TUNED} a.webp --walk 0,1", "config.json",
+         "damaged", "Run the stage again", prepare=tuned(config='{"base_run": ')),
+    said("a run without its base", f"film {TUNED} a.webp --walk 0,1", "config.json", "base_run",
+         "Run the stage again", prepare=tuned()),
+    said("a picture cut off", f"film {TUNED} a.webp", PNG, "not a readable image", "again",
          prepare=tuned(noise()[:600])),
-    film("a picture of 3.6 gigapixels", f"{TUNED} a.webp", PNG, "pixels",
-         prepare=tuned(png_bomb())),
 ]  # fmt: skip
 
 CASES = [*COMMANDS, *FILMS]

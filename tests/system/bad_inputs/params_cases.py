@@ -10,7 +10,6 @@ from tests.system.bad_inputs.cases import Bad
 
 RUN = ("run", "params/tiny")
 CNN = "03_train_property_cnn"
-SELECT = "04_select_images"
 
 
 def written(name: str, content: bytes | str) -> Callable[[Path], object]:
@@ -59,8 +58,6 @@ YAML = [
     stage("a tab in YAML", "grow_kimg:\n\t8: 1.0\n", "line 3", "spaces, not tabs"),
     stage("a name given twice", "seed: 1\nbatch: 4\nseed: 2\n", "'seed'", "line 4", "Keep one"),
     stage("an unknown name", "totl_kimg: 3.0", "'totl_kimg'", "spelling"),
-    stage("not a number inside", "concept: {gender: .nan}\nkeep: {gender: 0.9}", "concept.gender",
-          "finite number", stem=SELECT),
     stage("code by a YAML tag", "seed: !!python/object/apply:os.system ['touch trap']",
           "python/object/apply", "plain values"),
     stage("not UTF-8", "study: tiny\nvariant: é\n".encode("latin-1"), "UTF-8"),
