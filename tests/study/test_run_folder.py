@@ -9,15 +9,10 @@ import numpy as np
 import pytest
 import yaml
 
+from ohlora_lib.io.disk import atomic_path, write_atomic
 from ohlora_lib.study import run_folder
 from ohlora_lib.study.openings import results_sha256
-from ohlora_lib.study.run_folder import (
-    atomic_path,
-    project_root,
-    read_summary,
-    start_run,
-    write_atomic,
-)
+from ohlora_lib.study.run_folder import project_root, read_summary, start_run
 from ohlora_lib.study.summaries import read_failure
 
 

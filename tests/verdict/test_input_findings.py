@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ohlora_lib.base.base import load_base
-from ohlora_lib.evaluation import evidence, sampling
+from ohlora_lib.evaluation import evaluator, evidence
 from ohlora_lib.nets import PropertyCNN
 from ohlora_lib.population.faces.faces import render_faces
 from ohlora_lib.properties.ensemble import Ensemble
@@ -88,7 +88,7 @@ def test_a_base_is_called_where_it_draws_something_else(tmp_path):
     found = {}
     for name, images in {"faces": faces, "bars": bars(400)}.items():
         options = {"seed": 0, "precision": "float32"}
-        found[name] = sampling.measure_base(generator, images, Ensemble(nets), **options)
+        found[name] = evaluator.measure_base(generator, images, Ensemble(nets), **options)
     assert input_findings.of_base(found["faces"]) == []
     (finding,) = input_findings.of_base(found["bars"])
     assert "source: train" in finding.text
