@@ -385,11 +385,11 @@ def write_points(points: Sequence[Study], done: set[Path], home: Path) -> Path:
         for run in runs or every[-1:]:
             row = {"run": run.parameters.variant or run.name, **facts}
             for stage in (s for s in every if s.notebook.stem == EVALUATION and s.path in found):
-                if stage.parameters.finetune_run == run.path:
-                    results = found[stage.path]["results"]
-                    for prop, distance in results.get("distances", {}).items():
+                results = found[stage.path]["results"]
+                if stage.parameters.finetune_run == run.path and "distances" in results:
+                    for prop, distance in results["distances"].items():
                         row[f"{prop}: distance"] = f"{distance['fine-tuned']:.4f}"
-                    row["diversity"] = results.get("diversity")
+                    row["diversity"] = f"{results['diversity']:.3f}"
             rows.append({**row, "study": point.name})
     table = pd.DataFrame(rows, dtype=object)
     save_table(home / "points.csv", table)
