@@ -128,6 +128,7 @@ def winning_discriminator(seed=0):
     return one
 
 
+@pytest.mark.slow
 def test_training_changes_the_losses_in_the_right_direction():
     """With the generator held, the discriminator learns to tell real from fake."""
     one = winning_discriminator()

@@ -40,6 +40,7 @@ print(len(set(sums)), "result")
 TWO = {"OMP_NUM_THREADS": "2"}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     sys.platform != "linux" or len(os.sched_getaffinity(0)) < 2, reason="needs Linux, two cores"
 )

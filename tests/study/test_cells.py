@@ -126,6 +126,7 @@ def test_a_script_knows_its_names_too():
         FinetuneGenerator.from_cell(namespace)
 
 
+@pytest.mark.slow
 def test_complaints_are_one_line_and_bugs_keep_their_traceback():
     calls = {
         "complaint": "import ohlora_lib.nets.compute as p\np.pick_device('tpu')",

@@ -39,6 +39,7 @@ def test_one_line_and_nothing_else(case, tmp_path):
     assert seen.changed == []
 
 
+@pytest.mark.slow
 def test_the_command_in_a_process_of_its_own_says_the_same(tmp_path):
     case = next(case for case in CASES if case.name == "a torch file with code")
     line = look(case, tmp_path).err

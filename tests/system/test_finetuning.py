@@ -65,6 +65,7 @@ def params_file(root, variant, **changes):
     return path, root / "outputs" / "tiny" / config.stage
 
 
+@pytest.mark.slow
 def test_by_one_process_it_leaves_what_the_notebook_leaves(root, monkeypatch):
     monkeypatch.setenv("OHLORA_ROOT", str(root))
     path, alone = params_file(root, "alone")

@@ -76,6 +76,7 @@ def test_made_healthy_logs_are_not_called():
 # ---- planted failures
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["v8", "v9"])
 def test_learning_rate_0(tmp_path, recipe):
     assert called(train(tmp_path / "run", 0.0, recipe)) == ["untrained"]

@@ -39,6 +39,7 @@ def test_cnns_that_guess_are_called_and_those_that_tell_are_not():
     assert input_findings.of_cnns({"auroc": {"judge": {"hat": 0.5}}}, ["smile"]) == []
 
 
+@pytest.mark.slow
 def test_the_interval_of_an_auroc_holds_the_true_one():
     for true, ones, zeros in ((0.6, 10, 30), (0.9, 10, 30), (0.9, 100, 100)):
         held = 0
@@ -77,6 +78,7 @@ def bars(count):
     return images
 
 
+@pytest.mark.slow
 def test_a_base_is_called_where_it_draws_something_else(tmp_path):
     from ohlora_lib.base.base import copy_shipped
 

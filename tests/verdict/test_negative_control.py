@@ -64,6 +64,7 @@ def train(
     return logs.read_log(folder / "train_log.csv")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["v8", "v9"])
 def test_no_learning_is_not_called_learning(tmp_path: Path, recipe: str) -> None:
     log = train(tmp_path / "run", 0.0, recipe)
