@@ -1,10 +1,12 @@
 """What every test starts from: one thread, and a limit for what `make test` may take."""
 
 import os
+import signal
 
 import pytest
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, and for the processes tests start
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells have their `&` jobs ignore it
 QUICK_SEC = 2.0  # of processor time, so that a busy machine changes nothing
 MARKS = {"slow", "browser", "gpu"}
 
