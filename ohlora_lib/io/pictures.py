@@ -44,7 +44,7 @@ def walk(folder: Path) -> list[Path]:
     Links to folders are followed, each folder once.
 
     Raises:
-        OSError: If a folder cannot be read.
+        ValueError: If a folder cannot be read; one line.
     """
     root, found = folder.resolve(), list[Path]()
     seen = {root}
@@ -65,7 +65,8 @@ def walk(folder: Path) -> list[Path]:
 
 
 def _fail(error: OSError) -> None:
-    raise error
+    why = f"{error.filename}: {error.strerror}. Correct the path or its rights."
+    raise ValueError(why) from error
 
 
 def files_read(folder: Path) -> list[Path]:

@@ -401,7 +401,7 @@ def test_a_notebook_that_turns_to_another_study_is_refused(project):
     write_notebook(
         project / "notebooks/01_first.ipynb",
         "value = 1",
-        "from ohlora_lib.runner import cells\ncells.check_started('other', '01_first')",
+        "from ohlora_lib.study import cells\ncells.check_started('other', '01_first')",
     )
     with pytest.raises(StageError) as error:
         run_study("params/tiny", only="01*", status=Listening())
