@@ -147,6 +147,9 @@ def test_changed_parameters_are_named_and_force_keeps_the_old_folder(folder, who
 def test_a_second_start_is_refused_and_a_dead_one_s_lock_is_taken_over(folder):
     with start(folder, start_new_session=True) as first:
         wait_for_rows(first, folder, rows=1)
+        lock = folder.parent / ".locks" / f"{folder.name}.lock"
+        kernel = json.loads(lock.read_text())["pid"]
+        os.kill(kernel, signal.SIGSTOP)  # else it may end before the second has started
         status, said, error = run(folder)
         assert (status, said) == (1, [])
         assert re.fullmatch(
@@ -155,7 +158,6 @@ def test_a_second_start_is_refused_and_a_dead_one_s_lock_is_taken_over(folder):
             r"then start again\.",
             error,
         ), error
-        kernel = json.loads((folder.parent / ".locks" / f"{folder.name}.lock").read_text())["pid"]
         for pid in (first.pid, kernel):
             os.kill(pid, signal.SIGKILL)
     assert run(folder)[0] == 0
