@@ -14,7 +14,7 @@ from typing import Any
 
 
 def audit(program: str, site: str) -> tuple[list[dict[str, Any]], str]:
-    """The packages in a folder as pip-audit reports them, and why there are none."""
+    """Returns the packages that pip-audit found in a folder, and its error if it found none."""
     command = [program, "--path", site, "--progress-spinner", "off", "--format", "json"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=600)

@@ -56,7 +56,7 @@ class Loads(HTMLParser):
 
 
 def require(met: object, line: str) -> None:
-    """Ends with a line if something is not as it must be."""
+    """Exits with one line if a check fails."""
     if not met:
         sys.exit(f"check_study: {line}")
 

@@ -84,10 +84,10 @@ def finetune(
         Path, typer.Argument(help="Such as params/quickstart/05_finetune_generator-v9.yaml.")
     ],
     force: Annotated[
-        bool, typer.Option("--force", help="Train from the start; what is there is kept.")
+        bool, typer.Option("--force", help="Train from the beginning; the earlier run is kept.")
     ] = False,
 ) -> None:
-    """Fine-tune as notebook 5 does, without the notebook; Ctrl-C saves, and it goes on from there.
+    """Fine-tune as notebook 5 does, without the notebook; Ctrl-C saves the state, and the next start resumes.
 
     On several GPUs, one process each, sharing every batch:
     accelerate launch --multi_gpu --num_processes 2 -m ohlora_lib finetune PARAMS_FILE.
@@ -302,7 +302,7 @@ def clean(
 
 
 def check_output(out: Path, *inputs: Path) -> None:
-    """Refuses to write over an input, or where there is no file to write.
+    """Checks that an output is a file and is none of the inputs.
 
     Raises:
         ValueError: Names the file.

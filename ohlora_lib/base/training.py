@@ -114,7 +114,7 @@ class BaseTrainer:
         self.steps = 0
 
     def state(self) -> dict[str, Any]:
-        """Everything needed to go on as if never stopped; tensors and plain values only."""
+        """Everything needed to resume as if never stopped; tensors and plain values only."""
         return {
             "generator": self.generator.state_dict(),
             "average": self.average.state_dict(),

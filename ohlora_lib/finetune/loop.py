@@ -126,7 +126,7 @@ class FineTuner:
         return {name: part for name in names if (part := getattr(self, name)) is not None}
 
     def state(self) -> dict[str, Any]:
-        """Everything needed to go on as if never stopped."""
+        """Everything needed to resume as if never stopped."""
         return {
             **{name: part.state_dict() for name, part in self._parts().items()},
             **{name: getattr(self, name) for name in PLAIN},

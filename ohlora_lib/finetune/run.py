@@ -70,7 +70,7 @@ Watch = Callable[[Progress], None]
 
 
 class FinetuneRun:
-    """Fine-tunes in a folder, going on from its checkpoint if the settings are the same.
+    """Fine-tunes in a folder, and resumes from its checkpoint if the settings are the same.
 
     Args:
         folder: Run folder; gets `train_log.csv`, `checkpoints/`, `images/` and the final weights.
@@ -194,7 +194,7 @@ class FinetuneRun:
             watch: Called after each row of the log and at least every few seconds, on rank 0.
 
         Returns:
-            Whether it finished; after an interrupt False, and the next start goes on from there.
+            Whether it finished; after an interrupt False, and the next start resumes.
 
         Raises:
             NotFiniteError: If a loss, gradient or score is NaN or infinite, on all ranks: the last
@@ -353,7 +353,7 @@ def finetune_file(path: Path, monitor: Callable[..., Any], *, start_anew: bool) 
     Args:
         path: A params file of notebook 5.
         monitor: `widgets.monitor.Monitor`, which rank 0 shows the progress with.
-        start_anew: Whether to train from the beginning; what is there moves to `.earlier`.
+        start_anew: Whether to train from the beginning; the earlier run moves to `.earlier`.
 
     Returns:
         Whether it finished; False after an interrupt, with the state saved.

@@ -35,7 +35,7 @@ class WriteError(OSError):
             remedy = "Mount its disk again, or bring its folder back"
         return (
             f"{self.filename}: cannot be written ({reason}). {remedy} and start again: "
-            f"a training goes on from its last checkpoint."
+            f"a training resumes from its last checkpoint."
         )
 
 

@@ -96,7 +96,7 @@ def bfloat16_flags() -> list[str]:
 
 
 def choice_sentence(precision: str, device: torch.device | str) -> str:
-    """Where and in which number format is computed, and what `auto` goes by."""
+    """Names the device and the number format, and what `auto` chooses by."""
     if torch.device(device).type != "cpu":
         return f"Computing on {device} in {precision}."
     has = " and ".join(bfloat16_flags()) or f"neither {' nor '.join(FAST_FLAGS)}"

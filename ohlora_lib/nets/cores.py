@@ -1,10 +1,11 @@
-"""Parallel work that leaves room for others: how the threads of a CPU wait for each other.
+"""Keeps parallel computation on a CPU fast beside other processes.
 
-The threads of OpenMP (libgomp) spin for some milliseconds where they wait for each other. That is
-fastest while each has a core. Beside another process it takes the core from the very thread that
-is waited for: a training was ten times as slow. libgomp spins a thousandth of that time as soon
-as it has more threads than cores. Fewer threads would round otherwise, and no result could be
-repeated; so here idle threads are added while others need the cores.
+OpenMP threads (libgomp) spin for some milliseconds while they wait for each other. With a core for
+each thread that is the fastest way. Beside another process, a spinning thread occupies the core
+that the thread it waits for needs, and a training ran ten times slower. libgomp spins a
+thousandth of that time once it has more threads than cores. Using fewer threads would change the
+rounding, so no result could be repeated. This module therefore adds idle threads while other
+processes need the cores, and keeps each computing thread on a core of its own.
 
 Sources: `GOMP_SPINCOUNT` in https://gcc.gnu.org/onlinedocs/libgomp/, and run_delay in
 https://docs.kernel.org/scheduler/sched-stats.html.
@@ -21,15 +22,15 @@ from pathlib import Path
 
 import torch
 
-THEIRS = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "OMP_PROC_BIND")  # who sets one has decided
+THEIRS = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "OMP_PROC_BIND")  # set by the user: left alone
 EVERY_SEC = 0.25
-BUSY_SHARE = 0.15  # of the time that this process's threads wait for a core together
-CALM_SEC = 2.0  # without waiting, before threads spin again
-PARALLEL = 2**16  # numbers a thread, enough for torch to compute in parallel
+BUSY_SHARE = 0.15  # of the time that one thread waits for a core; alone it is under 0.03
+CALM_SEC = 2.0  # without such waiting, before threads spin again
+PARALLEL = 2**16  # elements a thread: enough for torch to use all threads
 
 
 def share() -> None:
-    """Watches, for the rest of the process, whether others need the cores.
+    """Starts to watch, for the rest of the process, whether other processes need the cores.
 
     Does nothing without Linux's scheduler statistics, with one thread, or where the user has set
     one of `THEIRS`.
@@ -42,7 +43,7 @@ def share() -> None:
 
 
 class Times:
-    """Time that each thread of this process has run, and has waited for a core, so far, in s."""
+    """Seconds that each thread of this process has run so far, and has waited for a core."""
 
     def __init__(self) -> None:
         self.ran: dict[int, float] = {}
@@ -54,17 +55,18 @@ class Times:
                 self.waited[int(path.parent.name)] = int(waited) / 1e9
 
     def waited_since(self, earlier: Times) -> float:
-        """How long all threads together have waited since then."""
-        return sum(self.waited.values()) - sum(earlier.waited.values())
+        """The longest time that one thread has waited since then, seconds."""
+        waits = (sec - earlier.waited.get(thread, 0.0) for thread, sec in self.waited.items())
+        return max(waits, default=0.0)
 
     def busiest_since(self, earlier: Times, count: int) -> list[int]:
-        """The threads that ran most since then, in the order they were started in."""
+        """The threads that ran most since then, oldest first."""
         ran = {thread: sec - earlier.ran.get(thread, 0.0) for thread, sec in self.ran.items()}
         return sorted(sorted(ran, key=ran.__getitem__)[-count:])
 
 
 def _watch() -> None:
-    """Lets threads sleep and stay on their cores while others need these, else spin."""
+    """While others need the cores, makes threads sleep instead of spin, each on its own core."""
     cores, threads = os.sched_getaffinity(0), torch.get_num_threads()
     added: list[threading.Event] = []
     then, before, busy_at = time.monotonic(), Times(), float("-inf")
@@ -87,7 +89,7 @@ def _watch() -> None:
 
 
 def _place(own: dict[int, int], cores: set[int]) -> None:
-    """Keeps each thread on its own core; threads without one run on any."""
+    """Binds threads to their own cores; the others may run on any."""
     for name in os.listdir("/proc/self/task"):
         thread = int(name)
         with contextlib.suppress(OSError):  # it has just ended
@@ -95,12 +97,12 @@ def _place(own: dict[int, int], cores: set[int]) -> None:
 
 
 def _missing(threads: int, cores: int) -> int:
-    """How many teams of idle threads make libgomp's threads more than the cores."""
+    """How many idle teams libgomp needs in order to have more threads than cores."""
     return max(1, -(-(cores + 1 - threads) // (threads - 1)))
 
 
 def _add() -> threading.Event:
-    """Starts a team of threads that stays, idle, until the event is set."""
+    """Starts a team of threads that stays idle until the event is set."""
     end = threading.Event()
 
     def stay() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from ohlora_lib.io.disk import WriteError
 
 SMALLER = "Use a smaller batch or fewer samples"
-GO_ON = "a training goes on from its last checkpoint"
+GO_ON = "a training resumes from its last checkpoint"
 
 
 @dataclass(frozen=True)

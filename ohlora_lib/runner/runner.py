@@ -63,7 +63,7 @@ def run_study(
     Args:
         folder: The study's params folder.
         only: Glob of the stages to run.
-        force: Run them even if unchanged, from the start; what is there is moved aside.
+        force: Run them from the beginning even if unchanged; earlier runs move aside.
         seed: Run the study under the name `<study>-seed<seed>` with this seed.
         status: Where to say how it goes.
 
@@ -71,7 +71,7 @@ def run_study(
         The study's page.
 
     Raises:
-        ValueError: If a parameter or an input is not as it must be; nothing was started.
+        ValueError: If a parameter or an input is invalid; nothing was started.
         StageError: If a stage failed.
         StageInterrupted: If it was stopped.
         WriteError: If the disk takes no more.
@@ -265,7 +265,7 @@ def _error(stage: Stage, ended: Outcome, more: str, *, fresh: bool) -> StageErro
         return StageError(message + more)
     kind = StageTerminated if ended.reason == BY_SIGTERM.reason else StageInterrupted
     again = "Without --force, the same command" if fresh else "The same command"
-    return kind(f"{message}. {again} goes on from there.")
+    return kind(f"{message}. {again} resumes from there.")
 
 
 BY_CTRL_C = Outcome("interrupted", "stopped by Ctrl-C")

@@ -91,7 +91,7 @@ def run_sweep(
         The sweep's page.
 
     Raises:
-        ValueError: If something given is not as it must be; nothing was started.
+        ValueError: If an argument is invalid; nothing was started.
         StageError: If a study failed; all that could be run was.
         StageInterrupted: If Ctrl-C stopped it.
     """
@@ -120,7 +120,7 @@ def run_sweep(
         failed += run(comparison(name, points, done, study, root))
     page = write_points(points, done, home)
     if stop.exists():
-        raise StageInterrupted("stopped by Ctrl-C. The same command goes on from there.")
+        raise StageInterrupted("stopped by Ctrl-C. The same command resumes from there.")
     if failed:
         raise StageError(f"did not finish: {', '.join(failed)}. The same command tries again.")
     status.say(str(stages.shown_path(page, Path.cwd())))

@@ -2,7 +2,7 @@
 
 A finished run is never written over. Asked for again as it was, it is shown again; asked for with
 other parameters or inputs, it moves whole to `.earlier` before the new run starts. A fine-tuning
-that is only to be longer goes on from the last checkpoint of the one that moved.
+that only needs more epochs resumes from the last checkpoint of the one that moved.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ class TrainBase(NotebookParameters, Compute):
         10.0, gt=0, le=1e4, description="from one row of the log to the next"
     )
     checkpoint_minutes: float = Field(
-        10.0, ge=0, le=1e4, description="longest time between checkpoints to go on from, minutes"
+        10.0, ge=0, le=1e4, description="longest time between checkpoints, minutes"
     )
     _image_px = field_validator("image_px")(check_power_of_two)
 
@@ -205,7 +205,7 @@ class FinetuneGenerator(NotebookParameters, Compute, Look):
         1, ge=1, le=10**5, description="epochs from kept to kept weights"
     )
     checkpoint_minutes: float = Field(
-        10.0, ge=0, le=1e4, description="longest time between checkpoints to go on from, minutes"
+        10.0, ge=0, le=1e4, description="longest time between checkpoints, minutes"
     )
     grid_every: int = Field(1, ge=1, le=10**6, description="evaluations from grid to grid")
 

@@ -25,7 +25,7 @@ from ohlora_lib.study.run_files import check_inside
 from ohlora_lib.study.summaries import check_artefacts, read_summary
 
 STARTED_ANEW = "run again from the start"
-STATES = "state*.pt"  # what a stage goes on from; of no use once it has finished
+STATES = "state*.pt"  # what a stage resumes from; of no use once it has finished
 _held: dict[Path, FolderLock] = {}  # so that a notebook cell can be run again in its own kernel
 
 
@@ -300,7 +300,7 @@ def start_run(
         input_files: Files and folders by parameter, relative to the root.
         longer: The parameter that a finished training may be resumed with if it alone has grown.
         in_place: Whether the folder holds a person's work, which stays where it is.
-        start_anew: Whether to start from the beginning; what is there moves to `.earlier`.
+        start_anew: Whether to start from the beginning; the earlier run moves to `.earlier`.
         root: The project; found from the working directory if None.
 
     Raises:

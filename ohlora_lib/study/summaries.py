@@ -116,6 +116,6 @@ def differences(
 
 
 def start_anew_words() -> str:
-    """How to start the present stage from the beginning; what is there is kept."""
+    """How to start this stage from the beginning; the earlier run is kept."""
     command = os.environ.get("OHLORA_COMMAND")
     return f"with {command}" if command else "with `start_anew = True` in the parameters cell"

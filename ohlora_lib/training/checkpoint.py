@@ -48,7 +48,7 @@ def save_state(path: Path, state: Mapping[str, Any], facts: Mapping[str, Any]) -
     Args:
         path: File to write.
         state: Tensors and plain values.
-        facts: What it was trained with, plain: what must be the same to go on.
+        facts: Plain facts of the training that must be unchanged to resume.
     """
     buffer = io.BytesIO()
     torch.save(dict(state), buffer)

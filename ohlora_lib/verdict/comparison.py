@@ -142,7 +142,7 @@ def compare_files(
     Returns:
         The concept, and what is found of each run and each comparison: `sentence` and `by`, who
         says it; `properties`, by the selecting CNNs; `heldout`, by the held-out judge, where the
-        logs have its scores: the sentence then goes by it.
+        logs have its scores: the sentence is then based on them.
 
     Raises:
         ValueError: If a log is missing or unreadable, or does not score the concept; one line.

@@ -1,7 +1,7 @@
 """What is wrong with a run, by stated rules: on its log, and on what it was made from.
 
 A finding is a reason not to believe a score. A verdict says what moved; findings say whether that
-counts, so they stand before it wherever it is shown.
+counts, so they come first wherever it is shown.
 """
 
 from __future__ import annotations
@@ -198,7 +198,7 @@ def _jump(log: pd.DataFrame, concept: Mapping[str, float]) -> Finding | None:
     at = log.loc[scores.index[row + 1]]
     return Finding("jump", f"at epoch {at['epoch']:.0f}, batch {at['idx']:.0f} {prop} jumps from "
                    f"{scores.iloc[row]:.2f} to {scores.iloc[row + 1]:.2f} between two evaluations"
-                   ", as if another network went on from there")  # fmt: skip
+                   ", as if another network had taken over there")  # fmt: skip
 
 
 def _leads_away(step: pd.Series, target: float | None) -> bool:

@@ -204,7 +204,7 @@ def who(source: str, *logs: pd.DataFrame) -> str:
 
 
 def judge_of(*logs: pd.DataFrame) -> str:
-    """Whose scores a verdict on logs goes by: the held-out judge's where every log has them."""
+    """Whose scores a verdict on logs uses: the held-out judge's where every log has them."""
     return "heldout" if all("heldout" in sources_of(log) for log in logs) else "mean"
 
 

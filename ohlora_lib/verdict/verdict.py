@@ -80,7 +80,7 @@ def ended_early(log: pd.DataFrame, time: np.ndarray) -> bool:
 
 
 def checked(concept: Mapping[str, float]) -> dict[str, float]:
-    """Targets as floats; raises ValueError if there are none, or they are not 0 to 1."""
+    """Targets as floats; raises ValueError if there are none or one is not in 0 to 1."""
     if not concept or not all(0 <= target <= 1 for target in concept.values()):
         raise ValueError(f"concept is {dict(concept)}; give at least one property, targets 0 to 1")
     return {name: float(target) for name, target in concept.items()}

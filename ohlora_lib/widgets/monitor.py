@@ -37,7 +37,7 @@ class Monitor:
 
     Args:
         concept: Target of each property.
-        resumed: Whether the training goes on from a checkpoint.
+        resumed: Whether the training resumed from a checkpoint.
         live: Whether to draw; None asks `at_the_screen`.
     """
 

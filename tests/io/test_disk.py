@@ -40,7 +40,7 @@ def test_what_does_not_fit_leaves_the_old_file_and_nothing_else(tmp_path):
         write_atomic(tmp_path / "a.csv", bytes(5000))
     assert str(caught.value) == (
         f"{tmp_path}/a.csv: cannot be written (File too large). Free room on its disk and start "
-        "again: a training goes on from its last checkpoint."
+        "again: a training resumes from its last checkpoint."
     )
     assert (tmp_path / "a.csv").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]

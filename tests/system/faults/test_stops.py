@@ -85,7 +85,7 @@ def test_sigterm_saves_and_ends(folder, whole, who):
         for pid in [process.pid] if who == "the command" else family(process.pid):
             os.kill(pid, signal.SIGTERM)
         said, error = process.communicate(timeout=SECONDS)
-    line = f"ohlora: {STAGE}: stopped by SIGTERM. The same command goes on from there.\n"
+    line = f"ohlora: {STAGE}: stopped by SIGTERM. The same command resumes from there.\n"
     assert (process.returncode, error) == (143, line)
     assert f"stopping {STAGE}: it saves its state\n" in said
     check_unfinished(folder, "interrupted", "stopped by SIGTERM")
