@@ -87,7 +87,9 @@ def finetune(
         bool, typer.Option("--force", help="Train from the beginning; the earlier run is kept.")
     ] = False,
 ) -> None:
-    """Fine-tune as notebook 5 does, without the notebook; Ctrl-C saves the state, and the next start resumes.
+    """Fine-tune as notebook 5 does, without the notebook.
+
+    Ctrl-C saves the state, and the next start resumes from it.
 
     On several GPUs, one process each, sharing every batch:
     accelerate launch --multi_gpu --num_processes 2 -m ohlora_lib finetune PARAMS_FILE.

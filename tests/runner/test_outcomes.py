@@ -12,7 +12,7 @@ DIED = {
     (-9, False): "its kernel died (killed; most often the memory ran out: use a smaller batch or "
     "fewer samples)",
     (-9, True): f"its kernel was killed by the system because memory ran out. {SMALLER}",
-    (-15, False): "its kernel was ended by SIGTERM. Start again: a training goes on from its last "
+    (-15, False): "its kernel was ended by SIGTERM. Start again: a training resumes from its last "
     "checkpoint",
     (-11, True): "its kernel died (SIGSEGV)",
     (None, False): "its kernel died",
@@ -48,7 +48,7 @@ ERRORS = {
     ),
     ("OSError", "[Errno 28] No space left on device: 'a.csv'"): (
         "the disk is full ([Errno 28] No space left on device: 'a.csv'). Free room and start "
-        "again: a training goes on from its last checkpoint"
+        "again: a training resumes from its last checkpoint"
     ),
     ("ValueError", "\n  too\nbad"): "ValueError: too",
     ("timed out", "A cell timed out while it was being executed, after 5 seconds.\nx"): (
@@ -81,7 +81,7 @@ def test_a_failed_write_names_file_reason_and_remedy(number, remedy):
     assert outcomes.of_disk(named, "/c").startswith("/a/b.csv: cannot be written (full). Free")
     assert outcomes.of_disk(unnamed, "/c").startswith("/c: cannot be written (full). Free room")
     assert outcomes.of_disk(FileNotFoundError("folder /d is gone."), "/c") == (
-        "folder /d is gone. Bring its disk back and start again: a training goes on from its last "
+        "folder /d is gone. Bring its disk back and start again: a training resumes from its last "
         "checkpoint"
     )
 

@@ -1,4 +1,4 @@
-"""The command: what one process leaves, and that two go on from a stop and end together."""
+"""The command: what one process leaves, and that two resume after a stop and end together."""
 
 import json
 import os

@@ -274,7 +274,7 @@ def test_a_disk_that_becomes_read_only_is_said_and_the_run_goes_on(folder, small
     assert error.count("\n") == 1
     assert re.match(
         rf"ohlora: {STAGE}: .*cannot be written \(Read-only file system\)\. Make its folder "
-        r"writable again and start again: a training goes on from its last checkpoint",
+        r"writable again and start again: a training resumes from its last checkpoint",
         error,
     ), error
     subprocess.run(["umount", str(small_disk)], check=True)
@@ -294,7 +294,7 @@ def test_a_lost_mount_is_said_and_nothing_is_written_in_its_place(folder, small_
     assert re.match(
         rf"ohlora: {STAGE}: (output folder {re.escape(str(folder))} doesn't exist\. Bring its "
         r"disk back|.*cannot be written \(No such file or directory\)\. Mount its disk again, or "
-        r"bring its folder back) and start again: a training goes on from its last checkpoint",
+        r"bring its folder back) and start again: a training resumes from its last checkpoint",
         error,
     ), error
     assert there == []
