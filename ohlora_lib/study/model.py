@@ -230,7 +230,9 @@ class Compute(BaseModel):
 
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda")
     precision: str = Field(
-        "auto", pattern="^(auto|float32|bfloat16)$", description="auto measures once and chooses"
+        "auto",
+        pattern="^(auto|float32|bfloat16)$",
+        description="number format; auto takes the faster one",
     )
 
 
