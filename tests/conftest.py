@@ -1,14 +1,26 @@
 """What every test starts from: one thread, and a limit for what `make test` may take."""
 
+import importlib
 import os
+import pkgutil
 import signal
 
 import pytest
+
+import ohlora_lib
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, and for the processes tests start
 signal.signal(signal.SIGINT, signal.default_int_handler)  # shells have their `&` jobs ignore it
 QUICK_SEC = 2.0  # of processor time, so that a busy machine changes nothing
 MARKS = {"slow", "browser", "gpu"}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def imported():
+    """All modules, so that no test is charged for the first import of what it uses."""
+    for module in pkgutil.walk_packages(ohlora_lib.__path__, "ohlora_lib."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
 
 
 def processor_sec():
