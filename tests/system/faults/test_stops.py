@@ -251,7 +251,7 @@ def test_a_full_disk_is_said_and_the_run_goes_on_when_there_is_room(folder, smal
     assert error.count("\n") == 1
     assert re.match(
         rf"ohlora: {STAGE}: (cell \[5\]: )?{re.escape(str(folder))}/\S+: cannot be written "
-        r"\(No space left on device\)\. Free room on its disk and start again: a training goes on "
+        r"\(No space left on device\)\. Free room on its disk and start again: a training resumes "
         r"from its last checkpoint\.",
         error,
     ), error
