@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -42,7 +43,8 @@ TWO = {"OMP_NUM_THREADS": "2"}
 
 @pytest.mark.slow
 @pytest.mark.skipif(
-    sys.platform != "linux" or len(os.sched_getaffinity(0)) < 2, reason="needs Linux, two cores"
+    not Path("/proc/self/schedstat").is_file() or len(os.sched_getaffinity(0)) < 2,
+    reason="needs the scheduler statistics of Linux and two cores",
 )
 @pytest.mark.parametrize(
     ("env", "said"),
