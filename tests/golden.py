@@ -1,9 +1,9 @@
 """Compares what two commits compute on this machine, bit by bit.
 
-`python -m tests.golden BEFORE [AFTER]` runs `params/smoke` and `ohlora compare --json` on the
-published logs at both commits (AFTER: HEAD), each in a work tree of its own, and names every log,
-verdict, comparison and tensor that differs. Exit status 1 if one does. Hashes are not stored: they
-would differ from processor to processor.
+`python -m tests.golden BEFORE [AFTER] [--study quickstart]` runs a study (`params/smoke`) and
+`ohlora compare --json` on the published logs at both commits (AFTER: HEAD), each in a work tree of
+its own, and names every log, verdict, comparison and tensor that differs. Exit status 1 if one
+does. Hashes are not stored: they would differ from processor to processor.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ def announce(folder: Path) -> None:
     (info / "entry_points.txt").write_text(f"[papermill.engine]\nohlora = {engine}\n")
 
 
-def facts(folder: Path) -> dict[str, str]:
+def facts(folder: Path, study: str) -> dict[str, str]:
     """Hashes of all that a commit computes, by name."""
     announce(folder)
-    run(folder, "run", "params/smoke")
+    run(folder, "run", f"params/{study}")
     found = {}
-    outputs = folder / "outputs" / "smoke"
+    outputs = folder / "outputs" / study
     for path in sorted(outputs.rglob("*")):
         name = str(path.relative_to(outputs))
         if path.name in TABLES:
@@ -78,13 +78,13 @@ def plain(text: str) -> str:
     return text
 
 
-def at(commit: str, home: Path) -> dict[str, str]:
+def at(commit: str, study: str, home: Path) -> dict[str, str]:
     """Facts of a commit."""
     folder = home / commit.replace("/", "-")
     git = ["git", "-C", str(ROOT), "worktree"]
     subprocess.run([*git, "add", "--quiet", "--detach", str(folder), commit], check=True)
     try:
-        return facts(folder)
+        return facts(folder, study)
     finally:
         subprocess.run([*git, "remove", "--force", str(folder)], check=True)
 
@@ -94,9 +94,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.golden", description=__doc__)
     parser.add_argument("before")
     parser.add_argument("after", nargs="?", default="HEAD")
+    parser.add_argument("--study", default="smoke")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as home:
-        before, after = (at(commit, Path(home)) for commit in (given.before, given.after))
+        commits = given.before, given.after
+        before, after = (at(commit, given.study, Path(home)) for commit in commits)
     names = sorted(before.keys() | after.keys())
     wrong = [name for name in names if before.get(name) != after.get(name)]
     for name in wrong:
