@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ohlora_lib.io.disk import sha256, sync_folder
+from ohlora_lib.io.disk import sha256, sync
 from ohlora_lib.io.pictures import files_read
 from ohlora_lib.study.run_files import read_config
 from ohlora_lib.study.summaries import differences, read_failure, read_summary
@@ -148,7 +148,7 @@ def open_folder(
     kept = move_aside(folder)
     if ready:
         ready.rename(folder)
-        sync_folder(folder.parent)
+        sync(folder.parent)
     how = " Training resumes from its last checkpoint." if ready else ""
     line = f"The run that finished on {date} UTC is kept in {kept}: {why}.{how}"
     return Opening(kept=kept, line=line)
@@ -166,7 +166,7 @@ def move_aside(folder: Path) -> Path | None:
     aside = folder.parent / EARLIER / f"{folder.name}-{date}"
     aside.parent.mkdir(exist_ok=True)
     folder.rename(aside)
-    sync_folder(aside.parent)
+    sync(aside.parent)
     return aside
 
 
