@@ -10,7 +10,7 @@ from PIL import Image, features
 
 from ohlora_lib.io.images import Importer, new_store, open_store
 from ohlora_lib.io.pictures import FORMATS, find_images, read_image
-from ohlora_lib.study.openings import content_hash
+from ohlora_lib.study.run_folder import content_hash
 
 
 def halves(width=32, height=32, left=(255, 255, 255), right=(0, 0, 0)):
