@@ -51,7 +51,7 @@ class Compare(NotebookParameters):
 MODELS = (First, Finetune, Evaluate, Compare)
 OPEN = """
 import os, pathlib, time
-from ohlora_lib.study.run_folder import start_run
+from ohlora_lib.study.run import start_run
 given = ("study", "variant", "seed", *NAMES)
 config = {name: globals()[name] for name in given}
 inputs = {name: config[name] for name in given if name.endswith(("_run", "_runs"))}

@@ -19,7 +19,7 @@ from ohlora_lib.nets.compute import pick_device
 from ohlora_lib.nets.samples import sample_images
 from ohlora_lib.population import labels as lb
 from ohlora_lib.population.faces.faces import draw_attributes, render_faces
-from ohlora_lib.study.progress import track
+from ohlora_lib.study.machine import track
 
 FACES_AT_ONCE = 250
 FILE_FACTS = ["img_no", "file", "status", "detail"]

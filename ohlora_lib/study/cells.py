@@ -8,50 +8,50 @@ import dis
 import os
 import re
 import sys
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from types import TracebackType
 from typing import Any
 
 STARTED = "OHLORA_STAGE"  # environment of a kernel: the run folder it was started for
-INJECTED = "# Parameters"  # first line of the cell that papermill adds
 LISTED = 3  # names in a message
+INJECTED = "# Parameters"  # first line of the cell that papermill adds
 
 
-def assigned(source: str) -> dict[str, bool]:
-    """Names that the lines of a cell assign, and whether with an annotation."""
+def _assigned(source: str) -> dict[str, ast.stmt]:
+    """The lines of a cell that assign a name, by name; none if it is no Python."""
     try:
         lines = ast.parse(source).body
-    except (SyntaxError, ValueError):  # magics, or a slip of the pen
-        found = re.findall(r"^(\w+)[ \t]*(:[^=\n]+)?=(?!=)", source, re.MULTILINE)
-        return {name: bool(annotation) for name, annotation in found}
-    names = {}
+    except (SyntaxError, ValueError):
+        return {}
+    names: dict[str, ast.stmt] = {}
     for line in lines:
-        if isinstance(line, ast.AnnAssign) and line.value is not None:
-            names |= dict.fromkeys(_stored([line.target]), True)
-        elif isinstance(line, ast.Assign):
-            names = dict.fromkeys(_stored(line.targets), False) | names
+        if isinstance(line, ast.Assign | ast.AnnAssign) and line.value is not None:
+            targets = line.targets if isinstance(line, ast.Assign) else [line.target]
+            found = [node for target in targets for node in ast.walk(target)]
+            names |= {node.id: line for node in found if isinstance(node, ast.Name)}
     return names
 
 
-def _stored(targets: Sequence[ast.expr]) -> list[str]:
-    nodes = [node for target in targets for node in ast.walk(target)]
-    return [n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
+def comments(source: str) -> dict[str, str]:
+    """What the comment at the end of each parameter's line says, by name."""
+    lines = source.splitlines()
+    ends = {name: lines[line.end_lineno - 1] for name, line in _assigned(source).items()}
+    return {name: end.partition("  # ")[2] for name, end in ends.items()}
 
 
 def check_known(names: Iterable[str], fields: Collection[str], where: str) -> None:
     """Raises ValueError if a name is no parameter; proposes the one it resembles."""
     for name in names:
         if name not in fields:
-            close = difflib.get_close_matches(name, fields, 1)
+            close = difflib.get_close_matches(str(name), fields, 1)
             remedy = f"Did you mean {close[0]!r}?" if close else "Correct the name or remove it."
             raise ValueError(f"{where}: unknown parameter {name!r}. {remedy}")
 
 
-def check_names(names: Collection[str], fields: Collection[str], where: str) -> None:
+def _check_names(names: Collection[str], fields: Collection[str], where: str) -> None:
     """Raises ValueError if the names a cell sets are not exactly the parameters."""
     check_known(names, fields, where)
-    missing = [name for name in fields if name not in names]
-    if missing:
+    if missing := [name for name in fields if name not in names]:
         more = f" and {len(missing) - LISTED} more" if len(missing) > LISTED else ""
         raise ValueError(
             f"{where} does not set {', '.join(missing[:LISTED])}{more}. "
@@ -59,7 +59,7 @@ def check_names(names: Collection[str], fields: Collection[str], where: str) -> 
         )
 
 
-def check_history(session: Any, fields: Collection[str], notebook: str) -> None:
+def check_history(session: Any, fields: Collection[str], notebook: str) -> str:
     """Checks that the parameters cell, as last run in this kernel, sets every parameter.
 
     A kernel keeps the value of a line that was deleted or misspelled since; this refuses it.
@@ -69,24 +69,27 @@ def check_history(session: Any, fields: Collection[str], notebook: str) -> None:
         fields: Names of the parameters.
         notebook: Stem of the notebook, for messages.
 
+    Returns:
+        The cell.
+
     Raises:
-        ValueError: If a name is unknown, a parameter has no line, or the cell failed or has not
-            run; one line.
+        ValueError: If a name is unknown, a parameter has no line, or the cell has not run; one
+            line.
     """
     history = session.history_manager.input_hist_parsed
     for number in range(len(history) - 1, 0, -1):
-        names = assigned(history[number])
-        if any(annotated and name in fields for name, annotated in names.items()):
+        if not set(fields).isdisjoint(re.findall(r"^(\w+)[ \t]*:", history[number], re.MULTILINE)):
             break
     else:
         raise ValueError(f"{notebook}: the parameters cell has not run. Run it first.")
     where = f"{notebook}: the parameters cell [{number}]"
     if number in getattr(session.history_manager, "exceptions", ()):
         raise ValueError(f"{where} ended in an error. Correct it and run it again.")
-    check_names(names, fields, where)
+    _check_names(_assigned(history[number]), fields, where)
     for source in history[number + 1 :]:
         if source.startswith(INJECTED):
-            check_known(assigned(source), fields, f"{notebook}: the injected parameters")
+            check_known(_assigned(source), fields, f"{notebook}: the injected parameters")
+    return history[number]
 
 
 def check_notebook(cells: Iterable[dict], fields: Collection[str], where: str) -> None:
@@ -109,9 +112,9 @@ def check_notebook(cells: Iterable[dict], fields: Collection[str], where: str) -
     model_cells = [n for n, cell in enumerate(code) if ".from_cell(" in _source(cell)]
     if not model_cells:  # it reads its parameters in its own way
         return
-    check_names(assigned(_source(tagged[0])), fields, f"{where}: the cell tagged 'parameters'")
+    _check_names(_assigned(_source(tagged[0])), fields, f"{where}: the cell tagged 'parameters'")
     for cell in code[: model_cells[0]]:
-        name = next((name for name in assigned(_source(cell)) if name in fields), None)
+        name = next((name for name in _assigned(_source(cell)) if name in fields), None)
         if name and cell is not tagged[0] and "injected-parameters" not in _tags(cell):
             raise ValueError(
                 f"{where}: a cell without the tag 'parameters' sets {name} too. Remove that line."
@@ -129,10 +132,9 @@ def _source(cell: dict) -> str:
 def plain_values(cells: Iterable[dict]) -> dict[str, Any]:
     """Values by name of the cell with the tag `parameters`; empty where one is computed."""
     source = next(_source(cell) for cell in cells if "parameters" in _tags(cell))
-    lines = ast.parse(source).body
     try:
-        return {ast.unparse(line.target): ast.literal_eval(line.value) for line in lines}
-    except (AttributeError, ValueError):  # other lines than `name: type = value`
+        return {k: ast.literal_eval(line.value) for k, line in _assigned(source).items()}
+    except ValueError:
         return {}
 
 
@@ -158,18 +160,16 @@ def _show(
     trace: TracebackType,
     tb_offset: int | None = None,
 ) -> None:
-    if not is_complaint(error, trace):
+    if not _is_complaint(error, trace):
         session.showtraceback((kind, error, trace), None, tb_offset, running_compiled_code=True)
         return
     sys.last_type, sys.last_value, sys.last_traceback = kind, error, trace  # for %debug and %tb
     sys.last_exc = error
     session.InteractiveTB.tb = trace  # where %debug looks first
     session._showtraceback(kind, error, [" ".join(str(error).split())])
-    if session.call_pdb:  # as after %pdb
-        session.debugger(force=True)
 
 
-def is_complaint(error: BaseException, trace: TracebackType) -> bool:
+def _is_complaint(error: BaseException, trace: TracebackType) -> bool:
     """Whether a `raise` of the package says what the user can mend, rather than that it broke."""
     while trace.tb_next is not None:
         trace = trace.tb_next

@@ -14,7 +14,7 @@ import pytest
 
 from ohlora_lib.io import disk
 from ohlora_lib.io.disk import WriteError, atomic_path, write_atomic
-from ohlora_lib.study.locks import FolderLock
+from ohlora_lib.study.run import FolderLock
 
 ROOT = Path(__file__).parents[2]
 
@@ -113,7 +113,7 @@ WRITES = """
 import sys
 from pathlib import Path
 from ohlora_lib.io.disk import write_atomic
-from ohlora_lib.study.locks import FolderLock
+from ohlora_lib.study.run import FolderLock
 for name in ("a", "b"):
     folder = Path(sys.argv[1], name)
     folder.mkdir()

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, features
 
 from ohlora_lib.io.pictures import FORMATS, find_images, read_image
-from ohlora_lib.study.openings import content_hash
+from ohlora_lib.study.run_folder import content_hash
 
 
 def halves(left=(255, 255, 255), right=(0, 0, 0)):

@@ -19,7 +19,6 @@ from ohlora_lib.io.images import new_store
 from ohlora_lib.io.weights import read_tensors, save_weights
 from ohlora_lib.nets import Discriminator, Generator, PropertyCNN
 from ohlora_lib.study.parameters import FinetuneGenerator
-from ohlora_lib.study.run_folder import release
 from ohlora_lib.training.ranks import Ranks
 from ohlora_lib.widgets.monitor import Monitor
 from tests.training.rank_worker import lively
@@ -175,4 +174,3 @@ def test_too_few_images_are_refused_before_anything_starts(root, monkeypatch):
     with pytest.raises(ValueError, match=r"^3 images are too few to fine-tune on \(at least 8\)"):
         run.finetune_file(path, Monitor, start_anew=False)
     assert not [left for left in folder.rglob("*") if left.suffix in {".csv", ".pt", ".png"}]
-    release(folder)

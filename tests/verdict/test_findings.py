@@ -18,7 +18,7 @@ from ohlora_lib.population.faces.faces import draw_attributes, render_faces
 from ohlora_lib.properties import ensemble as pe
 from ohlora_lib.properties import training
 from ohlora_lib.selection.candidates import judge_overlap
-from ohlora_lib.study.run_folder import start_run
+from ohlora_lib.study.run import start_run
 from ohlora_lib.verdict import findings as failures
 from ohlora_lib.verdict import logs as training_logs
 from ohlora_lib.verdict import verdict
