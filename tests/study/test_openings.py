@@ -193,7 +193,7 @@ def test_only_code_counts_in_a_notebook(tmp_path):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"device": "cuda"}, "device is 'cuda', but this machine has no CUDA; use auto or cpu"),
+        ({"device": "cuda"}, "device is 'cuda'; this machine knows auto, cpu"),
         (
             {"concept": {"glasses": 0.0}},
             "concept names 'glasses', but the CNNs in outputs/tiny/03_cnn are for "
