@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ohlora_lib.io.disk import explained, sync_folder, write_atomic
+from ohlora_lib.io.disk import explained, sync, write_atomic
 from ohlora_lib.io.images import Images
 from ohlora_lib.study.run import start_anew_words
 from ohlora_lib.study.run_folder import differences, to_json
@@ -61,7 +61,7 @@ def save_state(path: Path, state: Mapping[str, Any], facts: Mapping[str, Any]) -
         if path.exists():
             path.replace(before(path))
         newest.replace(path)
-        sync_folder(path.parent)
+        sync(path.parent)
 
 
 def load_state(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
