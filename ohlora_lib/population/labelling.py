@@ -102,8 +102,7 @@ class LabelSession:
             line = csv_line(COLUMNS) + line
         with self.record.open("ab") as file:
             file.write(line.encode())
-            file.flush()
-            sync(file.fileno())
+        sync(self.record)
         self.answers[question] = answer
         save_table(self.labels, self.table())
         self.place = self._next_open(self.place + 1)

@@ -19,7 +19,7 @@ import pandas as pd
 from ohlora_lib.io.disk import atomic_path, check_file
 from ohlora_lib.io.pictures import FORMATS
 from ohlora_lib.io.tables import check_scores, numbers, parse, read_header
-from ohlora_lib.study.conditions import parse_condition
+from ohlora_lib.study.look import parse_condition
 
 FILE_COLUMNS = ("file", "img_path", "image_id", "image", "filename", "path")
 EMPTY = ["", "NA", "N/A", "NaN", "nan", "None", "null", "<NA>"]  # cells that hold nothing

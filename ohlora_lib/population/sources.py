@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ohlora_lib.io.images import CHUNK, Importer, new_store, open_store
+from ohlora_lib.io.images import import_images, new_store, open_store
 from ohlora_lib.io.pictures import ATTRIBUTE_LISTS, find_images, walk
 from ohlora_lib.io.weights import load_generator
 from ohlora_lib.nets.compute import pick_device
 from ohlora_lib.nets.samples import sample_images
 from ohlora_lib.population import labels as lb
 from ohlora_lib.population.faces.faces import draw_attributes, render_faces
-from ohlora_lib.study.progress import track
+from ohlora_lib.study.machine import track
 
 FACES_AT_ONCE = 250
 FILE_FACTS = ["img_no", "file", "status", "detail"]
@@ -316,17 +316,15 @@ def _read_labels(path: Path | None, labelled_rows: int) -> pd.DataFrame | None:
 def _import(folder: Path, image_folder: Path, image_px: int, fit: str) -> pd.DataFrame:
     paths = find_images(image_folder)
     with new_store(folder / "images" / "images.npy", image_px) as store:
-        importer = Importer(store, fit=fit)
-        steps = importer.run(paths, image_folder)
-        for _ in track(steps, "Reading images", total=-(-len(paths) // CHUNK)):
-            pass
+        steps = import_images(store, paths, image_folder, fit=fit)
+        rows = list(track(steps, "Reading images", total=len(paths)))
         if not store.count:
-            name, _, detail = importer.rows[0][1:]
+            _, name, _, detail = rows[0]
             raise ValueError(
                 f"{image_folder}: none of its {len(paths)} image files can be read; the first is "
                 f"{name} ({detail})"
             )
-    return importer.table()
+    return pd.DataFrame(rows, columns=FILE_FACTS).astype({"img_no": "Int64"})
 
 
 def _finish(

@@ -13,7 +13,7 @@ import pandas as pd
 from ohlora_lib.io.pictures import find_images
 from ohlora_lib.population import labels
 from ohlora_lib.study import parameters
-from ohlora_lib.study.conditions import conditions
+from ohlora_lib.study.look import conditions
 from ohlora_lib.study.parameters import NotebookParameters
 from ohlora_lib.verdict.logs import read_log
 

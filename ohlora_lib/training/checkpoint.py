@@ -21,8 +21,8 @@ import torch
 
 from ohlora_lib.io.disk import atomic_path
 from ohlora_lib.io.images import Images
-from ohlora_lib.study.run_folder import to_json
-from ohlora_lib.study.summaries import differences, start_anew_words
+from ohlora_lib.study.run import start_anew_words
+from ohlora_lib.study.run_folder import differences, to_json
 
 FORM = b"ohlora checkpoint 1"
 MOST_SHARE = 0.02  # of the training time, that checkpoints may take
@@ -100,9 +100,8 @@ def load_newest(
             print(f"{str(error).partition(' Delete')[0]} Going on from the one before it.")  # noqa: T201
             continue
         wanted = json.loads(to_json(dict(facts)))
-        why = differences(saved, wanted, [n for n in {**saved, **wanted} if n not in free])
-        if why:
-            raise cannot_resume(candidate, why)
+        if why := differences(saved, wanted, but=free):
+            raise cannot_resume(candidate, ", ".join(why.values()))
         return state
     return None
 

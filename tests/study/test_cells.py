@@ -131,7 +131,7 @@ def test_complaints_are_one_line_and_bugs_keep_their_traceback():
     calls = {
         "complaint": "import ohlora_lib.nets.compute as p\np.pick_device('tpu')",
         "debugger": "%tb",
-        "bug": "import ohlora_lib.study.conditions as c\nc.conditions(None, {'a': 1})",
+        "bug": "import ohlora_lib.study.look as c\nc.conditions(None, {'a': 1})",
         "C": "from ohlora_lib.study import run_folder\nrun_folder.Path('a').relative_to('b')",
         "own": "raise ValueError('mine')",
         "number": "from ohlora_lib.runner import cells\n"

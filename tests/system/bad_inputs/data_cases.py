@@ -149,7 +149,7 @@ def cell(column: str, value: str) -> Callable[[str], str]:
 
 LOGS = [
     Bad("a log that is not there", ("compare", "log.csv"), ("log.csv", "no such file", "Check")),
-    log("a log cut off", lambda text: text[:-30], "line 25", "cut off", "delete that line"),
+    log("a log cut off", lambda text: text[:-30], "line 25", "cut off", "remove that line"),
     log("a log of other columns", lambda _: "when,loss_D,smile\n1,2,0.5\n2,2,0.5\n",
         "columns epoch, idx, d_loss, g_loss, mean_<property>_score are", "loss_D", "--column"),
     log("a score over 1", cell("mean_age_score", "7"), "mean_age_score", "7", "from 0 to 1"),

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from ohlora_lib.population import sources
-from ohlora_lib.study.run_folder import start_run
+from ohlora_lib.study.run import start_run
 from tests.system.browser.lab import (
     CHROMIUM,
     SECONDS,
