@@ -23,6 +23,7 @@ from ohlora_lib.properties.ensemble import load_ensemble
 from ohlora_lib.selection import candidates as cd
 from ohlora_lib.study import machine, run_folder
 from ohlora_lib.study.parameters import SelectImages
+from ohlora_lib.study.run import Run
 
 IMAGE_PX = 32
 GROWTH_SHARE = 0.1  # of what the added images would take: more is not flat
@@ -55,7 +56,7 @@ class PeakMemory:
         self.peak = max(self.peak, status_mib("RssAnon"))
 
 
-def new_stage(folder: Path, count: int) -> tuple[SelectImages, run_folder.Run]:
+def new_stage(folder: Path, count: int) -> tuple[SelectImages, Run]:
     """Small networks on the disk, and thresholds that about a quarter of the samples pass."""
     torch.manual_seed(0)
     small = {"z_dim": 16, "w_dim": 16, "fmaps_base": 128}
@@ -72,10 +73,10 @@ def new_stage(folder: Path, count: int) -> tuple[SelectImages, run_folder.Run]:
     config = SelectImages.checked(given, "benchmark")
     path = folder / "outputs" / "memory" / config.stage
     inputs = {"base_run": folder, "cnn_run": folder}
-    return config, run_folder.Run(path, config.NOTEBOOK, config.config(), inputs)
+    return config, Run(path, config.NOTEBOOK, config.config(), inputs)
 
 
-def select_candidates(config: SelectImages, run: run_folder.Run) -> cd.Chosen:
+def select_candidates(config: SelectImages, run: Run) -> cd.Chosen:
     """What stage 4 does with its candidates, figures aside."""
     options = {"device": torch.device("cpu"), "precision": "float32"}
     cnns = load_ensemble(run.inputs["cnn_run"] / "selector", list(config.concept))

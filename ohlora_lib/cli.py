@@ -177,9 +177,9 @@ def select(
     """Say which images of a table of scores have a look, and what each condition costs."""
     from ohlora_lib.population import labels
     from ohlora_lib.selection import select as selection
-    from ohlora_lib.study import conditions
+    from ohlora_lib.study.look import parse_condition
 
-    wanted = [conditions.parse_condition(text) for text in keep]
+    wanted = [parse_condition(text) for text in keep]
     table = selection.read_scores(scores, wanted)
     try:
         chosen = selection.select(table, wanted, skip_first=skip_first)
@@ -281,25 +281,25 @@ def clean(
     """Free room on the disk: says how much, and asks before it deletes."""
     import shutil
 
-    from ohlora_lib.study.openings import find_earlier
+    from ohlora_lib.study.run import earlier_runs
     from ohlora_lib.study.run_folder import project_root
 
     if not earlier:
         raise ValueError("nothing to clean was named; `ohlora clean --earlier` deletes old runs")
     study = Path(study).name  # params/quickstart and outputs/quickstart mean the same
     outputs = project_root() / "outputs"
-    found = find_earlier(outputs, study)
+    found = earlier_runs(outputs, study)
     if not found:
         typer.echo("There are no earlier runs.")
         return
-    for run in found:
-        typer.echo(f"{run.size / 1e6:9,.1f} MB  {run.path.relative_to(outputs.parent)}")
+    for folder, size in found.items():
+        typer.echo(f"{size / 1e6:9,.1f} MB  {folder.relative_to(outputs.parent)}")
     runs = "1 earlier run" if len(found) == 1 else f"{len(found)} earlier runs"
-    total = f"{runs}, {sum(run.size for run in found) / 1e6:,.1f} MB"
+    total = f"{runs}, {sum(found.values()) / 1e6:,.1f} MB"
     if not yes and not typer.confirm(f"Delete {total}?"):
         return
-    for run in found:
-        shutil.rmtree(run.path)
+    for folder in found:
+        shutil.rmtree(folder)
     typer.echo(f"Deleted {total}.")
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ohlora_lib.study.words import printable
+from ohlora_lib.study.machine import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -42,7 +42,7 @@ def convert(
     seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Draws the new branch.")] = 0,
 ) -> None:
     """Write weights in another form; the tensors stay bit for bit the same."""
-    from ohlora_lib.io.weight_conversion import convert
+    from ohlora_lib.io.weights import convert
 
     facts = convert(file, out, network=network, wide_dim=split, seed=seed)
     typer.echo(f"{out}: {', '.join(f'{k} {as_text(v)}' for k, v in facts.items())}")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ohlora_lib.io import disk
-from ohlora_lib.study.words import printable
+from ohlora_lib.study.machine import printable
 
 DISK = {errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENODEV, errno.ENXIO}
 MOST_LETTERS = 500  # of a line; what is longer was data

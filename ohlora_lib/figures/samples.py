@@ -22,7 +22,7 @@ from ohlora_lib.figures.style import (
     shown_meaning,
     shown_name,
 )
-from ohlora_lib.study.words import Meanings
+from ohlora_lib.study.look import Meanings
 
 LEAKS = {"hardly": 0.2, "somewhat": 0.5, "much": 1.01}  # words for correlations up to these
 CALIBRATION_BINS = 10  # intervals of the score

@@ -22,7 +22,8 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.transforms import ScaledTranslation
 
-from ohlora_lib.study.words import Meanings, meaning_of, without_turns
+from ohlora_lib.study.look import Meanings, meaning_of
+from ohlora_lib.study.machine import printable
 
 COLORS = sns.color_palette("colorblind")
 DASHES = ("-", (0, (6, 2)), (0, (2, 1.2)), (0, (7, 2, 1.5, 2)), (0, (4, 1, 1, 1, 1, 1)))
@@ -187,7 +188,7 @@ def legend_kinds(names: Sequence[str], full: str, hollow: str) -> list[Line2D]:
 
 def shown_name(name: object, *, longest: int = 24) -> str:
     """A name as text in a figure: no formula, not hidden, not endless."""
-    text = without_turns(" ".join(str(name).split()))
+    text = printable(" ".join(str(name).split()))
     text = text if len(text) <= longest else f"{text[: longest - 1]}…"
     text = text.replace("$", r"\$")
     return f"\u200b{text}" if text.startswith("_") else text

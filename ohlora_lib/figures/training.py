@@ -28,7 +28,7 @@ from ohlora_lib.figures.style import (
     shown_meaning,
     shown_name,
 )
-from ohlora_lib.study.words import Meanings
+from ohlora_lib.study.look import Meanings
 from ohlora_lib.verdict.verdict import (
     COLLAPSED_DIVERSITY,
     end_of,

@@ -26,10 +26,8 @@ from ohlora_lib.io.images import Images, grid_image, hold, open_store, save_png
 from ohlora_lib.io.weights import save_weights, split_mapping
 from ohlora_lib.nets.compute import pick_precision
 from ohlora_lib.properties.ensemble import load_ensemble
-from ohlora_lib.study.conditions import check_enough
 from ohlora_lib.study.parameters import FinetuneGenerator, load
-from ohlora_lib.study.run_folder import Run
-from ohlora_lib.study.summaries import start_anew_words
+from ohlora_lib.study.run import Run, start_anew_words
 from ohlora_lib.training.checkpoint import (
     Pace,
     cannot_resume,
@@ -38,10 +36,11 @@ from ohlora_lib.training.checkpoint import (
     save_state,
     tensors_sha256,
 )
-from ohlora_lib.training.guards import NotFiniteError
+from ohlora_lib.training.losses import NotFiniteError
 from ohlora_lib.training.ranks import ALONE, Ranks, join, leave
 from ohlora_lib.verdict import findings as failures
 from ohlora_lib.verdict import verdict
+from ohlora_lib.verdict.input_findings import check_enough
 from ohlora_lib.verdict.logs import judge_of, read_log
 
 GRID_IMAGES = 24

@@ -1,4 +1,4 @@
-"""Writing that survives a full disk, a lost mount and a pulled plug, and says so in one line."""
+"""Writing that survives a full disk, a lost mount and a power cut, and says so in one line."""
 
 from __future__ import annotations
 
@@ -11,13 +11,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PARTIAL = ".partial"  # part of the name of files that are being written
-_counter = itertools.count()
 ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 RIGHTS = {errno.EACCES, errno.EPERM, errno.EROFS}
-NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF}
 MOUNT = {errno.ENOENT, errno.ENOTDIR, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENODEV}
-
-
+NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES}  # of a folder
+_counter = itertools.count()
 watched: dict[Path, tuple[int, int]] = {}  # folders that are held: device and inode
 
 
@@ -25,55 +23,39 @@ class WriteError(OSError):
     """A file could not be written; the message is one line that names it and the remedy."""
 
     def __str__(self) -> str:
-        reason = self.strerror or "it was not written whole"
-        remedy = "Look at its disk"
-        if self.errno in ROOM or self.errno is None:
-            remedy = "Free room on its disk"
-        elif self.errno in RIGHTS:
-            remedy = "Make its folder writable again"
-        elif self.errno in MOUNT:
-            remedy = "Mount its disk again, or bring its folder back"
+        remedies = {
+            "Free room on its disk": {None, *ROOM},  # NumPy gives no errno
+            "Make its folder writable again": RIGHTS,
+            "Mount its disk again, or bring its folder back": MOUNT,
+        }
+        known = (remedy for remedy, numbers in remedies.items() if self.errno in numbers)
         return (
-            f"{self.filename}: cannot be written ({reason}). {remedy} and start again: "
-            f"a training resumes from its last checkpoint."
+            f"{self.filename}: cannot be written ({self.strerror or 'it was not written whole'}). "
+            f"{next(known, 'Look at its disk')} and start again: a training resumes from its last "
+            f"checkpoint."
         )
 
 
 @contextmanager
 def explained(path: Path, temporary: Path) -> Iterator[None]:
-    """Turns what the system says of a failed write into a `WriteError`; removes what is half done.
-
-    Args:
-        path: The file that shall be.
-        temporary: What is written to until it is whole.
-    """
+    """Turns a failed write of `path` into a `WriteError`; removes `temporary` on any error."""
     try:
         yield
-    except WriteError:
-        raise
-    except OSError as error:
-        _remove(temporary)
-        own = error.filename is None or Path(os.fsdecode(error.filename)) in {
-            path, temporary, path.parent,
-        }  # fmt: skip
-        if not own and error.errno not in ROOM:  # of reading something else, say
+    except BaseException as error:
+        with suppress(OSError):  # the error on its way says why the disk takes nothing any more
+            temporary.unlink(missing_ok=True)
+        if not isinstance(error, OSError) or isinstance(error, WriteError):
+            raise
+        ours = {None, *map(str, (path, temporary, path.parent))}
+        if error.filename not in ours and error.errno not in ROOM:  # of reading another file
             raise
         raise WriteError(error.errno, error.strerror, str(path)) from error
-    except BaseException:
-        _remove(temporary)
-        raise
 
 
 def check_there(path: Path) -> None:
-    """Raises if a folder that this process has locked is not there, or another is in its place.
+    """Raises WriteError if a locked folder around a path is gone, or another is in its place.
 
     A disk that is unmounted leaves an empty folder, where a run must not go on writing.
-
-    Args:
-        path: A file to write.
-
-    Raises:
-        WriteError: If so.
     """
     for folder, opened in tuple(watched.items()):  # other threads open and close folders
         if folder not in path.parents:
@@ -86,29 +68,17 @@ def check_there(path: Path) -> None:
             raise WriteError(errno.ESTALE, "its folder is another one now", str(path))
 
 
-def _remove(temporary: Path) -> None:
-    with suppress(OSError):  # the error on its way says why the disk takes nothing any more
-        temporary.unlink(missing_ok=True)
-
-
-def sync(file: int) -> None:
-    """Makes what an open file holds last through a power cut, where its file system can."""
+def sync(path: Path) -> None:
+    """Makes a file, or the names in a folder, last through a power cut, where the system can."""
     try:
-        os.fsync(file)
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
     except OSError as error:
         if error.errno not in NO_SYNC:
             raise
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes new names in a folder last through a power cut, where the system can."""
-    if os.name == "nt" or not os.access(folder, os.R_OK):  # writing needs no right to list it
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        sync(handle)
-    finally:
-        os.close(handle)
 
 
 def dangling_link(path: Path) -> str:
@@ -121,18 +91,10 @@ def dangling_link(path: Path) -> str:
 
 
 def make_folder(folder: Path) -> None:
-    """Makes a folder and those it lies in, unless they are there.
-
-    Raises:
-        ValueError: If one of them is a link to what is not there, a disk not mounted for instance.
-        OSError: If it cannot be made for another reason.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        if reason := dangling_link(folder):
-            raise ValueError(reason) from error
-        raise
+    """Makes a folder and those it lies in; ValueError if one is a link to what is not there."""
+    if reason := dangling_link(folder):
+        raise ValueError(reason)
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 @contextmanager
@@ -146,17 +108,15 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         WriteError: If the disk does not take it; what was there before stays.
     """
     path = Path(path)
-    temporary = path.with_name(
-        f".{path.stem}.{os.getpid()}-{next(_counter)}{PARTIAL}{path.suffix}"
-    )
+    name = f".{path.stem}.{os.getpid()}-{next(_counter)}{PARTIAL}{path.suffix}"
+    temporary = path.with_name(name)
     with explained(path, temporary):
         check_there(path)
         make_folder(path.parent)
         yield temporary
-        with temporary.open("rb+") as file:
-            sync(file.fileno())
+        sync(temporary)
         os.replace(temporary, path)
-        sync_folder(path.parent)
+        sync(path.parent)
 
 
 def write_atomic(path: Path | str, data: bytes | str) -> None:

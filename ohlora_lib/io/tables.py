@@ -11,8 +11,6 @@ import pandas as pd
 
 from ohlora_lib.io.disk import check_file
 
-REMEDY = "Save it as CSV, UTF-8, with commas."
-
 
 def read_header(path: Path, *, kind: str = "table", short_rows: bool = True) -> list[str]:
     """The names in the first line of a CSV, once the whole file has been looked through.
@@ -20,7 +18,7 @@ def read_header(path: Path, *, kind: str = "table", short_rows: bool = True) -> 
     Args:
         path: The file.
         kind: What it should be, for messages.
-        short_rows: Whether rows may end early; their last cells are empty then.
+        short_rows: Whether rows may end early.
 
     Raises:
         ValueError: If it is missing or unreadable, a name appears twice, or a row does not fit
@@ -33,8 +31,13 @@ def read_header(path: Path, *, kind: str = "table", short_rows: bool = True) -> 
             header = next((row for row in reader if row), [])
             _check_names(header, path)
             for row in reader:
-                if len(row) > len(header) or (row and len(row) < len(header) and not short_rows):
-                    raise ValueError(_ragged(path, reader.line_num, len(row), len(header)))
+                short = row and len(row) < len(header) and not short_rows
+                if short or len(row) > len(header):
+                    raise ValueError(
+                        f"{path}: line {reader.line_num} has {len(row)} fields, the first line "
+                        f"names {len(header)}. Correct or remove that line; if it is the last, "
+                        f"the file was cut off."
+                    )
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise _unreadable(path, error) from error
     return header
@@ -50,24 +53,8 @@ def _check_names(header: list[str], path: Path) -> None:
         )
 
 
-def _ragged(path: Path, line: int, fields: int, names: int) -> str:
-    if fields > names:
-        return (
-            f"{path}: line {line} has {fields} fields, the first line names {names}. "
-            f"Name every column, or remove the extra fields."
-        )
-    return (
-        f"{path}: line {line} has {fields} of {names} fields, the file is cut off or damaged; "
-        f"delete that line or copy it again"
-    )
-
-
 def parse(path: Path, **options: Any) -> pd.DataFrame:
-    """The table of a CSV whose header has been read.
-
-    Raises:
-        ValueError: If pandas cannot read it.
-    """
+    """The table of a CSV whose header has been read; ValueError if pandas cannot read it."""
     try:
         return pd.read_csv(path, index_col=False, low_memory=False, **options)
     except (pd.errors.ParserError, OverflowError) as error:
@@ -78,7 +65,9 @@ def _unreadable(path: Path, error: Exception) -> ValueError:
     reason = " ".join(str(getattr(error, "strerror", None) or error).split())
     if isinstance(error, UnicodeDecodeError):
         reason = f"byte {error.start} is not UTF-8"
-    return ValueError(f"{path}: not a readable CSV table ({reason}). {REMEDY}")
+    return ValueError(
+        f"{path}: not a readable CSV table ({reason}). Save it as CSV, UTF-8, with commas."
+    )
 
 
 def numbers(column: pd.Series) -> pd.Series:
@@ -88,10 +77,6 @@ def numbers(column: pd.Series) -> pd.Series:
 
 def check_scores(scores: pd.Series, source: str | Path) -> None:
     """Checks that scores are from 0 to 1; missing ones and infinite ones are others' to judge.
-
-    Args:
-        scores: Numbers; the name is the column's.
-        source: Begins error messages.
 
     Raises:
         ValueError: If one is not; names its row, and says what the column seems to hold.

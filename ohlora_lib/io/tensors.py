@@ -7,45 +7,67 @@ from __future__ import annotations
 
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from ohlora_lib.io.disk import check_file
 
+Networks = dict[str, dict[str, Tensor]]  # tensors by their names, by the network's name
 
-def read_networks(path: Path | str) -> tuple[dict[str, dict[str, Tensor]], dict[str, str]]:
-    """Reads every network of a weight file by its name in there; the only one may have none.
+
+def read_networks(path: Path | str) -> tuple[Networks, dict[str, str]]:
+    """Reads every network of a weight file, and the file's metadata.
+
+    A network is known by its name in the file, or by its path there if another has that name.
 
     Raises:
         ValueError: If the file is missing, truncated, not a weight file, or holds code.
     """
     path = Path(path)
     check_file(path, "weight file")
-    if path.suffix == ".safetensors":
-        try:
+    facts: dict[str, str] = {}
+    try:
+        if path.suffix == ".safetensors":
             with safe_open(path, framework="pt") as file:
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                content: Any = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
                 facts = dict(file.metadata() or {})
-        except SafetensorError as error:
-            raise ValueError(
-                f"{path}: not a readable .safetensors file ({error}). Fetch it again."
-            ) from error
-        tables = {"": tensors}
-    else:
-        tables, facts = _named(_tables(_load_pth(path))), {}
+        else:
+            content = _load_pth(path)
+    except Exception as error:  # a damaged file raises whatever its damage leads to
+        raise ValueError(
+            f"{path}: not a plain weight file; it is truncated, compressed, of another kind, or "
+            f"holds code, which is never run here. Fetch it again, or write its tensors to "
+            f".safetensors where you trust it."
+        ) from error
+    tables = dict(_tables(content))
     if not tables:
         raise ValueError(f"{path}: holds no table of named tensors. Give a state_dict file.")
     for tensors in tables.values():
         _check_tensors(tensors, path)
-    return tables, facts
+    ends = [place[-1:] for place in tables]
+    names = ["/".join(place if ends.count(place[-1:]) > 1 else place[-1:]) for place in tables]
+    return dict(zip(names, tables.values(), strict=True)), facts
+
+
+def _load_pth(path: Path) -> Any:
+    """Reads a `.pth` file; nothing but tensors and plain containers is unpickled."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            parts = archive.infolist()
+        packed = any(part.compress_type != zipfile.ZIP_STORED for part in parts)
+        if packed or sum(part.file_size for part in parts) > path.stat().st_size:
+            raise ValueError("compressed: a few bytes could stand for gigabytes")
+    with warnings.catch_warnings(action="ignore"):  # of pickle protocols
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _check_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Refuses what is no plain table of numbers, or claims more memory than its file explains."""
     for name, tensor in tensors.items():
         plain = tensor.layout == torch.strided and not tensor.is_quantized and not tensor.is_meta
         if not plain or not tensor.dtype.is_floating_point:
@@ -53,66 +75,21 @@ def _check_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
                 f"{path}: tensor {name!r} is {tensor.dtype}, {tensor.layout}; weights are plain "
                 f"tensors of floating point numbers"
             )
-
-
-def _load_pth(path: Path) -> Any:
-    """Reads a `.pth` file; nothing but tensors and plain containers is unpickled."""
-    _check_stored(path)
-    try:
-        with warnings.catch_warnings(action="ignore"):  # of pickle protocols; the error says it
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged pickle raises whatever its damage leads to
-        words = str(error)
-        reason = "truncated, or no file of torch.save"
-        if "Unsupported operand" in words:  # text, or a pickle of another kind
-            reason = "no file of torch.save; code in it is never run here"
-        elif "weights_only" in words or "Unsupported global" in words:
-            reason = "it holds code, which is never run here"
+    claimed = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    if claimed > 2 * path.stat().st_size:  # tied tensors are stored once
         raise ValueError(
-            f"{path}: not a plain weight file ({reason}). Fetch it again, or write its tensors to "
-            f".safetensors where you trust it."
-        ) from error
-
-
-def _check_stored(path: Path) -> None:
-    """Refuses a `.pth` with compressed parts, whose few bytes can stand for gigabytes."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            parts = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-        return  # the older form, or none: torch.load says what is wrong with it
-    size = path.stat().st_size
-    packed = any(part.compress_type != zipfile.ZIP_STORED for part in parts)
-    if packed or sum(part.file_size for part in parts) > size:
-        raise ValueError(
-            f"{path}: holds compressed parts, which torch.save never writes. "
+            f"{path}: its tensors claim {claimed:,} bytes, many times what the file holds. "
             f"Fetch it again, from whom you trust."
         )
 
 
-def _tables(content: Any, path: tuple[str, ...] = (), depth: int = 2) -> dict[tuple, dict]:
-    """The tables of tensors in a loaded `.pth` by their path: bare, by network, in `models`."""
-    if not isinstance(content, Mapping) or not content:
-        return {}
+def _tables(content: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], dict]]:
+    """The tables of tensors in a file by their path: bare, by network, or one level deeper."""
+    if not isinstance(content, Mapping) or not content or len(place) > 2:
+        return
     if all(isinstance(name, str) and isinstance(v, Tensor) for name, v in content.items()):
-        return {path: _without_prefix(content)}
-    tables: dict[tuple, dict] = {}
-    for key, value in content.items() if depth else ():
-        tables |= _tables(value, (*path, str(key)), depth - 1)
-    return tables
-
-
-def _without_prefix(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Names without the `module.` that training on several GPUs puts before all of them."""
-    if all(name.startswith("module.") for name in tensors):
-        return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
-    return dict(tensors)
-
-
-def _named(tables: Mapping[tuple, dict]) -> dict[str, dict[str, Tensor]]:
-    """Tables by their last name, or by their whole path where that is not one table's alone."""
-    ends = [path[-1] if path else "" for path in tables]
-    return {
-        end if ends.count(end) == 1 else "/".join(path): table
-        for (path, table), end in zip(tables.items(), ends, strict=True)
-    }
+        several = all(name.startswith("module.") for name in content)  # trained on several GPUs
+        yield place, {n.removeprefix("module.") if several else n: t for n, t in content.items()}
+        return
+    for key, value in content.items():
+        yield from _tables(value, (*place, str(key)))

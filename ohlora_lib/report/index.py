@@ -17,8 +17,8 @@ from ohlora_lib.io.disk import write_atomic
 from ohlora_lib.io.pictures import open_image
 from ohlora_lib.report.links import link_pages, page_of
 from ohlora_lib.study import run_folder
-from ohlora_lib.study.summaries import read_failure
-from ohlora_lib.study.words import duration, without_places, without_turns
+from ohlora_lib.study.machine import duration, without_places
+from ohlora_lib.study.run_folder import read_failure
 
 TEMPLATES = Path(__file__).parent / "templates"
 SCRIPT = (TEMPLATES / "ohlora" / "page.js").read_text("utf-8")  # makes sliders of frames
@@ -34,6 +34,13 @@ ANSWERS = ("08_compare_runs", "07_report_run")  # whose verdict answers for the 
 HIDDEN = {"verdict", "thumbnail"}  # results that are shown in their own way
 MOST_NUMBERS = 8
 THUMBNAIL_PX = 480
+
+TURNS = re.compile("[\u202a-\u202e\u2066-\u2069]")  # marks that turn what follows around
+
+
+def without_turns(text: str) -> str:
+    """Text without direction marks, of which scripts that run from right to left need none."""
+    return TURNS.sub("", text)
 
 
 def write_index(study: Path, *, part: str = "") -> Path:

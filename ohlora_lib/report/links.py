@@ -16,8 +16,8 @@ from urllib.parse import unquote
 
 from ohlora_lib.io.disk import write_atomic
 from ohlora_lib.study import run_folder
-from ohlora_lib.study.openings import EARLIER
-from ohlora_lib.study.run_files import read_config
+from ohlora_lib.study.run import EARLIER
+from ohlora_lib.study.run_folder import read_config
 
 PLACEHOLDER = re.compile(
     r'(<span class="pages" data-notebook="(\w+)" data-text="([^"]*)">).*?(</span>)', re.DOTALL

@@ -17,9 +17,9 @@ from nbformat import NotebookNode
 from traitlets.config import Config
 
 from ohlora_lib.io.disk import write_atomic
-from ohlora_lib.report.index import LOOK, SCRIPT, TEMPLATES
+from ohlora_lib.report.index import LOOK, SCRIPT, TEMPLATES, without_turns
 from ohlora_lib.study import run_folder
-from ohlora_lib.study.words import without_places, without_turns
+from ohlora_lib.study.machine import without_places
 
 PICTURES = ("image/png", "image/jpeg", "image/svg+xml")
 SHOWN = ["text/html", "text/markdown", *PICTURES, "text/plain"]  # the first there is, is shown

@@ -11,10 +11,8 @@ from typing import Any
 from jinja2 import Environment
 
 from ohlora_lib.io.disk import write_atomic
-from ohlora_lib.io.weight_conversion import convert
-from ohlora_lib.io.weights import describe
-from ohlora_lib.study.run_files import read_config
-from ohlora_lib.study.run_folder import read_summary, to_json
+from ohlora_lib.io.weights import convert, describe
+from ohlora_lib.study.run_folder import read_config, read_summary, to_json
 
 NETS = ("generator", "discriminator")
 CARD = Path(__file__).parent / "templates" / "card.md.j2"

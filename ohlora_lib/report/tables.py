@@ -12,10 +12,11 @@ import pandas as pd
 
 from ohlora_lib.io.tables import check_scores
 from ohlora_lib.population.labels import read_table
+from ohlora_lib.study.look import Meanings, meaning_of
+from ohlora_lib.study.machine import duration
 from ohlora_lib.study.parameters import CompareRuns, ReportRun
-from ohlora_lib.study.run_files import read_config
-from ohlora_lib.study.run_folder import Run, project_root, read_summary, root_of
-from ohlora_lib.study.words import Meanings, duration, meaning_of
+from ohlora_lib.study.run import Run
+from ohlora_lib.study.run_folder import in_project, read_config, read_summary, root_of
 from ohlora_lib.verdict.logs import log_names, read_log
 
 STAGES = ("base", "during", "after")
@@ -28,11 +29,6 @@ class LogSource:
     path: Path | None
     folder: Path | None
     name: str
-
-
-def in_project(path: str) -> Path:
-    """A path of a params file: relative ones count from the project root."""
-    return project_root() / path
 
 
 def find_log(run: Run, config: ReportRun, run_name: str, csv_name: str) -> LogSource:

@@ -20,11 +20,11 @@ from ohlora_lib.report.index import write_index
 from ohlora_lib.runner import outcomes, stages
 from ohlora_lib.runner.outcomes import Outcome
 from ohlora_lib.runner.pipes import Lines, read_event
-from ohlora_lib.runner.stages import Reason, Stage
+from ohlora_lib.runner.stages import Stage
 from ohlora_lib.runner.status import Status
 from ohlora_lib.study import machine, run_folder
-from ohlora_lib.study.locks import FolderLock
-from ohlora_lib.study.words import duration
+from ohlora_lib.study.machine import duration
+from ohlora_lib.study.run import FolderLock
 
 STOP_SEC = 300  # how long an interrupted stage may take to save its state
 TERMINATE_SEC = 8  # the same after a SIGTERM, where soon afterwards the machine may be gone
@@ -88,14 +88,13 @@ def run_study(
     try:
         for number, stage in enumerate(chosen, 1):
             label = f"[{number}/{len(chosen)}] {stage.name}"
-            why = stages.Reason(run_folder.STARTED_ANEW, anew=True) if force else None
-            why = why or stages.reason_to_run(stage, root)
+            why = "run again from the start" if force else stages.reason_to_run(stage, root)
             if why is None:
                 status.say(f"{label}  unchanged, skipped")
                 continue
             workers.more = number < len(chosen)
             with exit_on_sigterm():
-                run_stage(stage, workers, status, label, why, command)
+                run_stage(stage, workers, status, label, why, command, anew=force)
             write_index(outputs)
     except BaseException:
         with suppress(OSError):  # what ended the study is said, which may be a full disk
@@ -209,8 +208,10 @@ def run_stage(
     workers: Workers,
     status: Status,
     label: str,
-    why: Reason,
+    why: str,
     command: str,
+    *,
+    anew: bool,
 ) -> None:
     """Runs one stage; what it must not write over is moved aside before it starts.
 
@@ -223,12 +224,11 @@ def run_stage(
     lock = FolderLock(stage.folder, ".runner.lock")
     outcome = ""
     try:
-        opening = stages.make_way(stage, root, anew=why.text * why.anew)
-        if opening.kept:
-            status.say(f"{label}  {opening.line.replace(f'{root}/', '')}")
+        if line := stages.make_way(stage, root, anew=anew):
+            status.say(f"{label}  {line.replace(f'{root}/', '')}")
         stage.folder.mkdir(exist_ok=True)
         lock.watch()
-        status.start(label, why.text)
+        status.start(label, why)
         outcome = "failed"
         redo = f"{command} --only {stage.name} --force"
         ended = supervise(stage, workers, status, redo)
@@ -240,7 +240,7 @@ def run_stage(
         if ended is not None:
             outcome = {"interrupted": "stopped"}.get(ended.status, ended.status)
             more = "" if finished else _note_failure(stage, ended, redo)
-            raise _error(stage, ended, more + _kept(stage, root), fresh=why.anew)
+            raise _error(stage, ended, more + _kept(stage, root), fresh=anew)
         outcome = "done"
     finally:
         if outcome:  # else it has not begun

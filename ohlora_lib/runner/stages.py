@@ -8,21 +8,19 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import ohlora_lib
 from ohlora_lib.io.disk import dangling_link
 from ohlora_lib.runner import input_files
-from ohlora_lib.study import cells, openings
+from ohlora_lib.study import cells
 from ohlora_lib.study import parameters as params
+from ohlora_lib.study import run as runs
 from ohlora_lib.study import run_folder as records
-from ohlora_lib.study.locks import FolderLock
-from ohlora_lib.study.model import shortened
 from ohlora_lib.study.parameters import NotebookParameters
-from ohlora_lib.study.run_files import check_inside
+from ohlora_lib.study.run_folder import check_inside
 
 
 @dataclass(frozen=True)
@@ -222,10 +220,10 @@ def check_study(stages: Sequence[Stage], root: Path) -> None:
     """
     made: list[Path] = []
     for stage in stages:
-        for name, text in each_path(stage.parameters.input_runs()):
+        for name, text in records.each_path(records.input_runs(stage.parameters.config())):
             if root / text not in made:
                 check_input_run(stage, name, text, root)
-        for name, text in each_path(stage.parameters.input_files()):
+        for name, text in records.each_path(stage.parameters.input_files()):
             if made_folder(root / text, made) is None:
                 check_input_file(stage, name, text, root)
         check_place(stage, root)
@@ -233,17 +231,10 @@ def check_study(stages: Sequence[Stage], root: Path) -> None:
     check_writable(stages[0].folder.parent)
 
 
-def each_path(given: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Parameter and path, one by one, lists included."""
-    for name, value in given.items():
-        for text in [value] if isinstance(value, str) else value:
-            yield name, text
-
-
 def check_input_run(stage: Stage, name: str, text: str, root: Path) -> None:
     """Raises if a run folder that nothing makes in this run is not finished."""
     try:
-        records.check_inputs({name: text}, root)
+        records.check_input(name, text, root)
         if name == "cnn_run":
             stage.parameters.check_trained(root)
     except ValueError as error:
@@ -259,9 +250,9 @@ def check_input_file(stage: Stage, name: str, text: str, root: Path) -> None:
         there = False
     if not there:
         if reason := dangling_link(path):
-            raise ValueError(f"{stage.params_file}: {name} is {shortened(text)}. {reason}")
+            raise ValueError(f"{stage.params_file}: {name} is {text!r}. {reason}")
         raise ValueError(
-            f"{stage.params_file}: {name} is {shortened(text)}, and there is no such "
+            f"{stage.params_file}: {name} is {text!r}, and there is no such "
             f"{'folder' if folder else 'file'}. Correct the path; it is relative to {root}."
         )
     try:
@@ -274,7 +265,7 @@ def check_input_file(stage: Stage, name: str, text: str, root: Path) -> None:
 def check_place(stage: Stage, root: Path) -> None:
     """Raises if a run folder leads out of the project."""
     try:
-        check_inside(stage.folder, root, written=True)
+        check_inside(stage.folder, root)
     except ValueError as error:
         shown = shown_path(stage.folder, root)
         raise ValueError(f"{stage.params_file}: its run folder is {shown}. {error}") from None
@@ -298,101 +289,36 @@ def check_writable(folder: Path) -> None:
         ) from error
 
 
-@dataclass(frozen=True)
-class Reason:
-    """Why a stage must run.
-
-    Attributes:
-        text: For the person who waits.
-        anew: Whether a finished run is no longer what the stage would make, although its
-            parameters and inputs are the same: its code or its files changed.
-    """
-
-    text: str
-    anew: bool = False
-
-
-def reason_to_run(stage: Stage, root: Path) -> Reason | None:
+def reason_to_run(stage: Stage, root: Path) -> str | None:
     """Why a stage must run; None if it has finished and nothing has changed since."""
     try:
         summary = records.read_summary(stage.folder)
     except ValueError:
-        there = stage.folder.is_dir()
-        return Reason("did not finish last time" if there else "has not run yet")
-    names = openings.changed(stage.folder, summary, wanted_facts(stage, root))
-    if names:
-        return Reason(changed_words(stage, names))
-    why = changed_code(stage, summary) or changed_artefact(summary, stage.folder)
-    if why:
-        return Reason(why, anew=True)
-    return None if stage.page.is_file() else Reason("has no page yet")
+        return "did not finish last time" if stage.folder.is_dir() else "has not run yet"
+    changes = runs.changes(stage.folder, summary, wanted_facts(stage, root))
+    if changes:
+        return ", ".join(changes.values())
+    return None if stage.page.is_file() else "has no page yet"
 
 
 def wanted_facts(stage: Stage, root: Path) -> dict[str, Any]:
-    """What a run of the stage would be made from now; an unfinished input has no results."""
-    model, inputs = stage.parameters, {}
-    for name, value in model.input_runs().items():
-        folders = [root / text for text in ([value] if isinstance(value, str) else value)]
-        inputs[name] = [input_facts(folder, root) for folder in folders]
-    files = {k: v for k, v in model.input_files().items() if _there(v, root)}
-    config = json.loads(records.to_json(model.config()))
-    return openings.facts_of(config, inputs, openings.file_facts(files, root))
+    """What a run of the stage would be made from now."""
+    return records.made_from(stage.notebook.stem, stage.parameters.config(), root)
 
 
-def input_facts(folder: Path, root: Path) -> dict[str, Any]:
-    """Facts of an input run; one that has not finished has no results."""
-    try:
-        return openings.input_facts(folder, root)
-    except ValueError:
-        return {}
-
-
-def _there(value: str | list[str], root: Path) -> bool:
-    return all((root / text).exists() for text in ([value] if isinstance(value, str) else value))
-
-
-def changed_words(stage: Stage, names: Sequence[str]) -> str:
-    """Which parameters changed, or else the first input that did."""
-    given = {**stage.parameters.input_runs(), **stage.parameters.input_files()}
-    plain = [name for name in names if not name.endswith("_sha256")]
-    if plain:
-        return f"changed: {', '.join(plain)}"
-    name = names[0].removesuffix("_sha256")
-    folders = given[name] if isinstance(given[name], list) else [given[name]]
-    return f"{', '.join(Path(text).name for text in folders)} changed"
-
-
-def changed_code(stage: Stage, summary: dict[str, Any]) -> str | None:
-    """Whether the notebook's code or the package is another now."""
-    saved = summary.get("code", {})
-    now = {
-        "notebook": records.notebook_code(stage.notebook),
-        "ohlora_lib": ohlora_lib.__version__,
-    }
-    words = {"notebook": "its notebook's code", "ohlora_lib": "the package's version"}
-    return next((f"{words[k]} changed" for k in words if saved.get(k) != now[k]), None)
-
-
-def changed_artefact(summary: dict[str, Any], folder: Path) -> str | None:
-    """The first file of the stage that is gone or has another size."""
-    for fact in summary.get("artefacts", []):
-        path = folder / fact["path"]
-        if not path.is_file() or path.stat().st_size != fact["bytes"]:
-            return f"{fact['path']} is gone or was changed"
-    return None
-
-
-def make_way(stage: Stage, root: Path, *, anew: str) -> openings.Opening:
+def make_way(stage: Stage, root: Path, *, anew: bool) -> str:
     """Moves what the stage's run folder holds aside where its next run must not write over it.
+
+    Returns:
+        What to tell the user; empty if nothing moved.
 
     Raises:
         ValueError: If another process writes to the folder.
     """
-    lock = FolderLock(stage.folder)
+    lock = runs.FolderLock(stage.folder)
     try:
-        longer = stage.parameters.LONGER
-        return openings.open_folder(
-            stage.folder, wanted_facts(stage, root), longer=longer, anew=anew
-        )
+        wanted, longer = wanted_facts(stage, root), stage.parameters.LONGER
+        shown, line = runs.make_way(stage.folder, wanted, longer=longer, anew=anew)
+        return "" if shown else line
     finally:
         lock.release()

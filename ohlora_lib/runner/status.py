@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from ohlora_lib.study.words import duration, printable
+from ohlora_lib.study.machine import duration, printable
 
 QUIET_SEC = 8.0  # longest silence where there is no live line
 

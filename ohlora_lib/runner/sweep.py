@@ -36,8 +36,8 @@ from ohlora_lib.runner import stages
 from ohlora_lib.runner.runner import StageError, StageInterrupted
 from ohlora_lib.runner.status import Status
 from ohlora_lib.study import machine, parameters
+from ohlora_lib.study.machine import duration
 from ohlora_lib.study.run_folder import read_summary
-from ohlora_lib.study.words import duration
 
 TRAINING = "05_finetune_generator"  # whose parameter a bare name means, where others have it too
 EVALUATION = "06_evaluate_samples"
@@ -256,7 +256,7 @@ def write_study(study: Study, root: Path) -> None:
 
 def thread_share(workers: int) -> dict[str, str]:
     """Environment in which each of several processes takes its share of the cores."""
-    if machine.number_of("OMP_NUM_THREADS", listed=True):
+    if os.environ.get("OMP_NUM_THREADS"):
         return {}
     return {"OMP_NUM_THREADS": str(max(1, machine.usable_cores() // workers))}
 

@@ -27,11 +27,11 @@ from ohlora_lib.nets.samples import sample_images
 from ohlora_lib.population.labels import match_rows, read_table
 from ohlora_lib.properties.ensemble import Ensemble, load_ensemble
 from ohlora_lib.selection.select import Selection, read_scores, select
-from ohlora_lib.study.conditions import Condition, conditions
+from ohlora_lib.study.look import Condition, conditions
+from ohlora_lib.study.machine import track
 from ohlora_lib.study.parameters import SelectImages
-from ohlora_lib.study.progress import track
-from ohlora_lib.study.run_files import check_inside, read_config
-from ohlora_lib.study.run_folder import Run, project_root
+from ohlora_lib.study.run import Run
+from ohlora_lib.study.run_folder import check_inside, project_root, read_config
 
 CHUNK = 100  # candidates; the latents of as many samples share a random state
 EXAMPLES = 48  # images thrown away that are shown
@@ -260,7 +260,7 @@ def align_scores(scores: pd.DataFrame, files: pd.DataFrame, source: str) -> pd.D
     Raises:
         ValueError: If the rows do not say which image they are about; one line.
     """
-    rows = match_rows(scores, files, source)
+    rows = match_rows(scores, files["file"].tolist(), source)
     numbers = files["img_no"].reindex(rows).set_axis(scores.index)
     known = numbers.notna()
     found = scores[known].set_index(numbers[known].astype("int64"))

@@ -12,7 +12,7 @@ import pandas as pd
 
 from ohlora_lib.io.tables import check_scores
 from ohlora_lib.population.labels import as_numbers, read_table
-from ohlora_lib.study.conditions import Condition
+from ohlora_lib.study.look import Condition
 
 
 @dataclass(frozen=True)

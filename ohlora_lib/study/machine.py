@@ -1,4 +1,4 @@
-"""Facts of this machine and of the versions in use, for records and for `ohlora doctor`."""
+"""This machine: its facts for records and for `ohlora doctor`, and words fit for its terminal."""
 
 from __future__ import annotations
 
@@ -8,13 +8,61 @@ import platform
 import re
 import subprocess
 import sys
+import sysconfig
+import tempfile
+from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import ohlora_lib
 
 PACKAGES = ("torch", "numpy", "pandas")
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b.")  # what steers a terminal
+T = TypeVar("T")
+
+
+def track(items: Iterable[T], label: str, *, total: int | None = None) -> Iterator[T]:
+    """Yields the items and shows on standard error how far it is; plain text everywhere."""
+    from tqdm import tqdm  # here, so that the core imports without it
+
+    yield from tqdm(items, desc=label, total=total, mininterval=1.0, ncols=88)
+
+
+def printable(text: str) -> str:
+    """A line without what steers a terminal or turns the direction of what follows."""
+    return "".join(c for c in ESCAPES.sub("", text) if c.isprintable())
+
+
+def duration(seconds: float) -> str:
+    """How long something took, in its two largest units: `1 h 5 min`, `6 min 30 s`, `8 s`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def without_places(text: str, root: Path) -> str:
+    """Text in which no path begins with a place of this machine.
+
+    Paths into the project, the installed packages and the home folder are shortened; a notebook's
+    cell, which Python knows as a temporary file, is called a cell.
+
+    Args:
+        text: The text.
+        root: The project.
+    """
+    temporary = re.escape(tempfile.gettempdir())
+    text = re.sub(rf"{temporary}/ipykernel_\d+/\d+\.py", "cell", text)
+    package, installed = Path(__file__).resolve().parents[2], Path(sysconfig.get_path("purelib"))
+    places = {Path.home(): "~/"} | dict.fromkeys((package, installed, root, root.resolve()), "")
+    for place in sorted(places, key=lambda place: -len(str(place))):
+        if len(place.parts) > 1:
+            path = rf"(?<![\w.~/-]){re.escape(str(place))}(/|(?![\w.-]))"
+            short = places[place]
+            text = re.sub(path, lambda m, s=short: s if m[1] else s.rstrip("/") or ".", text)
+    return text
 
 
 def command_output(*command: str, seconds: float = 10) -> str | None:
@@ -28,15 +76,10 @@ def command_output(*command: str, seconds: float = 10) -> str | None:
 
 def cpu_model() -> str:
     """Name of the processor."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    if sys.platform == "darwin":
-        name = command_output("sysctl", "-n", "machdep.cpu.brand_string")
-        if name:
-            return name
-    return platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    text = info.read_text(encoding="utf-8") if info.is_file() else ""
+    name = re.search(r"^model name\s*: (.+)$", text, re.MULTILINE)
+    return name[1] if name else platform.processor() or platform.machine()
 
 
 def usable_cores() -> int:
@@ -44,28 +87,6 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def number_of(variable: str, *, least: int = 1, listed: bool = False) -> int | None:
-    """Reads a whole number from an environment variable; None if that is unset or empty.
-
-    Args:
-        variable: Its name.
-        least: Smallest number allowed.
-        listed: Whether it may hold several, by comma, as OpenMP has one for each level of
-            nesting; the first one counts.
-
-    Raises:
-        ValueError: If it holds no such number; names the variable.
-    """
-    text = os.environ.get(variable, "").strip()
-    number = text.split(",")[0].strip() if listed else text
-    if text and (not re.fullmatch("[0-9]{1,9}", number) or int(number) < least):
-        raise ValueError(
-            f"the environment variable {variable} is {text!r}; it must be a whole number of at "
-            f"least {least}. Correct or unset it."
-        )
-    return int(number) if text else None
 
 
 def ram_gib() -> float | None:
@@ -86,10 +107,10 @@ def memory_kills() -> int | None:
     own = Path("/proc/self/cgroup")
     group = own.read_text(encoding="utf-8").rpartition("0::")[2].strip() if own.is_file() else ""
     for path in (Path(f"/sys/fs/cgroup{group}", "memory.events"), Path("/proc/vmstat")):
-        with contextlib.suppress(OSError, ValueError):
-            for line in path.read_text(encoding="utf-8").splitlines():
-                if line.startswith("oom_kill "):
-                    return int(line.split()[1])
+        with contextlib.suppress(OSError):
+            text = path.read_text(encoding="utf-8")
+            if kills := re.search(r"^oom_kill (\d+)$", text, re.MULTILINE):
+                return int(kills[1])
     return None
 
 

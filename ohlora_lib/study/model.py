@@ -1,4 +1,7 @@
-"""What the parameters of all notebooks share: strict YAML, one-line errors, common fields."""
+"""What the parameters of all notebooks share: strict YAML, one-line errors, common fields.
+
+What a parameter means is said in one place, the comment on its line of the parameters cell.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +9,26 @@ import re
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import pandas as pd
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
 
 from ohlora_lib.study import cells
-from ohlora_lib.study.run_folder import Run, project_root, read_summary, start_run
-from ohlora_lib.study.words import MEANING
+from ohlora_lib.study.look import MEANING
+from ohlora_lib.study.run import Run, start_run
+from ohlora_lib.study.run_folder import input_files, project_root, read_summary
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
-NAMES = "1 to 64 letters, digits, dots, - and _, the first a letter or digit"
-SHOWN_LETTERS = 80  # of a value in a message
-Resolution = Field(64, ge=8, le=1024, description="side of the images, pixels; a power of two")
-Concept = dict[str, float]
-Words = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=2, max_length=2)]
 
 
 class StrictLoader(yaml.SafeLoader):
@@ -29,14 +36,11 @@ class StrictLoader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Builds a mapping whose names are all different."""
-        seen: set[str] = set()
-        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-            if key.value in seen:
-                raise yaml.MarkedYAMLError(
-                    problem=f"{key.value!r} is given twice. Keep one of the two lines",
-                    problem_mark=key.start_mark,
-                )
-            seen.add(key.value)
+        names = [key.value for key, _ in node.value]
+        for number, (key, _) in enumerate(node.value):
+            if key.value in names[:number]:
+                problem = f"{key.value!r} is given twice; keep one of the two lines"
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
         return super().construct_mapping(node, deep=deep)
 
 
@@ -53,53 +57,29 @@ def read_yaml(path: Path) -> Any:
             f"{path}: cannot be read ({error.strerror}). Correct the file or its rights."
         ) from error
     except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or an impossible date
-        raise ValueError(f"{path}: not readable YAML, {_yaml_problem(error)}.") from error
+        raise ValueError(
+            f"{path}: not readable YAML ({' '.join(str(error).split())}). Write plain "
+            f"`name: value` lines as UTF-8, indented with spaces."
+        ) from error
 
 
-def _yaml_problem(error: Exception) -> str:
-    """What is wrong, where, and what to do about the usual slips."""
-    if isinstance(error, UnicodeDecodeError):
-        return f"byte {error.start} is not UTF-8. Save it as UTF-8"
-    mark = getattr(error, "problem_mark", None)
-    if mark is None:
-        return " ".join(str(error).split())
-    parts = (getattr(error, name) for name in ("context", "problem"))
-    words = " ".join(" ".join(part.split()) for part in parts if part)
-    if "'\\t'" in words:
-        words += ". Indent with spaces, not tabs"
-    if isinstance(error, yaml.constructor.ConstructorError):
-        words += ". Give plain values"
-    return f"line {mark.line + 1}: {words}"
+def _check_name(name: str) -> str:
+    if name and not re.fullmatch(NAME, name):
+        raise ValueError("must be 1 to 64 letters, digits, dots, - and _, the first a letter "
+                         "or digit")  # fmt: skip
+    return name
 
 
-def describe_error(error: ValidationError, source: str) -> str:
-    """One line from a pydantic error: where, what was given, what is allowed."""
-    first = error.errors()[0]
-    name = ".".join(str(part) for part in first["loc"]) or "parameters"
-    if first["type"] == "extra_forbidden":
-        return (
-            f"{source}: unknown parameter {name!r}. Check its spelling against the notebook's "
-            f"parameters cell."
-        )
-    given = first["input"]
-    message = first["msg"].removeprefix("Value error, ")
-    message = message[:1].lower() + message[1:]
-    if first["type"] == "string_pattern_mismatch" and name in {"study", "variant"}:
-        message = f"must be {NAMES}"
-    elif first["type"] == "string_pattern_mismatch":
-        allowed = first["ctx"]["pattern"].strip("^$()").replace(r"(:\d+)?", ", cuda:0")
-        message = f"must be one of {allowed.replace('|', ', ')}"
-    hint = ""
-    if isinstance(given, str) and re.fullmatch(r"[-+]?\d+[eE][-+]?\d+", given):
-        hint = f" YAML reads {given} as text: write {given.lower().replace('e', '.0e')}."
-    value = "" if isinstance(given, dict) else f" is {shortened(given)}"
-    return f"{source}: {name}{value}: {message}.{hint}"
+def _check_side(image_px: int) -> int:
+    if not 8 <= image_px <= 1024 or image_px & (image_px - 1):
+        raise ValueError("must be a power of two from 8 to 1024")
+    return image_px
 
 
-def shortened(value: Any) -> str:
-    """A value as Python writes it, cut where it is long."""
-    text = repr(value)
-    return text if len(text) <= SHOWN_LETTERS else f"{text[: SHOWN_LETTERS - 3]}..."
+Name = Annotated[str, AfterValidator(_check_name)]
+Side = Annotated[int, AfterValidator(_check_side)]  # of images, pixels
+Share = Annotated[float, Field(ge=0, le=1)]
+Words = Annotated[list[str], Field(min_length=2, max_length=2)]  # what 0 and 1 mean
 
 
 class NotebookParameters(BaseModel):
@@ -107,18 +87,24 @@ class NotebookParameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
     NOTEBOOK: ClassVar[str] = ""
+    NEEDS: ClassVar[dict[str, str]] = {}  # what a `source` or `candidates` cannot do without
     LONGER: ClassVar[str] = ""  # the parameter that a finished training may be resumed with
     IN_PLACE: ClassVar[bool] = False  # whether the run folder is a person's work, never moved
     SHOWN: ClassVar[frozenset[str]] = frozenset()  # on its page only: no reason to run it again
+    _comments: dict[str, str] = PrivateAttr(default_factory=dict)
 
-    study: str = Field("quickstart", pattern=NAME, description="name of the study")
-    variant: str = Field(
-        "", pattern=r"^$|" + NAME, description="name of this variant of the stage"
-    )
-    seed: int = Field(0, ge=0, lt=2**31, description="seeds every random draw of the stage")
-    start_anew: bool = Field(
-        False, exclude=True, description="run it again although it has finished; that run is kept"
-    )
+    study: Annotated[Name, Field(min_length=1)] = "quickstart"
+    variant: Name = ""
+    seed: int = Field(0, ge=0, lt=2**31)
+    start_anew: bool = Field(False, exclude=True)
+
+    @model_validator(mode="after")
+    def _has_what_it_needs(self) -> Self:
+        for choice in (getattr(self, name, "") for name in ("source", "candidates")):
+            for name in self.NEEDS.get(choice, "").split():
+                if not getattr(self, name):
+                    raise ValueError(f"{choice!r} needs {name}, which is empty")
+        return self
 
     @classmethod
     def from_cell(cls, namespace: Mapping[str, Any]) -> Self:
@@ -131,21 +117,32 @@ class NotebookParameters(BaseModel):
                 not set every parameter; one line.
         """
         session = namespace.get("get_ipython", lambda: None)()
+        source = ""
         if session is None:  # a script
             cells.check_known(namespace.get("__annotations__", ()), cls.model_fields, cls.NOTEBOOK)
         else:
             cells.show_complaints(session)
-            cells.check_history(session, cls.model_fields, cls.NOTEBOOK)
+            source = cells.check_history(session, cls.model_fields, cls.NOTEBOOK)
         given = {name: namespace[name] for name in cls.model_fields if name in namespace}
-        return cls.checked(given, cls.NOTEBOOK)
+        model = cls.checked(given, cls.NOTEBOOK)
+        model._comments.update(cells.comments(source))
+        return model
 
     @classmethod
     def checked(cls, given: Mapping[str, Any], source: str) -> Self:
         """Builds the model; errors are one line that begins with the source."""
+        cells.check_known(given, cls.model_fields, source)
         try:
             return cls.model_validate(dict(given))
         except ValidationError as error:
-            raise ValueError(describe_error(error, source)) from None
+            first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        value = f"{name} is {first['input']!r}: " if name else ""
+        message = first["msg"].removeprefix("Value error, ")
+        hint = ""
+        if isinstance(first["input"], str) and re.fullmatch(r"[-+\d]+[eE][-+\d]+", first["input"]):
+            hint = ". YAML reads a number as text unless it has a point: write 1.0e-4, not 1e-4"
+        raise ValueError(f"{source}: {value}{message[:1].lower()}{message[1:]}{hint}.")
 
     def check_device(self) -> None:
         """Raises ValueError if `device` is not in this machine."""
@@ -156,19 +153,19 @@ class NotebookParameters(BaseModel):
 
     def check_trained(self, root: Path) -> None:
         """Raises ValueError if the property CNNs' run has finished without one that is named."""
-        run, field = getattr(self, "cnn_run", ""), "concept"
+        run = root / (getattr(self, "cnn_run", "") or "no run")
         try:
-            read_summary(root / run)
+            read_summary(run)
         except ValueError:  # a matter of the inputs' check
             return
-        if field not in type(self).model_fields:
-            field = "properties"
-        there = {path.name.rsplit("-fold", 1)[0] for path in (root / run).glob("*/*-fold*")}
+        field = "concept" if hasattr(self, "concept") else "properties"
+        there = {path.name.rsplit("-fold", 1)[0] for path in run.glob("*/*-fold*")}
         for name in getattr(self, field):
             if name not in there:
                 raise ValueError(
-                    f"{field} names {name!r}, but the CNNs in {run} are for {sorted(there)}. "
-                    f"Correct the name, or train its CNNs in 03_train_property_cnn."
+                    f"{field} names {name!r}, but the CNNs in {self.cnn_run} are for "
+                    f"{sorted(there)}. Correct the name, or train its CNNs in "
+                    f"03_train_property_cnn."
                 )
 
     @property
@@ -194,8 +191,6 @@ class NotebookParameters(BaseModel):
         return start_run(
             self.NOTEBOOK,
             self.config(),
-            input_runs=self.input_runs(),
-            input_files=self.input_files(),
             longer=self.LONGER,
             in_place=self.IN_PLACE,
             start_anew=self.start_anew,
@@ -207,60 +202,33 @@ class NotebookParameters(BaseModel):
         known = type(self).model_fields
         return {k: getattr(self, k) for k in wanted if k in known and k not in but.split()}
 
-    def input_runs(self) -> dict[str, Any]:
-        """Parameters that name run folders: `*_run` one, `*_runs` several."""
-        values = self.model_dump()
-        return {k: v for k, v in values.items() if k.endswith(("_run", "_runs")) and v}
-
     def input_files(self) -> dict[str, Any]:
-        """Parameters that name files or folders of files, and are not empty."""
-        values = self.model_dump()
-        ends = ("_csv", "_csvs", "_file", "_folder")
-        return {k: v for k, v in values.items() if k.endswith(ends) and v}
+        """Parameters that name files or folders of files, where they are not empty."""
+        return input_files(self.model_dump())
 
     def table(self) -> pd.DataFrame:
-        """Name, value and meaning of every parameter, for showing."""
-        known = type(self).model_fields
-        rows = [(k, str(v), known[k].description or "") for k, v in self.model_dump().items()]
+        """Name, value and meaning of every parameter, for showing.
+
+        The meaning is the comment on its line of the parameters cell; a script has none.
+        """
+        rows = [(k, str(v), self._comments.get(k, "")) for k, v in self.model_dump().items()]
         return pd.DataFrame(rows, columns=["parameter", "value", "meaning"]).set_index("parameter")
 
 
 class Compute(BaseModel):
     """Where and in which number format a stage computes."""
 
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda")
-    precision: str = Field(
-        "auto",
-        pattern="^(auto|float32|bfloat16)$",
-        description="number format; auto takes the faster one",
-    )
-
-
-def check_power_of_two(image_px: int) -> int:
-    """Validator: image sides are powers of two."""
-    if image_px & (image_px - 1):
-        raise ValueError("must be a power of two from 8 to 1024")
-    return image_px
-
-
-def check_share(shares: Mapping[str, float]) -> Mapping[str, float]:
-    """Validator: every value lies in 0..1."""
-    for name, value in shares.items():
-        if not 0 <= value <= 1:
-            raise ValueError(f"{name} is {value}; it must be from 0 to 1")
-    return shares
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
 
 class Meaning(BaseModel):
     """What the scores say."""
 
-    meaning: dict[str, Words] = Field(
-        default_factory=lambda: dict(MEANING), description="what 0 and 1 of a property mean"
-    )
+    meaning: dict[str, Words] = MEANING
 
 
 class Look(Meaning):
     """The look to teach."""
 
-    concept: Concept = Field(min_length=1, description="target score of each property")
-    _concept = field_validator("concept")(check_share)
+    concept: dict[str, Share] = Field(min_length=1)

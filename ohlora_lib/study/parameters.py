@@ -1,71 +1,71 @@
-"""The parameters of every notebook: one strict model each, read from `params/<study>/*.yaml`."""
+"""The parameters of every notebook: one strict model each, read from `params/<study>/*.yaml`.
+
+The comment on a parameter's line in the notebook says what it means.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
-from ohlora_lib.study.conditions import conditions, parse_condition
+from ohlora_lib.study.look import conditions, parse_condition
 from ohlora_lib.study.model import (
     Compute,
-    Concept,
     Look,
     Meaning,
     NotebookParameters,
-    Resolution,
-    check_power_of_two,
-    check_share,
+    Share,
+    Side,
     read_yaml,
 )
 
 QUICKSTART = "outputs/quickstart"
+PROPERTIES = ["gender", "quality", "age", "glass"]
+AtLeastTwo = Annotated[int, Field(ge=2)]
+Rate = Annotated[float, Field(ge=0, le=1)]  # of learning or of decay
+Names = Annotated[list[str], Field(min_length=1)]
+
+
+def _check_rules(rules: dict[str, str]) -> dict[str, str]:
+    for rule in rules.values():
+        parse_condition(rule)
+    return rules
 
 
 class MakePopulation(NotebookParameters):
     """Parameters of 01_make_population."""
 
     NOTEBOOK: ClassVar[str] = "01_make_population"
+    NEEDS: ClassVar[dict[str, str]] = {
+        "folder": "image_folder", "celeba": "image_folder", "generator": "generator_file",
+    }  # fmt: skip
 
-    source: str = Field(
-        "faces",
-        pattern="^(faces|folder|celeba|generator)$",
-        description="faces, folder, celeba or generator",
-    )
-    image_px: int = Resolution
-    labelled_images: int = Field(4000, ge=20, le=10**6, description="faces drawn, or samples")
-    shares: Concept = Field(default_factory=dict, description="faces: share of ones by property")
-    image_folder: str = Field("", description="folder, celeba: where the images are")
-    fit: str = Field("crop", pattern="^(crop|pad)$", description="how images become square")
-    generator_file: str = Field("", description="generator: its weights")
-    labels_csv: str = Field("", description="folder, generator: label table, or empty")
-    labelled_rows: int = Field(0, ge=0, description="first rows of it that are labels; 0: all")
-    label_rules: dict[str, str] = Field(
-        default_factory=dict, description="labels by rule, property: condition on a column"
-    )
-    _shares = field_validator("shares")(check_share)
-    _image_px = field_validator("image_px")(check_power_of_two)
-
-    @field_validator("label_rules")
-    @classmethod
-    def _rules(cls, rules: dict[str, str]) -> dict[str, str]:
-        for rule in rules.values():
-            parse_condition(rule)
-        return rules
+    source: Literal["faces", "folder", "celeba", "generator"] = "faces"
+    image_px: Side = 64
+    labelled_images: int = Field(4000, ge=20)
+    shares: dict[str, Share] = {}
+    image_folder: str = ""
+    fit: Literal["crop", "pad"] = "crop"
+    generator_file: str = ""
+    labels_csv: str = ""
+    labelled_rows: NonNegativeInt = 0
+    label_rules: Annotated[dict[str, str], AfterValidator(_check_rules)] = {}
 
     @model_validator(mode="after")
-    def _complete(self) -> Self:
+    def _drawable(self) -> Self:
         if self.source == "faces" and not 32 <= self.image_px <= 512:
             raise ValueError(f"faces are drawn at 32 to 512 px; image_px is {self.image_px}")
-        needed = {
-            "folder": "image_folder",
-            "celeba": "image_folder",
-            "generator": "generator_file",
-        }
-        name = needed.get(self.source)
-        if name and not getattr(self, name):
-            raise ValueError(f"source {self.source!r} needs {name}")
         return self
 
 
@@ -73,44 +73,32 @@ class TrainBase(NotebookParameters, Compute):
     """Parameters of 02_train_base."""
 
     NOTEBOOK: ClassVar[str] = "02_train_base"
+    NEEDS: ClassVar[dict[str, str]] = {"files": "generator_file discriminator_file"}
 
-    source: str = Field(
-        "shipped", pattern="^(shipped|train|files)$", description="shipped, train or files"
-    )
-    generator_file: str = Field("", description="files: weights of the generator")
-    discriminator_file: str = Field("", description="files: weights of its discriminator")
-    population_run: str = Field("", description="train: run folder of the images; empty: faces")
-    image_px: int = Resolution
-    z_dim: int = Field(512, ge=1, le=4096, description="width of the latent")
-    w_dim: int = Field(128, ge=1, le=4096, description="width of the style vector")
-    fmaps_base: int = Field(2048, ge=64, le=65536, description="channels at r px: base / r ...")
-    fmaps_max: int = Field(96, ge=1, le=2048, description="... but at most this many")
-    num_properties: int = Field(7, ge=0, le=256, description="property scores beside the latent")
-    training_images: int = Field(20000, ge=32, le=10**7, description="faces drawn to train on")
-    total_kimg: float = Field(300.0, gt=0, le=1e6, description="images shown, thousands")
-    grow_kimg: dict[str, float] = Field(default_factory=dict, description="px: kimg to grow at")
-    fade_kimg: float = Field(15.0, gt=0, le=1e6, description="length of a cross-fade, kimg")
-    batch: int = Field(32, ge=2, le=4096, description="images a step")
-    learning_rate: float = Field(2e-3, ge=0, le=1, description="Adam")
-    decay_kimg: float = Field(100.0, ge=0, le=1e6, description="learning rate falls at the end")
-    r1_gamma: float = Field(2.0, ge=0, le=1e4, description="weight of the gradient penalty")
-    r1_every: int = Field(16, ge=1, le=1000, description="steps from penalty to penalty")
-    average_kimg: float = Field(5.0, gt=0, le=1e4, description="half-life of the average, kimg")
-    mixing: float = Field(0.9, ge=0, le=1, description="share of batches with style mixing")
-    normal_labels: float = Field(0.5, ge=0, le=1, description="share of non-zero scores")
-    report_kimg: float = Field(
-        10.0, gt=0, le=1e4, description="from one row of the log to the next"
-    )
-    checkpoint_minutes: float = Field(
-        10.0, ge=0, le=1e4, description="longest time between checkpoints, minutes"
-    )
-    _image_px = field_validator("image_px")(check_power_of_two)
-
-    @model_validator(mode="after")
-    def _complete(self) -> Self:
-        if self.source == "files" and not (self.generator_file and self.discriminator_file):
-            raise ValueError("source 'files' needs generator_file and discriminator_file")
-        return self
+    source: Literal["shipped", "train", "files"] = "shipped"
+    generator_file: str = ""
+    discriminator_file: str = ""
+    population_run: str = ""
+    image_px: Side = 64
+    z_dim: PositiveInt = 512
+    w_dim: PositiveInt = 128
+    fmaps_base: int = Field(2048, ge=64)
+    fmaps_max: PositiveInt = 96
+    num_properties: NonNegativeInt = 7
+    training_images: int = Field(20000, ge=32)
+    total_kimg: PositiveFloat = 300.0
+    grow_kimg: dict[str, float] = {}
+    fade_kimg: PositiveFloat = 15.0
+    batch: AtLeastTwo = 32
+    learning_rate: Rate = 2e-3
+    decay_kimg: NonNegativeFloat = 100.0
+    r1_gamma: NonNegativeFloat = 2.0
+    r1_every: PositiveInt = 16
+    average_kimg: PositiveFloat = 5.0
+    mixing: Share = 0.9
+    normal_labels: Share = 0.5
+    report_kimg: PositiveFloat = 10.0
+    checkpoint_minutes: NonNegativeFloat = 10.0
 
 
 class TrainPropertyCNN(NotebookParameters, Compute, Meaning):
@@ -119,25 +107,21 @@ class TrainPropertyCNN(NotebookParameters, Compute, Meaning):
     NOTEBOOK: ClassVar[str] = "03_train_property_cnn"
     SHOWN: ClassVar[frozenset[str]] = frozenset({"meaning"})
 
-    population_run: str = Field(description="run folder of the labelled images")
-    properties: list[str] = Field(min_length=1, description="label columns to learn")
-    folds: int = Field(5, ge=2, le=50, description="CNNs a property that select")
-    judge_folds: int = Field(2, ge=2, le=50, description="CNNs a property that judge")
-    width: float = Field(1.0, gt=0, le=8, description="multiplier of all channels")
-    batch: int = Field(16, ge=2, le=4096, description="images a step")
-    max_epochs: int = Field(100, ge=1, le=10**4, description="most passes over a fold")
-    patience: int = Field(20, ge=1, le=10**4, description="epochs without a better loss")
-    selector_folder: str = Field("", description="trained CNNs to select with, or empty")
-    learning_rate: Concept = Field(default_factory=dict, description="AdamW, by property")
-    judge_learning_rate: Concept = Field(
-        default_factory=dict, description="the same for the judge, where it differs"
-    )
-    loss_limit: Concept = Field(default_factory=dict, description="validation loss to stay under")
-    max_attempts: int = Field(3, ge=1, le=100, description="trainings of one fold at most")
-    mirror: bool = Field(False, description="show each image mirrored half of the time")
-    crops: dict[str, list[float]] = Field(
-        default_factory=dict, description="top, bottom, left, right as fractions, by property"
-    )
+    population_run: str
+    properties: Names
+    folds: AtLeastTwo = 5
+    judge_folds: AtLeastTwo = 2
+    width: PositiveFloat = 1.0
+    batch: AtLeastTwo = 16
+    max_epochs: PositiveInt = 100
+    patience: PositiveInt = 20
+    selector_folder: str = ""
+    learning_rate: dict[str, float] = {}
+    judge_learning_rate: dict[str, float] = {}
+    loss_limit: dict[str, float] = {}
+    max_attempts: PositiveInt = 3
+    mirror: bool = False
+    crops: dict[str, list[float]] = {}
 
     @model_validator(mode="after")
     def _known(self) -> Self:
@@ -152,26 +136,22 @@ class SelectImages(NotebookParameters, Compute, Look):
     """Parameters of 04_select_images."""
 
     NOTEBOOK: ClassVar[str] = "04_select_images"
+    NEEDS: ClassVar[dict[str, str]] = {
+        "base": "base_run cnn_run", "population": "population_run cnn_run", "table": "scores_csv",
+    }  # fmt: skip
 
-    candidates: str = Field(
-        "base", pattern="^(base|population|table)$", description="what to select from"
-    )
-    base_run: str = Field("", description="base: run folder of the base")
-    cnn_run: str = Field("", description="run folder of the property CNNs")
-    population_run: str = Field("", description="run folder of the population, or empty")
-    scores_csv: str = Field("", description="scores made elsewhere, a row an image, or empty")
-    samples: int = Field(15000, ge=10, le=10**7, description="base: images sampled")
-    keep: Concept = Field(min_length=1, description="threshold of each property")
-    skip_first: int = Field(0, ge=0, description="first images left out")
-    _keep = field_validator("keep")(check_share)
+    candidates: Literal["base", "population", "table"] = "base"
+    base_run: str = ""
+    cnn_run: str = ""
+    population_run: str = ""
+    scores_csv: str = ""
+    samples: int = Field(15000, ge=10)
+    keep: dict[str, Share] = Field(min_length=1)
+    skip_first: NonNegativeInt = 0
 
     @model_validator(mode="after")
     def _known(self) -> Self:
         conditions(self.concept, self.keep)
-        needed = {"base": "base_run cnn_run", "population": "population_run cnn_run"}
-        for name in needed.get(self.candidates, "scores_csv").split():
-            if not getattr(self, name):
-                raise ValueError(f"candidates {self.candidates!r} need {name}")
         if self.candidates == "base" and self.scores_csv:
             raise ValueError("scores_csv scores no fresh samples; candidates must be 'population'")
         return self
@@ -184,30 +164,24 @@ class FinetuneGenerator(NotebookParameters, Compute, Look):
     LONGER: ClassVar[str] = "epochs"
     SHOWN: ClassVar[frozenset[str]] = frozenset({"meaning"})
 
-    base_run: str = Field(description="run folder of the base")
-    cnn_run: str = Field(description="run folder of the property CNNs")
-    selection_run: str = Field(description="run folder of the selected images")
-    recipe: str = Field("v9", pattern="^(v8|v9)$", description="v8 or v9")
-    wide_dim: int = Field(2048, ge=1, le=65536, description="width of v9's new branch")
-    epochs: int = Field(72, ge=1, le=10**5, description="passes over the selected images")
-    batch: int = Field(8, ge=1, le=4096, description="images a step")
-    learning_rate: float = Field(1e-4, ge=0, le=1, description="AdamW, constant")
-    weight_decay: float = Field(0.01, ge=0, le=1, description="AdamW")
-    r1_gamma: float = Field(10.0, ge=0, le=1e4, description="weight of the gradient penalty")
-    every_batches: int = Field(50, ge=1, le=10**6, description="from evaluation to evaluation")
-    first_epoch_every: int = Field(25, ge=1, le=10**6, description="the same in epoch 0")
-    first_epoch_each: int = Field(10, ge=0, le=10**6, description="first batches all evaluated")
-    samples: int = Field(100, ge=4, le=10**5, description="samples an evaluation")
-    average_batches: float = Field(
-        0.0, ge=0, le=1e6, description="half-life of averaged weights, batches; 0: none"
-    )
-    checkpoint_every: int = Field(
-        1, ge=1, le=10**5, description="epochs from kept to kept weights"
-    )
-    checkpoint_minutes: float = Field(
-        10.0, ge=0, le=1e4, description="longest time between checkpoints, minutes"
-    )
-    grid_every: int = Field(1, ge=1, le=10**6, description="evaluations from grid to grid")
+    base_run: str
+    cnn_run: str
+    selection_run: str
+    recipe: Literal["v8", "v9"] = "v9"
+    wide_dim: PositiveInt = 2048
+    epochs: PositiveInt = 72
+    batch: PositiveInt = 8
+    learning_rate: Rate = 1e-4
+    weight_decay: Rate = 0.01
+    r1_gamma: NonNegativeFloat = 10.0
+    every_batches: PositiveInt = 50
+    first_epoch_every: PositiveInt = 25
+    first_epoch_each: NonNegativeInt = 10
+    samples: int = Field(100, ge=4)
+    average_batches: NonNegativeFloat = 0.0
+    checkpoint_every: PositiveInt = 1
+    checkpoint_minutes: NonNegativeFloat = 10.0
+    grid_every: PositiveInt = 1
 
 
 class EvaluateSamples(NotebookParameters, Compute, Look):
@@ -215,20 +189,18 @@ class EvaluateSamples(NotebookParameters, Compute, Look):
 
     NOTEBOOK: ClassVar[str] = "06_evaluate_samples"
 
-    base_run: str = Field(description="run folder of the base")
-    cnn_run: str = Field(description="run folder of the property CNNs")
-    selection_run: str = Field(description="run folder of the selected images")
-    finetune_run: str = Field(description="run folder of the fine-tuning")
-    samples: int = Field(1000, ge=20, le=10**6, description="samples a checkpoint")
+    base_run: str
+    cnn_run: str
+    selection_run: str
+    finetune_run: str
+    samples: int = Field(1000, ge=20)
 
 
 class OtherLogs(BaseModel):
     """What is said of logs that were written elsewhere."""
 
-    columns: dict[str, str] = Field(
-        default_factory=dict, description="what such a log calls a column, by our name of it"
-    )
-    complete: bool = Field(False, description="such a log is whole, however it ends")
+    columns: dict[str, str] = {}
+    complete: bool = False
 
 
 class ReportRun(NotebookParameters, Look, OtherLogs):
@@ -236,14 +208,11 @@ class ReportRun(NotebookParameters, Look, OtherLogs):
 
     NOTEBOOK: ClassVar[str] = "07_report_run"
 
-    finetune_run: str = Field(
-        f"{QUICKSTART}/05_finetune_generator-v9",
-        description="run folder of the fine-tuning, or empty",
-    )
-    log_csv: str = Field("", description="or a training log by itself, published ones included")
-    evaluation_run: str = Field("", description="run folder of its evaluation sampling")
-    earlier_run: str = Field("", description="run folder of an earlier fine-tuning")
-    earlier_csv: str = Field("", description="or its training log by itself")
+    finetune_run: str = f"{QUICKSTART}/05_finetune_generator-v9"
+    log_csv: str = ""
+    evaluation_run: str = ""
+    earlier_run: str = ""
+    earlier_csv: str = ""
 
 
 class CompareRuns(NotebookParameters, Look, OtherLogs):
@@ -251,16 +220,10 @@ class CompareRuns(NotebookParameters, Look, OtherLogs):
 
     NOTEBOOK: ClassVar[str] = "08_compare_runs"
 
-    finetune_runs: list[str] = Field(
-        [f"{QUICKSTART}/05_finetune_generator-{v}" for v in ("v8", "v9")],
-        description="run folders to compare",
-    )
-    evaluation_runs: list[str] = Field(
-        [f"{QUICKSTART}/06_evaluate_samples-{v}" for v in ("v8", "v9")],
-        description="their evaluation sampling",
-    )
-    log_csvs: list[str] = Field(default_factory=list, description="or training logs by themselves")
-    names: list[str] = Field(["v8", "v9"], description="what to call them; seeds share a name")
+    finetune_runs: list[str] = [f"{QUICKSTART}/05_finetune_generator-{v}" for v in ("v8", "v9")]
+    evaluation_runs: list[str] = [f"{QUICKSTART}/06_evaluate_samples-{v}" for v in ("v8", "v9")]
+    log_csvs: list[str] = []
+    names: list[str] = ["v8", "v9"]
 
     @model_validator(mode="after")
     def _two_runs(self) -> Self:
@@ -281,26 +244,20 @@ class LabelImages(NotebookParameters, Meaning):
     NOTEBOOK: ClassVar[str] = "label_images"
     IN_PLACE: ClassVar[bool] = True
 
-    population_run: str = Field("", description="run folder whose images are labelled")
-    image_folder: str = Field("", description="or a folder of images")
-    generator_file: str = Field("", description="or weights of a generator, which is sampled")
-    image_px: int = Resolution
-    count: int = Field(2000, ge=1, le=10**6, description="first images that are asked about")
-    properties: list[str] = Field(
-        ["gender", "quality", "age", "glass"], min_length=1, description="what is asked"
-    )
-    by_image: bool = Field(False, description="all questions about an image before the next")
-    _image_px = field_validator("image_px")(check_power_of_two)
+    population_run: str = ""
+    image_folder: str = ""
+    generator_file: str = ""
+    image_px: Side = 64
+    count: PositiveInt = 2000
+    properties: Names = PROPERTIES
+    by_image: bool = False
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        given = [
-            n for n in ("population_run", "image_folder", "generator_file") if getattr(self, n)
-        ]
+        names = ("population_run", "image_folder", "generator_file")
+        given = [name for name in names if getattr(self, name)]
         if len(given) != 1:
-            raise ValueError(
-                f"give one of population_run, image_folder and generator_file; given: {given}"
-            )
+            raise ValueError(f"give one of {', '.join(names)}; given: {given}")
         return self
 
 
@@ -310,35 +267,19 @@ class ExploreLatents(NotebookParameters, Compute, Meaning):
     NOTEBOOK: ClassVar[str] = "explore_latents"
     IN_PLACE: ClassVar[bool] = True
 
-    base_run: str = Field(f"{QUICKSTART}/02_train_base", description="run folder of the base")
-    finetune_run: str = Field(
-        f"{QUICKSTART}/05_finetune_generator-v9",
-        description="a fine-tuning, or empty",
-    )
-    cnn_run: str = Field(
-        f"{QUICKSTART}/03_train_property_cnn",
-        description="CNNs that score, or empty",
-    )
-    properties: list[str] = Field(
-        ["gender", "quality", "age", "glass"], min_length=1, description="what is scored"
-    )
+    base_run: str = f"{QUICKSTART}/02_train_base"
+    finetune_run: str = f"{QUICKSTART}/05_finetune_generator-v9"
+    cnn_run: str = f"{QUICKSTART}/03_train_property_cnn"
+    properties: Names = PROPERTIES
 
 
 MODELS: dict[str, type[NotebookParameters]] = {
     model.NOTEBOOK: model
     for model in (
-        MakePopulation,
-        TrainBase,
-        TrainPropertyCNN,
-        SelectImages,
-        FinetuneGenerator,
-        EvaluateSamples,
-        ReportRun,
-        CompareRuns,
-        LabelImages,
-        ExploreLatents,
+        MakePopulation, TrainBase, TrainPropertyCNN, SelectImages, FinetuneGenerator,
+        EvaluateSamples, ReportRun, CompareRuns, LabelImages, ExploreLatents,
     )
-}
+}  # fmt: skip
 
 
 def load(path: Path | str) -> NotebookParameters:

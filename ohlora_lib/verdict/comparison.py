@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from ohlora_lib.study.summaries import read_failure
+from ohlora_lib.study.run_folder import read_failure
 from ohlora_lib.verdict.bootstrap import effect_word
 from ohlora_lib.verdict.findings import judged_sentence, of_training
 from ohlora_lib.verdict.logs import judge_of, log_names, properties_of, read_log, unique_names

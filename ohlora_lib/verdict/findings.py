@@ -14,9 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ohlora_lib.study.openings import results_sha256
-from ohlora_lib.study.run_files import is_number, is_table, read_config
-from ohlora_lib.study.run_folder import read_summary, root_of
+from ohlora_lib.study.run_folder import read_config, read_summary, results_sha256, root_of
 from ohlora_lib.verdict.input_findings import CNN_ROLES, Finding, of_cnns, of_count
 from ohlora_lib.verdict.logs import properties_of, sources_of
 from ohlora_lib.verdict.verdict import (
@@ -281,7 +279,7 @@ def of_run(folder: Path, log: pd.DataFrame, concept: Mapping[str, float]) -> lis
     """
     summary = read_summary(folder) if (folder / "summary.json").is_file() else {}
     config = read_config(folder)
-    if not (is_number(config.get("epochs")) and is_table(config.get("concept"))):
+    if not {"epochs", "concept"} <= config.keys():
         raise ValueError(f"{folder / 'config.json'}: not of a fine-tuning, it has no `epochs` or "
                          "no `concept`. Give the run folder of one.")  # fmt: skip
     return [
@@ -317,7 +315,7 @@ class Chain:
         found: Any = self.results(name)
         for part in where:
             found = found.get(part, {}) if isinstance(found, dict) else None
-        if not is_table(found):
+        if not isinstance(found, dict):
             path = self.root / self.config[name] / "summary.json"
             what = ".".join(where)
             raise ValueError(f"{path}: damaged, {what} is no table. Run that stage again.")
@@ -353,23 +351,24 @@ def _guessing(chain: Chain) -> Iterator[Finding]:
 
 def _few(chain: Chain) -> Iterator[Finding]:
     kept = chain.results("selection_run").get("kept")
-    yield from of_count(kept) if is_number(kept) else ()
+    yield from of_count(kept) if kept is not None else ()
 
 
 def _overlap(chain: Chain) -> Iterator[Finding]:
     shared = chain.results("selection_run").get("judge_overlap", 0)
-    if is_number(shared) and shared:
+    if shared:
         yield Finding("overlap", f"{shared:,} of the images it learned from are among those the "
                       "held-out judge learned from")  # fmt: skip
 
 
 def _other_input(chain: Chain) -> Iterator[Finding]:
     words = {"base_run": "the base", "cnn_run": "the CNNs", "selection_run": "the selection"}
-    for name, known in chain.summary.get("inputs", {}).items():
+    for name, word in words.items():
+        known = chain.summary.get("made_from", {}).get(f"{name}_sha256")
         try:
-            summary = read_summary(chain.root / known["path"])
-        except ValueError:
+            summary = read_summary(chain.root / chain.config[name])
+        except (KeyError, ValueError):
             continue
-        if results_sha256(summary) != known.get("results_sha256"):
-            yield Finding("other input", f"{words.get(name, name)} ({known['path']}) was made "
+        if known and [results_sha256(summary)] != known:
+            yield Finding("other input", f"{word} ({chain.config[name]}) was made "
                           "anew after this run, which did not start from it")  # fmt: skip

@@ -8,11 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from ohlora_lib.study.conditions import check_enough
 from ohlora_lib.verdict.verdict import listed
 
 WEAK_AUROC = 0.8  # CNNs under this on images they never saw say little ...
 GUESSING_AUROC = 0.6  # ... and so do those whose 95 % interval includes this
+# Diversity is measured by half of the selected images, whose recall needs four: a third neighbour.
+LEAST_IMAGES = 8
 FEW_IMAGES = 50  # selected; of fewer, samples may be copies
 # Of the population's own precision and recall, that a base of such images has at least. Measured
 # on the shipped base, 60 to 2,000 images, judges trained on each kind: built-in faces, of other
@@ -28,6 +29,15 @@ class Finding:
 
     rule: str
     text: str
+
+
+def check_enough(images: int) -> None:
+    """Raises ValueError, with what to do, if that many images are too few to fine-tune on."""
+    if images < LEAST_IMAGES:
+        raise ValueError(
+            f"{images} image{' is' if images == 1 else 's are'} too few to fine-tune on (at least "
+            f"{LEAST_IMAGES}): loosen `keep` in 04_select_images"
+        )
 
 
 def of_cnns(results: Mapping[str, Any], properties: Iterable[str]) -> list[Finding]:

@@ -10,7 +10,7 @@ import traitlets
 
 from ohlora_lib.io.images import enlarged, to_png
 from ohlora_lib.population.labelling import LabelSession
-from ohlora_lib.study.words import MEANING, Meanings, meaning_of
+from ohlora_lib.study.look import MEANING, Meanings, meaning_of
 
 ASSETS = files("ohlora_lib") / "assets"
 SIDE_PX = 384  # pictures are shown at least this large

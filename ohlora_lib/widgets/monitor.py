@@ -18,7 +18,7 @@ from tqdm import tqdm
 from ohlora_lib import figures
 from ohlora_lib.figures import style
 from ohlora_lib.finetune.run import Progress
-from ohlora_lib.study.words import duration
+from ohlora_lib.study.machine import duration
 from ohlora_lib.verdict import findings
 from ohlora_lib.verdict.logs import time_epochs
 

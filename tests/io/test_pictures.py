@@ -8,15 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from ohlora_lib.io.images import Importer, new_store, open_store
 from ohlora_lib.io.pictures import FORMATS, find_images, read_image
-from ohlora_lib.study.openings import content_hash
+from ohlora_lib.study.run_folder import content_hash
 
 
-def halves(width=32, height=32, left=(255, 255, 255), right=(0, 0, 0)):
-    """White on the left, black on the right."""
-    pixels = np.zeros((height, width, 3), dtype=np.uint8)
-    pixels[:, : width // 2], pixels[:, width // 2 :] = left, right
+def halves(left=(255, 255, 255), right=(0, 0, 0)):
+    """White on the left, black on the right, 32 px."""
+    pixels = np.full((32, 32, 3), right, dtype=np.uint8)
+    pixels[:, :16] = left
     return Image.fromarray(pixels)
 
 
@@ -28,7 +27,8 @@ def check_halves(path):
 
 def test_centre_crop_and_pad(tmp_path):
     path = tmp_path / "wide.png"
-    picture = halves(40, 20, left=(255, 0, 0), right=(0, 0, 255))
+    picture = Image.new("RGB", (40, 20), (0, 0, 255))
+    picture.paste((255, 0, 0), (0, 0, 20, 20))
     picture.paste((0, 255, 0), (0, 0, 10, 20))  # a green edge, which the crop cuts off
     picture.save(path)
     cropped = read_image(path, 16)
@@ -58,9 +58,8 @@ def test_every_known_suffix_is_read_or_says_what_it_needs(tmp_path, suffix):
         with pytest.raises(ValueError, match=f"a{suffix}: .*{suffix} needs: pip install"):
             read_image(path, 16)
         return
-    if kind == "HEIF":
-        with pytest.raises(ValueError, match="no such file"):
-            read_image(path, 16)  # registers the format
+    with pytest.raises(ValueError, match="No such file"):
+        read_image(path, 16)  # registers HEIF
     mode = {".pgm": "L", ".pbm": "1"}.get(suffix, "RGB")
     halves().convert(mode).save(path, kind)
     check_halves(path)
@@ -85,7 +84,7 @@ def test_modes_of_cameras_and_print(tmp_path, mode, suffix, options):
 def test_exif_orientation_is_honoured(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 3  # upside down
-    halves(left=(0, 0, 0), right=(255, 255, 255)).save(tmp_path / "a.jpg", exif=exif, quality=95)
+    halves((0, 0, 0), (255, 255, 255)).save(tmp_path / "a.jpg", exif=exif, quality=95)
     check_halves(tmp_path / "a.jpg")
 
 
@@ -124,34 +123,28 @@ def test_measured_grey_out_of_range_is_one_line(tmp_path, value):
         read_image(tmp_path / "f.tif", 8)
 
 
-def part(kind, data):
-    """One part of a PNG."""
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
-def png(width, height, body=b"\0" * 1000, more=b""):
+def png(width, height, body=b"\0" * 1000, text=b""):
     """A PNG that claims a size."""
     head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    parts = part(b"IHDR", head) + more + part(b"IDAT", zlib.compress(body)) + part(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + parts
+    content = {b"IHDR": head, b"zTXt": text, b"IDAT": zlib.compress(body), b"IEND": b""}
+    data = b"\x89PNG\r\n\x1a\n"
+    for kind, part in content.items():
+        if part or kind != b"zTXt":
+            check = struct.pack(">I", zlib.crc32(kind + part))
+            data += struct.pack(">I", len(part)) + kind + part + check
+    return data
 
 
-def cut(share):
-    pixels = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8).tobytes()
-    data = png(64, 64, b"".join(b"\0" + pixels[k : k + 64] for k in range(0, 4096, 64)))
-    return data[: int(len(data) * share)]
-
-
+NOISE = b"".join(b"\0" + row.tobytes() for row in np.random.default_rng(0).random((64, 8)))
 DAMAGED = {
     "empty": (b"", "its content is of no known format"),
     "a web page": (b"<html>404</html>", "its content is of no known format"),
     "only a header": (b"\xff\xd8\xff\xe0garbage", "Truncated|broken|no known format"),
-    "a tenth": (cut(0.1), "truncated|broken"),
-    "half": (cut(0.5), "truncated|broken"),
+    "half": (png(64, 64, NOISE)[:2000], "truncated|broken"),
     "121 megapixels": (png(11_000, 11_000), "pixels"),
     "3.6 gigapixels": (png(60_000, 60_000), "pixels"),
     "128 MiB of text": (
-        png(8, 8, b"\0" * 72, part(b"zTXt", b"Comment\0\0" + zlib.compress(b"x" * 2**27, 9))),
+        png(8, 8, text=b"Comment\0\0" + zlib.compress(b"x" * 2**27, 9)),
         "Decompressed",
     ),
 }
@@ -170,17 +163,12 @@ def test_damage_and_bombs_are_one_line(tmp_path, case):
     assert "\n" not in str(said.value)
 
 
-def test_no_program_is_started_to_draw_a_picture(tmp_path, monkeypatch):
-    def refuse(*_, **__):
-        raise AssertionError("a program was started")
-
-    monkeypatch.setattr("subprocess.Popen", refuse)
-    monkeypatch.setattr("subprocess.check_call", refuse)
+def test_no_program_is_started_to_draw_a_picture(tmp_path):
     script = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
     (tmp_path / "a.png").write_bytes(script)
     with Image.open(tmp_path / "a.png") as file:
         assert file.format == "EPS"  # Pillow would draw it, by Ghostscript
-    with pytest.raises(ValueError, match="not a readable image"):
+    with pytest.raises(ValueError, match="no known format"):
         read_image(tmp_path / "a.png", 16)
 
 
@@ -200,41 +188,16 @@ def test_links_to_folders_are_followed_once_and_hidden_files_are_left_out(tmp_pa
 
 
 def test_the_hash_of_a_folder_sees_what_is_read_and_nothing_else(tmp_path):
-    faces = tmp_path / "faces"
-    faces.mkdir()
-    halves().save(faces / "a.png")
-    before = content_hash(faces)
-    for name in (".DS_Store", "Thumbs.db", "notes.txt", "._a.png"):
-        (faces / name).write_bytes(b"new")
-    assert content_hash(faces) == before
-    seen = {before}
-    for name in ("b.png", "list_attr_celeba.txt", "gender_0.pth"):
-        (faces / name).write_bytes(b"new")
-        seen.add(content_hash(faces))
-    assert len(seen) == 4
+    seen = [content_hash(tmp_path)]
+    for name in (".DS_Store", "Thumbs.db", "._a.png", "b.png", "list_attr_celeba.txt", "g_0.pth"):
+        (tmp_path / name).write_bytes(b"new")
+        seen.append(content_hash(tmp_path))
+    assert len(set(seen)) == len(set(seen[3:])) == 4
 
 
 def test_no_folder_and_no_images(tmp_path):
     with pytest.raises(ValueError, match="no such folder"):
         find_images(tmp_path / "absent")
     (tmp_path / "notes.txt").write_text("")
-    with pytest.raises(ValueError, match=r"holds no image files; it has \['.txt'\]"):
+    with pytest.raises(ValueError, match=r"holds no image files, but \['.txt'\]"):
         find_images(tmp_path)
-
-
-def test_importer_keeps_each_image_once_and_names_the_rest(tmp_path):
-    halves().save(tmp_path / "a.png")
-    halves().save(tmp_path / "b.bmp")  # the same pixels in another format
-    (tmp_path / "c.png").write_bytes(b"no image")
-    halves(left=(0, 255, 0)).save(tmp_path / "d.png")
-    with new_store(tmp_path / "images.npy", 16) as store:
-        importer = Importer(store)
-        assert list(importer.run(find_images(tmp_path), tmp_path)) == [4]
-    table = importer.table()
-    assert table["file"].tolist() == ["a.png", "b.bmp", "c.png", "d.png"]
-    assert table["status"].tolist() == ["read", "duplicate", "unreadable", "read"]
-    assert table["img_no"].dropna().tolist() == [0, 1]
-    assert table["detail"][1] == "same pixels as a.png"
-    images = open_store(tmp_path / "images.npy")
-    assert images.shape == (2, 16, 16, 3)
-    assert tuple(images[1, 8, 2]) == (0, 255, 0)

@@ -4,12 +4,12 @@ from bs4 import BeautifulSoup
 
 from ohlora_lib.io.images import save_png
 from ohlora_lib.report.index import stage_title, write_index
-from ohlora_lib.study import run_folder
+from ohlora_lib.study.run import start_run
 
 
 def finish(root, notebook, variant="", **results):
     config = {"study": "tiny", "variant": variant, "seed": 0}
-    run = run_folder.start_run(notebook, config, root=root)
+    run = start_run(notebook, config, root=root)
     (run.path / f"{notebook}.html").write_text("page")
     save_png(run.path / "images" / "grid.png", np.full((900, 900, 3), 200, np.uint8))
     run.finish(**results)
@@ -56,7 +56,7 @@ def test_what_failed_or_runs_is_said(tmp_path):
     for number, note in enumerate(
         ["", '{"status": "killed", "reason": "kernel <died>"}', "broken"]
     ):
-        run = run_folder.start_run(f"0{number}_x", {"study": "tiny", "seed": 0}, root=tmp_path)
+        run = start_run(f"0{number}_x", {"study": "tiny", "seed": 0}, root=tmp_path)
         (run.path / "summary.json").write_text(note)
     page = read(tmp_path)
     assert [b.get_text() for b in page.select(".state b")] == [

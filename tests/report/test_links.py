@@ -7,7 +7,7 @@ from nbformat import v4
 
 from ohlora_lib.report.index import write_index
 from ohlora_lib.report.page import export_run
-from ohlora_lib.study import run_folder
+from ohlora_lib.study.run import start_run
 
 TEXT = """# T
 
@@ -20,7 +20,7 @@ def project(tmp_path):
 
     def make(notebook, variant="", study="s", **config):
         config = {"study": study, "variant": variant, "seed": 0, **config}
-        run = run_folder.start_run(notebook, config, root=tmp_path)
+        run = start_run(notebook, config, root=tmp_path)
         path = run.path / f"{notebook}.ipynb"
         nbformat.write(v4.new_notebook(cells=[v4.new_markdown_cell(TEXT)]), path)
         run.finish()

@@ -11,7 +11,7 @@ from nbformat import v4
 
 from ohlora_lib.report import page as export_module
 from ohlora_lib.report.page import export_notebook, export_run
-from ohlora_lib.study import run_folder
+from ohlora_lib.study.run import start_run
 
 DOT = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8"
@@ -153,7 +153,7 @@ def test_tables_scroll_and_tell_words_from_numbers(export):
 
 
 def test_page_of_a_run_tells_how_it_was_made(tmp_path):
-    run = run_folder.start_run("01_first", {"study": "tiny", "seed": 0}, root=tmp_path)
+    run = start_run("01_first", {"study": "tiny", "seed": 0}, root=tmp_path)
     notebook = run.path / "01_first.ipynb"
     nbformat.write(v4.new_notebook(cells=[v4.new_markdown_cell("# T")]), notebook)
     assert "has not finished" in export_run(notebook).read_text()

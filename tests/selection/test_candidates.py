@@ -7,14 +7,14 @@ import pandas as pd
 import pytest
 import torch
 
-from ohlora_lib.io.images import open_store, save_store
+from ohlora_lib.io.images import new_store, open_store
 from ohlora_lib.io.weights import load_generator, save_weights
 from ohlora_lib.nets import Generator, PropertyCNN
 from ohlora_lib.nets.samples import sample_images
 from ohlora_lib.properties.ensemble import load_ensemble
 from ohlora_lib.selection import candidates as cd
 from ohlora_lib.study.parameters import SelectImages
-from ohlora_lib.study.run_folder import Run
+from ohlora_lib.study.run import Run
 
 COUNT = 250  # three chunks, the last one short
 SKIP = 40
@@ -32,8 +32,9 @@ def runs(tmp_path_factory):
         net = PropertyCNN(prop, image_px=32, width=0.125)
         save_weights(net, root / "selector" / f"{prop}-fold0.safetensors")
     (root / "summary.json").write_text("{}")
-    images = list(sample_images(load_generator(root / "generator.safetensors"), COUNT, seed=3))
-    save_store(root / "images" / "images.npy", torch.cat(images).numpy())
+    with new_store(root / "images" / "images.npy", 32) as store:
+        for part in sample_images(load_generator(root / "generator.safetensors"), COUNT, seed=3):
+            store.append(part.numpy())
     return root
 
 
@@ -171,7 +172,8 @@ def test_rows_of_a_table_alone(config, runs, scores, tmp_path):
 def test_scores_find_their_images_and_images_without_a_row_are_never_kept(config, runs, tmp_path):
     source = tmp_path / "population"
     images = np.array(open_store(runs / "images" / "images.npy")[:3])
-    save_store(source / "images" / "images.npy", images)
+    with new_store(source / "images" / "images.npy", 32) as store:
+        store.append(images)
     (source / "summary.json").write_text("{}")
     (source / "files.csv").write_text("img_no,file\n0,a.png\n,broken.png\n1,b.png\n2,c.png\n")
     (tmp_path / "scores.csv").write_text("file,age\nc.png,0.9\na.png,0.2\n")
@@ -186,8 +188,8 @@ def test_scores_find_their_images_and_images_without_a_row_are_never_kept(config
 
 
 def test_cnns_of_another_size_are_named_in_a_line(config, runs, tmp_path):
-    images = np.zeros((5, 64, 64, 3), np.uint8)
-    save_store(tmp_path / "images" / "images.npy", images)
+    with new_store(tmp_path / "images" / "images.npy", 64) as store:
+        store.append(np.zeros((5, 64, 64, 3), np.uint8))
     config = config.model_copy(update={"candidates": "population"})
     run = open_run(config, runs, tmp_path)
     run.inputs["population_run"] = tmp_path

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from ohlora_lib.selection.select import select
-from ohlora_lib.study.conditions import Condition, conditions, parse_condition
+from ohlora_lib.study.look import Condition, conditions, parse_condition
 
 
 @pytest.fixture

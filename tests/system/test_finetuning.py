@@ -15,11 +15,10 @@ import torch
 
 from ohlora_lib.finetune import run
 from ohlora_lib.io.disk import write_atomic
-from ohlora_lib.io.images import save_store
+from ohlora_lib.io.images import new_store
 from ohlora_lib.io.weights import read_tensors, save_weights
 from ohlora_lib.nets import Discriminator, Generator, PropertyCNN
 from ohlora_lib.study.parameters import FinetuneGenerator
-from ohlora_lib.study.run_folder import release
 from ohlora_lib.training.ranks import Ranks
 from ohlora_lib.widgets.monitor import Monitor
 from tests.training.rank_worker import lively
@@ -52,7 +51,8 @@ def root(tmp_path_factory):
         net = PropertyCNN("gender", image_px=32, width=0.1)
         save_weights(net, cnns / role / "gender-fold0.safetensors")
     pixels = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), dtype=np.uint8)
-    save_store(selection / "images" / "selected.npy", pixels)
+    with new_store(selection / "images" / "selected.npy", 32) as store:
+        store.append(pixels)
     for folder in (base, cnns, selection):
         write_atomic(folder / "summary.json", '{"status": "finished", "results": {}}')
     return root
@@ -166,11 +166,11 @@ def test_another_notebooks_file_is_told(root, monkeypatch):
 def test_too_few_images_are_refused_before_anything_starts(root, monkeypatch):
     monkeypatch.setenv("OHLORA_ROOT", str(root))
     selection = root / "outputs" / "tiny" / "04_select_images-three"
-    save_store(selection / "images" / "selected.npy", np.zeros((3, 32, 32, 3), np.uint8))
+    with new_store(selection / "images" / "selected.npy", 32) as store:
+        store.append(np.zeros((3, 32, 32, 3), np.uint8))
     write_atomic(selection / "summary.json", '{"status": "finished", "results": {"kept": 3}}')
     changes = {"selection_run": "outputs/tiny/04_select_images-three"}
     path, folder = params_file(root, "three", **changes)
     with pytest.raises(ValueError, match=r"^3 images are too few to fine-tune on \(at least 8\)"):
         run.finetune_file(path, Monitor, start_anew=False)
     assert not [left for left in folder.rglob("*") if left.suffix in {".csv", ".pt", ".png"}]
-    release(folder)

@@ -14,7 +14,7 @@ from ohlora_lib.io.weights import save_weights
 from ohlora_lib.nets import PropertyCNN
 from ohlora_lib.report import show
 from ohlora_lib.report.page import export_notebook
-from ohlora_lib.study import run_folder
+from ohlora_lib.study.run import start_run
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 
@@ -67,12 +67,12 @@ def test_a_run_cannot_leave_its_project_but_outputs_may_be_a_link(tmp_path):
     for folder in (root / "params", root / "notebooks", disk, home):
         folder.mkdir(parents=True)
     (root / "outputs").symlink_to(disk)
-    run_folder.start_run("01_first", {"study": "tiny"}, root=root).finish()
+    start_run("01_first", {"study": "tiny"}, root=root).finish()
     assert (disk / "tiny" / "01_first" / "summary.json").is_file()
     (disk / "tiny" / "02_second").symlink_to(home)
     for stage, study in (("02_second", "tiny"), ("01_first", "../../home")):
         with pytest.raises(ValueError, match="outside of the project's outputs"):
-            run_folder.start_run(stage, {"study": study}, root=root)
+            start_run(stage, {"study": study}, root=root)
     assert not list(home.iterdir())
 
 

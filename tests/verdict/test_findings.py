@@ -18,7 +18,7 @@ from ohlora_lib.population.faces.faces import draw_attributes, render_faces
 from ohlora_lib.properties import ensemble as pe
 from ohlora_lib.properties import training
 from ohlora_lib.selection.candidates import judge_overlap
-from ohlora_lib.study.run_folder import start_run
+from ohlora_lib.study.run import start_run
 from ohlora_lib.verdict import findings as failures
 from ohlora_lib.verdict import logs as training_logs
 from ohlora_lib.verdict import verdict
@@ -109,7 +109,7 @@ def study(root, monkeypatch, **results):
         start_run(notebook, {"study": "s"}, root=root).finish(**results.get(name, {}))
     inputs = {name: f"outputs/s/{notebook}" for name, notebook in names.items()}
     config = {"study": "s", "concept": dict(CONCEPT), "epochs": 9, **inputs}
-    run = start_run("05_finetune_generator", config, input_runs=inputs, root=root)
+    run = start_run("05_finetune_generator", config, root=root)
     run.finish()
     return run.path
 

@@ -12,7 +12,7 @@ from ohlora_lib.finetune.recipe import RECIPES
 from ohlora_lib.nets import Discriminator, Generator
 from ohlora_lib.selection.select import read_scores, select
 from ohlora_lib.study import parameters
-from ohlora_lib.study.conditions import conditions, parse_condition
+from ohlora_lib.study.look import conditions, parse_condition
 from tests.log_samples import DATA
 
 ROOT = Path(__file__).parents[2]

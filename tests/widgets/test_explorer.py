@@ -15,7 +15,7 @@ from PIL import Image
 from ohlora_lib.io.images import save_png
 from ohlora_lib.io.weights import split_mapping
 from ohlora_lib.nets import Generator
-from ohlora_lib.study.words import MEANING
+from ohlora_lib.study.look import MEANING
 from ohlora_lib.widgets.explorer import (
     GRID_FRAMES,
     WALK_FRAMES,

@@ -61,7 +61,7 @@ COMMANDS = [
     said("a study that is not there", "run params/tinny", "params/tinny", "no such folder"),
     said("a file for a study", f"run {FILE}", FILE, "--only 02_train_base"),
     said("a study outside a project", "run /tmp", "/tmp", "params/ and notebooks/"),
-    said("OHLORA_ROOT gone", "run params/other", "OHLORA_ROOT", "'/nowhere'", "Correct",
+    said("OHLORA_ROOT gone", "run params/other", "OHLORA_ROOT", "/nowhere lies in no",
          environment={"OHLORA_ROOT": "/nowhere"}),
     said("a target over 1", "compare a.csv --concept gender=2", "'gender': 2.0", "0 to 1"),
     said("a column without a name", "compare a.csv --column d_loss", "'d_loss'", "OURS=THEIRS"),
@@ -73,7 +73,7 @@ FILMS = [
     said("a run with damaged parameters", f"film {TUNED} a.webp --walk 0,1", "config.json",
          "damaged", "Run the stage again", prepare=tuned(config='{"base_run": ')),
     said("a run without its base", f"film {TUNED} a.webp --walk 0,1", "config.json", "base_run",
-         "Run the stage again", prepare=tuned()),
+         "Run the stage again", prepare=tuned(config='{"seed": 0}')),
     said("a picture cut off", f"film {TUNED} a.webp", PNG, "not a readable image", "again",
          prepare=tuned(noise()[:600])),
 ]  # fmt: skip

@@ -53,7 +53,7 @@ LABELS = [
     labelled("semicolons", "file;hat\na;1\nb;0\n", "'file;hat'", "commas"),
     labelled("a header only", "file,hat\n", "no rows", "Label"),
     labelled("a picture for a table", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\xff\xfe", "UTF-8"),
-    labelled("an image named twice", "file,hat\na,1\na,0\n", "'a'", "more than once", "Keep one"),
+    labelled("an image named twice", "file,hat\na,1\na,0\n", "'a'", "more than once", "drop"),
     labelled("names of other images", "file,hat\nx,1\ny,0\n", "'x'", "none of its images"),
     labelled("a rule on no column", "file,hat\na,1\nb,0\n", "'cap'", "Correct `label_rules`",
              rules="label_rules: {hat: cap>=1}\n"),
@@ -149,7 +149,7 @@ def cell(column: str, value: str) -> Callable[[str], str]:
 
 LOGS = [
     Bad("a log that is not there", ("compare", "log.csv"), ("log.csv", "no such file", "Check")),
-    log("a log cut off", lambda text: text[:-30], "line 25", "cut off", "delete that line"),
+    log("a log cut off", lambda text: text[:-30], "line 25", "cut off", "remove that line"),
     log("a log of other columns", lambda _: "when,loss_D,smile\n1,2,0.5\n2,2,0.5\n",
         "columns epoch, idx, d_loss, g_loss, mean_<property>_score are", "loss_D", "--column"),
     log("a score over 1", cell("mean_age_score", "7"), "mean_age_score", "7", "from 0 to 1"),

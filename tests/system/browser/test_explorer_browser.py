@@ -13,7 +13,7 @@ import torch
 from ohlora_lib.base.base import copy_shipped, load_base
 from ohlora_lib.io.weights import save_weights, split_mapping
 from ohlora_lib.nets import PropertyCNN
-from ohlora_lib.study.run_folder import start_run
+from ohlora_lib.study.run import start_run
 from tests.system.browser.lab import (
     CHROMIUM,
     SECONDS,

@@ -25,7 +25,7 @@ import nbformat
 import psutil
 import yaml
 
-from ohlora_lib.study.openings import EARLIER
+from ohlora_lib.study.run import EARLIER
 from ohlora_lib.study.run_folder import read_summary
 from tests.system.browser.lab import CHROMIUM, SECONDS, TOKEN, jupyterlab, run_notebook
 

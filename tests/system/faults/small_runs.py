@@ -27,6 +27,7 @@ from ohlora_lib.properties import ensemble
 from ohlora_lib.properties import training as fold_training
 from ohlora_lib.properties.ensemble import CNNSettings, Ensemble
 from ohlora_lib.study import run_folder
+from ohlora_lib.study.run import Run, start_run
 from ohlora_lib.training import checkpoint
 
 NOTEBOOKS = {
@@ -35,7 +36,7 @@ NOTEBOOKS = {
     "cnn": "03_train_property_cnn",
 }
 BETWEEN = "between the steps"
-FINISH = (run_folder.Run, "finish", "finishing")
+FINISH = (Run, "finish", "finishing")
 SAVE = (checkpoint, "save_state", "saving a checkpoint")
 PLACES = {
     "finetune": [
@@ -119,7 +120,7 @@ def run(what: str, root: Path, mark: Path, most_share: float = checkpoint.MOST_S
         for place in PLACES[what]:
             marking.around(*place)
         marking.place = BETWEEN
-        folder = run_folder.start_run(NOTEBOOKS[what], {"study": "tiny", "seed": 3}, root=root)
+        folder = start_run(NOTEBOOKS[what], {"study": "tiny", "seed": 3}, root=root)
         say = mark.with_suffix(".resumed").write_text
         {"finetune": finetune, "base": train_base, "cnn": train_cnns}[what](folder, say)
 
@@ -135,7 +136,7 @@ def pixels(count: int) -> torch.Tensor:
     return torch.randint(0, 256, (count, 32, 32, 3), dtype=torch.uint8, generator=random)
 
 
-def finetune(run: run_folder.Run, say) -> None:
+def finetune(run: Run, say) -> None:
     selected, selector, judge = pixels(30), small_cnns(1), small_cnns(2)
     torch.manual_seed(0)
     nets = Base(Generator(32, z_dim=8, w_dim=8, fmaps_base=64), Discriminator(32, fmaps_base=64))
@@ -152,7 +153,7 @@ def finetune(run: run_folder.Run, say) -> None:
     run.finish(checkpoint_share=training.pace.share)
 
 
-def train_base(run: run_folder.Run, say) -> None:
+def train_base(run: Run, say) -> None:
     torch.manual_seed(0)
     nets = new_nets(32, z_dim=8, w_dim=8, num_properties=3, fmaps_base=64, fmaps_max=32)
     settings = BaseSettings(
@@ -166,7 +167,7 @@ def train_base(run: run_folder.Run, say) -> None:
     run.finish(checkpoint_share=training.pace.share)
 
 
-def train_cnns(run: run_folder.Run, say) -> None:
+def train_cnns(run: Run, say) -> None:
     random = np.random.default_rng(0)
     labels = random.permutation(np.arange(96) % 2)
     table = pd.DataFrame({"bright": labels, "dark": 1 - labels})

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ohlora_lib.study.summaries import read_failure, read_summary
+from ohlora_lib.study.run_folder import read_failure, read_summary
 from tests.system.faults import tiny_study
 from tests.system.faults.kill import log_of
 from tests.system.faults.tiny_study import STAGE, command, set_parameters, surroundings

@@ -1,19 +1,30 @@
-"""Conditions on scores and labels, such as `gender>=0.92`."""
+"""A look, said as scores of properties: what the scores mean, and conditions on them."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
 CONDITION = re.compile(r"^\s*([\w.]+)\s*(>=|<=)\s*([-+0-9.eE]+)\s*$")
+MEANING = {  # what labels and scores of 0 and 1 mean, of the published study's properties
+    "gender": ["male", "female"],
+    "quality": ["poor image", "good image"],
+    "age": ["young", "old"],
+    "glass": ["no glasses", "glasses"],
+}
+Meanings = Mapping[str, Sequence[str]]  # what 0 and 1 of a property mean
 
-# Diversity is measured by half of the selected images, whose recall needs four: a third neighbour.
-LEAST_IMAGES = 8
+
+def meaning_of(prop: str, meaning: Meanings) -> str:
+    """What 0 and 1 mean of a property: "1 = female, 0 = male", or "0/1" where nobody said it."""
+    if prop not in meaning:
+        return "0/1"
+    zero, one = meaning[prop]
+    return f"1 = {one}, 0 = {zero}"
 
 
 @dataclass(frozen=True)
@@ -33,25 +44,15 @@ class Condition:
 
 
 def parse_condition(text: str) -> Condition:
-    """Reads `gender>=0.92` or `age<=0.008`.
-
-    Raises:
-        ValueError: If the text is no condition.
-    """
-    match = CONDITION.match(text)
-    with suppress(ValueError):
-        if match and math.isfinite(threshold := float(match[3])):
-            return Condition(match[1], match[2], threshold)
-    raise ValueError(f"condition {text!r} is not of the form 'gender>=0.92' or 'age<=0.008'")
-
-
-def check_enough(images: int) -> None:
-    """Raises ValueError, with what to do, if that many images are too few to fine-tune on."""
-    if images < LEAST_IMAGES:
-        raise ValueError(
-            f"{images} image{' is' if images == 1 else 's are'} too few to fine-tune on (at least "
-            f"{LEAST_IMAGES}): loosen `keep` in 04_select_images"
-        )
+    """Reads `gender>=0.92` or `age<=0.008`; ValueError if the text is no condition."""
+    try:
+        prop, sign, threshold = CONDITION.match(text).groups()
+        condition = Condition(prop, sign, float(threshold))
+    except (AttributeError, ValueError):
+        condition = None
+    if condition is None or not math.isfinite(condition.threshold):
+        raise ValueError(f"condition {text!r} is not of the form 'gender>=0.92' or 'age<=0.008'")
+    return condition
 
 
 def conditions(concept: Mapping[str, float], keep: Mapping[str, float]) -> list[Condition]:

@@ -1,0 +1,340 @@
+"""A stage at work in its run folder.
+
+Files are written whole or not at all. Success is said by `summary.json`, written last. A finished
+run is never written over: asked for again as it was, it is shown again; asked for with other
+parameters or inputs, it moves whole to `.earlier` before the new run starts.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from ohlora_lib.io.disk import PARTIAL, make_folder, sha256, watched, write_atomic
+from ohlora_lib.study import machine
+from ohlora_lib.study import run_folder as rf
+
+EARLIER = ".earlier"  # in a study's outputs: the runs that moved aside
+STATE = "checkpoints/state.pt"  # what a longer training resumes from ...
+RESUMED_FROM = (STATE, "checkpoints/*", "images/*", "*_log.csv")  # ... and what it needs beside
+STATES = "state*.pt"  # of no use once a stage has finished
+NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
+TOLD = "OHLORA_NO_LOCKS"  # set once the line was printed; kernels inherit it
+
+
+class FolderLock:
+    """One writer a folder: a lock that the system frees when its holder ends, crash included.
+
+    It lies beside the folder, which can be moved meanwhile. The process that holds it may take it
+    again, as when a notebook's cell is run twice.
+
+    Raises:
+        ValueError: If another process holds the lock; says which and since when.
+        OSError: If it cannot be locked for another reason. A file system without locks is no
+            error: one line says so, once.
+    """
+
+    def __init__(self, folder: Path, name: str = ".lock") -> None:
+        self.folder, self.path = folder, folder.parent / ".locks" / f"{folder.name}{name}"
+        self.path.parent.mkdir(exist_ok=True)
+        # A soft lock would outlive a killed process; locks are freed by other threads too.
+        options = {"thread_local": False, "fallback_to_soft": False, "is_singleton": True}
+        self._lock = FileLock(self.path, **options)
+        holder = self.path.with_name(f"{self.path.name}.json")
+        try:
+            self._lock.acquire(blocking=False)
+        except Timeout:
+            pid, host, since = rf.read_json(holder).get("holder", "???")
+            raise ValueError(f"{folder}: process {pid} on {host} (since {since}) is writing here. "
+                             "Wait for it or stop it; then start again.") from None  # fmt: skip
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise OSError(error.errno, error.strerror, str(self.path)) from error
+            if TOLD not in os.environ:
+                os.environ[TOLD] = "told"
+                sys.stderr.write(
+                    f"This file system has no locks ({error.strerror}), so nothing stops two runs "
+                    f"from writing to the same folder. Start each stage only once.\n"
+                )
+        facts = {"holder": (os.getpid(), socket.gethostname(), rf.now()[:19])}
+        holder.write_text(json.dumps(facts), encoding="utf-8")
+
+    def watch(self) -> None:
+        """Lets nothing be written once the folder is gone or another is in its place."""
+        there = self.folder.stat()
+        watched[self.folder] = (there.st_dev, there.st_ino)
+
+    def release(self) -> None:
+        """Frees the lock; a second call does nothing."""
+        watched.pop(self.folder, None)
+        self._lock.release(force=True)
+
+
+@dataclass
+class Run:
+    """A stage at work in its run folder; `start_run` makes it.
+
+    Attributes:
+        path: The run folder.
+        notebook: Stem of the notebook.
+        config: The resolved parameters.
+        inputs: Run folders of the inputs by parameter; a list where the parameter is a list.
+        made_from: Facts by which another run is the same.
+        before: Summary of the finished run that is shown again; None for a run that starts.
+        longer: The parameter that may grow later: what the training resumes from then is kept.
+        lock: Held until the run has finished.
+    """
+
+    path: Path
+    notebook: str
+    config: Mapping[str, Any]
+    inputs: Mapping[str, Any]
+    made_from: Mapping[str, Any] = field(default_factory=dict)
+    before: dict[str, Any] | None = None
+    longer: str = ""
+    lock: FolderLock | None = None
+    _facts: dict[str, Any] = field(default_factory=dict)
+    _started: str = field(default_factory=rf.now)
+    _clock: float = field(default_factory=time.monotonic)
+
+    @property
+    def finished(self) -> bool:
+        """Whether this is a finished run that is shown again, and nothing is to be made."""
+        return self.before is not None
+
+    def note(self, **facts: Any) -> None:
+        """Keeps facts for the summary, for instance the precision that was chosen."""
+        self._facts.update(facts)
+
+    def finish(self, **results: Any) -> dict[str, Any]:
+        """Writes `summary.json` and frees the folder.
+
+        The summary of a finished run that was shown again keeps its dates, its versions and how
+        it was made; only its results and files are those of now.
+
+        Args:
+            **results: Final numbers. Shown on the study's page where they are there: `verdict`,
+                a sentence, and `thumbnail`, a PNG's path relative to the run folder.
+        """
+        made = self._how_it_was_made() if self.before is None else self.before
+        summary = {**made, "results": results, "artefacts": self._artefacts()}
+        write_atomic(self.path / "summary.json", rf.to_json(summary) + "\n")
+        for path in self.path.rglob(STATES):
+            if not self.longer or path != self.path / STATE:
+                path.unlink(missing_ok=True)
+        if self.lock:
+            self.lock.release()
+        return summary
+
+    def _how_it_was_made(self) -> dict[str, Any]:
+        root, name = self.path.parents[2], self.notebook
+        config = (self.path / "config.json").relative_to(root).as_posix()
+        by_hand = f"papermill notebooks/{name}.ipynb {name}.ipynb -f {config}"
+        return {
+            "status": "finished",
+            "notebook": name,
+            "results": {},
+            "facts": self._facts,
+            "started": self._started,
+            "finished": rf.now(),
+            "wall_sec": round(time.monotonic() - self._clock, 3),
+            "seeds": {k: v for k, v in self.config.items() if re.search(r"(^|_)seed$", k)},
+            "made_from": self.made_from,
+            "artefacts": [],
+            "versions": machine.versions(),
+            "hardware": machine.hardware(),
+            "git": machine.git_state(root),
+            "command": os.environ.get("OHLORA_COMMAND", by_hand),
+        }
+
+    def _artefacts(self) -> list[dict[str, Any]]:
+        """Path, size and hash of every file the stage left, its own and hidden ones aside."""
+        own = {"config.json", "summary.json", f"{self.notebook}.html"}
+        names = {path.relative_to(self.path): path for path in sorted(self.path.rglob("*"))}
+        return [
+            {"path": name.as_posix(), "bytes": path.stat().st_size, "sha256": sha256(path)}
+            for name, path in names.items()
+            if path.is_file() and name.as_posix() not in own and not path.match(STATES)
+            if path.suffix != ".ipynb"  # saved on by who opens it
+            if not any(part.startswith(".") for part in name.parts)
+        ]
+
+
+def start_anew_words() -> str:
+    """How to start this stage from the beginning; the earlier run is kept."""
+    command = os.environ.get("OHLORA_COMMAND")
+    return f"with {command}" if command else "with `start_anew = True` in the parameters cell"
+
+
+def start_run(
+    notebook: str,
+    config: Mapping[str, Any],
+    *,
+    longer: str = "",
+    in_place: bool = False,
+    start_anew: bool = False,
+    root: Path | None = None,
+) -> Run:
+    """Opens the run folder of a stage: checks inputs, takes the lock, writes `config.json`.
+
+    What an unfinished run left stays: resuming is the stage's business.
+
+    Args:
+        notebook: Stem of the notebook.
+        config: Resolved parameters, flat; `study` and `variant` name the folder.
+        longer: The parameter that a finished training may be resumed with if it alone has grown.
+        in_place: Whether the folder holds a person's work, which stays where it is.
+        start_anew: Whether to start from the beginning; the earlier run moves to `.earlier`.
+        root: The project; found from the working directory if None.
+
+    Raises:
+        ValueError: If an input is not finished, the folder is taken, or it cannot be written.
+    """
+    root = (root or rf.project_root()).resolve()
+    stage = "-".join(filter(None, (notebook, config.get("variant"))))
+    path, lock = root / "outputs" / str(config["study"]) / stage, None
+    inputs = {
+        name: rf.check_input(name, given, root)
+        if isinstance(given, str)
+        else [rf.check_input(name, text, root) for text in given]
+        for name, given in rf.input_runs(config).items()
+    }
+    rf.check_inside(path, root)
+    wanted = rf.made_from(notebook, config, root)
+    before, line = None, ""
+    try:
+        make_folder(path.parent)
+        lock = FolderLock(path)
+        if start_anew or not in_place:
+            before, line = make_way(path, wanted, longer=longer, anew=start_anew, but=rf.CODE)
+        path.mkdir(exist_ok=True)
+        lock.watch()
+        for left in path.rglob(f".*{PARTIAL}*"):
+            left.unlink(missing_ok=True)
+        if not before and not in_place:
+            (path / "summary.json").unlink(missing_ok=True)
+        if not before:
+            write_atomic(path / "config.json", rf.to_json(dict(config)) + "\n")
+    except OSError as error:
+        if lock:
+            lock.release()
+        raise ValueError(
+            f"{path}: cannot be written ({error.strerror or error}). "
+            f"Free the disk or correct the rights of {root / 'outputs'}."
+        ) from error
+    if line:
+        print(line.replace(f"{root}/", ""), flush=True)  # noqa: T201
+    return Run(path, notebook, config, inputs, wanted, before, longer, lock)
+
+
+def changes(
+    folder: Path, summary: Mapping[str, Any], wanted: Mapping[str, Any], but: Collection[str] = ()
+) -> dict[str, str]:
+    """Why a finished run is not the wanted one, in words by fact; empty if it is.
+
+    Args:
+        folder: Its run folder.
+        summary: Its summary.
+        wanted: What the other run is to be made from.
+        but: Facts that do not count.
+    """
+    gone = rf.changed_file(folder, summary)
+    found = rf.differences(summary.get("made_from", {}), wanted, but=but)
+    return found or ({"artefacts": gone} if gone else {})
+
+
+def make_way(
+    folder: Path,
+    wanted: Mapping[str, Any],
+    *,
+    longer: str = "",
+    anew: bool = False,
+    but: Collection[str] = (),
+) -> tuple[dict[str, Any] | None, str]:
+    """Moves aside what a run must not write over; the caller holds the folder's lock.
+
+    A training that only needs more epochs is given what it resumes from out of the run that moved.
+
+    Args:
+        folder: The run folder; it need not be there.
+        wanted: What the new run is to be made from.
+        longer: The parameter that a finished training may be resumed with if it alone has grown.
+        anew: Whether to start from the beginning, whatever is there.
+        but: Facts that do not count.
+
+    Returns:
+        The summary of the finished run that is to be shown again, None for a run that starts; and
+        what to tell the user, which may be empty.
+    """
+    try:
+        summary = rf.read_summary(folder)
+    except ValueError:  # nothing there, or stopped half-way: its stage resumes it
+        kept = _move_aside(folder) if anew else None
+        return None, f"The unfinished run is kept in {kept}." if kept else ""
+    date = f"{summary['finished'][:16].replace('T', ' ')} UTC"
+    why = changes(folder, summary, wanted, but)
+    if anew:
+        why = {"start_anew": "run again from the start"}
+    if not why:
+        line = f"This run finished on {date}; nothing to do. `start_anew = True` runs it again."
+        return summary, line
+    kept, how = _move_aside(folder), ""
+    if list(why) == [longer] and summary["made_from"][longer] < wanted[longer]:
+        how = _link_states(kept, folder) * " Training resumes from its last checkpoint."
+    words = ", ".join(why.values())
+    return None, f"The run that finished on {date} is kept in {kept}: {words}.{how}"
+
+
+def _move_aside(folder: Path) -> Path | None:
+    """Moves a run folder, whole and at once, to where nothing else reads it; None if empty."""
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return None
+    date = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    aside = folder.parent / EARLIER / f"{folder.name}-{date}"
+    aside.parent.mkdir(exist_ok=True)
+    return folder.rename(aside)
+
+
+def _link_states(kept: Path, folder: Path) -> bool:
+    """Links what a training resumes from out of a kept run, where there is a checkpoint.
+
+    No file of a run folder is ever written in place, so links are as good as copies.
+    """
+    if not (kept / STATE).is_file():
+        return False
+    for path in {path for pattern in RESUMED_FROM for path in kept.glob(pattern)}:
+        place = folder / path.relative_to(kept)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(path, place)
+        except OSError:  # a file system without links
+            shutil.copy2(path, place)
+    return True
+
+
+def earlier_runs(outputs: Path, study: str = "") -> dict[Path, int]:
+    """The runs that moved aside, of one study or of all, and the bytes that deleting them frees.
+
+    Files that a newer run shares are not counted.
+    """
+    return {
+        folder: sum(
+            path.stat().st_size
+            for path in folder.rglob("*")
+            if path.is_file() and path.stat().st_nlink == 1
+        )
+        for folder in sorted(outputs.glob(f"{study or '*'}/{EARLIER}/*/"))
+    }
