@@ -23,21 +23,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ohlora_lib.io.disk import PARTIAL, make_folder, sha256, watched, write_atomic
+from ohlora_lib.io.disk import PARTIAL, held, make_folder, sha256, write_atomic
 from ohlora_lib.study import machine
-from ohlora_lib.study.run_folder import (
-    CODE,
-    changed_file,
-    check_inputs,
-    check_inside,
-    differences,
-    made_from,
-    now,
-    project_root,
-    read_json,
-    read_summary,
-    to_json,
-)
+from ohlora_lib.study import run_folder as rf
 
 EARLIER = ".earlier"  # in a study's outputs: the runs that moved aside
 STATE = "checkpoints/state.pt"  # what a longer training resumes from ...
@@ -50,17 +38,13 @@ TOLD = "OHLORA_NO_LOCKS"  # set once the line was printed; kernels inherit it
 class FolderLock:
     """One writer a folder: a lock that the system frees when its holder ends, crash included.
 
-    It is beside the folder, which can be moved while it is locked. The process that holds it may
-    take it again, as when a notebook's cell is run twice.
-
-    Args:
-        folder: The folder; it need not be there, but its parent must.
-        name: End of the lock file's name; a `.json` beside it says who holds the lock.
+    It lies beside the folder, which can be moved meanwhile. The process that holds it may take it
+    again, as when a notebook's cell is run twice.
 
     Raises:
         ValueError: If another process holds the lock; says which and since when.
-        OSError: If the lock file cannot be opened or locked for another reason. A file system
-            without locks is no error: one line says so, once.
+        OSError: If it cannot be locked for another reason. A file system without locks is no
+            error: one line says so, once.
     """
 
     def __init__(self, folder: Path, name: str = ".lock") -> None:
@@ -73,11 +57,9 @@ class FolderLock:
         try:
             self._lock.acquire(blocking=False)
         except Timeout:
-            facts = {"pid": "?", "host": "?", "since": "?"} | read_json(holder)
-            raise ValueError(
-                f"{folder}: process {facts['pid']} on {facts['host']} (since {facts['since']}) is "
-                f"writing here. Wait for it or stop it; then start again."
-            ) from None
+            pid, host, since = rf.read_json(holder).get("holder", "???")
+            raise ValueError(f"{folder}: process {pid} on {host} (since {since}) is writing here. "
+                             "Wait for it or stop it; then start again.") from None  # fmt: skip
         except OSError as error:
             if error.errno not in NO_LOCKS:
                 raise OSError(error.errno, error.strerror, str(self.path)) from error
@@ -87,17 +69,13 @@ class FolderLock:
                     f"This file system has no locks ({error.strerror}), so nothing stops two runs "
                     f"from writing to the same folder. Start each stage only once.\n"
                 )
-        facts = {"pid": os.getpid(), "host": socket.gethostname(), "since": now()[:19]}
+        facts = {"holder": (os.getpid(), socket.gethostname(), rf.now()[:19])}
         holder.write_text(json.dumps(facts), encoding="utf-8")
-
-    def watch(self) -> None:
-        """Lets nothing be written once the folder is gone or another is in its place."""
-        there = self.folder.stat()
-        watched[self.folder] = (there.st_dev, there.st_ino)
+        held.add(folder)
 
     def release(self) -> None:
         """Frees the lock; a second call does nothing."""
-        watched.pop(self.folder, None)
+        held.discard(self.folder)
         self._lock.release(force=True)
 
 
@@ -110,7 +88,7 @@ class Run:
         notebook: Stem of the notebook.
         config: The resolved parameters.
         inputs: Run folders of the inputs by parameter; a list where the parameter is a list.
-        made_from: Facts that decide whether another run is the same, see `made_from`.
+        made_from: Facts by which another run is the same.
         before: Summary of the finished run that is shown again; None for a run that starts.
         longer: The parameter that may grow later: what the training resumes from then is kept.
         lock: Held until the run has finished.
@@ -124,11 +102,9 @@ class Run:
     before: dict[str, Any] | None = None
     longer: str = ""
     lock: FolderLock | None = None
-
-    def __post_init__(self) -> None:
-        """Starts the clock."""
-        self._facts: dict[str, Any] = {}
-        self._started, self._clock = now(), time.monotonic()
+    _facts: dict[str, Any] = field(default_factory=dict)
+    _started: str = field(default_factory=rf.now)
+    _clock: float = field(default_factory=time.monotonic)
 
     @property
     def finished(self) -> bool:
@@ -151,7 +127,7 @@ class Run:
         """
         made = self._how_it_was_made() if self.before is None else self.before
         summary = {**made, "results": results, "artefacts": self._artefacts()}
-        write_atomic(self.path / "summary.json", to_json(summary) + "\n")
+        write_atomic(self.path / "summary.json", rf.to_json(summary) + "\n")
         for path in self.path.rglob(STATES):
             if not self.longer or path != self.path / STATE:
                 path.unlink(missing_ok=True)
@@ -160,16 +136,16 @@ class Run:
         return summary
 
     def _how_it_was_made(self) -> dict[str, Any]:
-        root = self.path.parents[2]
+        root, name = self.path.parents[2], self.notebook
         config = (self.path / "config.json").relative_to(root).as_posix()
-        by_hand = f"papermill notebooks/{self.notebook}.ipynb {self.notebook}.ipynb -f {config}"
+        by_hand = f"papermill notebooks/{name}.ipynb {name}.ipynb -f {config}"
         return {
             "status": "finished",
-            "notebook": self.notebook,
+            "notebook": name,
             "results": {},
             "facts": self._facts,
             "started": self._started,
-            "finished": now(),
+            "finished": rf.now(),
             "wall_sec": round(time.monotonic() - self._clock, 3),
             "seeds": {k: v for k, v in self.config.items() if re.search(r"(^|_)seed$", k)},
             "made_from": self.made_from,
@@ -203,8 +179,6 @@ def start_run(
     notebook: str,
     config: Mapping[str, Any],
     *,
-    input_runs: Mapping[str, Any] | None = None,
-    input_files: Mapping[str, Any] | None = None,
     longer: str = "",
     in_place: bool = False,
     start_anew: bool = False,
@@ -217,8 +191,6 @@ def start_run(
     Args:
         notebook: Stem of the notebook.
         config: Resolved parameters, flat; `study` and `variant` name the folder.
-        input_runs: Run folders by parameter, relative to the root.
-        input_files: Files and folders by parameter, relative to the root.
         longer: The parameter that a finished training may be resumed with if it alone has grown.
         in_place: Whether the folder holds a person's work, which stays where it is.
         start_anew: Whether to start from the beginning; the earlier run moves to `.earlier`.
@@ -227,26 +199,30 @@ def start_run(
     Raises:
         ValueError: If an input is not finished, the folder is taken, or it cannot be written.
     """
-    root = (root or project_root()).resolve()
-    stage = "-".join(filter(None, (notebook, config.get("variant", ""))))
+    root = (root or rf.project_root()).resolve()
+    stage = "-".join(filter(None, (notebook, config.get("variant"))))
     path, lock = root / "outputs" / str(config["study"]) / stage, None
-    inputs = check_inputs(input_runs or {}, root)
-    check_inside(path, root)
-    wanted = made_from(notebook, config, input_runs or {}, input_files or {}, root)
+    inputs = {
+        name: rf.check_input(name, given, root)
+        if isinstance(given, str)
+        else [rf.check_input(name, text, root) for text in given]
+        for name, given in rf.input_runs(config).items()
+    }
+    rf.check_inside(path, root)
+    wanted = rf.made_from(notebook, config, root)
     before, line = None, ""
     try:
         make_folder(path.parent)
         lock = FolderLock(path)
         if start_anew or not in_place:
-            before, line = make_way(path, wanted, longer=longer, anew=start_anew, but=CODE)
+            before, line = make_way(path, wanted, longer=longer, anew=start_anew, but=rf.CODE)
         path.mkdir(exist_ok=True)
-        lock.watch()
         for left in path.rglob(f".*{PARTIAL}*"):
             left.unlink(missing_ok=True)
-        if before is None:
-            if not in_place:
-                (path / "summary.json").unlink(missing_ok=True)
-            write_atomic(path / "config.json", to_json(dict(config)) + "\n")
+        if not before and not in_place:
+            (path / "summary.json").unlink(missing_ok=True)
+        if not before:
+            write_atomic(path / "config.json", rf.to_json(dict(config)) + "\n")
     except OSError as error:
         if lock:
             lock.release()
@@ -262,16 +238,16 @@ def start_run(
 def changes(
     folder: Path, summary: Mapping[str, Any], wanted: Mapping[str, Any], but: Collection[str] = ()
 ) -> dict[str, str]:
-    """Why a finished run is not the one that is wanted, by fact; empty if it is.
+    """Why a finished run is not the wanted one, in words by fact; empty if it is.
 
     Args:
         folder: Its run folder.
         summary: Its summary.
-        wanted: What the other run is to be made from, as `made_from` gives it.
+        wanted: What the other run is to be made from.
         but: Facts that do not count.
     """
-    found = differences(summary.get("made_from", {}), wanted, but=but)
-    gone = changed_file(folder, summary)
+    gone = rf.changed_file(folder, summary)
+    found = rf.differences(summary.get("made_from", {}), wanted, but=but)
     return found or ({"artefacts": gone} if gone else {})
 
 
@@ -285,11 +261,11 @@ def make_way(
 ) -> tuple[dict[str, Any] | None, str]:
     """Moves aside what a run must not write over; the caller holds the folder's lock.
 
-    A training that only needs more epochs is given what the run that moved can be resumed from.
+    A training that only needs more epochs is given what it resumes from out of the run that moved.
 
     Args:
         folder: The run folder; it need not be there.
-        wanted: What the new run is to be made from, as `made_from` gives it.
+        wanted: What the new run is to be made from.
         longer: The parameter that a finished training may be resumed with if it alone has grown.
         anew: Whether to start from the beginning, whatever is there.
         but: Facts that do not count.
@@ -299,16 +275,14 @@ def make_way(
         what to tell the user, which may be empty.
     """
     try:
-        summary = read_summary(folder)
+        summary = rf.read_summary(folder)
     except ValueError:  # nothing there, or stopped half-way: its stage resumes it
         kept = _move_aside(folder) if anew else None
         return None, f"The unfinished run is kept in {kept}." if kept else ""
     date = f"{summary['finished'][:16].replace('T', ' ')} UTC"
-    why = (
-        {"start_anew": "run again from the start"}
-        if anew
-        else changes(folder, summary, wanted, but)
-    )
+    why = changes(folder, summary, wanted, but)
+    if anew:
+        why = {"start_anew": "run again from the start"}
     if not why:
         line = f"This run finished on {date}; nothing to do. `start_anew = True` runs it again."
         return summary, line
@@ -326,8 +300,7 @@ def _move_aside(folder: Path) -> Path | None:
     date = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
     aside = folder.parent / EARLIER / f"{folder.name}-{date}"
     aside.parent.mkdir(exist_ok=True)
-    folder.rename(aside)
-    return aside
+    return folder.rename(aside)
 
 
 def _link_states(kept: Path, folder: Path) -> bool:
@@ -337,13 +310,11 @@ def _link_states(kept: Path, folder: Path) -> bool:
     """
     if not (kept / STATE).is_file():
         return False
-    for path in (path for pattern in RESUMED_FROM for path in kept.glob(pattern)):
+    for path in {path for pattern in RESUMED_FROM for path in kept.glob(pattern)}:
         place = folder / path.relative_to(kept)
         place.parent.mkdir(parents=True, exist_ok=True)
         try:
             os.link(path, place)
-        except FileExistsError:
-            continue
         except OSError:  # a file system without links
             shutil.copy2(path, place)
     return True
@@ -354,12 +325,11 @@ def earlier_runs(outputs: Path, study: str = "") -> dict[Path, int]:
 
     Files that a newer run shares are not counted.
     """
-    found = sorted(path for path in outputs.glob(f"{study or '*'}/{EARLIER}/*") if path.is_dir())
     return {
         folder: sum(
             path.stat().st_size
             for path in folder.rglob("*")
             if path.is_file() and path.stat().st_nlink == 1
         )
-        for folder in found
+        for folder in sorted(outputs.glob(f"{study or '*'}/{EARLIER}/*/"))
     }
