@@ -54,8 +54,7 @@ import os, pathlib, time
 from ohlora_lib.study.run import start_run
 given = ("study", "variant", "seed", *NAMES)
 config = {name: globals()[name] for name in given}
-inputs = {name: config[name] for name in given if name.endswith(("_run", "_runs"))}
-run = start_run(STEM, config, input_runs=inputs)
+run = start_run(STEM, config)
 journal = open("journal.txt", "a")
 print("start", f"{study}/{run.path.name}", os.getppid(), file=journal, flush=True)
 """

@@ -8,7 +8,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -220,10 +220,10 @@ def check_study(stages: Sequence[Stage], root: Path) -> None:
     """
     made: list[Path] = []
     for stage in stages:
-        for name, text in each_path(stage.parameters.input_runs()):
+        for name, text in records.each_path(records.input_runs(stage.parameters.config())):
             if root / text not in made:
                 check_input_run(stage, name, text, root)
-        for name, text in each_path(stage.parameters.input_files()):
+        for name, text in records.each_path(stage.parameters.input_files()):
             if made_folder(root / text, made) is None:
                 check_input_file(stage, name, text, root)
         check_place(stage, root)
@@ -231,17 +231,10 @@ def check_study(stages: Sequence[Stage], root: Path) -> None:
     check_writable(stages[0].folder.parent)
 
 
-def each_path(given: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Parameter and path, one by one, lists included."""
-    for name, value in given.items():
-        for text in [value] if isinstance(value, str) else value:
-            yield name, text
-
-
 def check_input_run(stage: Stage, name: str, text: str, root: Path) -> None:
     """Raises if a run folder that nothing makes in this run is not finished."""
     try:
-        records.check_inputs({name: text}, root)
+        records.check_input(name, text, root)
         if name == "cnn_run":
             stage.parameters.check_trained(root)
     except ValueError as error:
@@ -302,10 +295,15 @@ def reason_to_run(stage: Stage, root: Path) -> str | None:
         summary = records.read_summary(stage.folder)
     except ValueError:
         return "did not finish last time" if stage.folder.is_dir() else "has not run yet"
-    changes = runs.changes(stage.folder, summary, stage.parameters.made_from(root))
+    changes = runs.changes(stage.folder, summary, wanted_facts(stage, root))
     if changes:
         return ", ".join(changes.values())
     return None if stage.page.is_file() else "has no page yet"
+
+
+def wanted_facts(stage: Stage, root: Path) -> dict[str, Any]:
+    """What a run of the stage would be made from now."""
+    return records.made_from(stage.notebook.stem, stage.parameters.config(), root)
 
 
 def make_way(stage: Stage, root: Path, *, anew: bool) -> str:
@@ -319,7 +317,7 @@ def make_way(stage: Stage, root: Path, *, anew: bool) -> str:
     """
     lock = runs.FolderLock(stage.folder)
     try:
-        wanted, longer = stage.parameters.made_from(root), stage.parameters.LONGER
+        wanted, longer = wanted_facts(stage, root), stage.parameters.LONGER
         shown, line = runs.make_way(stage.folder, wanted, longer=longer, anew=anew)
         return "" if shown else line
     finally:

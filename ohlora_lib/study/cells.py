@@ -9,27 +9,26 @@ import os
 import re
 import sys
 from collections.abc import Collection, Iterable
-from types import TracebackType
 from typing import Any
 
 STARTED = "OHLORA_STAGE"  # environment of a kernel: the run folder it was started for
-LISTED = 3  # names in a message
 INJECTED = "# Parameters"  # first line of the cell that papermill adds
 
 
-def _assigned(source: str) -> dict[str, ast.stmt]:
-    """The lines of a cell that assign a name, by name; none if it is no Python."""
+def _assigned(source: str) -> dict[str, ast.AnnAssign | ast.Assign]:
+    """The lines of a cell that assign names, by name; none if it is no Python."""
     try:
         lines = ast.parse(source).body
     except (SyntaxError, ValueError):
         return {}
-    names: dict[str, ast.stmt] = {}
-    for line in lines:
-        if isinstance(line, ast.Assign | ast.AnnAssign) and line.value is not None:
-            targets = line.targets if isinstance(line, ast.Assign) else [line.target]
-            found = [node for target in targets for node in ast.walk(target)]
-            names |= {node.id: line for node in found if isinstance(node, ast.Name)}
-    return names
+    return {
+        node.id: line
+        for line in lines
+        if isinstance(line, ast.Assign | ast.AnnAssign) and line.value is not None
+        for target in (line.targets if isinstance(line, ast.Assign) else [line.target])
+        for node in ast.walk(target)
+        if isinstance(node, ast.Name)
+    }
 
 
 def comments(source: str) -> dict[str, str]:
@@ -48,19 +47,17 @@ def check_known(names: Iterable[str], fields: Collection[str], where: str) -> No
             raise ValueError(f"{where}: unknown parameter {name!r}. {remedy}")
 
 
-def _check_names(names: Collection[str], fields: Collection[str], where: str) -> None:
+def _check_names(source: str, fields: Collection[str], where: str) -> None:
     """Raises ValueError if the names a cell sets are not exactly the parameters."""
+    names = _assigned(source)
     check_known(names, fields, where)
     if missing := [name for name in fields if name not in names]:
-        more = f" and {len(missing) - LISTED} more" if len(missing) > LISTED else ""
-        raise ValueError(
-            f"{where} does not set {', '.join(missing[:LISTED])}{more}. "
-            f"Give each parameter its line there, then run it again."
-        )
+        raise ValueError(f"{where} does not set {', '.join(missing)}. Give each parameter its "
+                         "line there, then run it again.")  # fmt: skip
 
 
 def check_history(session: Any, fields: Collection[str], notebook: str) -> str:
-    """Checks that the parameters cell, as last run in this kernel, sets every parameter.
+    """Finds the parameters cell as last run in a kernel; ValueError if it does not set them all.
 
     A kernel keeps the value of a line that was deleted or misspelled since; this refuses it.
 
@@ -68,32 +65,24 @@ def check_history(session: Any, fields: Collection[str], notebook: str) -> str:
         session: The notebook's IPython session, whose history begins with the kernel.
         fields: Names of the parameters.
         notebook: Stem of the notebook, for messages.
-
-    Returns:
-        The cell.
-
-    Raises:
-        ValueError: If a name is unknown, a parameter has no line, or the cell has not run; one
-            line.
     """
-    history = session.history_manager.input_hist_parsed
-    for number in range(len(history) - 1, 0, -1):
-        if not set(fields).isdisjoint(re.findall(r"^(\w+)[ \t]*:", history[number], re.MULTILINE)):
-            break
-    else:
+    cells = session.history_manager.input_hist_parsed
+    annotated = re.compile(rf"^({'|'.join(fields)})[ \t]*:", re.MULTILINE)
+    number = max((n for n, cell in enumerate(cells) if annotated.search(cell)), default=0)
+    if not number:
         raise ValueError(f"{notebook}: the parameters cell has not run. Run it first.")
     where = f"{notebook}: the parameters cell [{number}]"
     if number in getattr(session.history_manager, "exceptions", ()):
         raise ValueError(f"{where} ended in an error. Correct it and run it again.")
-    _check_names(_assigned(history[number]), fields, where)
-    for source in history[number + 1 :]:
-        if source.startswith(INJECTED):
-            check_known(_assigned(source), fields, f"{notebook}: the injected parameters")
-    return history[number]
+    _check_names(cells[number], fields, where)
+    for cell in cells[number + 1 :]:
+        if cell.startswith(INJECTED):
+            check_known(_assigned(cell), fields, f"{notebook}: the injected parameters")
+    return cells[number]
 
 
 def check_notebook(cells: Iterable[dict], fields: Collection[str], where: str) -> None:
-    """Checks that a runner's parameters reach a notebook, before it is started.
+    """Checks that a runner's parameters will reach a notebook.
 
     They do where one cell has the tag `parameters` and no other sets a parameter after it.
 
@@ -105,33 +94,28 @@ def check_notebook(cells: Iterable[dict], fields: Collection[str], where: str) -
     Raises:
         ValueError: If they would not; one line.
     """
-    code = [cell for cell in cells if cell["cell_type"] == "code"]
-    tagged = [cell for cell in code if "parameters" in _tags(cell)]
+    code = [("".join(c["source"]), _tags(c)) for c in cells if c["cell_type"] == "code"]
+    tagged = [source for source, tags in code if "parameters" in tags]
     if not tagged:
         raise ValueError(f"{where} has no cell tagged 'parameters'; add the tag")
-    model_cells = [n for n, cell in enumerate(code) if ".from_cell(" in _source(cell)]
-    if not model_cells:  # it reads its parameters in its own way
+    taken = [n for n, (source, _) in enumerate(code) if ".from_cell(" in source]
+    if not taken:  # it reads its parameters in its own way
         return
-    _check_names(_assigned(_source(tagged[0])), fields, f"{where}: the cell tagged 'parameters'")
-    for cell in code[: model_cells[0]]:
-        name = next((name for name in _assigned(_source(cell)) if name in fields), None)
-        if name and cell is not tagged[0] and "injected-parameters" not in _tags(cell):
-            raise ValueError(
-                f"{where}: a cell without the tag 'parameters' sets {name} too. Remove that line."
-            )
+    _check_names(tagged[0], fields, f"{where}: the cell tagged 'parameters'")
+    for source, tags in code[: taken[0]]:
+        twice = _assigned(source).keys() & set(fields)
+        if twice and not {"parameters", "injected-parameters"} & set(tags):
+            raise ValueError(f"{where}: a cell without the tag 'parameters' sets {min(twice)} "
+                             "too. Remove that line.")  # fmt: skip
 
 
 def _tags(cell: dict) -> list[str]:
     return cell["metadata"].get("tags", [])
 
 
-def _source(cell: dict) -> str:
-    return "".join(cell["source"])
-
-
 def plain_values(cells: Iterable[dict]) -> dict[str, Any]:
     """Values by name of the cell with the tag `parameters`; empty where one is computed."""
-    source = next(_source(cell) for cell in cells if "parameters" in _tags(cell))
+    source = next("".join(cell["source"]) for cell in cells if "parameters" in _tags(cell))
     try:
         return {k: ast.literal_eval(line.value) for k, line in _assigned(source).items()}
     except ValueError:
@@ -153,29 +137,20 @@ def show_complaints(session: Any) -> None:
     session.set_custom_exc((ValueError, OSError, ArithmeticError), _show)
 
 
-def _show(
-    session: Any,
-    kind: type[BaseException],
-    error: BaseException,
-    trace: TracebackType,
-    tb_offset: int | None = None,
-) -> None:
+def _show(session: Any, kind: type, error: Any, trace: Any, tb_offset: Any = None) -> None:
     if not _is_complaint(error, trace):
         session.showtraceback((kind, error, trace), None, tb_offset, running_compiled_code=True)
         return
     sys.last_type, sys.last_value, sys.last_traceback = kind, error, trace  # for %debug and %tb
-    sys.last_exc = error
     session.InteractiveTB.tb = trace  # where %debug looks first
     session._showtraceback(kind, error, [" ".join(str(error).split())])
 
 
-def _is_complaint(error: BaseException, trace: TracebackType) -> bool:
+def _is_complaint(error: BaseException, trace: Any) -> bool:
     """Whether a `raise` of the package says what the user can mend, rather than that it broke."""
     while trace.tb_next is not None:
         trace = trace.tb_next
     code, module = trace.tb_frame.f_code.co_code, trace.tb_frame.f_globals.get("__name__", "")
-    return (
-        module.partition(".")[0] == "ohlora_lib"
-        and code[trace.tb_lasti] == dis.opmap["RAISE_VARARGS"]
-        and (isinstance(error, ValueError | OSError) or hasattr(error, "exit_status"))
-    )
+    raised = code[trace.tb_lasti] == dis.opmap["RAISE_VARARGS"]
+    ours = module.startswith("ohlora_lib.") and raised
+    return ours and (isinstance(error, ValueError | OSError) or hasattr(error, "exit_status"))

@@ -26,7 +26,7 @@ from pydantic import (
 from ohlora_lib.study import cells
 from ohlora_lib.study.look import MEANING
 from ohlora_lib.study.run import Run, start_run
-from ohlora_lib.study.run_folder import made_from, project_root, read_summary
+from ohlora_lib.study.run_folder import input_files, project_root, read_summary
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 
@@ -177,11 +177,6 @@ class NotebookParameters(BaseModel):
         """All values that decide the result, plain."""
         return self.model_dump(exclude=set(self.SHOWN))
 
-    def made_from(self, root: Path) -> dict[str, Any]:
-        """The facts that a run of these parameters is made from now."""
-        inputs = self.input_runs(), self.input_files()
-        return made_from(self.NOTEBOOK, self.config(), *inputs, root)
-
     def open_run(self) -> Run:
         """Opens the run folder of these parameters.
 
@@ -196,8 +191,6 @@ class NotebookParameters(BaseModel):
         return start_run(
             self.NOTEBOOK,
             self.config(),
-            input_runs=self.input_runs(),
-            input_files=self.input_files(),
             longer=self.LONGER,
             in_place=self.IN_PLACE,
             start_anew=self.start_anew,
@@ -209,16 +202,9 @@ class NotebookParameters(BaseModel):
         known = type(self).model_fields
         return {k: getattr(self, k) for k in wanted if k in known and k not in but.split()}
 
-    def _given(self, *ends: str) -> dict[str, Any]:
-        return {k: v for k, v in self.model_dump().items() if k.endswith(ends) and v}
-
-    def input_runs(self) -> dict[str, Any]:
-        """Parameters that name run folders: `*_run` one, `*_runs` several."""
-        return self._given("_run", "_runs")
-
     def input_files(self) -> dict[str, Any]:
-        """Parameters that name files or folders of files, and are not empty."""
-        return self._given("_csv", "_csvs", "_file", "_folder")
+        """Parameters that name files or folders of files, where they are not empty."""
+        return input_files(self.model_dump())
 
     def table(self) -> pd.DataFrame:
         """Name, value and meaning of every parameter, for showing.

@@ -254,11 +254,10 @@ class LabelImages(NotebookParameters, Meaning):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        given = [*self.input_runs(), *self.input_files()]
+        names = ("population_run", "image_folder", "generator_file")
+        given = [name for name in names if getattr(self, name)]
         if len(given) != 1:
-            raise ValueError(
-                f"give one of population_run, image_folder and generator_file; given: {given}"
-            )
+            raise ValueError(f"give one of {', '.join(names)}; given: {given}")
         return self
 
 

@@ -27,14 +27,11 @@ PICTURES = {".png", ".webp", ".mp4"}  # drawn from the results, so no part of th
 
 
 def project_root(start: Path | None = None) -> Path:
-    """Finds the folder that holds `params/` and `notebooks/`.
+    """Finds the folder that holds `params/` and `notebooks/`; ValueError if there is none.
 
     Args:
         start: Where to look from, upwards, as the path is written; then OHLORA_ROOT, where set.
             If None, OHLORA_ROOT counts first, then the working directory.
-
-    Raises:
-        ValueError: If there is none.
     """
     named = os.environ.get("OHLORA_ROOT")
     places = [start, named] if start else [named or Path.cwd()]
@@ -65,24 +62,15 @@ def in_project(path: str) -> Path:
 
 def to_json(data: Any) -> str:
     """JSON that YAML readers take for the same: `1e-05` alone would be text to them."""
-    text = json.dumps(data, indent=2, ensure_ascii=False, default=_plain)
+    plain = {"default": lambda value: value.tolist() if hasattr(value, "tolist") else str(value)}
+    text = json.dumps(data, indent=2, ensure_ascii=False, **plain)
     bare = r'("(?:\\.|[^"\\])*"|-?\d+\.\d+)|(-?\d+)(?=e[-+]\d)'  # group 1 is left alone
     return re.sub(bare, lambda m: m[1] or f"{m[2]}.0", text)
-
-
-def _plain(value: Any) -> Any:
-    """Paths, NumPy scalars and arrays as plain values."""
-    return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
 def now() -> str:
     """The time, UTC, ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
-
-
-def _each(given: Any) -> list[Any]:
-    """One path, or the paths of a list."""
-    return [given] if isinstance(given, str | Path) else list(given)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -97,21 +85,20 @@ def read_json(path: Path) -> dict[str, Any]:
 def read_config(run_folder: Path | str) -> dict[str, Any]:
     """Reads the parameters a run was made with; ValueError if they are missing or damaged."""
     path = Path(run_folder) / "config.json"
-    config = read_json(path)
-    if not config:
-        raise ValueError(f"{path}: missing or damaged. Run the stage again.")
-    return config
+    if config := read_json(path):
+        return config
+    raise ValueError(f"{path}: missing or damaged. Run the stage again.")
 
 
 def read_summary(run_folder: Path | str) -> dict[str, Any]:
-    """Reads the summary of a finished run; ValueError if it is none, with the command."""
+    """Reads the summary of a run; ValueError, with the command, if it has not finished."""
     folder = Path(run_folder)
     summary = read_json(folder / "summary.json")
     if summary.get("status") == "finished":
         return summary
     state = "has not finished" if folder.is_dir() else "does not exist"
     if "reason" in summary:
-        state += f" ({summary['status']}: {str(summary['reason']).rstrip('.')})"
+        state += f" ({summary['status']}: {summary['reason'].rstrip('.')})"
     raise ValueError(f"{folder}: this run {state}. {_remedy(folder)}")
 
 
@@ -151,11 +138,7 @@ def changed_file(folder: Path, summary: Mapping[str, Any]) -> str:
 
 
 def check_inside(folder: Path, root: Path) -> None:
-    """Checks that a run folder lies in the project's outputs, which may be a link themselves.
-
-    Raises:
-        ValueError: If not, or if a part of its path is a link to what is not there.
-    """
+    """Raises ValueError if a run folder leads out of the project's outputs, or to nowhere."""
     if reason := dangling_link(folder):
         raise ValueError(reason)
     if not Path(os.path.realpath(folder)).is_relative_to((root / "outputs").resolve()):
@@ -165,52 +148,52 @@ def check_inside(folder: Path, root: Path) -> None:
         )
 
 
-def check_inputs(input_runs: Mapping[str, Any], root: Path) -> dict[str, Any]:
-    """Resolves run folders against the root; a list of them gives a list.
+def input_runs(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters that name run folders: `*_run` one, `*_runs` several; not where it is empty."""
+    return {k: v for k, v in config.items() if k.endswith(("_run", "_runs")) and v}
+
+
+def input_files(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters that name files or folders of files, where they are not empty."""
+    ends = ("_csv", "_csvs", "_file", "_folder")
+    return {k: v for k, v in config.items() if k.endswith(ends) and v}
+
+
+def each_path(given: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Parameter and path, one by one, lists included."""
+    lists = {name: [value] if isinstance(value, str) else value for name, value in given.items()}
+    return [(name, text) for name, value in lists.items() for text in value]
+
+
+def check_input(name: str, text: str, root: Path) -> Path:
+    """Resolves a run folder that a parameter names.
 
     Raises:
-        ValueError: If one is not finished, or a file of it was changed since; names the
-            parameter, the path and the command.
+        ValueError: If it has not finished, or a file of it was changed since; names the parameter,
+            the path and the command.
     """
-    for name, text in (
-        (name, text) for name, given in input_runs.items() for text in _each(given)
-    ):
-        folder = root / text
-        try:
-            check_inside(folder, root)
-            if reason := changed_file(folder, read_summary(folder)):
-                raise ValueError(f"{reason}. {_remedy(folder)} --force")
-        except ValueError as error:
-            reason = str(error).replace(str(folder), str(text))
-            raise ValueError(f"{name} is {str(text)!r}. {reason}") from None
-    return {
-        name: root / given if isinstance(given, str | Path) else [root / text for text in given]
-        for name, given in input_runs.items()
-    }
+    folder = root / text
+    try:
+        check_inside(folder, root)
+        if reason := changed_file(folder, read_summary(folder)):
+            raise ValueError(f"{reason}. {_remedy(folder)} --force")
+    except ValueError as error:
+        reason = str(error).replace(str(folder), text)
+        raise ValueError(f"{name} is {text!r}. {reason}") from None
+    return folder
 
 
-def made_from(
-    notebook: str, config: Mapping[str, Any], runs: Mapping[str, Any], files: Mapping[str, Any],
-    root: Path,
-) -> dict[str, Any]:  # fmt: skip
-    """Everything a run is made from, flat.
-
-    Args:
-        notebook: Stem of the notebook.
-        config: Resolved parameters.
-        runs: Run folders by parameter, relative to the root; one that is not finished is None.
-        files: Files and folders by parameter, relative to the root.
-        root: The project.
-    """
+def made_from(notebook: str, config: Mapping[str, Any], root: Path) -> dict[str, Any]:
+    """Everything a run is made from: parameters, and hashes of its inputs and of its code."""
     facts = json.loads(to_json(dict(config)))
-    for name, given in runs.items():
-        summaries = [read_json(root / text / "summary.json") for text in _each(given)]
-        done = [results_sha256(s) if s.get("status") == "finished" else None for s in summaries]
-        facts[f"{name}_sha256"] = done
-    for name, given in files.items():
-        facts[f"{name}_sha256"] = [content_hash(root / text) for text in _each(given)]
+    hashes: dict[str, list[str]] = {}
+    for name, text in each_path(input_runs(config)):
+        summary = read_json(root / text / "summary.json")
+        hashes.setdefault(f"{name}_sha256", []).append(results_sha256(summary))
+    for name, text in each_path(input_files(config)):
+        hashes.setdefault(f"{name}_sha256", []).append(content_hash(root / text))
     code = notebook_code(root / "notebooks" / f"{notebook}.ipynb")
-    return facts | dict(zip(CODE, (ohlora_lib.__version__, code), strict=True))
+    return facts | hashes | dict(zip(CODE, (ohlora_lib.__version__, code), strict=True))
 
 
 def differences(
@@ -236,12 +219,9 @@ def differences(
 
 def results_sha256(summary: Mapping[str, Any]) -> str:
     """Hash of what a run left for other stages: names and hashes of its files, pictures aside."""
-    files = [
-        [fact["path"], fact.get("sha256")]
-        for fact in summary.get("artefacts", [])
-        if Path(fact["path"]).suffix not in PICTURES
-    ]
-    return hashlib.sha256(json.dumps(sorted(files)).encode()).hexdigest()
+    files = {fact["path"]: fact["sha256"] for fact in summary.get("artefacts", [])}
+    results = sorted(item for item in files.items() if Path(item[0]).suffix not in PICTURES)
+    return hashlib.sha256(json.dumps(results).encode()).hexdigest()
 
 
 def content_hash(path: Path) -> str:
@@ -257,17 +237,13 @@ def content_hash(path: Path) -> str:
 
 
 def notebook_code(path: Path) -> str:
-    """Hash of the code that a notebook's stage runs; empty if the notebook is not there.
+    """Hash of the code that a notebook's stage runs, of nothing if the notebook is not there.
 
     Markdown, outputs, comments and the parameters cell, whose values are facts of their own, do
     not count.
     """
-    try:
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    except (OSError, ValueError, KeyError):
-        return ""
     digest = hashlib.sha256()
-    for cell in cells:
+    for cell in read_json(path).get("cells", []):
         tags = set(cell["metadata"].get("tags", []))
         if cell["cell_type"] == "code" and not tags & {"parameters", "injected-parameters"}:
             source = "".join(cell["source"])

@@ -31,7 +31,7 @@ from ohlora_lib.nets.samples import draw_latents, to_uint8
 from ohlora_lib.properties.ensemble import Ensemble
 from ohlora_lib.report.tables import grids_over_time
 from ohlora_lib.study.look import Meanings, meaning_of
-from ohlora_lib.study.run_folder import check_inputs, project_root, read_config, read_summary
+from ohlora_lib.study.run_folder import check_input, project_root, read_config, read_summary
 
 MOST_SEED = 10**6
 SIDE_PX = 256  # pictures are shown at least this large
@@ -265,7 +265,7 @@ def explorer_of(folder: Path) -> Explorer:
     named = read_config(folder).get("base_run")
     if not isinstance(named, str):
         raise ValueError(f"{folder / 'config.json'}: names no base_run. Run the stage again.")
-    before = load_base(check_inputs({"base_run": named}, project_root())["base_run"])
+    before = load_base(check_input("base_run", named, project_root()))
     after = load_generator(folder / "generator.safetensors")
     return Explorer({"before": before.generator, "after": after})
 

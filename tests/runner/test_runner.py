@@ -46,22 +46,20 @@ class Second(NotebookParameters):
 
 OPEN = """
 from ohlora_lib.study.run import start_run
-config = {"study": study, "variant": variant, "seed": seed, NAME: globals()[NAME]}
-run = start_run(STEM, config, input_runs=INPUTS)
+config = {name: globals()[name] for name in ("study", "variant", "seed", NAMES)}
+run = start_run(STEM, config)
 """
 CELLS = {
     "01_first": (
         "value = 1",
-        OPEN.replace("NAME", "'value'").replace("STEM", "'01_first'").replace("INPUTS", "{}"),
+        OPEN.replace("NAMES", "'value'").replace("STEM", "'01_first'"),
         "import sys\nprint('working', file=sys.stderr)\n"
         "(run.path / 'value.txt').write_text(str(value))\n"
         "summary = run.finish(value=value)",
     ),
     "02_second": (
         "first_run = ''\nextra_csv = ''\nfactor = 2",
-        OPEN.replace("NAME", "'factor'")
-        .replace("STEM", "'02_second'")
-        .replace("INPUTS", "{'first_run': first_run}"),
+        OPEN.replace("NAMES", "'first_run', 'factor'").replace("STEM", "'02_second'"),
         "value = int((run.inputs['first_run'] / 'value.txt').read_text())\n"
         "summary = run.finish(verdict=f'{value * factor} was reached')",
     ),
@@ -426,7 +424,7 @@ REFUSED = {
         ("\"parameters\"", "\"param\""), "", "{} has no cell tagged 'parameters'; add the tag"
     ),
     "the tag on another cell": (
-        ("", ""), "", "{}: the cell tagged 'parameters' does not set study, variant, seed and"
+        ("", ""), "", "{}: the cell tagged 'parameters' does not set study, variant, seed, "
     ),
     "a misspelled line": (
         ("labelled_images:", "labeled_images:"), "",

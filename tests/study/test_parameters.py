@@ -11,6 +11,7 @@ from pydantic_core import PydanticUndefined
 
 from ohlora_lib.study import cells, parameters
 from ohlora_lib.study.parameters import MODELS
+from ohlora_lib.study.run_folder import input_runs
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted(ROOT.glob("params/*/*.yaml"))
@@ -118,7 +119,7 @@ def test_inputs_are_told_by_their_names():
         "finetune_run": "a", "evaluation_run": "", "earlier_csv": "b.csv", "concept": {"age": 0.0},
     }  # fmt: skip
     model = MODELS["07_report_run"].checked(given, "here")
-    assert model.input_runs() == {"finetune_run": "a"}
+    assert input_runs(model.config()) == {"finetune_run": "a"}
     assert model.input_files() == {"earlier_csv": "b.csv"}
     assert model.pick("seed concept", but="seed") == {"concept": {"age": 0.0}}
     with pytest.raises(ValueError, match="frozen"):

@@ -29,10 +29,8 @@ def root(tmp_path, monkeypatch):
 
 def start(root, *, epochs=2, rate=0.1, **options):
     config = {"study": "tiny", "seed": 3, "epochs": epochs, "learning_rate": rate}
-    config |= {"base_run": "outputs/tiny/02_base"}
-    runs, files = {"base_run": config["base_run"]}, {"labels_csv": "labels.csv"}
-    options |= {"input_runs": runs, "input_files": files, "longer": "epochs", "root": root}
-    return start_run("05_stage", config, **options)
+    config |= {"base_run": "outputs/tiny/02_base", "labels_csv": "labels.csv"}
+    return start_run("05_stage", config, longer="epochs", root=root, **options)
 
 
 def make_base(root, weights="base"):
@@ -222,7 +220,7 @@ def test_clean_says_how_much_and_asks(root, finished, monkeypatch):
 
 
 LACKS = [
-    ({"device": "cuda"}, "device is 'cuda', but this machine has no CUDA; use auto or cpu"),
+    ({"device": "cuda"}, "device is 'cuda'; this machine knows auto, cpu"),
     ({"concept": {"glasses": 0.0}}, "concept names 'glasses', but the CNNs in outputs/tiny/03_cnn "
      "are for ['age', 'glass']. Correct the name, or train its CNNs in 03_train_property_cnn."),
 ]  # fmt: skip

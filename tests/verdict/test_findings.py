@@ -109,7 +109,7 @@ def study(root, monkeypatch, **results):
         start_run(notebook, {"study": "s"}, root=root).finish(**results.get(name, {}))
     inputs = {name: f"outputs/s/{notebook}" for name, notebook in names.items()}
     config = {"study": "s", "concept": dict(CONCEPT), "epochs": 9, **inputs}
-    run = start_run("05_finetune_generator", config, input_runs=inputs, root=root)
+    run = start_run("05_finetune_generator", config, root=root)
     run.finish()
     return run.path
 
