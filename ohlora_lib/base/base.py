@@ -29,7 +29,7 @@ from ohlora_lib.training.checkpoint import (
     random_states,
     set_random_states,
 )
-from ohlora_lib.training.guards import check_finite
+from ohlora_lib.training.losses import check_finite
 from ohlora_lib.training.stopping import stop_on_interrupt
 
 NETS = ("generator", "discriminator")

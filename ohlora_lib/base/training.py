@@ -20,7 +20,6 @@ from torch import Tensor
 
 from ohlora_lib.io.images import Images
 from ohlora_lib.nets import Discriminator, Generator
-from ohlora_lib.nets.averaging import move_average
 from ohlora_lib.nets.compute import autocast
 from ohlora_lib.training.losses import (
     discriminator_loss,
@@ -248,4 +247,4 @@ class BaseTrainer:
         """Moves the averaged generator, buffers included, toward the trained one."""
         half_life = min(self.settings.average_kimg * 1000, max(self.images_seen * 0.1, 1.0))
         keep = 0.5 ** (self.settings.batch / half_life)
-        move_average(self.average, self.generator, keep)
+        self.average.move_toward(self.generator, keep)

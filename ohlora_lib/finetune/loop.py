@@ -20,12 +20,16 @@ from ohlora_lib.evaluation.evaluator import Evaluation, Evaluator
 from ohlora_lib.finetune.recipe import Recipe, StepRule, only_trainable, trainable_names
 from ohlora_lib.io.images import Images
 from ohlora_lib.nets import Discriminator, Generator
-from ohlora_lib.nets.averaging import move_average
 from ohlora_lib.nets.compute import autocast
 from ohlora_lib.nets.samples import to_signed
 from ohlora_lib.training.checkpoint import random_states, set_random_states
-from ohlora_lib.training.guards import check_finite, finite_loss, with_gradient
-from ohlora_lib.training.losses import discriminator_loss, generator_loss
+from ohlora_lib.training.losses import (
+    check_finite,
+    discriminator_loss,
+    finite_loss,
+    generator_loss,
+    with_gradient,
+)
 from ohlora_lib.training.ranks import ALONE, Ranks
 from ohlora_lib.training.stopping import stop_on_interrupt
 
@@ -158,7 +162,7 @@ class FineTuner:
         """Moves the averaged weights toward the trained ones, if they are averaged."""
         if self.average is not None:
             keep = 0.5 ** (1 / self.settings.average_batches)
-            move_average(self.average, self.generator, keep)
+            self.average.move_toward(self.generator, keep)
 
     @property
     def total_batches(self) -> int:

@@ -36,7 +36,7 @@ from ohlora_lib.training.checkpoint import (
     save_state,
     tensors_sha256,
 )
-from ohlora_lib.training.guards import NotFiniteError
+from ohlora_lib.training.losses import NotFiniteError
 from ohlora_lib.training.ranks import ALONE, Ranks, join, leave
 from ohlora_lib.verdict import findings as failures
 from ohlora_lib.verdict import verdict

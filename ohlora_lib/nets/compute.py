@@ -1,6 +1,7 @@
-"""Number formats: which one a network runs in, and what is fastest on this machine.
+"""Devices and number formats: which one a network runs in, and what is fastest on this machine.
 
-Sources: PyTorch's automatic mixed precision, https://docs.pytorch.org/docs/stable/amp.html.
+Sources: PyTorch's automatic mixed precision, https://docs.pytorch.org/docs/stable/amp.html, and
+`mallopt` of glibc, https://man7.org/linux/man-pages/man3/mallopt.3.html.
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import sys
-from pathlib import Path
 
 import torch
 
@@ -18,6 +18,7 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 MAP_NUMBERS = 2**23  # in the widest feature map of the images a CPU computes at a time
 LEAST_AT_ONCE, MOST_AT_ONCE = 4, 250  # images
 FAST_FLAGS = ("avx512_bf16", "amx_bf16")  # without them bfloat16 is slower than float32
+TRIM_THRESHOLD, MMAP_MAX = -1, -4  # names of glibc's options
 
 
 def pick_device(name: str) -> torch.device:
@@ -26,41 +27,32 @@ def pick_device(name: str) -> torch.device:
     Raises:
         ValueError: If the device is unknown or absent.
     """
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.partition(":")[0] not in {"cpu", "cuda"}:
-        raise ValueError(f"device is {name!r}; it must be auto, cpu or cuda")
-    if name != "cpu" and not torch.cuda.is_available():
-        raise ValueError(f"device is {name!r}, but this machine has no CUDA; use auto or cpu")
-    if name.startswith("cuda:") and int(name[5:]) >= torch.cuda.device_count():
-        last = f"cuda:{torch.cuda.device_count() - 1}"
-        raise ValueError(f"device is {name!r}, but the last GPU of this machine is {last}; use it")
+        name = "cuda" if count else "cpu"
+    known = ["auto", "cpu", *(["cuda"] if count else []), *(f"cuda:{k}" for k in range(count))]
+    if name not in known:
+        raise ValueError(f"device is {name!r}; this machine knows {', '.join(known)}")
     torch.set_flush_denormal(True)  # denormal numbers slow a CPU down a hundredfold
-    keep_freed_memory()
+    _keep_freed_memory()
     cores.share()
     return torch.device(name)
 
 
-def keep_freed_memory() -> None:
-    """Lets the process keep memory it has freed, for itself, instead of asking for it anew.
-
-    Feature maps come and go every step; fetching their pages each time can take a third of it.
-    Until it ends, the process may thus hold what its largest moment took. Only where the C
-    library is glibc. Source: https://man7.org/linux/man-pages/man3/mallopt.3.html.
-    """
-    trim_threshold, mmap_max = -1, -4
+def _keep_freed_memory() -> None:
+    """Makes glibc keep freed memory: fetching feature maps' pages anew takes a third of a step."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):  # another C library, as on Alpine
             mallopt = ctypes.CDLL("libc.so.6").mallopt
-            mallopt(trim_threshold, 2**31 - 1)
-            mallopt(mmap_max, 0)  # what is mapped by itself goes back as soon as it is freed
+            mallopt(TRIM_THRESHOLD, 2**31 - 1)
+            mallopt(MMAP_MAX, 0)  # what is mapped by itself goes back as soon as it is freed
 
 
 def images_at_once(widest_map: int, device: torch.device) -> int:
     """How many images a network computes at a time without gradients.
 
-    On a CPU, so many that the widest feature map has some eight million numbers: more images at
-    a time are no faster there, and take memory.
+    On a CPU, more than some eight million numbers in the widest feature map are no faster, and
+    take memory.
 
     Args:
         widest_map: Numbers in the network's widest feature map of one image.
@@ -86,13 +78,8 @@ def pick_precision(name: str, device: torch.device) -> str:
 
 
 def bfloat16_flags() -> list[str]:
-    """Instructions for bfloat16 that this processor has; none where the system does not tell."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return []
-    flags = next((line.split() for line in lines if line.startswith("flags")), [])
-    return [flag for flag in FAST_FLAGS if flag in flags]
+    """Instructions for bfloat16 that this processor has."""
+    return [flag for flag in FAST_FLAGS if torch.cpu.get_capabilities().get(flag)]
 
 
 def choice_sentence(precision: str, device: torch.device | str) -> str:

@@ -14,53 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ohlora_lib.nets.generator import check_resolution, feature_maps
-from ohlora_lib.nets.layers import (
-    Blur,
-    EqualDense,
-    check_shape,
-    convolve,
-    leaky,
-    minibatch_deviation,
-    smooth_kernel,
-)
-
-
-class EqualConv(nn.Module):
-    """Convolution with equalised learning rate and leaky ReLU; `down` blurs, then halves."""
-
-    def __init__(
-        self, in_channels: int, channels: int, kernel: int, *, down: bool = False
-    ) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(channels, in_channels, kernel, kernel))
-        self.bias = nn.Parameter(torch.zeros(channels))
-        self.weight_scale = math.sqrt(2) / math.sqrt(in_channels * kernel**2)
-        self.padding, self.down = kernel // 2, down
-        if down:
-            self.blur = Blur(in_channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Maps (B, C_in, H, W) to (B, C, H, W), or half as high and wide."""
-        weight = self.weight * self.weight_scale
-        if not self.down:
-            return leaky(convolve(x, weight, self.bias, padding=self.padding))
-        # Convolution and average pooling as one kernel: the same sums, fewer multiplications.
-        kernel = smooth_kernel(weight) / 4  # (C, C_in, 4, 4)
-        return leaky(convolve(self.blur(x), kernel, self.bias, stride=2, padding=1))
+from ohlora_lib.nets.layers import EqualConv, EqualDense, check_shape, leaky, minibatch_deviation
 
 
 class Discriminator(nn.Module):
-    """Scores images: high for real, low for generated.
-
-    Args:
-        image_px: Side H of the images, a power of two from 8 to 1024.
-        num_properties: Number P of property scores joined before the last layer; 0 for none.
-        fmaps_base: Channels at resolution r are min(fmaps_base / r, fmaps_max).
-        fmaps_max: Most channels anywhere.
-
-    Raises:
-        ValueError: If a size is not allowed.
-    """
+    """Scores images: high for real, low for generated; arguments as of `Generator`."""
 
     def __init__(
         self,
@@ -73,26 +31,20 @@ class Discriminator(nn.Module):
         super().__init__()
         check_resolution(image_px)
         self.image_px, self.num_properties = image_px, num_properties
-        self.fmaps_base, self.fmaps_max = fmaps_base, fmaps_max
         self.register_buffer("lod", torch.zeros(()))
         self.num_blocks = int(math.log2(image_px)) - 1
-        for k in range(self.num_blocks):
-            px = image_px // 2**k
-            channels = feature_maps(px, fmaps_base, fmaps_max)
-            self.add_module(f"input{k}", EqualConv(3, channels, 1))
-            if px > 4:
-                self._add_block(k, channels, feature_maps(px // 2, fmaps_base, fmaps_max))
         last = 2 * (self.num_blocks - 1)
+        for k in range(self.num_blocks):
+            channels, half = (
+                feature_maps(image_px // 2**n, fmaps_base, fmaps_max) for n in (k, k + 1)
+            )
+            self.add_module(f"input{k}", EqualConv(3, channels, 1))
+            if 2 * k < last:
+                self.add_module(f"layer{2 * k}", EqualConv(channels, channels, 3))
+                self.add_module(f"layer{2 * k + 1}", EqualConv(channels, half, 3, down=True))
         self.add_module(f"layer{last}", EqualConv(channels + 1, channels, 3))
-        width = feature_maps(2, fmaps_base, fmaps_max)
-        self.add_module(f"layer{last + 1}", EqualDense(channels * 16, width))
-        self.add_module(f"layer{last + 2}", EqualDense(width + num_properties, 1, gain=1.0))
-
-    def _add_block(self, k: int, channels: int, next_channels: int) -> None:
-        first = EqualConv(channels, channels, 3)
-        self.add_module(f"layer{2 * k}", first)
-        second = EqualConv(channels, next_channels, 3, down=True)
-        self.add_module(f"layer{2 * k + 1}", second)
+        self.add_module(f"layer{last + 1}", EqualDense(channels * 16, half))
+        self.add_module(f"layer{last + 2}", EqualDense(half + num_properties, 1, gain=1.0))
 
     def forward(
         self, images: Tensor, properties: Tensor | None = None, *, lod: float = 0.0
@@ -102,8 +54,7 @@ class Discriminator(nn.Module):
         Args:
             images: Shape (B, 3, H, H), about [-1, 1].
             properties: Scores, shape (B, P); None means all zero.
-            lod: Level of detail while growing: H is halved floor(lod) times, and the fraction is
-                the share of the next smaller input. 0 is the full size.
+            lod: Level of detail, as in `Synthesis.forward`.
 
         Returns:
             Logits, shape (B, 1).

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ohlora_lib.nets.layers import (
     Blur,
+    EqualConv,
     EqualDense,
     Noise,
     Style,
@@ -62,38 +63,21 @@ class Styles:
 
 
 class Mapping(nn.Module):
-    """Maps a latent and its property scores to one style vector.
+    """Maps a latent and its property scores to one style vector; arguments as of `Generator`."""
 
-    Args:
-        z_dim: Width Z of the latent.
-        w_dim: Width W of the style vector and of every dense layer.
-        num_properties: Number P of scores; 0 leaves them out. Their order is the caller's.
-        wide_dim: Width of the new branch of a split mapping; 0 for a plain mapping.
-
-    Raises:
-        ValueError: If a width is negative, or z_dim or w_dim is 0.
-    """
-
-    def __init__(
-        self, z_dim: int = 512, w_dim: int = 512, num_properties: int = 7, wide_dim: int = 0
-    ) -> None:
+    def __init__(self, z_dim: int, w_dim: int, num_properties: int, wide_dim: int) -> None:
         super().__init__()
-        if min(z_dim, w_dim) < 1 or min(num_properties, wide_dim) < 0:
-            raise ValueError(
-                f"widths are z_dim {z_dim}, w_dim {w_dim}, num_properties {num_properties}, "
-                f"wide_dim {wide_dim}; the first two must be positive, the others not negative"
-            )
-        self.z_dim, self.w_dim = z_dim, w_dim
-        self.num_properties, self.wide_dim = num_properties, wide_dim
-        in_dim = z_dim
+        self.z_dim, self.num_properties, self.wide_dim = z_dim, num_properties, wide_dim
+        widths = [z_dim] + MAPPING_LAYERS * [w_dim]
         if num_properties:
             self.label_weight = nn.Parameter(torch.randn(num_properties, EMBEDDING_DIM))
-            in_dim += EMBEDDING_DIM
-        for k in range(MAPPING_LAYERS):
-            self.add_module(f"dense{k}", _mapping_dense(in_dim if k == 0 else w_dim, w_dim))
+            widths[0] += EMBEDDING_DIM
+        layers = {f"dense{k}": widths[k : k + 2] for k in range(MAPPING_LAYERS)}
         if wide_dim:
-            self.dense_new0 = _mapping_dense(w_dim, wide_dim)
-            self.dense_new1 = _mapping_dense(wide_dim, w_dim)
+            layers |= {"dense_new0": [w_dim, wide_dim], "dense_new1": [wide_dim, w_dim]}
+        for name, (inputs, outputs) in layers.items():
+            layer = EqualDense(inputs, outputs, lr_multiplier=MAPPING_LR_MULTIPLIER)
+            self.add_module(name, layer)
 
     @torch.no_grad()
     def reset_new_branch(self, generator: torch.Generator) -> None:
@@ -104,12 +88,7 @@ class Mapping(nn.Module):
                 parameter.copy_(draw * NEW_BRANCH_STD)
 
     def forward(self, z: Tensor, properties: Tensor | None = None) -> Styles:
-        """Maps to style space.
-
-        Args:
-            z: Latents, shape (B, Z), standard normal.
-            properties: Standardised scores, shape (B, P); None means all zero.
-        """
+        """Maps latents (B, Z) and scores (B, P), None for all zero, to style space."""
         check_shape(z, (None, self.z_dim), name="z")
         x = z
         if self.num_properties:
@@ -129,21 +108,12 @@ class Mapping(nn.Module):
         return Styles(w=w1_out + w2_out, w1=w1, w2=w2, w1_=w1_out, w2_=w2_out)
 
 
-def _mapping_dense(in_features: int, out_features: int) -> EqualDense:
-    return EqualDense(in_features, out_features, lr_multiplier=MAPPING_LR_MULTIPLIER)
-
-
 class Truncation(nn.Module):
     """Holds the running mean of w, and pulls styles of the first layers toward it."""
 
     def __init__(self, w_dim: int) -> None:
         super().__init__()
         self.register_buffer("w_avg", torch.zeros(w_dim))
-
-    @torch.no_grad()
-    def update(self, w: Tensor) -> None:
-        """Moves the running mean by 0.005 of the mean of w, shape (B, W)."""
-        self.w_avg.lerp_(w.detach().to(self.w_avg.dtype).mean(dim=0), W_AVG_STEP)
 
     def forward(self, w: Tensor, num_layers: int, psi: float, psi_layers: int) -> Tensor:
         """Repeats w (B, W) for each layer to (B, L, W); the first `psi_layers` are truncated."""
@@ -177,6 +147,8 @@ class SynthesisLayer(nn.Module):
 
     def kernel(self) -> Tensor:
         """What x is convolved with: (C, C_in, 3, 3), of an up layer (C_in, C, 4, 4)."""
+        if self.held is not None:
+            return self.held
         weight = self.weight * self.weight_scale
         if self.kind == "conv":
             return weight
@@ -185,34 +157,15 @@ class SynthesisLayer(nn.Module):
         weight = weight if self.image_px >= FUSED_FROM_PX else weight.flip(2, 3)
         return smooth_kernel(weight).transpose(0, 1)
 
-    def _convolve(self, x: Tensor) -> Tensor:
-        kernel = self.kernel() if self.held is None else self.held
-        if self.kind == "conv":
-            return F.conv2d(x, kernel, self.bias, padding=1)
-        return self.blur(F.conv_transpose2d(x, kernel, stride=2, padding=1), self.bias)
-
     def forward(self, x: Tensor | None, w: Tensor, noise: str) -> Tensor:
         """Maps (B, C_in, H, W) to (B, C, image_px, image_px); a const layer ignores x."""
         if self.kind == "const":
             x = (self.const + self.bias.view(-1, 1, 1)).repeat(len(w), 1, 1, 1).to(w.dtype)
+        elif self.kind == "conv":
+            x = F.conv2d(x, self.kernel(), self.bias, padding=1)
         else:
-            x = self._convolve(x)  # with its bias
-        x = leaky(self.apply_noise(x, noise, inplace=True), inplace=True)  # x is nobody else's
-        return self.style(x, w)
-
-
-class OutputLayer(nn.Module):
-    """1x1 convolution from features to RGB, no activation."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(3, channels, 1, 1))
-        self.bias = nn.Parameter(torch.zeros(3))
-        self.weight_scale = 1 / math.sqrt(channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Maps (B, C, H, W) to (B, 3, H, W)."""
-        return F.conv2d(x, self.weight * self.weight_scale, self.bias)
+            x = self.blur(F.conv_transpose2d(x, self.kernel(), stride=2, padding=1), self.bias)
+        return self.style(leaky(self.apply_noise(x, noise), inplace=True), w)
 
 
 class Synthesis(nn.Module):
@@ -222,16 +175,16 @@ class Synthesis(nn.Module):
         super().__init__()
         self.register_buffer("lod", torch.zeros(()))
         self.num_blocks = int(math.log2(image_px)) - 1
-        in_channels = 0
+        self.widest_map, before = 0, 0  # numbers in the widest feature map of an image
         for k in range(self.num_blocks):
             px = 4 * 2**k
             channels = feature_maps(px, fmaps_base, fmaps_max)
-            first = SynthesisLayer(in_channels, channels, px, w_dim, kind="up" if k else "const")
+            first = SynthesisLayer(before, channels, px, w_dim, kind="up" if k else "const")
             self.add_module(f"layer{2 * k}", first)
             second = SynthesisLayer(channels, channels, px, w_dim, kind="conv")
             self.add_module(f"layer{2 * k + 1}", second)
-            self.add_module(f"output{k}", OutputLayer(channels))
-            in_channels = channels
+            self.add_module(f"output{k}", EqualConv(channels, 3, 1, linear=True))
+            self.widest_map, before = max(self.widest_map, channels * px**2), channels
 
     @contextlib.contextmanager
     @torch.no_grad()
@@ -241,12 +194,10 @@ class Synthesis(nn.Module):
         They are channels_last, and so all feature maps will be. Within, weights may not change
         and get no gradient, and the network may not be copied.
         """
-        layers = [layer for layer in self.modules() if isinstance(layer, SynthesisLayer)]
+        layers = [layer for layer in self.modules() if getattr(layer, "kind", "const") != "const"]
         try:
             for layer in layers:
-                if layer.kind != "const":
-                    kernel = layer.kernel().contiguous(memory_format=torch.channels_last)
-                    layer.held = kernel if dtype is None else kernel.to(dtype)
+                layer.held = layer.kernel().to(dtype=dtype, memory_format=torch.channels_last)
             yield
         finally:
             for layer in layers:
@@ -284,14 +235,15 @@ class Generator(nn.Module):
     Args:
         image_px: Side H of the images, a power of two from 8 to 1024.
         z_dim: Width Z of the latent.
-        w_dim: Width W of the style vector.
-        num_properties: Number P of property scores beside the latent; 0 for none.
+        w_dim: Width W of the style vector and of the mapping's dense layers.
+        num_properties: Number P of property scores beside the latent; 0 for none. Their order is
+            the caller's.
         fmaps_base: Channels at resolution r are min(fmaps_base / r, fmaps_max).
         fmaps_max: Most channels anywhere.
         wide_dim: Width of the new branch of a split mapping (published: 2048); 0 for plain.
 
     Raises:
-        ValueError: If a size is not allowed.
+        ValueError: If the resolution is not allowed.
     """
 
     def __init__(
@@ -307,10 +259,6 @@ class Generator(nn.Module):
     ) -> None:
         super().__init__()
         check_resolution(image_px)
-        if min(fmaps_base, fmaps_max) < 1:
-            raise ValueError(
-                f"fmaps_base is {fmaps_base} and fmaps_max {fmaps_max}; both must be positive"
-            )
         self.image_px, self.z_dim, self.w_dim = image_px, z_dim, w_dim
         self.num_properties, self.wide_dim = num_properties, wide_dim
         self.fmaps_base, self.fmaps_max = fmaps_base, fmaps_max
@@ -318,17 +266,23 @@ class Generator(nn.Module):
         self.truncation = Truncation(w_dim)
         self.synthesis = Synthesis(image_px, w_dim, fmaps_base, fmaps_max)
 
-    @property
-    def widest_map(self) -> int:
-        """Numbers in the widest feature map of an image."""
-        sides = [4 * 2**k for k in range(self.synthesis.num_blocks)]
-        return max(feature_maps(px, self.fmaps_base, self.fmaps_max) * px**2 for px in sides)
+    @torch.no_grad()
+    def move_toward(self, trained: Generator, keep: float) -> None:
+        """Keeps this share of its weights, and takes the rest of the trained ones; copies buffers.
+
+        So it becomes a running average of a generator of the same architecture.
+        """
+        for mean, value in zip(self.parameters(), trained.parameters(), strict=True):
+            mean.lerp_(value, 1 - keep)
+        for mean, value in zip(self.buffers(), trained.buffers(), strict=True):
+            mean.copy_(value)
 
     def styles(self, z: Tensor, properties: Tensor | None = None) -> Styles:
         """Style vectors of latents (B, Z) and scores (B, P); in training, w_avg follows them."""
         styles = self.mapping(z, properties)
         if self.training:
-            self.truncation.update(styles.w)
+            w_avg = self.truncation.w_avg
+            w_avg.lerp_(styles.w.detach().to(w_avg.dtype).mean(dim=0), W_AVG_STEP)
         return styles
 
     def forward(

@@ -7,7 +7,7 @@ Source: the published study's figures (crops, widths, heads); any width and any 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fractions import Fraction
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,36 +15,37 @@ from torch import Tensor, nn
 
 from ohlora_lib.nets.layers import check_shape
 
-WHOLE = (Fraction(0), Fraction(1), Fraction(0), Fraction(1))  # rows from, to, columns from, to
-CROPS = {
-    "gender": WHOLE,
-    "quality": (Fraction(0), Fraction(1, 4), Fraction(1, 4), Fraction(3, 4)),
-    "age": (Fraction(0), Fraction(1, 2), Fraction(0), Fraction(1)),
-    "glass": (Fraction(5, 16), Fraction(1, 2), Fraction(1, 4), Fraction(3, 4)),
-}
 CHANNELS = (32, 64, 128, 128, 256, 256)  # conv1 .. conv6 at width 1
 HEAD_WIDTH = 512
-DEEP = (2, 3, 4, 5, 6)  # convolutions that a max-pool follows, in a deep CNN of a whole image
-POOL_AFTER = {"age": (2, 3, 4, 5), "quality": (2, 3, 4), "glass": (2, 3, 4)}
-NUM_CONVS = {"quality": 5, "glass": 5}
 
 
-def crop_of(prop: str) -> tuple[Fraction, Fraction, Fraction, Fraction]:
-    """Crop of a property as fractions (rows from, to, columns from, to); new ones see all."""
-    return CROPS.get(prop, WHOLE)
+class Layout(NamedTuple):
+    """What differs between properties; a new property has gender's."""
+
+    crop: tuple[float, float, float, float]  # rows from, to, columns from, to; fractions of H
+    convolutions: int
+    pool_after: tuple[int, ...]  # convolutions that a max-pool follows
+
+
+LAYOUTS = {
+    "gender": Layout((0.0, 1.0, 0.0, 1.0), 6, (2, 3, 4, 5, 6)),
+    "quality": Layout((0.0, 1 / 4, 1 / 4, 3 / 4), 5, (2, 3, 4)),
+    "age": Layout((0.0, 1 / 2, 0.0, 1.0), 6, (2, 3, 4, 5)),
+    "glass": Layout((5 / 16, 1 / 2, 1 / 4, 3 / 4), 5, (2, 3, 4)),
+}
 
 
 class PropertyCNN(nn.Module):
     """Reads one property off an image.
 
     Args:
-        prop: Name of the property; sets crop and depth. Unknown names get gender's.
+        prop: Name of the property; sets crop and depth.
         image_px: Side H of the images, from 16 up.
         width: Multiplier of all channel counts; 1 is as published.
         crop: Rows from, to, columns from, to, as fractions of H; None takes the property's own.
 
     Raises:
-        ValueError: If the image is too small for one convolution, or the width is not positive.
+        ValueError: If the crop is too small for one convolution.
     """
 
     def __init__(
@@ -56,23 +57,23 @@ class PropertyCNN(nn.Module):
         crop: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
-        if width <= 0:
-            raise ValueError(f"width is {width}; it must be positive")
+        layout = LAYOUTS.get(prop, LAYOUTS["gender"])
         self.prop, self.image_px, self.width = prop, image_px, width
-        self.crop = tuple(float(side) for side in (crop or crop_of(prop)))
+        self.crop = tuple(float(side) for side in (crop or layout.crop))
         top, bottom, left, right = (round(side * image_px) for side in self.crop)
         self.box = (slice(top, bottom), slice(left, right))
         size, channels = (bottom - top, right - left), 3
         self.pools: list[bool] = []
         self.widest_map = 0  # numbers in the widest feature map of an image
-        for k in range(1, NUM_CONVS.get(prop, 6) + 1):
+        for k in range(1, layout.convolutions + 1):
             if min(size) < 3:
                 break  # at a small resolution the last blocks no longer fit
-            out = scaled(CHANNELS[k - 1], width)
-            self.add_module(f"conv{k}", _conv_block(channels, out))
-            size, channels = (size[0] - 2, size[1] - 2), out
-            self.widest_map = max(self.widest_map, out * size[0] * size[1])
-            self.pools.append(k in POOL_AFTER.get(prop, DEEP) and min(size) >= 2)
+            before, channels = channels, _scaled(CHANNELS[k - 1], width)
+            block = nn.Conv2d(before, channels, 3), nn.LeakyReLU(0.01), nn.Dropout2d(0.05)
+            self.add_module(f"conv{k}", nn.Sequential(*block))
+            size = (size[0] - 2, size[1] - 2)
+            self.widest_map = max(self.widest_map, channels * size[0] * size[1])
+            self.pools.append(k in layout.pool_after and min(size) >= 2)
             if self.pools[-1]:
                 size = (size[0] // 2, size[1] // 2)
         if not self.pools:
@@ -80,9 +81,9 @@ class PropertyCNN(nn.Module):
                 f"image_px {image_px} leaves a crop of {size[0]}x{size[1]} pixels for {prop!r}; "
                 f"a convolution needs 3x3. Use larger images or a larger crop."
             )
-        head = scaled(HEAD_WIDTH, width)
-        flat = channels * size[0] * size[1]
-        self.fc1 = nn.Sequential(nn.Linear(flat, head), nn.Tanh(), nn.Dropout(0.45))
+        head = _scaled(HEAD_WIDTH, width)
+        flat = nn.Linear(channels * size[0] * size[1], head)
+        self.fc1 = nn.Sequential(flat, nn.Tanh(), nn.Dropout(0.45))
         self.fc_final = nn.Sequential(nn.Linear(head, 1))
         for layer in self.modules():  # PyTorch's own draw lets the signal die in six convolutions
             if isinstance(layer, nn.Conv2d):
@@ -111,12 +112,5 @@ class PropertyCNN(nn.Module):
         return torch.sigmoid(self.logits(images))
 
 
-def scaled(channels: int, width: float) -> int:
-    """Number of channels at a width multiplier."""
+def _scaled(channels: int, width: float) -> int:
     return max(1, round(channels * width))
-
-
-def _conv_block(in_channels: int, channels: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(in_channels, channels, 3), nn.LeakyReLU(0.01), nn.Dropout2d(0.05)
-    )

@@ -5,15 +5,14 @@ Axes: B batch, Z latent width, P properties, H image height.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ohlora_lib.nets.compute import autocast, images_at_once
 from ohlora_lib.nets.generator import Generator
-
-WORD = 2**32  # seeds are mixed in words of 32 bits
 
 
 def to_signed(images: Tensor) -> Tensor:
@@ -55,68 +54,29 @@ def sample_images(
     Yields:
         uint8 images, shape (batch, H, H, 3), on the generator's device; the last may be shorter.
     """
+    dtype = torch.bfloat16 if precision == "bfloat16" else None
     for first in range(start, start + count, batch):
         z, properties = draw_latents(generator, batch, seed=seed, index=first // batch)
-        left = start + count - first
-        drawn = _drawn(generator, z[:left], properties, precision)
-        yield torch.cat(list(drawn))
-
-
-def _drawn(
-    generator: Generator, z: Tensor, properties: Tensor | None, precision: str
-) -> Iterator[Tensor]:
-    """Images of latents, uint8 (b, H, H, 3), as many at a time as is fastest."""
-    most = images_at_once(generator.widest_map, z.device)
-    with generator.synthesis.hold_kernels(torch.bfloat16 if precision == "bfloat16" else None):
-        for rows in torch.arange(len(z)).chunk(-(-len(z) // most)):  # of nearly one size
-            with autocast(z.device, precision):
-                images = generator(z[rows], None if properties is None else properties[rows])
-            yield to_uint8(images)
+        z, drawn = z[: start + count - first], []
+        parts = -(-len(z) // images_at_once(generator.synthesis.widest_map, z.device))
+        with generator.synthesis.hold_kernels(dtype), autocast(z.device, precision):
+            for rows in torch.arange(len(z)).chunk(parts):  # of nearly one size
+                scores = None if properties is None else properties[rows]
+                drawn.append(to_uint8(generator(z[rows], scores)))
+        yield torch.cat(drawn)
 
 
 def draw_latents(
     generator: Generator, count: int, *, seed: int, index: int = 0
 ) -> tuple[Tensor, Tensor | None]:
-    """Standard normal latents (count, Z) and property scores (count, P), drawn on the CPU."""
+    """Standard normal latents (count, Z) and property scores (count, P), drawn on the CPU.
+
+    Batches of one seed have different indices; seed and index are mixed as in the published study.
+    """
+    (mixed,) = np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)
+    random = torch.Generator().manual_seed(int(mixed) >> 1)
     device = next(generator.parameters()).device
-    random = torch.Generator().manual_seed(mix_seed(seed, index) >> 1)
     z = torch.randn(count, generator.z_dim, generator=random).to(device)
     if not generator.num_properties:
         return z, None
     return z, torch.randn(count, generator.num_properties, generator=random).to(device)
-
-
-def mix_seed(seed: int, index: int) -> int:
-    """Mixes two words of 32 bits to 64 bits that share nothing with those of their neighbours.
-
-    The result is that of NumPy's `SeedSequence([seed, index])`, which seeded every published
-    sample; networks do without NumPy.
-    Source: O'Neill, "Developing a seed_seq alternative", 2015,
-    https://www.pcg-random.org/posts/developing-a-seed_seq-alternative.html.
-    """
-    scramble = _scrambler(0x43B0D7E5, 0x931E8875)
-    pool = [scramble(word) for word in (seed, index, 0, 0)]
-    for source in range(4):
-        for target in [word for word in range(4) if word != source]:
-            mixed = 0xCA01F9DD * pool[target] - 0x4973F715 * scramble(pool[source])
-            pool[target] = _folded(mixed)
-    scramble = _scrambler(0x8B51F9DD, 0x58F38DED)
-    low, high = (scramble(word) for word in pool[:2])
-    return high * WORD + low
-
-
-def _scrambler(key: int, factor: int) -> Callable[[int], int]:
-    """A hash of words that is another one at each call."""
-
-    def scramble(word: int) -> int:
-        nonlocal key
-        word, key = word ^ key, key * factor % WORD
-        return _folded(word * key)
-
-    return scramble
-
-
-def _folded(word: int) -> int:
-    """The lower 32 bits, their upper half folded into the lower."""
-    word %= WORD
-    return word ^ word >> 16

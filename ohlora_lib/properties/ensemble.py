@@ -28,7 +28,7 @@ from ohlora_lib.nets import PropertyCNN
 from ohlora_lib.nets.compute import autocast, images_at_once
 from ohlora_lib.nets.samples import to_unit
 from ohlora_lib.population.labels import save_table
-from ohlora_lib.training.guards import NotFiniteError, check_finite
+from ohlora_lib.training.losses import NotFiniteError, check_finite
 
 COSINE_PERIOD = 10  # epochs; stepped each epoch, so the rate rises again afterwards
 

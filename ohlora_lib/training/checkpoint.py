@@ -12,17 +12,14 @@ import hashlib
 import io
 import json
 import pickle
-import random
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from ohlora_lib.io.disk import explained, sync, write_atomic
+from ohlora_lib.io.disk import atomic_path
 from ohlora_lib.io.images import Images
 from ohlora_lib.study.run import start_anew_words
 from ohlora_lib.study.run_folder import differences, to_json
@@ -32,14 +29,9 @@ MOST_SHARE = 0.02  # of the training time, that checkpoints may take
 HASHED_AT_ONCE = 1000  # images
 
 
-def before(path: Path) -> Path:
+def _before(path: Path) -> Path:
     """Where the checkpoint before the newest one is."""
     return path.with_name(f"{path.stem}-before{path.suffix}")
-
-
-def on_its_way(path: Path) -> Path:
-    """Where a whole new checkpoint is for the moment it takes to rename the older ones."""
-    return path.with_name(f"{path.stem}-new{path.suffix}")
 
 
 def save_state(path: Path, state: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
@@ -54,14 +46,11 @@ def save_state(path: Path, state: Mapping[str, Any], facts: Mapping[str, Any]) -
     torch.save(dict(state), buffer)
     data = buffer.getbuffer()
     head = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), "facts": dict(facts)}
-    line = json.dumps(json.loads(to_json(head))).encode()
-    newest = on_its_way(path)
-    write_atomic(newest, b"\n".join((FORM, line, data)))
-    with explained(path, newest):
+    line = to_json(head).replace("\n", "").encode()
+    with atomic_path(path) as new:
+        new.write_bytes(b"\n".join((FORM, line, data)))
         if path.exists():
-            path.replace(before(path))
-        newest.replace(path)
-        sync(path.parent)
+            path.replace(_before(path))
 
 
 def load_state(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -75,22 +64,18 @@ def load_state(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
         head = json.loads(line) if form == FORM else {}
         if len(data) != head["bytes"] or hashlib.sha256(data).hexdigest() != head["sha256"]:
-            raise ValueError("it is cut off or was changed")
+            raise ValueError("cut off or changed")
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except (KeyError, TypeError, ValueError, pickle.UnpicklingError, RuntimeError) as error:
-        known = isinstance(error, ValueError) and str(error).startswith("it is")
         raise ValueError(
-            f"{path}: damaged checkpoint ({error if known else 'not one of this package'}). "
+            f"{path}: damaged checkpoint, or not one of this package. "
             f"Delete it to start the stage anew."
         ) from error
     return state, head["facts"]
 
 
 def load_newest(
-    path: Path,
-    facts: Mapping[str, Any],
-    *,
-    free: Collection[str] = (),
+    path: Path, facts: Mapping[str, Any], *, free: Collection[str] = ()
 ) -> dict[str, Any] | None:
     """Reads the newest whole checkpoint of a training.
 
@@ -105,12 +90,12 @@ def load_newest(
     Raises:
         ValueError: If all there are are damaged, or other facts led to it (names them).
     """
-    there = [p for p in (on_its_way(path), path, before(path)) if p.is_file()]
-    for number, candidate in enumerate(there, 1):
+    there = [p for p in (path, _before(path)) if p.is_file()]
+    for candidate in there:
         try:
             state, saved = load_state(candidate)
         except ValueError as error:
-            if number == len(there):
+            if candidate == there[-1]:
                 raise
             print(f"{str(error).partition(' Delete')[0]} Going on from the one before it.")  # noqa: T201
             continue
@@ -147,50 +132,34 @@ def images_sha256(images: Images) -> str:
 
 
 def random_states(device: torch.device) -> dict[str, Any]:
-    """Every random state of the process: Python, NumPy, torch on the CPU and on its GPU."""
-    kind, keys, *rest = np.random.get_state(legacy=True)
-    return {
-        "python": random.getstate(),
-        "numpy": (kind, torch.from_numpy(keys.astype(np.int64)), *rest),
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
-    }
+    """Torch's random states, of the CPU and of a GPU that is the device; nothing else draws."""
+    cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+    return {"torch": torch.get_rng_state(), "cuda": cuda}
 
 
 def set_random_states(states: Mapping[str, Any], device: torch.device) -> None:
     """Takes over what `random_states` gave."""
-    version, numbers, spare = states["python"]
-    random.setstate((version, tuple(numbers), spare))
-    kind, keys, *rest = states["numpy"]
-    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
     torch.set_rng_state(states["torch"])
     if states["cuda"] is not None:
         torch.cuda.set_rng_state(states["cuda"], device)
 
 
-@dataclass
 class Pace:
     """When a checkpoint is due: at the end of an epoch, and every so many minutes.
 
     But only once all checkpoints so far and one more, as long as the last, take less than 2 % of
     the time; a stop and the end save in any case.
-
-    Attributes:
-        every_minutes: Longest time from one to the next.
-        spent_sec: Time that checkpoints took so far, seconds.
-        cost_sec: Time that the last one took.
     """
 
-    every_minutes: float = 10.0
-    spent_sec: float = 0.0
-    cost_sec: float = 0.0
-    began: float = field(default_factory=lambda: time.monotonic())
-    last: float = field(default_factory=lambda: time.monotonic())
+    def __init__(self, every_minutes: float = 10.0) -> None:
+        self.every_sec = 60 * every_minutes
+        self.began = self.last = time.monotonic()
+        self.spent_sec = self.cost_sec = 0.0  # of all checkpoints so far, and of the last one
 
     def due(self, *, epoch_ended: bool = False) -> bool:
         """Whether to save now."""
         now = time.monotonic()
-        waited = epoch_ended or now - self.last >= 60 * self.every_minutes
+        waited = epoch_ended or now - self.last >= self.every_sec
         return waited and self.spent_sec + self.cost_sec <= MOST_SHARE * (now - self.began)
 
     def save(self, path: Path, state: Mapping[str, Any], facts: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Losses of StyleGAN training: logistic, with R1 on the real images.
+"""Losses of StyleGAN training, logistic with R1 on the real images, and their guard.
 
 Axes: B batch, C channels, H height, W width.
 Source: Mescheder et al., "Which Training Methods for GANs do actually Converge?", 2018,
@@ -6,6 +6,9 @@ https://arxiv.org/abs/1801.04406.
 """
 
 from __future__ import annotations
+
+import math
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -25,13 +28,9 @@ def generator_loss(fake_scores: Tensor) -> Tensor:
 def discriminator_loss(
     real_images: Tensor, real_scores: Tensor, fake_scores: Tensor, r1_gamma: float
 ) -> Tensor:
-    """Logistic loss and gamma / 2 times the R1 penalty, which 0 leaves out.
+    """Logistic loss and gamma / 2 times the R1 penalty, which gamma 0 leaves out.
 
-    Args:
-        real_images: Shape (B, C, H, W), with `requires_grad` where gamma is not 0.
-        real_scores: Shape (B, 1), made from them.
-        fake_scores: Shape (B, 1).
-        r1_gamma: Weight of the penalty; published: 10.
+    The real images (B, C, H, W) then require a gradient; the scores (B, 1) are made from them.
     """
     loss = logistic_discriminator_loss(real_scores, fake_scores)
     return loss + r1_gamma / 2 * r1_penalty(real_images, real_scores) if r1_gamma else loss
@@ -40,12 +39,42 @@ def discriminator_loss(
 def r1_penalty(real_images: Tensor, real_scores: Tensor) -> Tensor:
     """Mean squared length of the scores' gradient at the real images, to be differentiated again.
 
-    Args:
-        real_images: Shape (B, C, H, W), with `requires_grad`, that `real_scores` were made from.
-        real_scores: Shape (B, 1).
-
-    Returns:
-        Penalty, shape (), without the factor gamma / 2.
+    Images (B, C, H, W) and scores (B, 1) as above; the result () has no factor gamma / 2.
     """
     (gradient,) = torch.autograd.grad(real_scores.sum(), real_images, create_graph=True)
     return gradient.float().square().sum(dim=(1, 2, 3)).mean()
+
+
+class NotFiniteError(ArithmeticError):
+    """A loss, gradient or score is NaN or infinite; the message is one line."""
+
+    exit_status = 1
+
+
+def with_gradient(loss: Tensor, optimizer: torch.optim.Optimizer) -> Tensor:
+    """The loss and the largest absolute gradient of what was updated, (2,), on the device.
+
+    Both travel to the host together: no step waits for the device once more.
+    """
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    largest = torch.nn.utils.get_total_norm(gradients, float("inf"))
+    return torch.stack([loss.detach().float(), largest.float()])
+
+
+def finite_loss(values: Tensor, name: str) -> float:
+    """The loss on the host; `values` are the loss or what `with_gradient` gave.
+
+    Raises:
+        NotFiniteError: If the loss, which the message calls `name`, or the gradient is not finite.
+    """
+    loss, *gradient = values.reshape(-1).tolist()  # the one host sync
+    check_finite({name: loss} | {f"a gradient of {name}": value for value in gradient})
+    return loss
+
+
+def check_finite(numbers: Mapping[str, float]) -> None:
+    """Raises NotFiniteError, one line that names it, if a number is NaN or infinite."""
+    for name, value in numbers.items():
+        if not math.isfinite(value):
+            raise NotFiniteError(f"{name} is {value}")

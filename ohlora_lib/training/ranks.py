@@ -74,41 +74,21 @@ class Ranks:
         return value
 
     def mean_gradients(self, loss: Tensor, parameters: Iterable[Tensor]) -> Tensor:
-        """Averages gradients and the loss over ranks, in one message.
+        """Averages the parameters' gradients over ranks, in place; gives the mean of the loss ().
 
-        Args:
-            loss: Of this rank's images, shape ().
-            parameters: Those whose gradients are averaged; one without a gradient has none on
-                any rank.
-
-        Returns:
-            Mean loss of all ranks, shape (), without a graph.
+        A parameter without a gradient must have none on any rank.
         """
-        loss = loss.detach()
-        if self.size == 1:
-            return loss
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        flat = self.mean(torch.cat([loss.reshape(1), *(g.flatten() for g in gradients)]))
-        sizes = [g.numel() for g in gradients]
-        for gradient, part in zip(gradients, flat[1:].split(sizes), strict=True):
-            gradient.copy_(part.view(gradient.shape))
-        return flat[0]
+        for parameter in parameters:
+            if parameter.grad is not None:
+                self.mean(parameter.grad)
+        return self.mean(loss.detach().clone())
 
     def any(self, asked: bool) -> bool:
         """Whether any rank says yes; every rank waits for the others here."""
-        if self.size == 1:
-            return asked
-        answer = torch.tensor(float(asked))
-        dist.all_reduce(answer, op=dist.ReduceOp.MAX)
-        return bool(answer)
+        return bool(self.mean(torch.tensor(float(asked))))
 
     def from_first(self, make: Callable[[], T]) -> T:
-        """What rank 0 makes, on every rank.
-
-        Raises:
-            Exception: What `make` raised, on rank 0.
-            SystemExit: The same on the others: rank 0 reports the error.
-        """
+        """What rank 0 makes, on every rank; where that fails, the others exit with status 1."""
         if self.size == 1:
             return make()
         made: list[T | None] = [None]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
 
 STOPS = (signal.SIGINT, signal.SIGTERM)
 
@@ -18,11 +17,7 @@ def stop_on_interrupt(*, pass_on: bool = True) -> Iterator[list[int]]:
         pass_on: Whether a SIGTERM is only put off, and arrives when the block has saved and ended.
     """
     asked: list[int] = []
-
-    def ask(number: int, _: FrameType | None) -> None:
-        asked.append(number)
-
-    before = {number: signal.signal(number, ask) for number in STOPS}
+    before = {number: signal.signal(number, lambda n, _: asked.append(n)) for number in STOPS}
     try:
         yield asked
     finally:

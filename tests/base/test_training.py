@@ -16,7 +16,7 @@ from ohlora_lib.base.training import (
     resize_real,
 )
 from ohlora_lib.training import checkpoint
-from ohlora_lib.training.guards import NotFiniteError
+from ohlora_lib.training.losses import NotFiniteError
 
 GROWING = BaseSettings(grow_kimg={"16": 60, "32": 150}, fade_kimg=20)
 SETTINGS = {

@@ -1,7 +1,6 @@
 """A fine-tuning in its folder: log, grids, checkpoints, and how it goes on."""
 
 import os
-import random
 import re
 import signal
 
@@ -19,7 +18,7 @@ from ohlora_lib.io.weights import load_discriminator, load_generator, read_tenso
 from ohlora_lib.nets import Discriminator, Generator
 from ohlora_lib.training import checkpoint
 from ohlora_lib.training.checkpoint import load_state
-from ohlora_lib.training.guards import NotFiniteError
+from ohlora_lib.training.losses import NotFiniteError
 
 PROPERTIES = ("gender", "quality", "age", "glass")
 COLUMNS = [
@@ -316,9 +315,9 @@ def test_a_score_that_is_no_number_stops_before_the_row_is_written(tmp_path):
     assert "nan" not in (tmp_path / "train_log.csv").read_text()
 
 
-def test_every_random_state_is_taken_up(tmp_path):
+def test_the_random_state_of_the_process_is_taken_up(tmp_path):
     def draw():
-        return random.random(), np.random.random(), torch.rand(()).item()
+        return torch.rand(()).item()
 
     run = open_run(tmp_path)
     run._save_state()

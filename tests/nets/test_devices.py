@@ -15,7 +15,7 @@ from ohlora_lib.nets import Generator, PropertyCNN
 from ohlora_lib.nets.samples import sample_images, to_signed
 from ohlora_lib.properties import ensemble as property_ensemble
 from ohlora_lib.properties.ensemble import CNNSettings, Ensemble, train_epoch
-from ohlora_lib.training.guards import finite_loss
+from ohlora_lib.training.losses import finite_loss
 
 CPU, META, GPU = map(torch.device, ("cpu", "meta", "cuda"))
 HostGenerator = torch.Generator

@@ -19,7 +19,7 @@ from ohlora_lib.properties.ensemble import (
     unseen_scores,
 )
 from ohlora_lib.properties.training import train_ensemble
-from ohlora_lib.training.guards import NotFiniteError
+from ohlora_lib.training.losses import NotFiniteError
 
 SETTINGS = {
     "folds": 2, "width": 0.125, "batch": 8, "max_epochs": 12, "patience": 12,

@@ -142,7 +142,7 @@ def test_complaints_are_one_line_and_bugs_keep_their_traceback():
     order = ["complaint", "state", "debugger", "bug", "C", "own", "number"]
     (shown,) = run_cells([CELL, TAKE, *(calls[name] for name in order)])
     by_name = dict(zip(order, shown[2:], strict=True))
-    line = "device is 'tpu'; it must be auto, cpu or cuda"
+    line = "device is 'tpu'; this machine knows auto, cpu"
     assert by_name["complaint"] == [f"{line}\n", "ValueError"]
     assert by_name["state"][0] == f"ValueError {line} True\n"  # what %debug works on
     assert "in pick_device(name)" in by_name["debugger"][0]

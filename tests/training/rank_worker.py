@@ -20,7 +20,7 @@ from ohlora_lib.finetune.loop import FineTuner, FinetuneSettings, finetune
 from ohlora_lib.finetune.recipe import RECIPES, StepRule
 from ohlora_lib.nets import Discriminator, Generator
 from ohlora_lib.training.checkpoint import tensors_sha256
-from ohlora_lib.training.guards import NotFiniteError
+from ohlora_lib.training.losses import NotFiniteError
 from ohlora_lib.training.ranks import Ranks, join, leave
 
 

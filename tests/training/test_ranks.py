@@ -98,5 +98,5 @@ def test_each_rank_takes_a_gpu_of_its_own_where_there_are_gpus(monkeypatch):
     assert Ranks(1, 2).device("auto") == torch.device("cuda:1")
     assert Ranks(1, 2).device("cpu") == torch.device("cpu")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(ValueError, match="the last GPU of this machine is cuda:0"):
+    with pytest.raises(ValueError, match="'cuda:1'; this machine knows auto, cpu, cuda, cuda:0"):
         Ranks(1, 2).device("auto")
