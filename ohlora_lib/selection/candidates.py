@@ -260,7 +260,7 @@ def align_scores(scores: pd.DataFrame, files: pd.DataFrame, source: str) -> pd.D
     Raises:
         ValueError: If the rows do not say which image they are about; one line.
     """
-    rows = match_rows(scores, files, source)
+    rows = match_rows(scores, files["file"].tolist(), source)
     numbers = files["img_no"].reindex(rows).set_axis(scores.index)
     known = numbers.notna()
     found = scores[known].set_index(numbers[known].astype("int64"))

@@ -53,7 +53,7 @@ LABELS = [
     labelled("semicolons", "file;hat\na;1\nb;0\n", "'file;hat'", "commas"),
     labelled("a header only", "file,hat\n", "no rows", "Label"),
     labelled("a picture for a table", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\xff\xfe", "UTF-8"),
-    labelled("an image named twice", "file,hat\na,1\na,0\n", "'a'", "more than once", "Keep one"),
+    labelled("an image named twice", "file,hat\na,1\na,0\n", "'a'", "more than once", "drop"),
     labelled("names of other images", "file,hat\nx,1\ny,0\n", "'x'", "none of its images"),
     labelled("a rule on no column", "file,hat\na,1\nb,0\n", "'cap'", "Correct `label_rules`",
              rules="label_rules: {hat: cap>=1}\n"),
