@@ -23,7 +23,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ohlora_lib.io.disk import PARTIAL, make_folder, sha256, watched, write_atomic
+from ohlora_lib.io.disk import PARTIAL, held, make_folder, sha256, write_atomic
 from ohlora_lib.study import machine
 from ohlora_lib.study import run_folder as rf
 
@@ -70,15 +70,11 @@ class FolderLock:
                 )
         facts = {"holder": (os.getpid(), socket.gethostname(), rf.now()[:19])}
         holder.write_text(json.dumps(facts), encoding="utf-8")
-
-    def watch(self) -> None:
-        """Lets nothing be written once the folder is gone or another is in its place."""
-        there = self.folder.stat()
-        watched[self.folder] = (there.st_dev, there.st_ino)
+        held.add(folder)
 
     def release(self) -> None:
         """Frees the lock; a second call does nothing."""
-        watched.pop(self.folder, None)
+        held.discard(self.folder)
         self._lock.release(force=True)
 
 
@@ -216,7 +212,6 @@ def start_run(
         if start_anew or not in_place:
             before, line = make_way(path, wanted, longer=longer, anew=start_anew, but=rf.CODE)
         path.mkdir(exist_ok=True)
-        lock.watch()
         for left in path.rglob(f".*{PARTIAL}*"):
             left.unlink(missing_ok=True)
         if not before and not in_place:
