@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from tests.system.bad_inputs.command_cases import noise, png_bomb
+from tests.system.bad_inputs.cases import noise, png_bomb
 from tests.system.notebooks.test_smoke_study import ROOT
 
 BAD = {  # name: content and what files.csv says of it
