@@ -72,9 +72,9 @@ PNG = f"{TUNED}/images/fixed-epoch0-idx0.png"
 FILMS = [
     said("a run with damaged parameters", f"film {TUNED} a.webp --walk 0,1", "config.json",
          "damaged", "Run the stage again", prepare=tuned(config='{"base_run": ')),
-    said("a run without its base", f"film {TUNED} a.webp --walk 0,1", "config.json", "base_run",
-         "Run the stage again", prepare=tuned(config='{"seed": 0}')),
-    said("a picture cut off", f"film {TUNED} a.webp", PNG, "not a readable image", "again",
+    said("a run without its base", f"film {TUNED} a.webp --walk 0,1", "base_run is ''",
+         prepare=tuned(config='{"seed": 0}')),
+    said("a picture cut off", f"film {TUNED} a.webp", PNG, "not a readable image",
          prepare=tuned(noise()[:600])),
 ]  # fmt: skip
 
