@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pandas as pd
-
 from ohlora_lib.io.pictures import find_images
 from ohlora_lib.population import labels
 from ohlora_lib.study import parameters
@@ -46,22 +44,14 @@ def check_file(model: NotebookParameters, name: str, path: Path, root: Path) -> 
     elif name == "image_folder":
         _check_images(model, path)
     elif name == "labels_csv":
-        table = labels.read_table(path, [])
-        _check_names(model, table, path, root)
+        table, folder = labels.read_table(path), root / getattr(model, "image_folder", "")
+        if getattr(model, "source", "") == "folder" and folder.is_dir():
+            labels.match_rows(table, _names_in(folder), str(path))
         labels.with_properties(table, getattr(model, "label_rules", {}), str(path))
 
 
-def _check_names(model: NotebookParameters, table: pd.DataFrame, path: Path, root: Path) -> None:
-    """That a label table is about the images of the folder, if they are there already."""
-    folder = root / getattr(model, "image_folder", "")
-    if getattr(model, "source", "") == "folder" and folder.is_dir():
-        labels.match_rows(table, _names_in(folder), str(path))
-
-
-def _names_in(folder: Path) -> pd.DataFrame:
-    """The images of a folder as `labels.match_rows` takes them."""
-    names = [path.relative_to(folder).as_posix() for path in find_images(folder)]
-    return pd.DataFrame({"file": names})
+def _names_in(folder: Path) -> list[str]:
+    return [path.relative_to(folder).as_posix() for path in find_images(folder)]
 
 
 def _check_images(model: NotebookParameters, folder: Path) -> None:

@@ -26,7 +26,6 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
-import click
 from jupyter_client.kernelspec import NATIVE_KERNEL_NAME
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbclient.util import run_sync
@@ -157,50 +156,11 @@ def merge_last_streams(outputs: list) -> None:
         del outputs[-1]
 
 
-class ParameterError(click.ClickException, ValueError):
-    """A notebook would not take its parameters; papermill's command says so in one line."""
-
-
-def check_parameters(node: Any, where: str) -> None:
-    """Checks names and values of the parameters of one of our notebooks before it is started.
-
-    Args:
-        node: The notebook, with the parameters papermill was given.
-        where: Its path, for messages.
-
-    Raises:
-        ParameterError: If they are not as its model says, or would not reach it.
-    """
-    sources = [cell.source for cell in node.cells if cell.cell_type == "code"]
-    found = re.search(r"\bparameters\.(\w+)\.from_cell\(", "\n".join(sources))
-    if found is None:
-        return
-    from ohlora_lib.study.parameters import MODELS
-
-    model = next((model for model in MODELS.values() if model.__name__ == found[1]), None)
-    given = node.metadata.get("papermill", {}).get("parameters", {})
-    try:
-        if model is not None:
-            cells.check_notebook(node.cells, model.model_fields, where)
-            cells.check_known(given, model.model_fields, where)
-            values = cells.plain_values(node.cells)
-            if values:
-                model.checked(values | given, where)
-    except ValueError as error:
-        raise ParameterError(str(error)) from None
-
-
 class PrivateKernelEngine(NBClientEngine):
     """papermill's own engine, with the kernel on private sockets."""
 
     reporter = Reporter()
     client: PrivateClient | None = None
-
-    @classmethod
-    def execute_notebook(cls, nb: Any, kernel_name: str, *args: Any, **kwargs: Any) -> Any:
-        """Checks the parameters, then executes; the arguments are papermill's."""
-        check_parameters(nb, str(kwargs.get("input_path")))
-        return super().execute_notebook(nb, kernel_name, *args, **kwargs)
 
     @classmethod
     def execute_managed_notebook(
@@ -306,8 +266,6 @@ def run_notebook(job: dict[str, Any], reporter: Reporter) -> None:
             "cell": None,
             "error": outcomes.of_error("Time-out", str(error)),
         }
-    except ParameterError as error:
-        ended = {"kind": "failed", "cell": None, "error": str(error)}
     except RuntimeError as error:  # the kernel did not start
         ended = failed("its kernel did not start", error)
     except SystemExit:

@@ -227,7 +227,6 @@ def run_stage(
         if line := stages.make_way(stage, root, anew=anew):
             status.say(f"{label}  {line.replace(f'{root}/', '')}")
         stage.folder.mkdir(exist_ok=True)
-        lock.watch()
         status.start(label, why)
         outcome = "failed"
         redo = f"{command} --only {stage.name} --force"

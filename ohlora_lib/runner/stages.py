@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
-import json
 import os
 import re
 import tempfile
@@ -15,7 +14,6 @@ from typing import Any
 
 from ohlora_lib.io.disk import dangling_link
 from ohlora_lib.runner import input_files
-from ohlora_lib.study import cells
 from ohlora_lib.study import parameters as params
 from ohlora_lib.study import run as runs
 from ohlora_lib.study import run_folder as records
@@ -106,7 +104,7 @@ def read_study(folder: Path, root: Path, seed: int | None = None) -> list[Stage]
         notebook = stages[-1].notebook
         if not notebook.is_file():
             raise ValueError(f"{shown}: its notebook {notebook.relative_to(root)} is not there.")
-        check_cells(notebook, model, root)
+        check_tag(notebook, notebook.relative_to(root))
     return stages
 
 
@@ -117,14 +115,11 @@ def stage_of(model: NotebookParameters, folder: Path, root: Path) -> Stage:
     return Stage(model.stage, folder / f"{model.stage}.yaml", notebook, outputs, model)
 
 
-def check_cells(notebook: Path, model: NotebookParameters, root: Path) -> None:
-    """Raises if a notebook would not take the parameters it is given."""
-    shown = notebook.relative_to(root)
-    try:
-        found = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{shown}: not a notebook, or damaged. Restore it.") from None
-    cells.check_notebook(found, type(model).model_fields, str(shown))
+def check_tag(notebook: Path, shown: Path) -> None:
+    """Raises ValueError if a notebook has no cell that papermill would put parameters after."""
+    found = records.read_json(notebook).get("cells", [])
+    if not any("parameters" in cell["metadata"].get("tags", []) for cell in found):
+        raise ValueError(f"{shown} has no cell tagged 'parameters'; add the tag, or restore it")
 
 
 def shown_path(path: Path, root: Path) -> Path:
@@ -318,7 +313,7 @@ def make_way(stage: Stage, root: Path, *, anew: bool) -> str:
     lock = runs.FolderLock(stage.folder)
     try:
         wanted, longer = wanted_facts(stage, root), stage.parameters.LONGER
-        shown, line = runs.make_way(stage.folder, wanted, longer=longer, anew=anew)
+        shown, line = runs.make_way(stage.folder, wanted, longer, anew)
         return "" if shown else line
     finally:
         lock.release()

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from ohlora_lib.population import sources
+from ohlora_lib.study.parameters import MakePopulation
 from ohlora_lib.study.run import start_run
 from tests.system.browser.lab import (
     CHROMIUM,
@@ -35,7 +36,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "notebooks").mkdir()
     config = {"study": "quickstart", "seed": 0}
     run = start_run("01_make_population", config, root=root)
-    sources.draw_faces(run.path, COUNT + 5, image_px=64, seed=0)
+    sources.make(MakePopulation(labelled_images=COUNT + 5), run.path)
     run.finish()
     text = (ROOT / "notebooks" / "label_images.ipynb").read_text(encoding="utf-8")
     asked = '[\\"gender\\", \\"quality\\", \\"age\\", \\"glass\\"]'
