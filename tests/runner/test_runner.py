@@ -140,7 +140,7 @@ def test_runs_then_skips_then_runs_only_what_changed(project, monkeypatch):
     assert not list(project.rglob("*.running.ipynb"))
 
     with monkeypatch.context() as patch:  # nothing may start
-        patch.setattr(runner, "run_stage", lambda *_, **__: pytest.fail("ran a stage"))
+        patch.setattr(runner, "_run_stage", lambda *_, **__: pytest.fail("ran a stage"))
         second = Listening()
         run_study("params/tiny", status=second)
         assert sum("unchanged, skipped" in line for line in second.lines) == 2
@@ -228,7 +228,7 @@ BAD = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_params_are_one_line_before_anything_starts(project, monkeypatch, case):
-    monkeypatch.setattr(runner, "run_stage", lambda *_, **__: pytest.fail("ran a stage"))
+    monkeypatch.setattr(runner, "_run_stage", lambda *_, **__: pytest.fail("ran a stage"))
     stem, text, message = BAD[case]
     write_params(project, stem, text)
     with pytest.raises(ValueError, match=message) as error:
@@ -239,7 +239,7 @@ def test_bad_params_are_one_line_before_anything_starts(project, monkeypatch, ca
 
 
 def test_outputs_that_lead_nowhere_are_said(project, monkeypatch):
-    monkeypatch.setattr(runner, "run_stage", lambda *_, **__: pytest.fail("ran a stage"))
+    monkeypatch.setattr(runner, "_run_stage", lambda *_, **__: pytest.fail("ran a stage"))
     (project / "outputs").symlink_to("/mnt/gone")
     for only in ("01*", "02*"):  # which is made, and which needs one that is there
         with pytest.raises(ValueError, match=r"outputs is a link to /mnt/gone, which is not the"):
