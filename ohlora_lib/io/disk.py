@@ -16,7 +16,7 @@ RIGHTS = {errno.EACCES, errno.EPERM, errno.EROFS}
 MOUNT = {errno.ENOENT, errno.ENOTDIR, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENODEV}
 NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES}  # of a folder
 _counter = itertools.count()
-watched: dict[Path, tuple[int, int]] = {}  # folders that are held: device and inode
+held: set[Path] = set()  # locked folders; one that goes with its disk is not made again
 
 
 class WriteError(OSError):
@@ -50,22 +50,6 @@ def explained(path: Path, temporary: Path) -> Iterator[None]:
         if error.filename not in ours and error.errno not in ROOM:  # of reading another file
             raise
         raise WriteError(error.errno, error.strerror, str(path)) from error
-
-
-def check_there(path: Path) -> None:
-    """Raises WriteError if a locked folder around a path is gone, or another is in its place.
-
-    A disk that is unmounted leaves an empty folder, where a run must not go on writing.
-    """
-    for folder, opened in tuple(watched.items()):  # other threads open and close folders
-        if folder not in path.parents:
-            continue
-        try:
-            there = os.stat(folder)
-        except OSError as error:
-            raise WriteError(error.errno, error.strerror, str(path)) from error
-        if (there.st_dev, there.st_ino) != opened:
-            raise WriteError(errno.ESTALE, "its folder is another one now", str(path))
 
 
 def sync(path: Path) -> None:
@@ -111,7 +95,8 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     name = f".{path.stem}.{os.getpid()}-{next(_counter)}{PARTIAL}{path.suffix}"
     temporary = path.with_name(name)
     with explained(path, temporary):
-        check_there(path)
+        if any(folder in path.parents and not folder.is_dir() for folder in tuple(held)):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         make_folder(path.parent)
         yield temporary
         sync(temporary)

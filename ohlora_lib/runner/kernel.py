@@ -23,7 +23,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import click
 from jupyter_client.kernelspec import NATIVE_KERNEL_NAME
 from nbclient.exceptions import DeadKernelError
 from nbclient.util import run_sync
@@ -148,45 +147,8 @@ def merge_last_streams(outputs: list) -> None:
         del outputs[-1]
 
 
-class ParameterError(click.ClickException, ValueError):
-    """A notebook would not take its parameters; papermill's command says so in one line."""
-
-
-def check_parameters(node: Any, where: str) -> None:
-    """Checks names and values of the parameters of one of our notebooks before it is started.
-
-    Args:
-        node: The notebook, with the parameters papermill was given.
-        where: Its path, for messages.
-
-    Raises:
-        ParameterError: If they are not as its model says, or would not reach it.
-    """
-    from ohlora_lib.study.parameters import MODELS
-
-    code = "\n".join(cell.source for cell in node.cells if cell.cell_type == "code")
-    found = re.search(r"\bparameters\.(\w+)\.from_cell\(", code)
-    model = next((m for m in MODELS.values() if found and m.__name__ == found[1]), None)
-    if model is None:
-        return
-    given = node.metadata.get("papermill", {}).get("parameters", {})
-    try:
-        cells.check_notebook(node.cells, model.model_fields, where)
-        cells.check_known(given, model.model_fields, where)
-        if values := cells.plain_values(node.cells):
-            model.checked(values | given, where)
-    except ValueError as error:
-        raise ParameterError(str(error)) from None
-
-
 class PrivateKernelEngine(NBClientEngine):
     """papermill's own engine, with the kernel on private sockets."""
-
-    @classmethod
-    def execute_notebook(cls, nb: Any, kernel_name: str, *args: Any, **kwargs: Any) -> Any:
-        """Checks the parameters, then executes; the arguments are papermill's."""
-        check_parameters(nb, str(kwargs.get("input_path")))
-        return super().execute_notebook(nb, kernel_name, *args, **kwargs)
 
     @classmethod
     def execute_managed_notebook(
@@ -244,8 +206,6 @@ def run_notebook(job: dict[str, Any], report: Report) -> Outcome:
         outcome = Outcome(Ended.FAILED, f"cell [{error.exec_count}]: {reason}")
     except KernelDied as error:
         outcome = of_exit("its kernel", error.exit_code, kills)
-    except ParameterError as error:
-        outcome = Outcome(Ended.FAILED, str(error))
     except (RuntimeError, TimeoutError) as error:
         outcome = Outcome(Ended.FAILED, of_error("its kernel did not answer", str(error)))
     except (KeyboardInterrupt, SystemExit):

@@ -206,7 +206,6 @@ def _run_stage(
         if line := stages.make_way(stage, root, anew=anew):
             status.say(f"{label}  {line.replace(f'{root}/', '')}")
         stage.folder.mkdir(exist_ok=True)
-        lock.watch()
         status.start(label, why)
         outcome = Outcome(Ended.FAILED)
         outcome = worker.run(

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
-import json
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 from ohlora_lib.io.disk import dangling_link
 from ohlora_lib.io.pictures import find_images
 from ohlora_lib.population import labels
-from ohlora_lib.study import cells, parameters, run, run_folder
+from ohlora_lib.study import parameters, run, run_folder
 from ohlora_lib.study.look import conditions
 from ohlora_lib.study.parameters import NotebookParameters
 from ohlora_lib.verdict.logs import read_log
@@ -111,11 +110,9 @@ def _read_stage(path: Path, root: Path, seed: int | None) -> Stage:
     where = stage.notebook.relative_to(root)
     if not stage.notebook.is_file():
         raise ValueError(f"{shown}: its notebook {where} is not there.")
-    try:
-        found = json.loads(stage.notebook.read_text(encoding="utf-8"))["cells"]
-    except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{where}: not a notebook, or damaged. Restore it.") from None
-    cells.check_notebook(found, type(model).model_fields, str(where))
+    found = run_folder.read_json(stage.notebook).get("cells", [])
+    if not any("parameters" in cell["metadata"].get("tags", []) for cell in found):
+        raise ValueError(f"{where} has no cell tagged 'parameters'; add the tag, or restore it")
     return stage
 
 
@@ -210,12 +207,12 @@ def check_study(stages: Sequence[Stage], root: Path) -> None:
 
 
 def _check_inputs(model: NotebookParameters, made: Sequence[Path], root: Path) -> None:
-    for name, text in _each(model.input_runs()):
+    for name, text in run_folder.each_path(run_folder.input_runs(model.config())):
         if root / text not in made:
-            run_folder.check_inputs({name: text}, root)
+            run_folder.check_input(name, text, root)
             if name == "cnn_run":
                 model.check_trained(root)
-    for name, text in _each(model.input_files()):
+    for name, text in run_folder.each_path(model.input_files()):
         path = root / text
         if set(made) & set(path.parents):
             continue
@@ -227,13 +224,6 @@ def _check_inputs(model: NotebookParameters, made: Sequence[Path], root: Path) -
             READERS.get(name, lambda *_: None)(model, path, root)
         except ValueError as error:
             raise ValueError(f"{name}: {str(error).replace(f'{root}/', '')}") from None
-
-
-def _each(given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Parameter and path, one by one, lists included."""
-    for name, value in given.items():
-        for text in [value] if isinstance(value, str) else value:
-            yield name, text
 
 
 def _read_log(model: NotebookParameters, path: Path, _: Path) -> None:
@@ -308,10 +298,14 @@ def reason_to_run(stage: Stage, root: Path) -> str | None:
         summary = run_folder.read_summary(stage.folder)
     except ValueError:
         return "did not finish last time" if stage.folder.is_dir() else "has not run yet"
-    changes = run.changes(stage.folder, summary, stage.parameters.made_from(root))
+    changes = run.changes(stage.folder, summary, _made_from(stage, root))
     if changes:
         return ", ".join(changes.values())
     return None if stage.page.is_file() else "has no page yet"
+
+
+def _made_from(stage: Stage, root: Path) -> dict[str, Any]:
+    return run_folder.made_from(stage.notebook.stem, stage.parameters.config(), root)
 
 
 def make_way(stage: Stage, root: Path, *, anew: bool) -> str:
@@ -325,7 +319,7 @@ def make_way(stage: Stage, root: Path, *, anew: bool) -> str:
     """
     lock = run.FolderLock(stage.folder)
     try:
-        wanted, longer = stage.parameters.made_from(root), stage.parameters.LONGER
+        wanted, longer = _made_from(stage, root), stage.parameters.LONGER
         shown, line = run.make_way(stage.folder, wanted, longer=longer, anew=anew)
         return "" if shown else line
     finally:

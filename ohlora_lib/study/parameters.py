@@ -50,7 +50,6 @@ class MakePopulation(NotebookParameters):
     NEEDS: ClassVar[dict[str, str]] = {
         "folder": "image_folder", "celeba": "image_folder", "generator": "generator_file",
     }  # fmt: skip
-
     source: Literal["faces", "folder", "celeba", "generator"] = "faces"
     image_px: Side = 64
     labelled_images: int = Field(4000, ge=20)
@@ -74,7 +73,6 @@ class TrainBase(NotebookParameters, Compute):
 
     NOTEBOOK: ClassVar[str] = "02_train_base"
     NEEDS: ClassVar[dict[str, str]] = {"files": "generator_file discriminator_file"}
-
     source: Literal["shipped", "train", "files"] = "shipped"
     generator_file: str = ""
     discriminator_file: str = ""
@@ -106,7 +104,6 @@ class TrainPropertyCNN(NotebookParameters, Compute, Meaning):
 
     NOTEBOOK: ClassVar[str] = "03_train_property_cnn"
     SHOWN: ClassVar[frozenset[str]] = frozenset({"meaning"})
-
     population_run: str
     properties: Names
     folds: AtLeastTwo = 5
@@ -139,7 +136,6 @@ class SelectImages(NotebookParameters, Compute, Look):
     NEEDS: ClassVar[dict[str, str]] = {
         "base": "base_run cnn_run", "population": "population_run cnn_run", "table": "scores_csv",
     }  # fmt: skip
-
     candidates: Literal["base", "population", "table"] = "base"
     base_run: str = ""
     cnn_run: str = ""
@@ -163,7 +159,6 @@ class FinetuneGenerator(NotebookParameters, Compute, Look):
     NOTEBOOK: ClassVar[str] = "05_finetune_generator"
     LONGER: ClassVar[str] = "epochs"
     SHOWN: ClassVar[frozenset[str]] = frozenset({"meaning"})
-
     base_run: str
     cnn_run: str
     selection_run: str
@@ -188,7 +183,6 @@ class EvaluateSamples(NotebookParameters, Compute, Look):
     """Parameters of 06_evaluate_samples."""
 
     NOTEBOOK: ClassVar[str] = "06_evaluate_samples"
-
     base_run: str
     cnn_run: str
     selection_run: str
@@ -207,7 +201,6 @@ class ReportRun(NotebookParameters, Look, OtherLogs):
     """Parameters of 07_report_run."""
 
     NOTEBOOK: ClassVar[str] = "07_report_run"
-
     finetune_run: str = f"{QUICKSTART}/05_finetune_generator-v9"
     log_csv: str = ""
     evaluation_run: str = ""
@@ -219,7 +212,6 @@ class CompareRuns(NotebookParameters, Look, OtherLogs):
     """Parameters of 08_compare_runs."""
 
     NOTEBOOK: ClassVar[str] = "08_compare_runs"
-
     finetune_runs: list[str] = [f"{QUICKSTART}/05_finetune_generator-{v}" for v in ("v8", "v9")]
     evaluation_runs: list[str] = [f"{QUICKSTART}/06_evaluate_samples-{v}" for v in ("v8", "v9")]
     log_csvs: list[str] = []
@@ -243,7 +235,6 @@ class LabelImages(NotebookParameters, Meaning):
 
     NOTEBOOK: ClassVar[str] = "label_images"
     IN_PLACE: ClassVar[bool] = True
-
     population_run: str = ""
     image_folder: str = ""
     generator_file: str = ""
@@ -266,7 +257,6 @@ class ExploreLatents(NotebookParameters, Compute, Meaning):
 
     NOTEBOOK: ClassVar[str] = "explore_latents"
     IN_PLACE: ClassVar[bool] = True
-
     base_run: str = f"{QUICKSTART}/02_train_base"
     finetune_run: str = f"{QUICKSTART}/05_finetune_generator-v9"
     cnn_run: str = f"{QUICKSTART}/03_train_property_cnn"

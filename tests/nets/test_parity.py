@@ -174,7 +174,7 @@ def test_property_cnn(cases: dict, prop: str) -> None:
 
 def without_bias(style: layers.Style, x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
     modulation = w @ (style.weight * style.weight_scale).T
-    return layers.normalise_and_modulate(x, *modulation.chunk(2, dim=1))
+    return layers.fused_style(x, *modulation.chunk(2, dim=1))
 
 
 NO_BLUR = ("nets.layers.Blur.forward", lambda _, x, bias=None: x)

@@ -50,6 +50,10 @@ def said(number):
     return f"{NOTEBOOK}: the parameters cell [{number}]"
 
 
+AGAIN = (
+    f"{NOTEBOOK}: epochs was set again after the injected parameters. Tag the parameters cell "
+    "'parameters', and set it in no other."
+)
 HISTORIES = {
     "as it is": ([CELL], "0.0001 72"),
     "misspelled": (
@@ -98,6 +102,10 @@ HISTORIES = {
         [CELL, "# Parameters\nepoch = 5\n"],
         f"{NOTEBOOK}: the injected parameters: unknown parameter 'epoch'. Did you mean 'epochs'?",
     ),
+    "injected before, for want of the tag": (["# Parameters\nepochs = 5\n", CELL], AGAIN),
+    "injected, then set by another cell": (
+        [CELL, "# Parameters\nepochs = 5\n", "import os\nepochs = 6"], AGAIN
+    ),
 }  # fmt: skip
 
 
@@ -116,14 +124,6 @@ def test_only_what_the_parameters_cell_now_says_counts(shown, case):
     assert taken == ([f"{expected}\n", "ValueError"] if refused else ["", "NoneType"])
     if not refused:
         assert values[0] == f"{expected}\n"
-
-
-def test_a_script_knows_its_names_too():
-    from ohlora_lib.study.parameters import FinetuneGenerator
-
-    namespace = {"__annotations__": {"epoch": int}}
-    with pytest.raises(ValueError, match="unknown parameter 'epoch'. Did you mean 'epochs'"):
-        FinetuneGenerator.from_cell(namespace)
 
 
 @pytest.mark.slow
