@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -333,7 +334,7 @@ def test_a_dead_kernel_and_a_missing_finish_are_no_success(project):
 @pytest.mark.slow
 def test_ctrl_c_lets_the_cell_save_and_starts_no_other_cell(project):
     def press():
-        raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
 
     write_notebook(
         project / "notebooks/01_first.ipynb",
