@@ -181,7 +181,7 @@ def select(
         chosen = selection.select(table, wanted, skip_first=skip_first)
     except ValueError as error:
         raise ValueError(f"{scores}: {error}") from None
-    found = chosen.summary(skip_first)
+    found = chosen.summary()
     if out is not None:
         check_output(out, scores)
         labels.save_table(out, table[chosen.kept])

@@ -83,13 +83,9 @@ def make_folder(folder: Path) -> None:
 
 @contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
-    """Gives a temporary path in the same folder, which takes the name of `path` on success.
+    """Gives a temporary path, of the same suffix, which takes the name of `path` on success.
 
-    Args:
-        path: Where the file shall be; its folder is made. The temporary name keeps the suffix.
-
-    Raises:
-        WriteError: If the disk does not take it; what was there before stays.
+    Its folder is made. WriteError if the disk does not take it; what was there before stays.
     """
     path = Path(path)
     name = f".{path.stem}.{os.getpid()}-{next(_counter)}{PARTIAL}{path.suffix}"

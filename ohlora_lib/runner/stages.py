@@ -320,7 +320,7 @@ def make_way(stage: Stage, root: Path, *, anew: bool) -> str:
     lock = run.FolderLock(stage.folder)
     try:
         wanted, longer = _made_from(stage, root), stage.parameters.LONGER
-        shown, line = run.make_way(stage.folder, wanted, longer=longer, anew=anew)
+        shown, line = run.make_way(stage.folder, wanted, longer, anew)
         return "" if shown else line
     finally:
         lock.release()

@@ -60,10 +60,6 @@ HISTORIES = {
         [CELL.replace(RATE, TYPO)],
         f"{said(1)}: unknown parameter 'learning_rte'. Did you mean 'learning_rate'?",
     ),
-    "one too many": (
-        [CELL + "\nlerning_rate: float = 0.01"],
-        f"{said(1)}: unknown parameter 'lerning_rate'. Did you mean 'learning_rate'?",
-    ),
     "one too many, without a type": (
         [CELL + "\nlerning_rate = 0.01"],
         f"{said(1)}: unknown parameter 'lerning_rate'. Did you mean 'learning_rate'?",
@@ -72,10 +68,6 @@ HISTORIES = {
         [WITHOUT],
         f"{said(1)} does not set epochs. Give each parameter its line there, then run it again.",
     ),
-    "its value deleted": (
-        [CELL, CELL.replace("epochs: int = 72", "epochs: int")],
-        f"{said(2)} does not set epochs. Give each parameter its line there, then run it again.",
-    ),
     "left over from before": (
         [ELSEWHERE, "%who", CELL.replace(RATE, TYPO), "1 + 1"],
         f"{said(3)}: unknown parameter 'learning_rte'. Did you mean 'learning_rate'?",
@@ -83,10 +75,6 @@ HISTORIES = {
     "left over, its line deleted": (
         [CELL, TAKE, WITHOUT],
         f"{said(3)} does not set epochs. Give each parameter its line there, then run it again.",
-    ),
-    "left over by a cell that failed": (
-        [ELSEWHERE, CELL.replace("seed: int = 0", "seed: int = zero")],
-        f"{said(2)} ended in an error. Correct it and run it again.",
     ),
     "left over by a cell that is no Python": (
         [ELSEWHERE, CELL + "\n)"],
