@@ -50,24 +50,6 @@ def read_table(path: Path | str, columns: Sequence[str] = ()) -> pd.DataFrame:
     return table
 
 
-def read_labels(path: Path | str, properties: Sequence[str]) -> pd.DataFrame:
-    """Reads a population's label table.
-
-    Raises:
-        ValueError: As `read_table`, or if a label is not 0 or 1.
-    """
-    table = read_table(path, ["img_no", *properties])
-    if table.empty:
-        raise ValueError(
-            f"{path}: holds no labels yet. Make them with notebooks/label_images.ipynb, and give "
-            f"its table to 01_make_population as `labels_csv`."
-        )
-    for name in properties:
-        good = numbers(table[name]).isin([0, 1])  # one word makes the column text
-        check_cells(table[name], good, path, "it must be 0 or 1")
-    return table.astype({name: "int64" for name in properties})
-
-
 def check_cells(column: pd.Series, good: pd.Series, source: str | Path, rule: str) -> None:
     """Raises a ValueError that names the row and value of the first cell that breaks a rule."""
     bad = column[~good]

@@ -169,6 +169,8 @@ def test_folder_without_labels(tmp_path):
     assert (len(made.images), len(made.labels), made.properties) == (COUNT, 0, [])
     assert "No labels yet" in made.describe()
     assert pop.load_population(tmp_path / "run").properties == []
+    with pytest.raises(ValueError, match="none of 'hat'.*label_images"):
+        pop.load_population(tmp_path / "run", ["hat"])
 
 
 def test_published_label_format(tmp_path):
@@ -190,10 +192,10 @@ def test_samples_of_a_generator(tmp_path):
     save_weights(Generator(8, z_dim=8, w_dim=8, fmaps_base=16), tmp_path / "g.safetensors")
     (tmp_path / "labels.csv").write_text("img_no,look\n3,1\n1,0\n")
     given = {"source": "generator", "generator_file": str(tmp_path / "g.safetensors"), "seed": 5}
-    given |= {"labels_csv": str(tmp_path / "labels.csv"), "labelled_images": 130}
+    given |= {"labels_csv": str(tmp_path / "labels.csv"), "labelled_images": 30}
     made = make(tmp_path, **given)
     images = np.array(made.images)
-    assert images.shape == (130, 8, 8, 3)
+    assert images.shape == (30, 8, 8, 3)
     assert np.array_equal(make(tmp_path, **given).images, images)
     assert made.labels.to_dict("list") == {"img_no": [1, 3], "look": [0, 1]}
 
