@@ -313,7 +313,7 @@ def make_way(stage: Stage, root: Path, *, anew: bool) -> str:
     lock = runs.FolderLock(stage.folder)
     try:
         wanted, longer = wanted_facts(stage, root), stage.parameters.LONGER
-        shown, line = runs.make_way(stage.folder, wanted, longer=longer, anew=anew)
+        shown, line = runs.make_way(stage.folder, wanted, longer, anew)
         return "" if shown else line
     finally:
         lock.release()
