@@ -204,7 +204,7 @@ def test_samples_of_a_generator(tmp_path):
     ("table", "rules", "words"),
     [
         ("look\n1\n", {}, ["which image", "look"]),
-        ("file,look\nx.png,1\ny.png,0\n", {}, ["none of its images", "x.png"]),
+        ("file,look\nx.png,1\ny.png,0\n", {}, ["none of its 2 rows", "x.png"]),
         ("file,look\n000001.png,1\n000001.png,0\n", {}, ["more than once"]),
         ("file,look\n000001.png,0.3\n000002.png,0.2\n", {}, ["no column holds labels"]),
         ("file,look\n000001.png,1\n000002,0\n000003,2\n", {}, ["row 2 has look = 2"]),
@@ -213,7 +213,7 @@ def test_samples_of_a_generator(tmp_path):
         ("file,look\n000001.png,1\n000002.png,1,2,3\n", {}, ["line 3 has 4 fields"]),
         ("file,look\n000001.png,1,\n000002.png,0,\n", {}, ["line 2 has 3 fields"]),
         ("file,look\n,1\n000002.png,0\n", {}, ["row 0", "must name an image"]),
-        ("img_no\n", {}, ["no rows yet"]),
+        ("img_no\n", {}, ["none of its 0 rows"]),
         ("file,word\n000001.png,1\n", {"look": "absent>=1"}, ["absent", "look"]),
         ("file,word\n000001.png,1\n000002.png,yes\n", {"look": "word>=1"}, ["row 1", "'yes'"]),
     ],
