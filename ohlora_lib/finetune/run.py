@@ -40,7 +40,6 @@ from ohlora_lib.training.losses import NotFiniteError
 from ohlora_lib.training.ranks import ALONE, Ranks, join, leave
 from ohlora_lib.verdict import findings as failures
 from ohlora_lib.verdict import verdict
-from ohlora_lib.verdict.input_findings import check_enough
 from ohlora_lib.verdict.logs import judge_of, read_log
 
 GRID_IMAGES = 24
@@ -312,7 +311,7 @@ def open_training(
     precision = ranks.from_first(lambda: pick_precision(config.precision, place))
     selected = hold(open_store(run.inputs["selection_run"] / "images" / "selected.npy"), place)
     options = {"device": place, "precision": precision}
-    check_enough(len(selected))
+    failures.check_enough(len(selected))
     ensembles = (
         load_ensemble(run.inputs["cnn_run"] / role, list(config.concept), **options)
         for role in ("selector", "judge")

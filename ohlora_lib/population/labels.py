@@ -96,15 +96,13 @@ def split_halves(count: int, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_attributes(path: Path) -> pd.DataFrame:
-    """Reads CelebA's attribute list, `.txt` as published or `.csv`: file, then the attributes.
+    """Reads CelebA's attribute list, `.txt` as published or `.csv`: a name, then attributes.
 
     Raises:
         ValueError: If it is missing, damaged or has another form.
     """
     if path.suffix == ".csv":
-        table = read_table(path)
-        named = next((name for name in FILE_COLUMNS if name in table), table.columns[0])
-        return table.rename(columns={named: "file"})
+        return read_table(path)
     check_file(path, "attribute list")
     try:
         with path.open(encoding="utf-8-sig") as file:

@@ -14,6 +14,7 @@ import pandas as pd
 
 from ohlora_lib.io.images import import_images, new_store, open_store
 from ohlora_lib.io.pictures import ATTRIBUTE_LISTS, find_images, walk
+from ohlora_lib.io.tables import strongest_pair
 from ohlora_lib.io.weights import load_generator
 from ohlora_lib.nets.compute import pick_device
 from ohlora_lib.nets.samples import sample_images
@@ -56,12 +57,11 @@ class Population:
 
     def dependence(self) -> str:
         """A sentence: how much two properties have to do with each other."""
-        table = self.labels[self.properties].astype(float).corr().abs()
-        pairs = table.where(np.triu(np.ones(table.shape, dtype=bool), k=1)).stack().dropna()
-        if pairs.empty:
+        pair = strongest_pair(self.labels[self.properties].astype(float).corr())
+        if pair is None:
             return "There are no two properties that vary, so none can depend on another."
-        a, b = pairs.idxmax()
-        return f"The largest correlation between two properties is {pairs.max():.2f}, {a} and {b}."
+        a, b, value = pair
+        return f"The largest correlation between two properties is {abs(value):.2f}, {a} and {b}."
 
     def describe(self) -> str:
         """A sentence: how many images, how many labelled, what was left out."""

@@ -40,21 +40,13 @@ NONE = np.empty((0, 1, 1, 3), dtype=np.uint8)
 
 @dataclass(frozen=True)
 class Candidates:
-    """Images to choose from: fresh samples of a base, or images of a population.
+    """Images to choose from: fresh samples of a base, or images of a population."""
 
-    Args:
-        source: Generator on the device, or uint8 images (N, H, H, 3).
-        count: Number N of candidates.
-        seed: Draws the latents of samples.
-        device: Where they are drawn and scored.
-        precision: Number format to draw and score in.
-    """
-
-    source: Generator | np.ndarray
-    count: int
-    seed: int
-    device: torch.device
-    precision: str
+    source: Generator | np.ndarray  # on the device, or uint8 (N, H, H, 3)
+    count: int  # N
+    seed: int  # draws the latents of samples
+    device: torch.device  # where they are drawn and scored
+    precision: str  # number format to draw and score in
 
     @property
     def fresh(self) -> bool:
@@ -220,12 +212,7 @@ def _read_chunks(folder: Path, name: str) -> Iterator[np.ndarray]:
 
 
 def judge_overlap(kept: np.ndarray, cnn_run: Path) -> int:
-    """How many kept images the held-out judge learned from, pixel for pixel.
-
-    Args:
-        kept: uint8, shape (K, H, H, 3).
-        cnn_run: Run folder of `03_train_property_cnn`.
-    """
+    """How many kept images, uint8 (K, H, H, 3), the judge of a run learned from, to the pixel."""
     population_run = in_project(read_config(cnn_run)["population_run"])
     population = open_store(population_run / "images" / "images.npy")
     split = read_table(cnn_run / "split.csv", ["img_no", "role"])

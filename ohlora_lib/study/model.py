@@ -107,11 +107,10 @@ class NotebookParameters(BaseModel):
     def from_cell(cls, namespace: Mapping[str, Any]) -> Self:
         """Picks the parameters out of a notebook's `globals()`; every notebook starts with it.
 
-        In a notebook, errors that the package raises are one line from then on.
+        Errors that the package raises in the notebook are one line from then on.
 
         Raises:
-            ValueError: If a name or value is not allowed, or the parameters cell as last run does
-                not set every parameter; one line.
+            ValueError: If a value is not allowed, or as `cells.check_history` says.
         """
         session, source = namespace.get("get_ipython", lambda: None)(), ""
         try:
@@ -172,12 +171,7 @@ class NotebookParameters(BaseModel):
         return self.model_dump(exclude=set(self.SHOWN))
 
     def open_run(self) -> Run:
-        """Opens the run folder of these parameters, see `start_run`.
-
-        Raises:
-            ValueError: If a runner started this kernel for another run folder, or this machine or
-                an input run lacks what a parameter names.
-        """
+        """Opens the run folder of these parameters, see `start_run`."""
         cells.check_started(self.study, self.stage)
         self.check_device()
         self.check_trained(project_root())
@@ -195,10 +189,7 @@ class NotebookParameters(BaseModel):
         return input_files(self.model_dump())
 
     def table(self) -> pd.DataFrame:
-        """Name, value and meaning of every parameter, for showing.
-
-        The meaning is the comment on its line of the parameters cell; a script has none.
-        """
+        """Name and value of every parameter, and the comment on its line of the cell."""
         rows = [(k, str(v), self._comments.get(k, "")) for k, v in self.model_dump().items()]
         return pd.DataFrame(rows, columns=["parameter", "value", "meaning"]).set_index("parameter")
 

@@ -50,9 +50,8 @@ class FolderLock:
         self.folder, self.path = folder, folder.parent / ".locks" / f"{folder.name}{name}"
         self.path.parent.mkdir(exist_ok=True)
         # A soft lock would outlive a killed process; locks are freed by other threads too.
-        options = {"thread_local": False, "fallback_to_soft": False, "is_singleton": True}
-        self._lock = FileLock(self.path, **options)
-        self.holder = self.path.with_name(f"{self.path.name}.json")
+        how = {"thread_local": False, "fallback_to_soft": False, "is_singleton": True}
+        self._lock, self.holder = FileLock(self.path, **how), self.path.with_suffix(".json")
         try:
             self._lock.acquire(blocking=False)
         except Timeout:
@@ -80,24 +79,16 @@ class FolderLock:
 
 @dataclass
 class Run:
-    """A stage at work in its run folder; `start_run` makes it.
-
-    Attributes:
-        path: The run folder.
-        notebook: Stem of the notebook.
-        config: The resolved parameters.
-        inputs: Run folders of the inputs by parameter; a list where the parameter is a list.
-        before: Summary of the finished run that is shown again; None for a run that starts.
-    """
+    """A stage at work in its run folder; `start_run` makes it."""
 
     path: Path
-    notebook: str
+    notebook: str  # its stem
     config: Mapping[str, Any]
-    inputs: Mapping[str, Any]
+    inputs: Mapping[str, Any]  # run folders by parameter; lists where the parameter is a list
     made_from: Mapping[str, Any] = field(default_factory=dict)
-    before: dict[str, Any] | None = None
+    before: dict[str, Any] | None = None  # summary of the finished run that is shown again
     longer: str = ""
-    lock: FolderLock | None = None
+    lock: FolderLock | None = None  # held until the run has finished
     _facts: dict[str, Any] = field(default_factory=dict)
     _started: str = field(default_factory=rf.now)
     _clock: float = field(default_factory=time.monotonic)
@@ -210,7 +201,7 @@ def start_run(
         make_folder(path.parent)
         lock = FolderLock(path)
         if start_anew or not in_place:
-            before, line = make_way(path, wanted, longer=longer, anew=start_anew, but=rf.CODE)
+            before, line = make_way(path, wanted, longer, start_anew, rf.CODE)
         path.mkdir(exist_ok=True)
         for left in path.rglob(f".*{PARTIAL}*"):
             left.unlink(missing_ok=True)
@@ -240,12 +231,7 @@ def changes(
 
 
 def make_way(
-    folder: Path,
-    wanted: Mapping[str, Any],
-    *,
-    longer: str = "",
-    anew: bool = False,
-    but: Collection[str] = (),
+    folder: Path, wanted: Mapping[str, Any], longer: str, anew: bool, but: Collection[str] = ()
 ) -> tuple[dict[str, Any] | None, str]:
     """Moves aside what a run must not write over; the caller holds the folder's lock.
 
@@ -300,10 +286,7 @@ def _link_states(kept: Path, folder: Path) -> bool:
 
 
 def earlier_runs(outputs: Path, study: str = "") -> dict[Path, int]:
-    """The runs that moved aside, of one study or of all, and the bytes that deleting them frees.
-
-    Files that a newer run shares are not counted.
-    """
+    """The runs that moved aside, of one study or of all, and the bytes that they alone hold."""
     return {
         folder: sum(
             path.stat().st_size

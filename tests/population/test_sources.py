@@ -22,13 +22,13 @@ def make(tmp_path, **given):
     return pop.make(config, tmp_path / "run")
 
 
-def write_faces(folder):
+def write_faces(folder, count=COUNT):
     """Built-in faces as files; lossless, so that pixels can be compared."""
     folder.mkdir(parents=True, exist_ok=True)
-    images = render_faces(range(COUNT), image_px=32)
+    images = render_faces(range(count), image_px=32)
     for k, image in enumerate(images):
         Image.fromarray(image).save(folder / f"{k + 1:06d}.png")
-    return images, draw_attributes(range(COUNT))
+    return images, draw_attributes(range(count))
 
 
 def from_folder(tmp_path, table=None, **given):
@@ -39,20 +39,20 @@ def from_folder(tmp_path, table=None, **given):
     return make(tmp_path, source="folder", image_folder=str(tmp_path / "in"), **given)
 
 
-def celeba(tmp_path, *, suffix="txt"):
+def celeba(tmp_path, *, suffix="txt", count=COUNT):
     """CelebA's layout: attributes are 1 and -1, a blurred, young man has 1 in all three."""
     root = tmp_path / "celeba"
-    images, faces = write_faces(root / "img_align_celeba")
+    images, faces = write_faces(root / "img_align_celeba", count)
     table = pd.DataFrame({
         "5_o_Clock_Shadow": -1,
         "Blurry": 1 - 2 * faces["quality"], "Eyeglasses": 2 * faces["glass"] - 1,
         "Male": 1 - 2 * faces["gender"], "Young": 1 - 2 * faces["age"],
     }).astype(int)  # fmt: skip
-    table.index = [f"{k + 1:06d}.png" for k in range(COUNT)]
+    table.index = [f"{k + 1:06d}.png" for k in range(count)]
     if suffix == "csv":
         table.rename_axis("image_id").to_csv(root / "list_attr_celeba.csv")
         return images, faces
-    lines = [str(COUNT), " ".join(table.columns)]
+    lines = [str(count), " ".join(table.columns)]
     lines += [f"{k}  {'  '.join(map(str, row))}" for k, *row in table.itertuples()]
     (root / "list_attr_celeba.txt").write_text("\n".join(lines) + "\n")
     return images, faces
@@ -187,13 +187,13 @@ def test_published_label_format(tmp_path):
 
 def test_samples_of_a_generator(tmp_path):
     torch.manual_seed(0)
-    save_weights(Generator(32, z_dim=8, w_dim=8, fmaps_base=64), tmp_path / "g.safetensors")
+    save_weights(Generator(8, z_dim=8, w_dim=8, fmaps_base=16), tmp_path / "g.safetensors")
     (tmp_path / "labels.csv").write_text("img_no,look\n3,1\n1,0\n")
     given = {"source": "generator", "generator_file": str(tmp_path / "g.safetensors"), "seed": 5}
     given |= {"labels_csv": str(tmp_path / "labels.csv"), "labelled_images": 130}
     made = make(tmp_path, **given)
     images = np.array(made.images)
-    assert images.shape == (130, 32, 32, 3)
+    assert images.shape == (130, 8, 8, 3)
     assert np.array_equal(make(tmp_path, **given).images, images)
     assert made.labels.to_dict("list") == {"img_no": [1, 3], "look": [0, 1]}
 

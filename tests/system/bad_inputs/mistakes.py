@@ -35,9 +35,9 @@ COMMANDS = [
     said("a column without a name", "compare a.csv --column d_loss", "'d_loss'", "OURS=THEIRS"),
     said("a run with damaged parameters", f"film {TUNED} a.webp --walk 0,1", "config.json",
          "damaged", "Run the stage again", files=tuned('{"base_run": ')),
-    said("a run without its base", f"film {TUNED} a.webp --walk 0,1", "config.json", "base_run",
-         "Run the stage again", files=tuned('{"seed": 0}')),
-    said("a picture cut off", f"film {TUNED} a.webp", GRID, "not a readable image", "again",
+    said("a run without its base", f"film {TUNED} a.webp --walk 0,1", "base_run is ''",
+         files=tuned('{"seed": 0}')),
+    said("a picture cut off", f"film {TUNED} a.webp", GRID, "not a readable image",
          files=tuned("{}", noise(600))),
 ]  # fmt: skip
 
