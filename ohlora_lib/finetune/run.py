@@ -39,7 +39,6 @@ from ohlora_lib.training.losses import NotFiniteError
 from ohlora_lib.training.ranks import ALONE, Ranks, join, leave
 from ohlora_lib.verdict import findings as failures
 from ohlora_lib.verdict import verdict
-from ohlora_lib.verdict.input_findings import check_enough
 from ohlora_lib.verdict.logs import judge_of, read_log
 
 GRID_IMAGES = 24
@@ -296,7 +295,7 @@ def open_training(
     place = ranks.device(config.device)
     precision = ranks.from_first(lambda: pick_precision(config.precision, place))
     selected = hold(open_store(run.inputs["selection_run"] / "images" / "selected.npy"), place)
-    check_enough(len(selected))
+    failures.check_enough(len(selected))
     cnns, number = run.inputs["cnn_run"], {"precision": precision}
     ensembles = (
         load_ensemble(cnns / role, list(config.concept), device=place, **number)

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -137,7 +138,7 @@ def test_runs_then_skips_then_runs_only_what_changed(project, monkeypatch):
     assert not list(project.rglob("*.running.ipynb"))
 
     with monkeypatch.context() as patch:  # nothing may start
-        patch.setattr(runner, "run_stage", lambda *_, **__: pytest.fail("ran a stage"))
+        patch.setattr(runner, "_run_stage", lambda *_, **__: pytest.fail("ran a stage"))
         second = Listening()
         run_study("params/tiny", status=second)
         assert sum("unchanged, skipped" in line for line in second.lines) == 2
@@ -225,7 +226,7 @@ BAD = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_params_are_one_line_before_anything_starts(project, monkeypatch, case):
-    monkeypatch.setattr(runner, "run_stage", lambda *_, **__: pytest.fail("ran a stage"))
+    monkeypatch.setattr(runner, "_run_stage", lambda *_, **__: pytest.fail("ran a stage"))
     stem, text, message = BAD[case]
     write_params(project, stem, text)
     with pytest.raises(ValueError, match=message) as error:
@@ -236,7 +237,7 @@ def test_bad_params_are_one_line_before_anything_starts(project, monkeypatch, ca
 
 
 def test_outputs_that_lead_nowhere_are_said(project, monkeypatch):
-    monkeypatch.setattr(runner, "run_stage", lambda *_, **__: pytest.fail("ran a stage"))
+    monkeypatch.setattr(runner, "_run_stage", lambda *_, **__: pytest.fail("ran a stage"))
     (project / "outputs").symlink_to("/mnt/gone")
     for only in ("01*", "02*"):  # which is made, and which needs one that is there
         with pytest.raises(ValueError, match=r"outputs is a link to /mnt/gone, which is not the"):
@@ -333,7 +334,7 @@ def test_a_dead_kernel_and_a_missing_finish_are_no_success(project):
 @pytest.mark.slow
 def test_ctrl_c_lets_the_cell_save_and_starts_no_other_cell(project):
     def press():
-        raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
 
     write_notebook(
         project / "notebooks/01_first.ipynb",
