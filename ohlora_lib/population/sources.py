@@ -5,7 +5,7 @@ Axes: N images, H image height.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,16 +128,24 @@ def to_label(config: LabelImages, run: Run) -> tuple[np.ndarray, list[str]]:
     return images[: config.count], named["file"].astype(str).tolist()[: config.count]
 
 
-def load_population(folder: Path) -> Population:
+def load_population(folder: Path, needed: Sequence[str] = ()) -> Population:
     """Reads a population from its run folder.
 
     Raises:
-        ValueError: If a file is missing or damaged.
+        ValueError: If a file is missing or damaged, or the images have no labels of a property
+            that is needed.
     """
     images = open_store(folder / "images" / "images.npy")
     labels = lb.read_table(folder / "labels.csv", ["img_no"])
     files = lb.read_table(folder / "files.csv", FILE_FACTS)
-    return Population(images, labels, files, lb.label_columns(labels, strict=False))
+    properties = lb.label_columns(labels, strict=False)
+    if missing := [name for name in needed if name not in properties]:
+        raise ValueError(
+            f"{folder}: has labels of {properties}, and none of {missing[0]!r}. Make them with "
+            f"notebooks/label_images.ipynb, and give its table to 01_make_population as "
+            f"`labels_csv`; or leave the property out."
+        )
+    return Population(images, labels, files, properties)
 
 
 def find_celeba(image_folder: Path) -> tuple[Path, Path]:
