@@ -146,6 +146,8 @@ def test_own_log_reads_as_it_was_written(tmp_path):
         (lambda text: text + text.split("\n", 1)[1], "not later in training"),
         (lambda text: text.replace("\n3,0,30,", "\n3,0,x30,"), "'x30', not a number"),
         (lambda text: text.replace("\n3,0,30,", "\n3,0,,"), "epoch and idx"),
+        (lambda text: text.replace("\n3,0,30,", "\n3,0,3,"), "not later in training"),
+        (lambda text: text.replace(",0.", ",95."), "Divide by 100"),
     ],
 )
 def test_spoilt_files_are_refused_in_one_line(tmp_path, spoil, words):
