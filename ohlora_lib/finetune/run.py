@@ -208,7 +208,7 @@ class FinetuneRun:
             watch(self.progress())
 
         def on_batch(_: FineTuner) -> None:
-            if self.pace.due():
+            if self.pace.due() and not self.tuner.closing:
                 self._save_state()
             if time.monotonic() - watched[0] > 5:
                 watched[0] = time.monotonic()
