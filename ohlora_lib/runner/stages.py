@@ -6,9 +6,9 @@ import fnmatch
 import hashlib
 import os
 import re
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -145,16 +145,13 @@ def folder_name(text: str, longest: int = 50) -> str:
 def derive(
     model: NotebookParameters, places: Mapping[str, str], source: str, **changes: Any
 ) -> NotebookParameters:
-    """The same parameters with some changed, and with other folders for the inputs.
+    """The same parameters with some changed, and with inputs read from other places.
 
     Args:
         model: The parameters.
-        places: Folder to read from by the folder that the parameters name, relative to the root.
+        places: New folder by the one that the parameters name, relative to the root.
         source: What an error begins with.
         **changes: New values.
-
-    Raises:
-        ValueError: If a value is not allowed; one line.
     """
     return type(model).checked(repoint({**model.model_dump(), **changes}, places), source)
 
@@ -183,9 +180,8 @@ def select(stages: Sequence[Stage], only: str | None) -> list[Stage]:
     """The stages that match some globs, given by comma; ValueError if none does."""
     chosen = [stage for stage in stages if only is None or matches(stage, only)]
     if not chosen:
-        raise ValueError(
-            f"--only {only!r} matches no stage; the study has {[stage.name for stage in stages]}."
-        )
+        names = [stage.name for stage in stages]
+        raise ValueError(f"--only {only!r} matches no stage; the study has {names}.")
     return chosen
 
 
@@ -203,7 +199,6 @@ def check_study(stages: Sequence[Stage], root: Path) -> None:
         except ValueError as error:
             raise ValueError(f"{stage.params_file}: {error}") from None
         made.append(stage.folder)
-    check_writable(stages[0].folder.parent)
 
 
 def _check_inputs(model: NotebookParameters, made: Sequence[Path], root: Path) -> None:
@@ -230,13 +225,10 @@ def _read_log(model: NotebookParameters, path: Path, _: Path) -> None:
     read_log(path, **model.pick("columns complete"))
 
 
-def _read_weights(kind: str) -> Callable[[NotebookParameters, Path, Path], None]:
-    def read(_: NotebookParameters, path: Path, __: Path) -> None:
-        from ohlora_lib.io.weights import check_weights  # imports torch
+def _read_weights(kind: str, _: NotebookParameters, path: Path, __: Path) -> None:
+    from ohlora_lib.io.weights import check_weights  # imports torch
 
-        check_weights(path, kind)
-
-    return read
+    check_weights(path, kind)
 
 
 def _read_scores(model: parameters.SelectImages, path: Path, _: Path) -> None:
@@ -271,25 +263,12 @@ def _names_in(folder: Path) -> list[str]:
 
 READERS = {  # read a file as its stage will, which may be hours later
     **dict.fromkeys(("log_csv", "log_csvs", "earlier_csv"), _read_log),
-    "generator_file": _read_weights("generator"),
-    "discriminator_file": _read_weights("discriminator"),
+    "generator_file": partial(_read_weights, "generator"),
+    "discriminator_file": partial(_read_weights, "discriminator"),
     "scores_csv": _read_scores,
     "image_folder": _read_images,
     "labels_csv": _read_labels,
 }
-
-
-def check_writable(folder: Path) -> None:
-    """Raises ValueError if no file can be written to a folder, which is made."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise ValueError(
-            f"{folder}: cannot be written ({error.strerror}). "
-            f"Correct its rights or free the disk, then start again."
-        ) from error
 
 
 def reason_to_run(stage: Stage, root: Path) -> str | None:
@@ -309,10 +288,7 @@ def _made_from(stage: Stage, root: Path) -> dict[str, Any]:
 
 
 def make_way(stage: Stage, root: Path, *, anew: bool) -> str:
-    """Moves what the stage's run folder holds aside where its next run must not write over it.
-
-    Returns:
-        What to tell the user; empty if nothing moved.
+    """Moves aside what the stage's next run must not write over; gives what to tell the user.
 
     Raises:
         ValueError: If another process writes to the folder.

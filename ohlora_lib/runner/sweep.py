@@ -8,7 +8,6 @@ parent, the study itself (with the seed), whose stages run first.
 from __future__ import annotations
 
 import difflib
-import html
 import itertools
 import json
 import os
@@ -102,7 +101,7 @@ def run_sweep(
     stages.check_study(every, root)
     name = stages.folder_name("-".join([folder.name, "sweep", *(axis.name for axis in axes)]))
     home = root / "outputs" / name
-    stages.check_writable(home)
+    home.mkdir(parents=True, exist_ok=True)
     stop = home / ".stop"
     stop.unlink(missing_ok=True)
     share = {} if scheduler else thread_share(workers)
@@ -192,7 +191,11 @@ def lay_out(
     parents, points = [], []
     for seed in seeds or [None]:
         study = stages.read_study(folder, root, seed)
-        reached = _reached(study, axes)
+        reached: list[Stage] = []  # by the grid, or by what they read
+        for stage in study:
+            given, places = stage.parameters.model_dump(), {other.path: "" for other in reached}
+            changed = any(stage.name in axis.stages for axis in axes)
+            reached += [stage] * (changed or stages.repoint(given, places) != given)
         shared = [stage for stage in study if stage not in reached]
         parents.append(Study(stages.seeded(folder.name, seed), folder, seed, shared))
         for chosen in itertools.product(*(axis.values for axis in axes)):
@@ -203,17 +206,6 @@ def lay_out(
             values |= {} if seed is None else {"seed": seed}
             points.append(Study(name, root / "params" / name, None, own, values, shared))
     return parents, points
-
-
-def _reached(study: Sequence[Stage], axes: Sequence[Axis]) -> list[Stage]:
-    """The stages that the grid changes, and those that read from such."""
-    reached: list[Stage] = []
-    for stage in study:
-        given = stage.parameters.model_dump()
-        reads = stages.repoint(given, {other.path: "" for other in reached}) != given
-        if reads or any(stage.name in axis.stages for axis in axes):
-            reached.append(stage)
-    return reached
 
 
 def _moved(
@@ -377,7 +369,8 @@ def write_points(points: Sequence[Study], done: set[Path], home: Path) -> Path:
             rows.append({**row, "study": point.name})
     table = pd.DataFrame(rows, dtype=object)
     save_table(home / "points.csv", table)
-    shown = table.fillna("").map(lambda value: html.escape(str(value))).rename(columns=html.escape)
-    links = [f'<a href="../{row["study"]}/index.html">{row["study"]}</a>' for row in rows]
-    text = shown.assign(study=links).to_html(index=False, escape=False, border=0)
+    text = table.fillna("").to_html(index=False, border=0)
+    text = re.sub(
+        r"<td>(.*)</td>(?=\s*</tr>)", r'<td><a href="../\1/index.html">\1</a></td>', text
+    )
     return write_index(home, part=f'<div class="table" tabindex="0">{text}</div>')

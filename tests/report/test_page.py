@@ -199,6 +199,9 @@ def test_links_lead_to_the_same_variant_or_to_the_place_on_the_page_of_the_study
     project("06_evaluate", "v9")
     page = project("05_finetune", "v9")
     assert links(page, study)['6. "Next"'] == "../06_evaluate-v9/06_evaluate.html"
+    both = [f"outputs/s/06_evaluate-{variant}" for variant in ("v8", "v9")]
+    page = project("08_compare", evaluation_runs=both)
+    assert links(page, study)['6. "Next"'] == "../index.html#06_evaluate"
 
 
 def test_an_input_is_what_a_link_means_in_another_study_too(project):

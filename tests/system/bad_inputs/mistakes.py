@@ -76,7 +76,7 @@ PARAMS = [
           files={"../elsewhere/summary.json": FINISHED, MADE: linked("../../../elsewhere")}),
     stage("a run folder that is a link out", "seed: 1", "02_train_base", "outside", "link",
           files={"outputs/tiny/02_train_base": linked("../../params")}),
-    said("a file where outputs go", "run params/tiny", "outputs/tiny", "cannot be written",
+    said("a file where outputs go", "run params/tiny", "outputs/tiny", "Correct the path",
          "Correct", files={BASE: "study: tiny\n", "outputs/tiny": in_the_way}),
 ]  # fmt: skip
 
