@@ -67,14 +67,10 @@ def run(
         int | None,
         typer.Option(min=0, max=MOST_SEED, help="Run as study NAME-seedN with this seed."),
     ] = None,
-    held: Annotated[bool, typer.Option("--held", hidden=True)] = False,
 ) -> None:
     """Run a study's notebooks in order; what has not changed since it finished is skipped."""
-    from ohlora_lib.runner import pipes
     from ohlora_lib.runner.runner import run_study
 
-    if held:
-        pipes.stop_with_parent()
     run_study(study, only=only, force=force, seed=seed)
 
 

@@ -121,8 +121,6 @@ class BaseRun:
         folder: Run folder; gets `checkpoints/`, `images/`, `base_log.csv` and the weights.
         nets: Untrained networks.
         images: Real images, uint8, shape (N, H, H, 3), on the device to train on.
-        settings: How to train.
-        checkpoint_minutes: Longest time from one checkpoint to the next.
 
     Raises:
         ValueError: If the folder holds a checkpoint of a training with other settings, networks

@@ -16,7 +16,7 @@ RIGHTS = {errno.EACCES, errno.EPERM, errno.EROFS}
 MOUNT = {errno.ENOENT, errno.ENOTDIR, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENODEV}
 NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES}  # of a folder
 _counter = itertools.count()
-held: set[Path] = set()  # locked folders; one that goes with its disk is not made again
+held: dict[Path, Path] = {}  # a file beside each folder that this process has locked: the folder
 
 
 class WriteError(OSError):
@@ -91,8 +91,9 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     name = f".{path.stem}.{os.getpid()}-{next(_counter)}{PARTIAL}{path.suffix}"
     temporary = path.with_name(name)
     with explained(path, temporary):
-        if any(folder in path.parents and not folder.is_dir() for folder in tuple(held)):
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        for mark, folder in tuple(held.items()):  # what went with its disk is not made again
+            if folder in path.parents and not (folder.is_dir() and mark.is_file()):
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         make_folder(path.parent)
         yield temporary
         sync(temporary)

@@ -94,6 +94,8 @@ def open_image(path: Path) -> Iterator[Image.Image]:
             if pixels > MOST_PIXELS:
                 raise ValueError(f"it has {pixels:,} pixels, at most {MOST_PIXELS:,} are read")
             yield file
+    except MemoryError:
+        raise
     except Exception as error:  # decoders raise whatever the damage of a file leads to
         reason = str(getattr(error, "strerror", None) or error or type(error).__name__)
         if isinstance(error, UnidentifiedImageError):
@@ -108,10 +110,8 @@ def read_image(path: Path, image_px: int, *, fit: str = "crop") -> np.ndarray:
     """Reads one image file as a square, uint8 (H, H, 3).
 
     Rotated as its EXIF orientation says; transparent parts become white; of an animation the
-    first frame is taken.
-
-    `fit` is `crop`, which keeps the centre square, or `pad`, the whole image, on white. ValueError
-    if the file cannot be read as an image; says why.
+    first frame is taken. `fit` is `crop`, which keeps the centre square, or `pad`, which keeps the
+    whole image, on white. ValueError if the file cannot be read as an image; says why.
     """
     size = (image_px, image_px)
     with open_image(path) as file:

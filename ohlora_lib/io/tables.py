@@ -87,3 +87,13 @@ def check_scores(scores: pd.Series, source: str | Path) -> None:
         f"{source}: row {odd.index[0]} has {scores.name} = {odd.iloc[0]:g}; scores are from 0 to "
         f"1 ({len(odd)} such rows). {remedy}"
     )
+
+
+def strongest_pair(correlations: pd.DataFrame) -> tuple[str, str, float] | None:
+    """The two columns of a correlation matrix that go together most, and their correlation."""
+    upper = np.triu(np.ones(correlations.shape, dtype=bool), k=1)
+    pairs = correlations.where(upper).stack().dropna()
+    if pairs.empty:
+        return None
+    a, b = pairs.abs().idxmax()
+    return a, b, float(pairs[a, b])

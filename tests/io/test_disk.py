@@ -69,7 +69,7 @@ def test_a_name_that_is_a_folder_or_a_dangling_link_is_said(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "outputs"]
 
 
-def test_a_locked_folder_that_is_gone_is_not_made_again(tmp_path):
+def test_a_locked_folder_that_goes_with_its_disk_is_not_made_again(tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
     lock = FolderLock(folder)
@@ -78,6 +78,10 @@ def test_a_locked_folder_that_is_gone_is_not_made_again(tmp_path):
     with pytest.raises(WriteError, match="Mount its disk again, or bring its folder back"):
         write_atomic(folder / "images" / "a.txt", "x")
     assert not folder.exists()
+    folder.mkdir()  # by somebody who does not ask
+    lock.holder.unlink()
+    with pytest.raises(WriteError, match="Mount its disk again, or bring its folder back"):
+        write_atomic(folder / "a.txt", "x")
     write_atomic(tmp_path / "beside.txt", "x")
     lock.release()
     write_atomic(folder / "a.txt", "x")

@@ -10,7 +10,7 @@ from ohlora_lib.evaluation import evaluator, evidence
 from ohlora_lib.nets import PropertyCNN
 from ohlora_lib.population.faces.faces import render_faces
 from ohlora_lib.properties.ensemble import Ensemble
-from ohlora_lib.verdict import input_findings
+from ohlora_lib.verdict import findings
 
 
 def table(auroc, ones=200, zeros=200, seed=0):
@@ -24,7 +24,7 @@ def table(auroc, ones=200, zeros=200, seed=0):
 def called(**tables):
     found = evidence.auroc_table(tables)
     results = {name: found[name].unstack("by").to_dict() for name in ("auroc", "auroc_low")}
-    return input_findings.of_cnns(results, ["hat"])
+    return findings.of_cnns(results, ["hat"])
 
 
 def test_cnns_that_guess_are_called_and_those_that_tell_are_not():
@@ -36,7 +36,7 @@ def test_cnns_that_guess_are_called_and_those_that_tell_are_not():
     assert "(selecting 0.7" in finding.text
     (finding,) = called(judge=table(0.9, 4, 4, seed=3))  # so few images prove nothing
     assert "at worst" in finding.text
-    assert input_findings.of_cnns({"auroc": {"judge": {"hat": 0.5}}}, ["smile"]) == []
+    assert findings.of_cnns({"auroc": {"judge": {"hat": 0.5}}}, ["smile"]) == []
 
 
 @pytest.mark.slow
@@ -65,7 +65,7 @@ def test_the_interval_of_an_auroc_holds_the_true_one():
     ],
 )
 def test_few_images_are_told(images, words):
-    found = input_findings.of_count(images)
+    found = findings.of_count(images)
     assert [finding.text.startswith(words) for finding in found] == [True] * (words is not None)
 
 
@@ -91,8 +91,8 @@ def test_a_base_is_called_where_it_draws_something_else(tmp_path):
     for name, images in {"faces": faces, "bars": bars(400)}.items():
         options = {"seed": 0, "precision": "float32"}
         found[name] = evaluator.measure_base(generator, images, Ensemble(nets), **options)
-    assert input_findings.of_base(found["faces"]) == []
-    (finding,) = input_findings.of_base(found["bars"])
+    assert findings.of_base(found["faces"]) == []
+    (finding,) = findings.of_base(found["bars"])
     assert "source: train" in finding.text
     assert "candidates: population" in finding.text
-    assert input_findings.of_base(None) == []
+    assert findings.of_base(None) == []

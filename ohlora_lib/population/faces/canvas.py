@@ -1,4 +1,4 @@
-"""Soft shapes on a batch of pictures: what `face_drawing` paints with.
+"""Soft shapes on a batch of pictures: what `drawing` paints with.
 
 Axes: B faces, H height, W width. Coordinates run from -1 (left, top) to 1 (right, bottom).
 Only + - * / sqrt min max touch pixels, so a pixel never depends on its neighbours in a batch:
@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 Plane = np.ndarray  # (B, H, W), or (B, 1, 1) for a number per face
+square = np.square
 
 
 @dataclass(frozen=True)
@@ -89,11 +90,6 @@ def wave(t: Plane) -> Plane:
     f = t - np.floor(t)
     f = 4 * f - 2
     return f * (2 - np.abs(f)) * -1
-
-
-def square(t: Plane) -> Plane:
-    """Multiplies by itself."""
-    return t * t
 
 
 def sine(angle: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Draws what is in a face: eyes, brows, nose, mouth, beard, signs of age, glasses.
 
-All in the head's own coordinates; see `face_drawing` for how it turns.
+All in the head's own coordinates; see `drawing` for how it turns.
 """
 
 import numpy as np

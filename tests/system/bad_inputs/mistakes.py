@@ -35,9 +35,9 @@ COMMANDS = [
     said("a column without a name", "compare a.csv --column d_loss", "'d_loss'", "OURS=THEIRS"),
     said("a run with damaged parameters", f"film {TUNED} a.webp --walk 0,1", "config.json",
          "damaged", "Run the stage again", files=tuned('{"base_run": ')),
-    said("a run without its base", f"film {TUNED} a.webp --walk 0,1", "config.json", "base_run",
-         "Run the stage again", files=tuned('{"seed": 0}')),
-    said("a picture cut off", f"film {TUNED} a.webp", GRID, "not a readable image", "again",
+    said("a run without its base", f"film {TUNED} a.webp --walk 0,1", "base_run is ''",
+         files=tuned('{"seed": 0}')),
+    said("a picture cut off", f"film {TUNED} a.webp", GRID, "not a readable image",
          files=tuned("{}", noise(600))),
 ]  # fmt: skip
 
@@ -76,7 +76,7 @@ PARAMS = [
           files={"../elsewhere/summary.json": FINISHED, MADE: linked("../../../elsewhere")}),
     stage("a run folder that is a link out", "seed: 1", "02_train_base", "outside", "link",
           files={"outputs/tiny/02_train_base": linked("../../params")}),
-    said("a file where outputs go", "run params/tiny", "outputs/tiny", "cannot be written",
+    said("a file where outputs go", "run params/tiny", "outputs/tiny", "Correct the path",
          "Correct", files={BASE: "study: tiny\n", "outputs/tiny": in_the_way}),
 ]  # fmt: skip
 
@@ -93,7 +93,7 @@ def labelled(name: str, table: bytes | str, *words: str, rules: str = "") -> Bad
 POPULATIONS = [
     labelled("a label table without names", "hat\n1\n0\n", "['hat']", "Add `file`"),
     labelled("a picture for a table", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\xff\xfe", "UTF-8"),
-    labelled("names of other images", "file,hat\nx,1\ny,0\n", "'x'", "none of its images"),
+    labelled("names of other images", "file,hat\nx,1\ny,0\n", "'x'", "none of its 2 rows"),
     labelled("percentages under a rule", "file,hat_score\na,95\nb,20\n", "hat_score = 95",
              "from 0 to 1", "Divide by 100", rules="label_rules: {hat: hat_score>=0.5}\n"),
     stage("a label table that is not there", f"{FOLDER}labels_csv: gone.csv", "'gone.csv'",

@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
 import pytest
 import yaml
 
-from tests.system.browser.lab import (
-    CHROMIUM,
-    SECONDS,
-    TOKEN,
-    browser_marks,
-    jupyterlab,
-    run_notebook,
-)
+from tests.system.browser.lab import SECONDS, browser_marks, lab_page
 
 ROOT = Path(__file__).parents[3]
 NOTEBOOK = "05_finetune_generator"
@@ -49,22 +40,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture(scope="module")
-def address(project: Path) -> Iterator[str]:
-    """JupyterLab's, with the notebook."""
-    with jupyterlab(project) as base:
-        yield f"{base}/lab/tree/notebooks/{NOTEBOOK}.ipynb?token={TOKEN}"
-
-
-def test_trends_are_redrawn_in_place_and_an_interrupt_saves(project: Path, address: str) -> None:
-    from playwright.sync_api import sync_playwright
-
+def test_trends_are_redrawn_in_place_and_an_interrupt_saves(project: Path) -> None:
     folder = project / "outputs" / "smoke" / f"{NOTEBOOK}-v9"
-    shots = Path(os.environ.get("OHLORA_SCREENSHOTS", project))
-    with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1400, "height": 4000})
-        run_notebook(page, address)
+    with lab_page(project, NOTEBOOK, height=4000) as (page, run_all):
+        run_all()
         page.locator("progress").wait_for(timeout=SECONDS)
         cell = page.locator(".jp-CodeCell", has=page.locator("progress"))
         pictures = cell.locator(".jp-OutputArea-output img")
@@ -79,11 +58,9 @@ def test_trends_are_redrawn_in_place_and_an_interrupt_saves(project: Path, addre
         assert pictures.count() == 2
         assert page.locator("progress").count() == 1
         cell.scroll_into_view_if_needed()
-        page.screenshot(path=shots / "monitor.png")
         page.evaluate("void window.jupyterapp.commands.execute('notebook:interrupt-kernel')")
         page.get_by_text("Interrupted; the checkpoint is saved.").wait_for(timeout=SECONDS)
         page.get_by_text("Interrupted: saved; run this notebook again").wait_for(timeout=SECONDS)
-        browser.close()
     assert (folder / "checkpoints" / "state.pt").is_file()
     assert not (folder / "summary.json").exists()
     assert json.loads((folder / "config.json").read_text())["epochs"] == 400
