@@ -54,7 +54,12 @@ def export(tmp_path):
 
 
 def test_page_has_language_title_and_contents(export):
-    page = export("# Does it *learn*?", "## Look\n\ntext", "## Look", "### Closer & closer")
+    verdict = [shown({"text/html": '<div class="verdict"><p>Yes.</p></div>'})]
+    page = export(
+        "# Does it *learn*?\n\nQuestion", "## Look", "## Look", "### Closer & closer", verdict
+    )
+    words = page.main.get_text()
+    assert words.index("learn?") < words.index("Yes.") < words.index("Question")
     assert page.html["lang"] == "en"
     assert page.title.string == "Does it learn?"
     links = page.select("nav.contents a")

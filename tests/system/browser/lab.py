@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+ROOT = Path(__file__).parents[3]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 TOKEN = "loopback"
 SECONDS = 60_000  # of waiting at most, in milliseconds
@@ -27,6 +28,15 @@ browser_marks = [
     pytest.mark.skipif(not CHROMIUM, reason="no chromium here"),
     pytest.mark.skipif(not importlib.util.find_spec("playwright"), reason="no playwright here"),
 ]
+
+
+def study(root: Path, name: str, *words: str) -> Path:
+    """Runs a study of a project that gets the notebooks; gives the study's outputs."""
+    shutil.copytree(ROOT / "notebooks", root / "notebooks")
+    command = [sys.executable, "-m", "ohlora_lib", "run", f"params/{name}", *words]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return root / "outputs" / name
 
 
 @contextmanager

@@ -12,9 +12,8 @@ from ohlora_lib.base.base import copy_shipped, load_base
 from ohlora_lib.io.weights import save_weights, split_mapping
 from ohlora_lib.nets import PropertyCNN
 from ohlora_lib.study.run import start_run
-from tests.system.browser.lab import SECONDS, browser_marks, lab_page
+from tests.system.browser.lab import ROOT, SECONDS, browser_marks, lab_page
 
-ROOT = Path(__file__).parents[3]
 PROPERTIES = ("gender", "quality", "age", "glass")
 
 pytestmark = browser_marks

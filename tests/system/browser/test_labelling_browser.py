@@ -11,9 +11,8 @@ import pytest
 from ohlora_lib.population import sources
 from ohlora_lib.study.parameters import MakePopulation
 from ohlora_lib.study.run import start_run
-from tests.system.browser.lab import SECONDS, browser_marks, lab_page
+from tests.system.browser.lab import ROOT, SECONDS, browser_marks, lab_page
 
-ROOT = Path(__file__).parents[3]
 COUNT = 20
 
 pytestmark = browser_marks
@@ -32,9 +31,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     text = (ROOT / "notebooks" / "label_images.ipynb").read_text(encoding="utf-8")
     asked = '[\\"gender\\", \\"quality\\", \\"age\\", \\"glass\\"]'
     assert asked in text
-    text = text.replace(asked, '[\\"glass\\"]').replace(
-        "count: int = 2000", f"count: int = {COUNT}"
-    )
+    text = text.replace(asked, '[\\"glass\\"]').replace("int = 2000", f"int = {COUNT}")
     (root / "notebooks" / "label_images.ipynb").write_text(text, encoding="utf-8")
     return root
 
@@ -69,11 +66,8 @@ def test_twenty_images_by_keys_with_a_reload_half_way(project: Path) -> None:
         for k in range(COUNT // 2):
             question = labeller.locator(".ohlora-question").inner_text()
             assert question == "glass: 1 = glasses, 0 = no glasses"
-            press(
-                page,
-                labeller,
-                ("n", "y")[truth[k]] if k % 2 else ("ArrowLeft", "ArrowRight")[truth[k]],
-            )
+            keys = ("n", "y") if k % 2 else ("ArrowLeft", "ArrowRight")
+            press(page, labeller, keys[truth[k]])
             answers = pd.read_csv(folder / "answers.csv")  # on the disk when the next one shows
             assert answers["answer"].tolist() == truth[: k + 1]
         labeller = open_labeller(page, run_all)  # the page anew

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,9 +11,8 @@ import nbformat
 import pytest
 import yaml
 
-from tests.system.browser.lab import SECONDS, browser_marks, lab_page
+from tests.system.browser.lab import ROOT, SECONDS, browser_marks, lab_page, study
 
-ROOT = Path(__file__).parents[3]
 NOTEBOOK = "05_finetune_generator"
 
 pytestmark = browser_marks
@@ -25,11 +22,8 @@ pytestmark = browser_marks
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The smoke study up to its selection, and the notebook with enough epochs to watch."""
     root = tmp_path_factory.mktemp("project")
-    shutil.copytree(ROOT / "notebooks", root / "notebooks")
     shutil.copytree(ROOT / "params" / "smoke", root / "params" / "smoke")
-    command = [sys.executable, "-m", "ohlora_lib", "run", "params/smoke", "--only", "0[1-4]*"]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
+    study(root, "smoke", "--only", "0[1-4]*")
     text = (root / "params" / "smoke" / f"{NOTEBOOK}-v9.yaml").read_text(encoding="utf-8")
     config = yaml.safe_load(text) | {"epochs": 400, "grid_every": 1, "every_batches": 1}
     path = root / "notebooks" / f"{NOTEBOOK}.ipynb"
