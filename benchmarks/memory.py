@@ -80,8 +80,7 @@ def select_candidates(config: SelectImages, run: Run) -> cd.Chosen:
     """What stage 4 does with its candidates, figures aside."""
     options = {"device": torch.device("cpu"), "precision": "float32"}
     cnns = load_ensemble(run.inputs["cnn_run"] / "selector", list(config.concept))
-    offered = cd.find_candidates(config, run, cnns, **options)
-    chosen = cd.choose(config, run, offered, cd.score(config, run, offered))
+    chosen = cd.choose(config, run, cd.find_candidates(config, run, **options))
     save_table(run.path / "scores.csv", chosen.table())
     cnns.table(hold(chosen.kept, most_bytes=0))
     return chosen

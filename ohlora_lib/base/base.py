@@ -5,14 +5,14 @@ Axes: H image height.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from importlib.resources import as_file, files
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
 from ohlora_lib.base.training import BaseSettings, BaseTrainer, level_of_detail
 from ohlora_lib.io.disk import write_atomic
@@ -33,6 +33,7 @@ from ohlora_lib.training.losses import check_finite
 from ohlora_lib.training.stopping import stop_on_interrupt
 
 NETS = ("generator", "discriminator")
+SIZES = ("image_px", "z_dim", "w_dim", "num_properties", "fmaps_base", "fmaps_max")
 
 
 @dataclass(frozen=True)
@@ -45,36 +46,24 @@ class Base:
 
 def load_base(folder: Path | str) -> Base:
     """Reads `generator.safetensors` and `discriminator.safetensors` of a folder."""
-    folder = Path(folder)
-    generator = load_generator(folder / "generator.safetensors")
-    return Base(generator, load_discriminator(folder / "discriminator.safetensors"))
+    generator, discriminator = (Path(folder) / f"{name}.safetensors" for name in NETS)
+    return Base(load_generator(generator), load_discriminator(discriminator))
 
 
 def copy_shipped(folder: Path, *, keep: bool = False) -> str:
-    """Copies the shipped base into a folder.
-
-    Args:
-        folder: Run folder.
-        keep: Whether the networks that are there stay.
-
-    Returns:
-        Its card, Markdown.
-    """
-    with as_file(files("ohlora_lib") / "assets") as assets:
-        for name in () if keep else NETS:
-            data = (assets / f"base64-{name}.safetensors").read_bytes()
-            write_atomic(folder / f"{name}.safetensors", data)
-        return (assets / "base64-card.md").read_text(encoding="utf-8")
+    """Copies the shipped base into a folder, unless networks there are kept; returns its card."""
+    assets = files("ohlora_lib") / "assets"
+    for name in () if keep else NETS:
+        data = (assets / f"base64-{name}.safetensors").read_bytes()
+        write_atomic(folder / f"{name}.safetensors", data)
+    return (assets / "base64-card.md").read_text(encoding="utf-8")
 
 
 def import_base(folder: Path, generator_file: Path, discriminator_file: Path) -> str:
-    """Takes over published weights as a base; both networks may be in one file.
-
-    Returns:
-        What they are, a sentence.
+    """Takes over published weights as a base, and says so; both networks may be in one file.
 
     Raises:
-        ValueError: If a file is unreadable, or the two do not fit each other; one line.
+        ValueError: If a file is unreadable, or the two do not fit each other.
     """
     generator = load_generator(generator_file)
     discriminator = load_discriminator(discriminator_file)
@@ -85,21 +74,22 @@ def import_base(folder: Path, generator_file: Path, discriminator_file: Path) ->
                 f"{discriminator_file}: its {name} is {theirs}, but that of {generator_file} is "
                 f"{ours}. Give the discriminator that was trained with this generator."
             )
-    save_weights(generator, folder / "generator.safetensors")
-    save_weights(discriminator, folder / "discriminator.safetensors")
+    _save(generator, discriminator, folder)
     return f"Weights of {generator_file.name} and {discriminator_file.name}, unchanged."
+
+
+def _save(generator: Generator, discriminator: Discriminator, folder: Path) -> None:
+    for name, net in zip(NETS, (generator, discriminator), strict=True):
+        save_weights(net, folder / f"{name}.safetensors")
 
 
 def training_images(
     population: Path | None, *, count: int, seed: int, image_px: int
 ) -> np.ndarray:
-    """Images to train a base on, uint8 (N, H, H, 3): a population's, or built-in faces.
+    """Images to train a base on, uint8 (N, H, H, 3), of side H = `image_px`.
 
-    Args:
-        population: Run folder; None draws faces, others than a population of the same seed has.
-        count: Faces drawn.
-        seed: Which faces.
-        image_px: Side H, pixels.
+    Those of a population's run folder; where it is None, as many faces as `count` says, others
+    than a population of the same seed has.
 
     Raises:
         ValueError: If the population's images have another size.
@@ -115,11 +105,11 @@ def training_images(
     return images
 
 
-def new_nets(
-    image_px: int, *, z_dim: int, w_dim: int, num_properties: int, fmaps_base: int, fmaps_max: int
-) -> Base:
-    """Untrained networks of the given sizes; draws from torch's global random state."""
-    sizes = {"fmaps_base": fmaps_base, "fmaps_max": fmaps_max, "num_properties": num_properties}
+def new_nets(image_px: int, *, z_dim: int, w_dim: int, **sizes: int) -> Base:
+    """Untrained networks, drawn from torch's global random state.
+
+    `sizes` are of both: `num_properties`, `fmaps_base`, `fmaps_max`.
+    """
     generator = Generator(image_px, z_dim=z_dim, w_dim=w_dim, **sizes)
     return Base(generator, Discriminator(image_px, **sizes))
 
@@ -131,8 +121,6 @@ class BaseRun:
         folder: Run folder; gets `checkpoints/`, `images/`, `base_log.csv` and the weights.
         nets: Untrained networks.
         images: Real images, uint8, shape (N, H, H, 3), on the device to train on.
-        settings: How to train.
-        checkpoint_minutes: Longest time from one checkpoint to the next.
 
     Raises:
         ValueError: If the folder holds a checkpoint of a training with other settings, networks
@@ -148,22 +136,20 @@ class BaseRun:
         *,
         checkpoint_minutes: float = 10.0,
     ) -> None:
-        self.folder = folder
+        self.folder, self.settings = folder, settings
         self.state_path = folder / "checkpoints" / "state.pt"
         self.pace = Pace(checkpoint_minutes)
-        self.facts = {**vars(settings), "device": images.device.type, **_sizes(nets.generator)}
+        sizes = {name: getattr(nets.generator, name) for name in SIZES}
+        self.facts = {**vars(settings), "device": images.device.type, **sizes}
         self.facts["images_sha256"] = images_sha256(images)
-        generator, discriminator = (
-            net.to(images.device) for net in (nets.generator, nets.discriminator)
-        )
-        self.trainer = BaseTrainer(generator, discriminator, images, settings)
+        ours = (net.to(images.device) for net in (nets.generator, nets.discriminator))
+        self.trainer = BaseTrainer(*ours, images, settings)
         self.rows: list[dict[str, float]] = []
         state = load_newest(self.state_path, self.facts)
         if state is not None:
             self.trainer.load(state)
             self.rows = list(state["rows"])
             set_random_states(state["process_random"], images.device)
-        self._write_log()
 
     def train(self, every_kimg: float) -> pd.DataFrame:
         """Trains to the end and writes the weights.
@@ -175,55 +161,45 @@ class BaseRun:
             KeyboardInterrupt: If it was asked to stop; its state is saved.
             NotFiniteError: If a reported loss is NaN or infinite; the last checkpoint stays.
         """
+        trainer, total_kimg = self.trainer, self.settings.total_kimg
         with stop_on_interrupt() as asked:
-
-            def after_step(_: BaseTrainer) -> bool:
+            while trainer.kimg < total_kimg and not asked:
+                before, row = trainer.kimg, trainer.step()
+                # Whole multiples, so that a resumed run reports where an uninterrupted one does.
+                every = [math.floor(kimg / every_kimg + 1e-9) for kimg in (before, trainer.kimg)]
+                if trainer.kimg >= total_kimg or every[0] < every[1]:
+                    self._report({name: float(value) for name, value in row.items()})
                 if asked or self.pace.due():
                     self._save_state()
-                return bool(asked)
-
-            done = self.trainer.run(every_kimg, self._report, after_step)
-        if not done:
+        if trainer.kimg < total_kimg:
             raise KeyboardInterrupt(
-                f"stopped and saved at {self.trainer.kimg:.2f} kimg; the next start goes on"
+                f"stopped and saved at {trainer.kimg:.2f} kimg; the next start goes on"
             )
-        save_weights(self.trainer.average, self.folder / "generator.safetensors")
-        save_weights(self.trainer.discriminator, self.folder / "discriminator.safetensors")
+        _save(trainer.average, trainer.discriminator, self.folder)
         return pd.DataFrame(self.rows)
 
     def _save_state(self) -> None:
-        state = {"rows": self.rows, "process_random": random_states(self.trainer.images.device)}
+        state = {"rows": self.rows, "process_random": random_states(self.trainer.device)}
         self.pace.save(self.state_path, self.trainer.state() | state, self.facts)
 
-    def _write_log(self) -> None:
-        path = self.folder / "base_log.csv"
-        if self.rows:
-            save_table(path, pd.DataFrame(self.rows))
-        else:
-            path.unlink(missing_ok=True)
-
-    def _report(self, trainer: BaseTrainer, row: dict[str, float]) -> None:
+    def _report(self, row: dict[str, float]) -> None:
         check_finite(row)
         self.rows.append(row)
-        self._write_log()
-        path = self.folder / "images" / f"samples-{round(trainer.kimg):05d}kimg.png"
-        save_png(path, grid_image(preview(trainer).cpu().numpy()))
+        save_table(self.folder / "base_log.csv", pd.DataFrame(self.rows))
+        kimg = self.trainer.kimg
+        path = self.folder / "images" / f"samples-{round(kimg):05d}kimg.png"
+        save_png(path, grid_image(_preview(self.trainer)))
         # Saved last: a run that resumes from it must find all files written above.
-        if self.pace.due(epoch_ended=True) or trainer.kimg >= trainer.settings.total_kimg:
+        if self.pace.due(epoch_ended=True) or kimg >= self.settings.total_kimg:
             self._save_state()
         print(" ".join(f"{k} {v:.3f}" for k, v in row.items()), flush=True)  # noqa: T201
 
 
-def _sizes(generator: Generator) -> dict[str, int]:
-    names = ("image_px", "z_dim", "w_dim", "num_properties", "fmaps_base", "fmaps_max")
-    return {name: getattr(generator, name) for name in names}
-
-
 @torch.no_grad()
-def preview(trainer: BaseTrainer, count: int = 32) -> Tensor:
+def _preview(trainer: BaseTrainer, count: int = 32) -> np.ndarray:
     """The same latents at the present level of detail, averaged weights, uint8 (N, H, H, 3)."""
     net = trainer.average
     lod = level_of_detail(trainer.kimg, trainer.settings, net.image_px)
-    w = net.styles(*draw_latents(net, count, seed=0)).w
-    wp = w.unsqueeze(1).expand(-1, 2 * net.synthesis.num_blocks, -1)
-    return to_uint8(net.synthesis(wp, "fixed", float(int(lod))))
+    w = net.styles(*draw_latents(net, count, seed=0)).w  # (N, W)
+    wp = w.unsqueeze(1).expand(-1, 2 * net.synthesis.num_blocks, -1)  # (N, L, W)
+    return to_uint8(net.synthesis(wp, "fixed", float(int(lod)))).cpu().numpy()

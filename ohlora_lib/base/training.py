@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ from torch import Tensor
 from ohlora_lib.io.images import Images
 from ohlora_lib.nets import Discriminator, Generator
 from ohlora_lib.nets.compute import autocast
+from ohlora_lib.nets.samples import to_signed
 from ohlora_lib.training.losses import (
     discriminator_loss,
     generator_loss,
@@ -74,12 +75,7 @@ def resize_real(images: Tensor, lod: float) -> Tensor:
     share = lod - math.floor(lod)
     if not share:
         return images
-    coarse = F.interpolate(F.avg_pool2d(images, 2), scale_factor=2.0)
-    return images.lerp(coarse, share)
-
-
-def _multiples(kimg: float, every_kimg: float) -> int:
-    return math.floor(kimg / every_kimg + 1e-9)
+    return images.lerp(F.interpolate(F.avg_pool2d(images, 2), scale_factor=2.0), share)
 
 
 class BaseTrainer:
@@ -92,6 +88,8 @@ class BaseTrainer:
         settings: How to train.
     """
 
+    PARTS = ("generator", "average", "discriminator", "g_optimizer", "d_optimizer")
+
     def __init__(
         self,
         generator: Generator,
@@ -99,76 +97,36 @@ class BaseTrainer:
         images: Images,
         settings: BaseSettings,
     ) -> None:
-        self.settings, self.images = settings, images
-        self.device = images.device
+        self.settings, self.images, self.device = settings, images, images.device
         self.generator = generator.to(memory_format=torch.channels_last).train()
         self.discriminator = discriminator.to(memory_format=torch.channels_last).train()
         self.average = copy.deepcopy(generator).eval().requires_grad_(False)
         self.random = torch.Generator(self.device).manual_seed(settings.seed)
-        torch.manual_seed(settings.seed)
+        torch.manual_seed(settings.seed)  # of the noise
         options = {"lr": settings.learning_rate, "betas": (0.0, 0.99)}
         self.g_optimizer = torch.optim.Adam(self.generator.parameters(), **options)
         self.d_optimizer = torch.optim.Adam(self.discriminator.parameters(), **options)
-        self.images_seen = 0
         self.steps = 0
 
     def state(self) -> dict[str, Any]:
-        """Everything needed to resume as if never stopped; tensors and plain values only."""
-        return {
-            "generator": self.generator.state_dict(),
-            "average": self.average.state_dict(),
-            "discriminator": self.discriminator.state_dict(),
-            "g_optimizer": self.g_optimizer.state_dict(),
-            "d_optimizer": self.d_optimizer.state_dict(),
-            "random": self.random.get_state(),
-            "torch_random": torch.get_rng_state(),
-            "images_seen": self.images_seen,
-            "steps": self.steps,
-        }
+        """All that a resumed training needs, but for the random states of the process."""
+        parts = {name: getattr(self, name).state_dict() for name in self.PARTS}
+        return {**parts, "random": self.random.get_state(), "steps": self.steps}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Takes over what `state` gave."""
-        for name in ("generator", "average", "discriminator", "g_optimizer", "d_optimizer"):
+        for name in self.PARTS:
             getattr(self, name).load_state_dict(state[name])
         self.random.set_state(state["random"])
-        torch.set_rng_state(state["torch_random"])
-        self.images_seen, self.steps = state["images_seen"], state["steps"]
+        self.steps = state["steps"]
 
     @property
     def kimg(self) -> float:
         """Thousands of real images shown so far."""
-        return self.images_seen / 1000
+        return self.steps * self.settings.batch / 1000
 
-    def run(
-        self,
-        every_kimg: float,
-        report: Callable[[BaseTrainer, dict], None],
-        after_step: Callable[[BaseTrainer], bool] = lambda _: False,
-    ) -> bool:
-        """Trains to `total_kimg`, calling `report(self, row)` every so often and at the end.
-
-        Args:
-            every_kimg: From report to report.
-            report: Takes the trainer and a row of the log.
-            after_step: Called after each step; True ends the training there.
-
-        Returns:
-            Whether it came to the end.
-        """
-        while self.kimg < self.settings.total_kimg:
-            before = self.kimg
-            losses = self.step()
-            done = self.kimg >= self.settings.total_kimg
-            # Whole multiples, so that a resumed run reports where an uninterrupted one does.
-            if done or _multiples(self.kimg, every_kimg) > _multiples(before, every_kimg):
-                row = {"kimg": round(self.kimg, 3)} | {k: v.item() for k, v in losses.items()}
-                report(self, row)
-            if after_step(self):
-                return done
-        return True
-
-    def step(self) -> dict[str, Tensor]:
-        """One update of both networks; losses stay on the device."""
+    def step(self) -> dict[str, float | Tensor]:
+        """One update of both networks: the row of the log, losses still on the device."""
         settings = self.settings
         lod = level_of_detail(self.kimg, settings, self.generator.image_px)
         for optimizer in (self.d_optimizer, self.g_optimizer):
@@ -176,51 +134,44 @@ class BaseTrainer:
         real = resize_real(self.real_batch(), lod)
         with torch.no_grad():
             fake = self.fake_batch(lod)
-        penalised = self.steps % settings.r1_every == 0
-        d_loss = self.update_discriminator(real, fake, lod, penalised)
+        d_loss = self.update_discriminator(real, fake, lod)
         g_loss = self.update_generator(lod)
         self.average_weights()
-        self.images_seen += settings.batch
         self.steps += 1
-        return {"d_loss": d_loss, "g_loss": g_loss, "lod": torch.tensor(lod)}
+        kimg = round(self.kimg, 3)
+        return {"kimg": kimg, "d_loss": d_loss, "g_loss": g_loss, "lod": torch.tensor(lod)}
 
-    def update_discriminator(self, real: Tensor, fake: Tensor, lod: float, r1: bool) -> Tensor:
-        """One discriminator update; the lazy penalty is weighted by the steps it stands for."""
-        real.requires_grad_(r1)
+    def update_discriminator(self, real: Tensor, fake: Tensor, lod: float) -> Tensor:
+        """One update; the lazy penalty is weighted by the steps it stands for. Loss without it."""
+        penalised = self.steps % self.settings.r1_every == 0
+        real.requires_grad_(penalised)
         with autocast(self.device, self.settings.precision):
             real_scores = self.discriminator(real, lod=lod)
             fake_scores = self.discriminator(fake, lod=lod)
-        gamma = self.settings.r1_gamma * self.settings.r1_every * r1
-        loss = discriminator_loss(real, real_scores, fake_scores, gamma)
-        self.d_optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.d_optimizer.step()
+        gamma = self.settings.r1_gamma * self.settings.r1_every * penalised
+        _update(self.d_optimizer, discriminator_loss(real, real_scores, fake_scores, gamma))
         return logistic_discriminator_loss(real_scores, fake_scores).detach()
 
     def update_generator(self, lod: float) -> Tensor:
-        """One generator update; the discriminator only passes gradients on."""
+        """One update; the discriminator only passes gradients on."""
         self.discriminator.requires_grad_(False)
         with autocast(self.device, self.settings.precision):
             scores = self.discriminator(self.fake_batch(lod), lod=lod)
         loss = generator_loss(scores)
-        self.g_optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.g_optimizer.step()
+        _update(self.g_optimizer, loss)
         self.discriminator.requires_grad_(True)
         return loss.detach()
 
     def real_batch(self) -> Tensor:
         """Random real images, half of them mirrored, (B, 3, H, H) in [-1, 1]."""
-        pick = torch.randint(
-            len(self.images), (self.settings.batch,), generator=self.random, device=self.device
-        )
-        batch = self.images[pick].permute(0, 3, 1, 2).float() / 127.5 - 1  # (B, 3, H, H)
-        half = self.settings.batch // 2
-        return torch.cat([batch[:half], batch[half:].flip(3)])
+        batch, options = self.settings.batch, {"generator": self.random, "device": self.device}
+        pick = torch.randint(len(self.images), (batch,), **options)
+        real = to_signed(self.images[pick])  # (B, 3, H, H)
+        return torch.cat([real[: batch // 2], real[batch // 2 :].flip(3)])
 
     def fake_batch(self, lod: float) -> Tensor:
-        """Generated images, (B, 3, H, H), some with the styles of two latents."""
-        net, batch = self.generator, self.settings.batch
+        """Generated images, (B, 3, h, h) at their level of detail, some with mixed styles."""
+        net = self.generator
         with autocast(self.device, self.settings.precision):
             w = net.styles(*self.latents()).w
             layers = 2 * net.synthesis.num_blocks
@@ -230,7 +181,7 @@ class BaseTrainer:
             if draw[0] < self.settings.mixing:
                 crossover = 1 + int(draw[1] * (used - 1))
                 wp[:, crossover:] = net.styles(*self.latents()).w.unsqueeze(1)
-            return net.synthesis(wp, "random", lod).view(batch, 3, *[net.image_px >> int(lod)] * 2)
+            return net.synthesis(wp, "random", lod)
 
     def latents(self) -> tuple[Tensor, Tensor | None]:
         """Latents (B, Z) and property scores (B, P), normal for a share of them, else zero."""
@@ -245,6 +196,12 @@ class BaseTrainer:
 
     def average_weights(self) -> None:
         """Moves the averaged generator, buffers included, toward the trained one."""
-        half_life = min(self.settings.average_kimg * 1000, max(self.images_seen * 0.1, 1.0))
-        keep = 0.5 ** (self.settings.batch / half_life)
-        self.average.move_toward(self.generator, keep)
+        seen = self.steps * self.settings.batch
+        half_life = min(self.settings.average_kimg * 1000, max(seen * 0.1, 1.0))
+        self.average.move_toward(self.generator, 0.5 ** (self.settings.batch / half_life))
+
+
+def _update(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()

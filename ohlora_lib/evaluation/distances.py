@@ -46,12 +46,9 @@ def compare_features(real: Tensor, fake: Tensor) -> dict[str, float]:
 
 
 class DiversityScale:
-    """Diversity of samples as a ratio of the selected images' own.
+    """Diversity of samples as a ratio of the selected images' own, features (N, F).
 
-    Args:
-        selected: Features of the selected images, shape (N, F).
-        sample_size: Number of samples that will be compared; the yardstick has as many.
-        seed: Draws the yardstick.
+    Half of them are the yardstick, at most `sample_size`: as many samples as will be compared.
     """
 
     def __init__(self, selected: Tensor, sample_size: int, *, seed: int = 0) -> None:

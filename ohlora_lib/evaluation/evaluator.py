@@ -8,7 +8,7 @@ Axes: S samples, H image height, P properties, F features.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,55 +48,38 @@ class Judged:
     fixed_images: np.ndarray  # uint8, (at most 36, H, H, 3)
 
     def heldout(self, kind: str = "scores") -> pd.DataFrame:
-        """The judge's scores of fresh samples, or of fixed ones, a column a property."""
+        """The judge's `scores` or `fixed_scores`, a column a property."""
         table = getattr(self, kind).filter(regex="^heldout_")
         return table.rename(columns=lambda name: name[len("heldout_") : -len("_score")])
 
 
+@dataclass(eq=False)
 class Evaluator:
-    """Scores a generator's samples, each time fresh ones and the same fixed latents.
+    """Scores a generator's samples, each time fresh ones and the same fixed latents."""
 
-    Args:
-        selector: Ensemble that chose the training images.
-        judge: Held-out ensemble; its features carry diversity and distances.
-        selected: The selected images, uint8, shape (N, H, H, 3), on the device.
-        samples: Number S of samples of each kind.
-        seed: Draws the latents.
-        precision: Number format to draw in.
-    """
+    selector: Ensemble  # chose the training images
+    judge: Ensemble  # held out; its features carry diversity and distances
+    selected: InitVar[Images]  # the selected images, uint8, (N, H, H, 3), on the device
+    samples: int = 100  # number S of samples of each kind
+    seed: int = 0  # draws the latents
+    precision: str = "float32"  # number format to draw in
 
-    def __init__(
-        self,
-        selector: Ensemble,
-        judge: Ensemble,
-        selected: Images,
-        *,
-        samples: int = 100,
-        seed: int = 0,
-        precision: str = "float32",
-    ) -> None:
-        self.selector, self.judge = selector, judge
-        self.samples, self.seed, self.precision = samples, seed, precision
-        self.features = judge.features(selected)  # (N, F)
-        self.diversity = DiversityScale(self.features, samples, seed=seed)
+    def __post_init__(self, selected: Images) -> None:
+        self.features = self.judge.features(selected)  # (N, F)
+        self.diversity = DiversityScale(self.features, self.samples, seed=self.seed)
 
     def facts(self) -> dict[str, Any]:
         """What decides the figures of an evaluation, for whoever must know it is the same."""
-        cnns = {"selector_sha256": self.selector, "judge_sha256": self.judge}
         return {
             "samples": self.samples,
             "evaluation_seed": self.seed,
             "properties": self.selector.properties,
-            **{name: tensors_sha256(_tensors(cnn)) for name, cnn in cnns.items()},
+            "selector_sha256": _sha256(self.selector),
+            "judge_sha256": _sha256(self.judge),
         }
 
     def draw(self, generator: Generator, **place: int) -> Tensor:
-        """Samples with fixed noise, uint8 (S, H, H, 3); training mode is left as it was.
-
-        Args:
-            generator: On its device.
-            **place: `seed`, `batch` and `start` of `sample_images`.
-        """
+        """Samples with fixed noise, uint8 (S, H, H, 3); `place` is for `sample_images`."""
         training = generator.training
         generator.eval()  # else the running mean of w would follow the samples
         draws = sample_images(generator, self.samples, precision=self.precision, **place)
@@ -110,17 +93,15 @@ class Evaluator:
         fresh = self.draw(generator, seed=self.seed, batch=size, start=index * size)
         fixed = self.draw(generator, seed=self.seed + FIXED_SEED_OFFSET, batch=size)
         both = torch.cat([fresh, fixed])  # (2S, H, H, 3)
-        row: dict[str, float] = {}
         selector, judge = self.selector.scores(both), self.judge.scores(both)  # (2S, P) each
-        kinds = {
-            "mean": selector[:size],
-            "heldout": judge[:size],
-            "fixed": selector[size:],
-            "fixed_heldout": judge[size:],
+        parts = selector[:size], judge[:size], selector[size:], judge[size:]
+        row = {
+            f"{kind}_{prop}_score": value
+            for kind, part in zip(
+                ("mean", "heldout", "fixed", "fixed_heldout"), parts, strict=True
+            )
+            for prop, value in zip(self.selector.properties, part.mean(0).tolist(), strict=True)
         }
-        for kind, part in kinds.items():
-            for prop, value in zip(self.selector.properties, part.mean(0).tolist(), strict=True):
-                row[f"{kind}_{prop}_score"] = value
         row["diversity"], row["recall"] = self.diversity(self.judge.features(fresh))
         return Evaluation(row, fixed.cpu().numpy())
 
@@ -130,10 +111,8 @@ class Evaluator:
 
     def judged(self, generator: Generator, index: int, **facts: float | str) -> Judged:
         """Judges one generator; `index` numbers it, so that its fresh latents are its own."""
-        fresh = self.fresh(generator, index)
-        fixed = self.draw(generator, seed=self.seed)
-        row = dict(facts)
-        tables = {}
+        fresh, fixed = self.fresh(generator, index), self.draw(generator, seed=self.seed)
+        row, tables = dict(facts), {}
         for kind, images in (("", fresh), ("fixed_", fixed)):
             heldout = self.judge.table(images).add_prefix("heldout_")
             tables[kind] = pd.concat([self.selector.table(images), heldout], axis=1)
@@ -146,51 +125,34 @@ class Evaluator:
         return Judged(row | distances, tables[""], tables["fixed_"], shown)
 
     def judge_all(
-        self,
-        base: Generator,
-        checkpoints: Sequence[Path],
-        device: torch.device,
-        *,
-        shown: bool,
+        self, base: Generator, checkpoints: Sequence[Path], device: torch.device, *, shown: bool
     ) -> Iterator[Judged]:
-        """Judges the base, then each checkpoint.
-
-        Args:
-            base: The generator before the fine-tuning.
-            checkpoints: Weights, first to last.
-            device: Where to compute.
-            shown: Whether to judge only what a page shows: base, middle and last.
-        """
+        """Judges the base, then the checkpoints; `shown` leaves out all but middle and last."""
         last = len(checkpoints)
-        chosen = {0, (last + 1) // 2, last} if shown else range(last + 1)
+        chosen = {(last + 1) // 2, last} if shown else range(last + 1)
         yield self.judged(base, 0, stage="base", epoch=0, images_seen=0)
         for k, path in enumerate(checkpoints, start=1):
-            if k not in chosen:
-                continue
-            facts = read_tensors(path)[1]
-            seen = {"epoch": int(facts["epochs"]), "images_seen": int(facts["images_seen"])}
-            yield self.judged(load_generator(path).to(device), k, stage="checkpoint", **seen)
+            if k in chosen:
+                facts = read_tensors(path)[1]
+                seen = {"epoch": int(facts["epochs"]), "images_seen": int(facts["images_seen"])}
+                yield self.judged(load_generator(path).to(device), k, stage="checkpoint", **seen)
 
 
 def find_checkpoints(run_folder: Path) -> list[Path]:
-    """Generators of a run, first to last.
-
-    Raises:
-        ValueError: If there are none.
-    """
+    """Generators of a run, first to last; ValueError if there are none."""
     paths = sorted((run_folder / "checkpoints").glob("generator-epoch*.safetensors"))
     if not paths:
         raise ValueError(f"{run_folder}: no checkpoints to evaluate. Run the fine-tuning first.")
     return paths
 
 
-def _tensors(cnns: Ensemble) -> dict[str, Tensor]:
-    return {
+def _sha256(cnns: Ensemble) -> str:
+    return tensors_sha256({
         f"{prop}.{k}.{name}": value
         for prop, nets in cnns.members.items()
         for k, net in enumerate(nets)
         for name, value in net.state_dict().items()
-    }
+    })  # fmt: skip
 
 
 def measure_base(

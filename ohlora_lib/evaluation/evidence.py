@@ -25,7 +25,7 @@ def auroc_table(unseen: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """How well each ensemble tells each property on images it never saw.
 
     Args:
-        unseen: Tables of `property_ensemble.unseen_scores` by role.
+        unseen: Tables of `ensemble.unseen_scores` by role.
 
     Returns:
         A row a role and property: auroc, auroc_low and auroc_high (95 % interval).
@@ -60,14 +60,11 @@ def auroc_interval(auroc: float, ones: int, zeros: int) -> tuple[float, float]:
 
 
 def leakage(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
-    """How the properties' changes go together, over the same latents.
+    """Correlation (P, P) of the properties' changes over the same latents; NaN if none changed.
 
     Args:
-        before: Scores of S latents by the base, a column a property.
+        before: Scores (S, P) of latents by the base, a column a property.
         after: Scores of the same latents after fine-tuning.
-
-    Returns:
-        Correlation of the changes, a row and a column a property; NaN where nothing changed.
     """
     return (after - before).corr()
 
@@ -86,10 +83,8 @@ def member_table(ensembles: Mapping[str, Ensemble], images: Images) -> pd.DataFr
     rows = []
     for name, ensemble in ensembles.items():
         for prop, scores in ensemble.member_scores(images).items():  # (S, K)
-            scores = scores.float()
-            means = scores.mean(dim=0)
-            spread = scores.std(dim=1, correction=0).mean()
-            values = [means.mean(), means.min(), means.max(), spread]
+            means, spread = scores.float().mean(dim=0), scores.float().std(dim=1, correction=0)
+            values = means.mean(), means.min(), means.max(), spread.mean()
             rows.append([name, prop, scores.shape[1], *(value.item() for value in values)])
     columns = ["by", "property", "CNNs", "mean", "lowest", "highest", "disagreement"]
     return pd.DataFrame(rows, columns=columns)
@@ -110,7 +105,7 @@ class Nearest:
         """How many samples look like copies."""
         if np.isnan(self.ratio).any():
             return "There are no two selected images, so nothing says how near a copy would be."
-        copies = int((self.ratio < COPIED_RATIO).sum())
+        copies = (self.ratio < COPIED_RATIO).sum()
         return (
             f"{copies} of {len(self.ratio)} samples are nearer to a selected image than "
             f"{COPIED_RATIO:g} times what selected images are to their own nearest; the median "
@@ -119,28 +114,23 @@ class Nearest:
 
 
 def nearest_selected(samples: Tensor, selected: Tensor) -> Nearest:
-    """Looks for copies of the images learned from.
-
-    Args:
-        samples: Features, shape (S, F).
-        selected: Features of the selected images, shape (N, F); of one alone no ratio is known.
-    """
+    """Looks for copies of the images learned from; both are features, (S, F) and (N, F)."""
     own = torch.cdist(selected.float(), selected.float())  # (N, N)
-    own.fill_diagonal_(float("inf"))
+    own.fill_diagonal_(float("inf") if len(selected) > 1 else float("nan"))
     usual = own.min(dim=1).values.median().clamp(min=1e-12)
-    if len(selected) < 2:
-        usual = torch.full_like(usual, float("nan"))
     distance, rows = torch.cdist(samples.float(), selected.float()).min(dim=1)
     return Nearest(rows.cpu().numpy(), (distance / usual).cpu().numpy())
 
 
-def examples(scores: pd.DataFrame, concept: Mapping[str, float], count: int) -> dict:
-    """Rows of some samples: as they come, nearest to the look, in the middle, farthest from it.
+def examples(
+    scores: pd.DataFrame, concept: Mapping[str, float], count: int
+) -> dict[str, np.ndarray]:
+    """Rows of `count` samples: as they come, and nearest to the look, in the middle, farthest.
 
     Args:
         scores: A row a sample, a column a property.
         concept: Target of each property.
-        count: Rows of each kind.
+        count: Rows of each kind, at most.
 
     Returns:
         Row numbers by kind: random, best, median, worst; the last three from nearest on.
@@ -148,10 +138,6 @@ def examples(scores: pd.DataFrame, concept: Mapping[str, float], count: int) -> 
     distance = sum((scores[prop] - target).abs() for prop, target in concept.items())
     order = np.argsort(distance.to_numpy(), kind="stable")
     count = min(count, len(order))
-    middle = (len(order) - count) // 2
-    return {
-        "random": np.arange(count),
-        "best": order[:count],
-        "median": order[middle : middle + count],
-        "worst": order[-count:],
-    }
+    kinds = {"best": 0, "median": (len(order) - count) // 2, "worst": len(order) - count}
+    ranked = {kind: order[first : first + count] for kind, first in kinds.items()}
+    return {"random": np.arange(count), **ranked}

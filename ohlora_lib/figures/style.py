@@ -1,24 +1,22 @@
-"""What all figures share: their look, axes, trend lines, targets, legends and files.
+"""What all figures share: their look, axes, targets, legends and files.
 
-Raw values are faint, the centred moving mean is strong, its shaded band is about 95 %. Colours are
-seaborn's colour-blind palette, and each series has a dash and a marker of its own.
+Colours are seaborn's colour-blind palette, and each series has a dash and a marker of its own.
 """
 
 from __future__ import annotations
 
 import io
-import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import seaborn as sns
 from matplotlib import font_manager, rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
-from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.transforms import ScaledTranslation
 
@@ -29,6 +27,8 @@ COLORS = sns.color_palette("colorblind")
 DASHES = ("-", (0, (6, 2)), (0, (2, 1.2)), (0, (7, 2, 1.5, 2)), (0, (4, 1, 1, 1, 1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINE_GREY = "0.35"
+RULE: dict[str, Any] = {"color": LINE_GREY, "ls": ":", "lw": 1.4, "zorder": 1.5}
+FONT = "DejaVu Sans"  # matplotlib brings it
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,13 @@ class Figure:
     drawing: Drawing
     name: str  # of its files, without ending
     alt: str  # a sentence with the numbers that the figure shows: its alternative text
-    look: str = ""  # what a reader should look for; stands under the figure
 
 
 @contextmanager
 def house_style() -> Iterator[None]:
     """Sets size, typography and palette inside a block or, as a decorator, a function only."""
     rc = {
-        "figure.figsize": (7.2, 4.2), "figure.dpi": 100, "savefig.dpi": 150,
+        "figure.figsize": (7.2, 4.2), "figure.dpi": 100, "savefig.dpi": 150, "font.family": FONT,
         "font.size": 11, "axes.titlesize": 12, "axes.titleweight": "bold",
         "axes.titlelocation": "left", "axes.labelsize": 11, "xtick.labelsize": 10,
         "ytick.labelsize": 10, "legend.fontsize": 10, "grid.color": "0.9",
@@ -63,64 +62,42 @@ def new_axes(*, width_in: float = 7.2, height_in: float = 4.2) -> Axes:
     return drawing.add_subplot()
 
 
-# ---- files and fonts ----------------------------------------------------------------------------
-
-
 @house_style()
 def drawn(drawing: Drawing, kind: str, *, dpi: int = 150) -> bytes:
     """A figure as "png" or "svg"; the same one gives the same bytes."""
-    buffer = io.BytesIO()
-    with _quiet_fonts():
-        drawing.savefig(
-            buffer, format=kind, dpi=dpi, metadata={"Date": None} if kind == "svg" else None
-        )
+    buffer, metadata = io.BytesIO(), {"Date": None} if kind == "svg" else None
+    with warnings.catch_warnings():  # `find_fonts` has said so
+        warnings.filterwarnings("ignore", r"Glyph .* missing from", UserWarning)
+        drawing.savefig(buffer, format=kind, dpi=dpi, metadata=metadata)
     return buffer.getvalue()
 
 
-@house_style()
 def find_fonts(drawing: Drawing) -> str:
     """Gives the texts of a figure the installed fonts that have their letters.
 
     Returns:
         Letters that no font has, which are drawn as boxes.
     """
-    texts = drawing.findobj(Text)
+    texts, names = drawing.findobj(Text), [FONT]
     letters = {c for text in texts for c in text.get_text() if c.isprintable()}
-    with _quiet_fonts():
-        missing = letters - _letters_of(font_manager.findfont(font_manager.FontProperties()))
-    names = []
+    missing = letters - _letters_of(font_manager.findfont(FONT))
     for entry in _plainest_fonts() if missing else ():
         if missing & _letters_of(entry.fname):
             names.append(entry.name)
-            missing = missing - _letters_of(entry.fname)
-    for text in texts if names else ():
-        text.set_fontfamily([*text.get_fontfamily(), *names])
+            missing -= _letters_of(entry.fname)
+    for text in texts if len(names) > 1 else ():
+        text.set_fontfamily(names)
     return "".join(sorted(missing))
-
-
-@contextmanager
-def _quiet_fonts() -> Iterator[None]:
-    """Keeps matplotlib from reporting, on the page, fonts and letters that it did not find."""
-    logger = logging.getLogger("matplotlib.font_manager")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", r"Glyph .* missing from", UserWarning)
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 def _plainest_fonts() -> list[font_manager.FontEntry]:
     """Fonts for plain text first; those too that came after matplotlib made its list of them."""
-    known = {str(entry.fname) for entry in font_manager.fontManager.ttflist}
+    manager = font_manager.fontManager
+    known = {str(entry.fname) for entry in manager.ttflist}
     for file in sorted(set(font_manager.findSystemFonts()) - known):
         with suppress(OSError, RuntimeError, ValueError, NotImplementedError):  # odd fonts
-            font_manager.fontManager.addfont(file)
-    real = [
-        e for e in font_manager.fontManager.ttflist if not e.name.startswith("Last Resort")
-    ]  # only boxes
+            manager.addfont(file)
+    real = [e for e in manager.ttflist if not e.name.startswith("Last Resort")]  # only boxes
     return sorted(real, key=lambda e: (e.style != "normal", e.weight != 400, e.name))
 
 
@@ -130,18 +107,18 @@ def _letters_of(file: str) -> frozenset[str]:
     return frozenset(map(chr, font_manager.get_font(file).get_charmap()))
 
 
-# ---- parts of figures ---------------------------------------------------------------------------
-
-
-def marks_of(rows: int, order: int) -> tuple[int, int]:
-    """Where to put about eight markers, apart from those of other series."""
+def series(order: int, rows: int) -> dict[str, Any]:
+    """Colour, dash and about eight markers of a line of so many rows, unlike other series'."""
     step = max(1, rows // 8)
-    return (order * step // 4, step)
+    return {
+        "color": COLORS[order % len(COLORS)], "ls": DASHES[order % len(DASHES)], "lw": 2, "ms": 5,
+        "marker": MARKERS[order % len(MARKERS)], "markevery": (order * step // 4, step),
+    }  # fmt: skip
 
 
 def rule_line(ax: Axes, height: float, text: str, *, above: bool) -> None:
     """Draws a reference line across, its name on it at the right."""
-    ax.axhline(height, color=LINE_GREY, ls=":", lw=1.4, zorder=1.5)
+    ax.axhline(height, **RULE)
     ax.annotate(
         text, (0.995, height), (0, 3 if above else -3), xycoords=("axes fraction", "data"),
         textcoords="offset points", ha="right", va="bottom" if above else "top",
@@ -149,41 +126,19 @@ def rule_line(ax: Axes, height: float, text: str, *, above: bool) -> None:
     )  # fmt: skip
 
 
-def finish(
-    ax: Axes,
-    title: str,
-    ylabel: str,
-    xlabel: str,
-    *,
-    columns: int = 4,
-    handles: Sequence[Line2D] = (),
-) -> None:
+def finish(ax: Axes, title: str, ylabel: str, xlabel: str, *, columns: int = 4) -> None:
     """Titles, labels, and the legend under the axes, where it hides no data."""
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.set_title(title, loc="left", weight="bold", size=12)
     sns.despine(ax=ax)
-    handles = handles or ax.get_legend_handles_labels()[0]
-    if not handles:
-        return
     below = ScaledTranslation(0, -0.5, ax.figure.dpi_scale_trans)  # inches, past the label
     legend = ax.legend(
-        handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0), frameon=False,
-        bbox_transform=ax.transAxes + below, ncols=min(columns, len(handles)),
+        loc="upper center", bbox_to_anchor=(0.5, 0), bbox_transform=ax.transAxes + below,
+        ncols=min(columns, len(ax.get_legend_handles_labels()[0])), frameon=False,
         handlelength=3.2, fontsize=10, borderpad=0.1,
     )  # fmt: skip
     for handle in legend.legend_handles:  # faint lines must be seen here
         handle.set_alpha(max(handle.get_alpha() or 1, 0.5))
-
-
-def legend_kinds(names: Sequence[str], full: str, hollow: str) -> list[Line2D]:
-    """Legend of figures with two lines a property: the properties, then the two kinds."""
-    looks = [(shown_name(name), COLORS[k % len(COLORS)], MARKERS[k % len(MARKERS)])
-             for k, name in enumerate(names)]  # fmt: skip
-    looks += [(full, LINE_GREY, "o"), (hollow, LINE_GREY, "o")]
-    keys = [Line2D([], [], label=label, color=color, marker=marker, mfc=color, lw=2, ms=5)
-            for label, color, marker in looks]  # fmt: skip
-    keys[-1].set(ls=DASHES[2], mfc="white")
-    return keys
 
 
 def shown_name(name: object, *, longest: int = 24) -> str:
@@ -194,8 +149,6 @@ def shown_name(name: object, *, longest: int = 24) -> str:
     return f"\u200b{text}" if text.startswith("_") else text
 
 
-def shown_meaning(prop: str, meaning: Meanings | None, *, before: str = " ") -> str:
-    """What 0 and 1 mean, in brackets, to stand behind a name; empty without `meaning`."""
-    if meaning is None:
-        return ""
-    return f"{before}({shown_name(meaning_of(prop, meaning), longest=60)})"
+def shown_meaning(prop: str, meaning: Meanings) -> str:
+    """What 0 and 1 mean, in brackets, to stand behind a name."""
+    return f"({shown_name(meaning_of(prop, meaning), longest=60)})"

@@ -1,7 +1,8 @@
 """Figures over training: figure 1 to figure 8 of the published report, and two that it lacks.
 
-Each takes a log (`verdict.logs.read_log`) and says in a sentence what it shows. A `number` is the
-figure's in a report, whose file name it begins.
+Each takes a log (`verdict.logs.read_log`) and says in a sentence what it shows. Raw values are
+faint, the centred moving mean is strong, its shaded band is about 95 %. A `number` is the figure's
+in a report, whose file name it begins.
 """
 
 from __future__ import annotations
@@ -13,21 +14,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
-from ohlora_lib.figures.style import (
-    COLORS,
-    DASHES,
-    LINE_GREY,
-    MARKERS,
-    Figure,
-    finish,
-    house_style,
-    legend_kinds,
-    marks_of,
-    new_axes,
-    rule_line,
-    shown_meaning,
-    shown_name,
-)
+from ohlora_lib.figures import style
+from ohlora_lib.figures.style import Figure, finish, house_style, new_axes, shown_name
 from ohlora_lib.study.look import Meanings
 from ohlora_lib.verdict.verdict import (
     COLLAPSED_DIVERSITY,
@@ -54,7 +42,7 @@ def losses(log: pd.DataFrame, *, run: str = "", number: int | None = None) -> Fi
 def _draw_losses(ax: Axes, log: pd.DataFrame, title: str) -> str:
     _draw_trend(ax, log, "d_loss", "discriminator", 0)
     _draw_trend(ax, log, "g_loss", "generator", 1)
-    finish(ax, title, "logistic loss (nats)", time_label(log))
+    finish(ax, title, "logistic loss (nats)", _time_label(log))
     d, g = _ends(log, "d_loss"), _ends(log, "g_loss")
     return (
         f"Line chart of losses {_span(log)}: the discriminator's goes from {d[0]:.2f} to "
@@ -70,17 +58,15 @@ def auroc(log: pd.DataFrame) -> Figure:
     """
     ax, time, pooled = new_axes(), log["time_epochs"], "pooled_auroc" in log
     if pooled:
-        few = len(log) <= FEW_ROWS
-        ax.plot(time, log["real_fake_auroc"], "o" if few else "-", color=COLORS[0], ms=4,
-                lw=0.6, alpha=0.35 if few else 0.18, label="one batch")  # fmt: skip
-        ax.plot(time, log["pooled_auroc"], color=COLORS[0], lw=2, marker="o", ms=5,
-                markevery=marks_of(len(log), 0), label="pooled over recent batches")  # fmt: skip
+        _draw_raw(ax, time, log["real_fake_auroc"], 0)
+        line = style.series(0, len(log))
+        ax.plot(time, log["pooled_auroc"], label="pooled over recent batches", **line)
     else:
         _draw_trend(ax, log, "real_fake_auroc", f"mean of {smoothing_window(len(log))} batches", 0)
-        ax.lines[0].set_label("one batch")
+    ax.lines[0].set_label("one batch")
     ax.set_ylim(np.nanmin([0.45, log["real_fake_auroc"].min() - 0.02]), 1.02)
-    rule_line(ax, 0.5, "0.5: cannot tell real from fake", above=True)
-    finish(ax, "Discriminator: real against fake", "AUROC", time_label(log))
+    style.rule_line(ax, 0.5, "0.5: cannot tell real from fake", above=True)
+    finish(ax, "Discriminator: real against fake", "AUROC", _time_label(log))
     start, end = _ends(log, "pooled_auroc" if pooled else "real_fake_auroc")
     how = "pooled over recent batches" if pooled else "mean of single batches"
     alt = (
@@ -104,7 +90,8 @@ def scores(
     The order of the concept decides the colours; `meaning` says what 0 and 1 are.
     """
     ax = new_axes()
-    alt = _draw_scores(ax, log, properties, concept, meaning)
+    labels = {p: f"{shown_name(p)} {style.shown_meaning(p, meaning)}" for p in properties}
+    alt = _draw_scores(ax, log, labels, concept)
     plain = f"scores-target-{concept[properties[0]]:g}"
     return Figure(ax.figure, _numbered(number, "-".join(properties), plain), alt)
 
@@ -116,23 +103,18 @@ def property_groups(concept: Mapping[str, float]) -> dict[float, list[str]]:
 
 
 def _draw_scores(
-    ax: Axes,
-    log: pd.DataFrame,
-    properties: Sequence[str],
-    concept: Mapping[str, float],
-    meaning: Meanings | None,
+    ax: Axes, log: pd.DataFrame, labels: Mapping[str, str], concept: Mapping[str, float]
 ) -> str:
-    moves = []
-    for prop in properties:
-        note, order = shown_meaning(prop, meaning), list(concept).index(prop)
-        _draw_trend(ax, log, f"mean_{prop}_score", prop, order, note)
-        moves.append(f"{_move(log, prop, prop)}, target {concept[prop]:g}")
-    targets = {concept[prop] for prop in properties}
+    """Draws the scores of some properties, by what the legend calls them."""
+    order, columns = list(concept), 2 if max(map(len, labels.values())) > 24 else 4
+    for prop, label in labels.items():
+        _draw_trend(ax, log, f"mean_{prop}_score", label, order.index(prop))
+    targets = sorted({concept[prop] for prop in labels}, reverse=True)
     _draw_targets(ax, targets)
-    goal = listed([f"{target:g}" for target in sorted(targets, reverse=True)])
-    title = f"{listed([shown_name(p) for p in properties])}: toward {goal}"
-    columns = 4 if meaning is None else 2
-    finish(ax, title, "mean score of the samples", time_label(log), columns=columns)
+    goal = listed([f"{target:g}" for target in targets])
+    title = f"{listed([shown_name(prop) for prop in labels])}: toward {goal}"
+    finish(ax, title, "mean score of the samples", _time_label(log), columns=columns)
+    moves = [f"{_move(log, prop, prop)}, target {concept[prop]:g}" for prop in labels]
     return f"Line chart of mean scores {_span(log)}: {'; '.join(moves)}."
 
 
@@ -148,12 +130,12 @@ def property_comparison(
     """Figure 5, figure 6, figure 7 and figure 8: one property's mean score in several runs."""
     ax = new_axes()
     for order, (name, log) in enumerate(logs.items()):
-        _draw_trend(ax, log, f"mean_{prop}_score", name, order)
-    _draw_targets(ax, {target})
+        _draw_trend(ax, log, f"mean_{prop}_score", shown_name(name), order)
+    _draw_targets(ax, [target])
     names = [shown_name(name) for name in reversed(logs)]
     runs = " against ".join(names) if len(names) < 3 else f"{len(names)} runs"
-    ylabel = "mean score of the samples" + shown_meaning(prop, meaning, before="\n")
-    finish(ax, f"{shown_name(prop)}: {runs}", ylabel, time_label(log), columns=3)
+    ylabel = f"mean score of the samples\n{style.shown_meaning(prop, meaning)}"
+    finish(ax, f"{shown_name(prop)}: {runs}", ylabel, _time_label(log), columns=3)
     moves = "; ".join(_move(log, prop, name) for name, log in logs.items())
     alt = f"Line chart of the mean {prop} score, target {target:g}: {moves}."
     return Figure(ax.figure, _numbered(number, prop, f"property-{prop}"), alt)
@@ -163,22 +145,24 @@ def property_comparison(
 def heldout(log: pd.DataFrame, concept: Mapping[str, float]) -> Figure:
     """The distance to target by the selecting CNNs and by the held-out judge."""
     ax, window, parts = new_axes(height_in=4.6), smoothing_window(len(log)), []
+    hollow = {"ls": style.DASHES[2], "mfc": "white"}
     for order, (prop, target) in enumerate(concept.items()):
         ends = [abs(_ends(log, f"{who}_{prop}_score")[1] - target) for who in ("mean", "heldout")]
         parts.append(f"{prop} {ends[0]:.3f} and {ends[1]:.3f}")
-        color, marker = COLORS[order % len(COLORS)], MARKERS[order % len(MARKERS)]
-        for source, dash in (("mean", "-"), ("heldout", DASHES[2])):
+        for source, look in (
+            ("mean", {"ls": "-", "label": shown_name(prop)}),
+            ("heldout", hollow),
+        ):
             distance = (smooth(log[f"{source}_{prop}_score"].dropna(), window) - target).abs()
-            ax.plot(
-                log.loc[distance.index, "time_epochs"], distance, color=color, ls=dash, lw=2,
-                marker=marker, ms=5, mfc=color if source == "mean" else "white",
-                markevery=marks_of(len(distance), order),
-            )  # fmt: skip
+            time = log.loc[distance.index, "time_epochs"]
+            ax.plot(time, distance, **style.series(order, len(distance)) | look)
+    key = {"color": style.LINE_GREY, "lw": 2, "marker": "o", "ms": 5}
+    ax.plot([], [], label="selecting CNNs", **key)
+    ax.plot([], [], label="held-out judge", **key | hollow)
     ax.set_ylim(-0.05 * ax.get_ylim()[1])
-    ax.axhline(0, color=LINE_GREY, ls=":", lw=1.4, zorder=1.5)
-    keys = legend_kinds(list(concept), "selecting CNNs", "held-out judge")
-    finish(ax, "Does the held-out judge agree?", "distance to target (score)", time_label(log),
-           columns=3, handles=keys)  # fmt: skip
+    ax.axhline(0, **style.RULE)
+    title, ylabel = "Does the held-out judge agree?", "distance to target (score)"
+    finish(ax, title, ylabel, _time_label(log), columns=3)
     alt = ("Line chart of the distance to target by two judges; at the end, by the selecting "
            f"CNNs and by the held-out judge: {'; '.join(parts)}.")  # fmt: skip
     return Figure(ax.figure, "heldout", alt)
@@ -193,8 +177,8 @@ def diversity(log: pd.DataFrame) -> Figure:
         _draw_trend(ax, log, "recall", "recall", 1)
     ax.set_ylim(min(0.45, ax.get_ylim()[0]), max(1.05, ax.get_ylim()[1]))
     limit = f"{COLLAPSED_DIVERSITY:g}: lower diversity is a collapse"
-    rule_line(ax, COLLAPSED_DIVERSITY, limit, above=False)
-    finish(ax, "Diversity of the samples", "ratio to the selected images", time_label(log))
+    style.rule_line(ax, COLLAPSED_DIVERSITY, limit, above=False)
+    finish(ax, "Diversity of the samples", "ratio to the selected images", _time_label(log))
     start, end = _ends(log, "diversity")
     side = "under" if end < COLLAPSED_DIVERSITY else "not under"
     alt = (
@@ -209,55 +193,47 @@ def progress(log: pd.DataFrame, concept: Mapping[str, float]) -> Figure:
     """Losses and all scores so far, side by side, for the live monitor."""
     drawing = Drawing(figsize=(13, 4), layout="constrained")
     left, right = drawing.subplots(1, 2)
-    said = (
-        _draw_losses(left, log, "Losses"),
-        _draw_scores(right, log, list(concept), concept, None),
-    )
+    labels = {prop: shown_name(prop) for prop in concept}
+    said = _draw_losses(left, log, "Losses"), _draw_scores(right, log, labels, concept)
     return Figure(drawing, "progress", " ".join(said))
 
 
 # ---- time, trends, words ------------------------------------------------------------------------
 
 
-def time_label(log: pd.DataFrame) -> str:
+def _time_label(log: pd.DataFrame) -> str:
     """What the axis of training time says: of a log by step, it has no epochs."""
     by_step = log.attrs.get("by_step")
     return "training time (share of the log)" if by_step else "training time (epochs)"
 
 
-def _draw_trend(
-    ax: Axes, log: pd.DataFrame, column: str, label: str, order: int, note: str = ""
-) -> None:
+def _draw_raw(ax: Axes, time: pd.Series, value: pd.Series, order: int) -> None:
+    """Draws raw values faint: few as markers, many as a thin line."""
+    line = style.series(order, len(value))
+    if len(value) <= FEW_ROWS:
+        ax.plot(time, value, line["marker"], color=line["color"], alpha=0.35, ms=4, mew=0)
+    else:
+        ax.plot(time, value, color=line["color"], alpha=0.18, lw=0.6)
+
+
+def _draw_trend(ax: Axes, log: pd.DataFrame, column: str, label: str, order: int) -> None:
     """Draws a column faint, its moving mean strong and the mean's band."""
     found = np.isfinite(log[column])
     time, value = log["time_epochs"][found], log.loc[found, column]
-    window = smoothing_window(len(log))
-    color, few = COLORS[order % len(COLORS)], len(value) <= FEW_ROWS
-    if few:
-        ax.plot(time, value, MARKERS[order % len(MARKERS)], color=color, alpha=0.35, ms=4, mew=0)
-    else:
-        ax.plot(time, value, color=color, alpha=0.18, lw=0.6)
+    window, line = smoothing_window(len(log)), style.series(order, len(value))
+    _draw_raw(ax, time, value, order)
     band = smooth_band(value, window)
     if value.between(0, 1).all():
         band = band.clip(0, 1)
-    ax.fill_between(time, band["low"], band["high"], color=color, alpha=0.2, lw=0)
-    ax.plot(
-        time, smooth(value, window), color=color, ls=DASHES[order % len(DASHES)], lw=2,
-        marker=MARKERS[order % len(MARKERS)], ms=5, markevery=marks_of(len(value), order),
-        label=shown_name(label) + note,
-    )  # fmt: skip
+    ax.fill_between(time, band["low"], band["high"], color=line["color"], alpha=0.2, lw=0)
+    ax.plot(time, smooth(value, window), label=label, **line)
 
 
-def _draw_targets(ax: Axes, targets: set[float]) -> None:
+def _draw_targets(ax: Axes, targets: Sequence[float]) -> None:
     """Draws the targets, with room for their names beyond the scores."""
-    low, high = ax.get_ylim()
-    room = 0.09 * (max(high, *targets) - min(low, *targets))
     for target in targets:
-        low = min(low, target - room * (target == 0))
-        high = max(high, target + room * (target > 0))
-    ax.set_ylim(low, high)
-    for target in sorted(targets):
-        rule_line(ax, target, f"target {target:g}", above=target > 0)
+        style.rule_line(ax, target, f"target {target:g}", above=target > 0)
+    ax.margins(y=0.1)
 
 
 def _numbered(number: int | None, what: str, plain: str) -> str:

@@ -6,10 +6,12 @@ Axes: N selected images, B batch, H image height.
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -33,6 +35,7 @@ from ohlora_lib.training.losses import (
 from ohlora_lib.training.ranks import ALONE, Ranks
 from ohlora_lib.training.stopping import stop_on_interrupt
 
+PARTS = ("generator", "discriminator", "g_optimizer", "d_optimizer", "average")
 PLAIN = ("order", "epoch", "idx", "last_g_loss", "images_seen", "elapsed_sec")
 
 
@@ -55,14 +58,11 @@ class FinetuneSettings:
 
 def evaluation_due(epoch: int, idx: int, settings: FinetuneSettings) -> bool:
     """Every so many batches, and more often at the very start."""
-    if idx % settings.every_batches == 0:
-        return True
     early = idx < settings.first_epoch_each or idx % settings.first_epoch_every == 0
-    return epoch == 0 and early
+    return idx % settings.every_batches == 0 or (epoch == 0 and early)
 
 
-@dataclass(frozen=True)
-class BatchResult:
+class BatchResult(NamedTuple):
     """What one batch did: losses of the last updates, their numbers, scores of both sides."""
 
     d_loss: float
@@ -104,9 +104,10 @@ class FineTuner:
         self.d_names = trainable_names(discriminator, recipe.discriminator_trainable)
         self.g_optimizer = self._optimizer(generator, self.g_names)
         self.d_optimizer = self._optimizer(discriminator, self.d_names)
-        self.average: Generator | None = None
+        self.result, self.average = generator, None  # the result is evaluated and kept
         if settings.average_batches:
-            self.average = copy.deepcopy(generator).eval().requires_grad_(False)
+            self.result = self.average = copy.deepcopy(generator).eval().requires_grad_(False)
+        self.parts = {name: part for name in PARTS if (part := getattr(self, name)) is not None}
         torch.manual_seed(settings.seed)
         self.random = torch.Generator(self.device).manual_seed(settings.seed)
         self.order_random = torch.Generator().manual_seed(settings.seed)
@@ -119,20 +120,13 @@ class FineTuner:
         self.stopping = False  # whether this batch is the last one for now
 
     def _optimizer(self, net: torch.nn.Module, names: list[str]) -> torch.optim.AdamW:
-        wanted = set(names)
-        parameters = [p for name, p in net.named_parameters() if name in wanted]
         options = {"lr": self.settings.learning_rate, "weight_decay": self.settings.weight_decay}
-        return torch.optim.AdamW(parameters, **options)
-
-    def _parts(self) -> dict[str, torch.nn.Module | torch.optim.Optimizer]:
-        """What has a state of its own."""
-        names = ("generator", "discriminator", "g_optimizer", "d_optimizer", "average")
-        return {name: part for name in names if (part := getattr(self, name)) is not None}
+        return torch.optim.AdamW([net.get_parameter(name) for name in names], **options)
 
     def state(self) -> dict[str, Any]:
         """Everything needed to resume as if never stopped."""
         return {
-            **{name: part.state_dict() for name, part in self._parts().items()},
+            **{name: part.state_dict() for name, part in self.parts.items()},
             **{name: getattr(self, name) for name in PLAIN},
             "rows": list(self.rows),
             "pool": list(self.pool),
@@ -143,7 +137,7 @@ class FineTuner:
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Takes over what `state` gave."""
-        for name, part in self._parts().items():
+        for name, part in self.parts.items():
             part.load_state_dict(state[name])
         for name in PLAIN:
             setattr(self, name, state[name])
@@ -152,17 +146,6 @@ class FineTuner:
         self.random.set_state(state["random"])
         self.order_random.set_state(state["order_random"])
         set_random_states(state["process_random"], self.device)
-
-    @property
-    def result(self) -> Generator:
-        """The generator that is evaluated and kept: averaged weights, if they are averaged."""
-        return self.generator if self.average is None else self.average
-
-    def average_weights(self) -> None:
-        """Moves the averaged weights toward the trained ones, if they are averaged."""
-        if self.average is not None:
-            keep = 0.5 ** (1 / self.settings.average_batches)
-            self.average.move_toward(self.generator, keep)
 
     @property
     def total_batches(self) -> int:
@@ -209,51 +192,29 @@ class FineTuner:
         size = (count, self.generator.z_dim)
         return torch.randn(size, generator=self.random, device=self.device)
 
-    def _seed_draws(self) -> None:
-        """Seeds the latents and noise of a rank other than 0 by the batch.
-
-        So a checkpoint needs the random state of rank 0 only, and may be resumed by any number of
-        ranks.
-        """
-        words = (self.settings.seed, self.ranks.rank, self.batches_done)
-        noise, latents = np.random.SeedSequence(words).generate_state(2).tolist()
-        torch.manual_seed(noise)
-        self.random.manual_seed(latents)
-
     def train_batch(self, real: Tensor) -> BatchResult:
         """Updates the discriminator, then the generator, each until it has caught up.
 
         Args:
             real: This rank's images, (b, 3, H, H).
         """
-        if not self.ranks.first:
-            self._seed_draws()
-        d_loss, d_count = self._until_caught_up(
-            lambda: self.update_discriminator(real),
-            self.recipe.discriminator_rule,
-            self.last_g_loss,
-            "d_loss",
-        )
-        g_loss, g_count = self._until_caught_up(
-            lambda: self.update_generator(real), self.recipe.generator_rule, d_loss, "g_loss"
-        )
+        if not self.ranks.first:  # seeded by the batch: rank 0's random state resumes any number
+            words = (self.settings.seed, self.ranks.rank, self.batches_done)
+            noise, latents = np.random.SeedSequence(words).generate_state(2).tolist()
+            torch.manual_seed(noise)
+            self.random.manual_seed(latents)
+        rules = self.recipe.discriminator_rule, self.recipe.generator_rule
+        update = partial(self.update_discriminator, real)
+        d_loss, d_count = _until_caught_up(update, rules[0], self.last_g_loss, "d_loss")
+        update = partial(self.update_generator, real)
+        g_loss, g_count = _until_caught_up(update, rules[1], d_loss, "g_loss")
         self.ranks.mean(self.generator.truncation.w_avg)  # moved by the mean w of each rank
-        self.average_weights()
+        if self.average is not None:
+            self.average.move_toward(self.generator, 0.5 ** (1 / self.settings.average_batches))
         self.last_g_loss = g_loss
         self.images_seen += len(real) * self.ranks.size
         self.pool.append(tuple(self.ranks.gather(scores) for scores in self.last_scores))
         return BatchResult(d_loss, g_loss, d_count, g_count, *self.pool[-1])
-
-    @staticmethod
-    def _until_caught_up(
-        update: Callable[[], Tensor], rule: StepRule, other_loss: float | None, name: str
-    ) -> tuple[float, int]:
-        taken = 0
-        while True:
-            loss = finite_loss(update(), name)  # the one host sync: the rule must know the loss
-            taken += 1
-            if rule.caught_up(loss, other_loss, taken):
-                return loss, taken
 
     def update_discriminator(self, real: Tensor) -> Tensor:
         """One update; gives loss and largest gradient, (2,), and keeps the scores, (b,) each."""
@@ -265,10 +226,8 @@ class FineTuner:
                 real_scores = self.discriminator(real)
                 fake_scores = self.discriminator(fake.detach())
             loss = discriminator_loss(real, real_scores, fake_scores, self.settings.r1_gamma)
-            self.d_optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-        self.last_scores = (real_scores.detach().flatten(), fake_scores.detach().flatten())
-        return self._step(loss, self.d_optimizer)
+            self.last_scores = (real_scores.detach().flatten(), fake_scores.detach().flatten())
+            return self._step(loss, self.d_optimizer)
 
     def update_generator(self, real: Tensor) -> Tensor:
         """One update with as many images as `real` has; gives loss and largest gradient, (2,)."""
@@ -276,11 +235,11 @@ class FineTuner:
             with autocast(self.device, self.settings.precision):
                 fake = self.generator(self.latents(len(real)), noise="random")
                 loss = generator_loss(self.discriminator(fake))
-            self.g_optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-        return self._step(loss, self.g_optimizer)
+            return self._step(loss, self.g_optimizer)
 
     def _step(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> Tensor:
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
         loss = self.ranks.mean_gradients(loss, optimizer.param_groups[0]["params"])
         optimizer.step()
         return with_gradient(loss, optimizer)
@@ -306,6 +265,17 @@ class FineTuner:
         })  # fmt: skip
         self.pool = []
         check_finite(self.rows[-1])
+
+
+def _until_caught_up(
+    update: Callable[[], Tensor], rule: StepRule, other_loss: float | None, name: str
+) -> tuple[float, int]:
+    """Updates one network until its rule is content; gives the last loss and the count."""
+    loss, taken = math.nan, 0
+    while taken == 0 or not rule.caught_up(loss, other_loss, taken):
+        loss = finite_loss(update(), name)  # the one host sync: the rule must know the loss
+        taken += 1
+    return loss, taken
 
 
 def auroc(pairs: list[tuple[Tensor, Tensor]]) -> float:

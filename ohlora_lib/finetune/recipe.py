@@ -7,7 +7,6 @@ Source: the published study; its counts at 256 px are in the tests.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,8 +14,6 @@ from dataclasses import dataclass
 from torch import nn
 
 from ohlora_lib.nets import Discriminator, Generator
-
-PLACE = re.compile(r"^(layers|output|input)@(\d+)px$")
 
 
 @dataclass(frozen=True)
@@ -67,67 +64,50 @@ RECIPES = {
 }
 
 
-def trainable_prefixes(net: Generator | Discriminator, places: Sequence[str]) -> tuple[str, ...]:
-    """Turns places such as `mapping` or `layers@16px` into parameter name prefixes.
-
-    Raises:
-        ValueError: If the network has no such resolution, or no such layers.
-    """
-    return tuple(prefix for place in places for prefix in _prefixes(net, place))
-
-
-def _prefixes(net: Generator | Discriminator, place: str) -> list[str]:
-    match = PLACE.match(place)
-    if not match:
-        return [f"{place}."]
-    kind, px = match[1], int(match[2])
-    if px not in {
-        4 * 2**k for k in range(net.synthesis.num_blocks if _is_g(net) else net.num_blocks)
-    }:
-        raise ValueError(f"place {place!r} is outside a network of 4 to {net.image_px} px")
-    if kind == ("input" if _is_g(net) else "output"):
-        raise ValueError(f"place {place!r}: a {type(net).__name__.lower()} has no {kind} layers")
-    if _is_g(net):
-        k = int(math.log2(px)) - 2
-        names = [f"layer{2 * k}", f"layer{2 * k + 1}"] if kind == "layers" else [f"output{k}"]
-        return [f"synthesis.{name}." for name in names]
-    k = int(math.log2(net.image_px // px))
-    if kind == "input":
-        return [f"input{k}."]
-    count = 3 if px == 4 else 2  # at 4 px: convolution, dense, last dense
-    return [f"layer{2 * k + i}." for i in range(count)]
-
-
-def _is_g(net: nn.Module) -> bool:
-    return hasattr(net, "synthesis")
+def _places(net: Generator | Discriminator) -> dict[str, list[str]]:
+    """Parameter name prefixes by place, such as `mapping` or `layers@16px`."""
+    if isinstance(net, Generator):
+        places = {"mapping": ["mapping."]}
+        for k in range(net.synthesis.num_blocks):
+            layers = [f"synthesis.layer{2 * k + i}." for i in (0, 1)]
+            places |= {
+                f"layers@{4 << k}px": layers,
+                f"output@{4 << k}px": [f"synthesis.output{k}."],
+            }
+        return places
+    places = {}
+    for k in range(net.num_blocks):
+        px = net.image_px >> k
+        count = 3 if px == 4 else 2  # at 4 px: convolution, dense, last dense
+        layers = [f"layer{2 * k + i}." for i in range(count)]
+        places |= {f"layers@{px}px": layers, f"input@{px}px": [f"input{k}."]}
+    return places
 
 
 def trainable_names(net: Generator | Discriminator, places: Sequence[str]) -> list[str]:
     """Names of the parameters that the places leave unfrozen.
 
     Raises:
-        ValueError: If a place matches no parameter.
+        ValueError: If the network has no such place.
     """
-    names = [name for name, _ in net.named_parameters()]
-    for prefix in trainable_prefixes(net, places):
-        if not any(name.startswith(prefix) for name in names):
-            top = sorted({name.rsplit(".", 1)[0] for name in names})
+    known = _places(net)
+    for place in places:
+        if place not in known:
             raise ValueError(
-                f"trainable place {prefix!r} matches no parameter; the network has {top}. "
-                f"Check the recipe."
+                f"a {type(net).__name__} of {net.image_px} px has no place {place!r}; "
+                f"it has {', '.join(known)}. Check the recipe."
             )
-    prefixes = trainable_prefixes(net, places)
-    return [name for name in names if name.startswith(prefixes)]
+    prefixes = tuple(prefix for place in places for prefix in known[place])
+    return [name for name, _ in net.named_parameters() if name.startswith(prefixes)]
 
 
 @contextmanager
 def only_trainable(net: nn.Module, names: Sequence[str]) -> Iterator[None]:
     """Lets gradients reach the named parameters inside the block only; restores flags on exit."""
     before = {name: p.requires_grad for name, p in net.named_parameters()}
-    wanted = set(names)
     try:
         for name, p in net.named_parameters():
-            p.requires_grad_(name in wanted)
+            p.requires_grad_(name in names)
         yield
     finally:
         for name, p in net.named_parameters():

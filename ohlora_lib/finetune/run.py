@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 
@@ -40,7 +39,6 @@ from ohlora_lib.training.losses import NotFiniteError
 from ohlora_lib.training.ranks import ALONE, Ranks, join, leave
 from ohlora_lib.verdict import findings as failures
 from ohlora_lib.verdict import verdict
-from ohlora_lib.verdict.input_findings import check_enough
 from ohlora_lib.verdict.logs import judge_of, read_log
 
 GRID_IMAGES = 24
@@ -60,9 +58,8 @@ class Progress:
     @property
     def left_sec(self) -> float:
         """Estimate of the time left, seconds."""
-        return (
-            self.elapsed_sec / max(self.batches_done, 1) * (self.batches_total - self.batches_done)
-        )
+        left = self.batches_total - self.batches_done
+        return self.elapsed_sec / max(self.batches_done, 1) * left
 
 
 Watch = Callable[[Progress], None]
@@ -114,11 +111,14 @@ class FinetuneRun:
         nets = (net.to(selected.device) for net in (generator, base.discriminator))
         self.tuner = FineTuner(*nets, selected, RECIPES[recipe], settings, ranks)
         self.pace = Pace(checkpoint_minutes)
+        tensors = {
+            f"{n}.{k}": v for n, net in vars(base).items() for k, v in net.state_dict().items()
+        }
         self.facts = {
             **{"recipe": recipe, "wide_dim": wide_dim, "device": selected.device.type},
             **vars(settings),
             **evaluator.facts(),
-            "base_sha256": tensors_sha256(_all_tensors(base)),
+            "base_sha256": tensors_sha256(tensors),
             "selected_sha256": images_sha256(selected),
         }
         self.grid: Path | None = None
@@ -138,22 +138,19 @@ class FinetuneRun:
     def _resume(self) -> bool:
         """Goes on from the newest checkpoint; what was made after it is made again."""
         state = load_newest(self.state_path, self.facts, free=["epochs"])
-        if state is not None:
-            self.tuner.load(state)
-            self._check_length()
-        if self.ranks.first and state is None:
-            self._remove_made()
-        elif self.ranks.first:
-            write_log(self.folder / "train_log.csv", self.tuner.rows)
-            self._settle_weights()
-        return state is not None
-
-    def _check_length(self) -> None:
-        """Raises if more was trained than is asked for; fewer or more epochs to come are fine."""
+        if state is None:
+            if self.ranks.first:
+                self._remove_made()
+            return False
         tuner = self.tuner
+        tuner.load(state)
         if tuner.batches_done > tuner.settings.epochs * tuner.batches_per_epoch:
             why = f"epochs is now {tuner.settings.epochs}, and {tuner.epoch} are trained already"
             raise cannot_resume(self.state_path, why)
+        if self.ranks.first:
+            write_log(self.folder / "train_log.csv", tuner.rows)
+            self._settle_weights()
+        return True
 
     def _settle_weights(self) -> None:
         """Leaves the weights and grids that an uninterrupted training of this length has by now.
@@ -168,7 +165,7 @@ class FinetuneRun:
                 path.unlink()
         if ended:
             self._keep_weights(epochs)
-        grids = {grid_name(row) for row in self.tuner.rows}
+        grids = {_grid_name(row) for row in self.tuner.rows}
         for path in (self.folder / "images").glob("fixed-*.png"):
             if path.name not in grids:
                 path.unlink()
@@ -183,8 +180,9 @@ class FinetuneRun:
         """Removes what an earlier start made that left no state."""
         made = ("checkpoints/generator-*", "images/fixed-*.png", "*train_log.csv")
         made += ("generator.safetensors", "discriminator.safetensors")
-        for path in (path for pattern in made for path in self.folder.glob(pattern)):
-            path.unlink()
+        for pattern in made:
+            for path in self.folder.glob(pattern):
+                path.unlink()
 
     def train(self, watch: Watch) -> bool:
         """Fine-tunes to the last epoch.
@@ -199,21 +197,26 @@ class FinetuneRun:
             NotFiniteError: If a loss, gradient or score is NaN or infinite, on all ranks: the last
                 checkpoint stays, and the state it led to is kept beside it.
         """
-        watched = [time.monotonic()]
+        shown = [time.monotonic()]
 
         def on_row(tuner: FineTuner, evaluation: Evaluation) -> None:
             write_log(self.folder / "train_log.csv", tuner.rows)
             if (len(tuner.rows) - 1) % self.grid_every == 0:
-                self._save_grid(evaluation.fixed_images)
-            watched[0] = time.monotonic()
-            watch(self.progress())
+                self.grid = self.folder / "images" / _grid_name(tuner.rows[-1])
+                save_png(self.grid, grid_image(evaluation.fixed_images[:GRID_IMAGES]))
+            show()
 
-        def on_batch(_: FineTuner) -> None:
-            if self.pace.due():
-                self._save_state()
-            if time.monotonic() - watched[0] > 5:
-                watched[0] = time.monotonic()
-                watch(self.progress())
+        def on_batch(tuner: FineTuner) -> None:
+            if self.pace.due() and not tuner.closing:
+                self.pace.save(self.state_path, tuner.state(), self.facts)
+            if time.monotonic() - shown[0] > 5:
+                show()
+
+        def show() -> None:
+            shown[0] = time.monotonic()
+            log, done = pd.DataFrame(self.tuner.rows), self.tuner.batches_done
+            counts = done, self.tuner.total_batches, self.tuner.elapsed_sec
+            watch(Progress(log, self.grid, *counts, self.tuner.batches_per_epoch))
 
         calls = {"on_row": on_row, "on_epoch": self._save, "on_batch": on_batch}
         if not self.ranks.first:
@@ -241,10 +244,7 @@ class FinetuneRun:
             self._keep_weights(tuner.epoch + 1)
         last = ended and tuner.epoch + 1 == tuner.settings.epochs
         if tuner.stopping or last or self.pace.due(epoch_ended=True):
-            self._save_state()
-
-    def _save_state(self) -> None:
-        self.pace.save(self.state_path, self.tuner.state(), self.facts)
+            self.pace.save(self.state_path, self.tuner.state(), self.facts)
 
     def _post_mortem(self, reason: str) -> str:
         """Keeps the state in which a number was no number, and says where; one line."""
@@ -258,19 +258,8 @@ class FinetuneRun:
             f"{start_anew_words()}"
         )
 
-    def _save_grid(self, images: np.ndarray) -> None:
-        self.grid = self.folder / "images" / grid_name(self.tuner.rows[-1])
-        save_png(self.grid, grid_image(images[:GRID_IMAGES]))
 
-    def progress(self) -> Progress:
-        """Where it is now."""
-        done = self.tuner.batches_done
-        log = pd.DataFrame(self.tuner.rows)
-        counts = (done, self.tuner.total_batches, self.tuner.elapsed_sec)
-        return Progress(log, self.grid, *counts, self.tuner.batches_per_epoch)
-
-
-def grid_name(row: Mapping[str, Any]) -> str:
+def _grid_name(row: Mapping[str, Any]) -> str:
     """File name of the samples of fixed latents at one row of the log."""
     return f"fixed-epoch{row['epoch']:04d}-idx{row['idx']:05d}.png"
 
@@ -283,11 +272,6 @@ def write_log(path: Path, rows: list[dict[str, float]]) -> None:
     """Writes the log in the published form: an unnamed index, then the columns, 4 decimals."""
     table = pd.DataFrame(rows)
     write_atomic(path, table.to_csv(float_format="%.4f", lineterminator="\n"))
-
-
-def _all_tensors(base: Base) -> dict[str, torch.Tensor]:
-    nets = vars(base).items()
-    return {f"{kind}.{k}": v for kind, net in nets for k, v in net.state_dict().items()}
 
 
 @dataclass(frozen=True)
@@ -311,23 +295,17 @@ def open_training(
     place = ranks.device(config.device)
     precision = ranks.from_first(lambda: pick_precision(config.precision, place))
     selected = hold(open_store(run.inputs["selection_run"] / "images" / "selected.npy"), place)
-    options = {"device": place, "precision": precision}
-    check_enough(len(selected))
+    failures.check_enough(len(selected))
+    cnns, number = run.inputs["cnn_run"], {"precision": precision}
     ensembles = (
-        load_ensemble(run.inputs["cnn_run"] / role, list(config.concept), **options)
+        load_ensemble(cnns / role, list(config.concept), device=place, **number)
         for role in ("selector", "judge")
     )
-    draws = {"samples": config.samples, "seed": config.seed, "precision": precision}
-    fields = config.pick(FinetuneSettings, but="precision")
-    return FinetuneRun(
-        run.path,
-        load_base(run.inputs["base_run"]),
-        selected,
-        Evaluator(*ensembles, selected, **draws),
-        settings=FinetuneSettings(precision=precision, **fields),
-        ranks=ranks,
-        **config.pick("recipe wide_dim grid_every checkpoint_every checkpoint_minutes"),
-    )
+    evaluator = Evaluator(*ensembles, selected, **config.pick("samples seed"), **number)
+    settings = FinetuneSettings(**number, **config.pick(FinetuneSettings, but="precision"))
+    options = config.pick("recipe wide_dim grid_every checkpoint_every checkpoint_minutes")
+    data = run.path, load_base(run.inputs["base_run"]), selected, evaluator
+    return FinetuneRun(*data, settings=settings, ranks=ranks, **options)
 
 
 def results(folder: Path, config: FinetuneGenerator) -> dict[str, Any]:
@@ -347,30 +325,28 @@ def results(folder: Path, config: FinetuneGenerator) -> dict[str, Any]:
 
 
 def finetune_file(path: Path, monitor: Callable[..., Any], *, start_anew: bool) -> bool:
-    """Fine-tunes by a params file, together with the other ranks where a launcher started several.
+    """Fine-tunes by a params file of notebook 5, together with the ranks a launcher started.
 
     Args:
-        path: A params file of notebook 5.
+        path: The params file.
         monitor: `widgets.monitor.Monitor`, which rank 0 shows the progress with.
         start_anew: Whether to train from the beginning; the earlier run moves to `.earlier`.
 
     Returns:
         Whether it finished; False after an interrupt, with the state saved.
-
-    Raises:
-        ValueError: If a parameter or an input is not right; one line.
     """
     ranks = join()
     config, run = ranks.from_first(lambda: _open(path, ranks.size, start_anew))
     training = open_training(config, run, ranks)
-    if ranks.first:
-        watch = monitor(config.concept, resumed=training.resumed, live=False)
-        finished = training.train(watch)
-        watch.close(finished)
-        run.note(**training.notes)
-    else:
+    if not ranks.first:
         finished = training.train(_write_nothing)
-    if finished and ranks.first:
+        leave(ranks)
+        return finished
+    watch = monitor(config.concept, resumed=training.resumed, live=False)
+    finished = training.train(watch)
+    watch.close(finished)
+    run.note(**training.notes)
+    if finished:
         run.finish(selected=training.notes["selected"], **results(run.path, config))
     leave(ranks)
     return finished
@@ -379,14 +355,12 @@ def finetune_file(path: Path, monitor: Callable[..., Any], *, start_anew: bool) 
 def _open(path: Path, processes: int, start_anew: bool) -> tuple[FinetuneGenerator, Run]:
     config = load(path)
     if not isinstance(config, FinetuneGenerator):
-        raise ValueError(
-            f"{path}: holds parameters of {config.NOTEBOOK}; give those of "
-            f"{FinetuneGenerator.NOTEBOOK}"
-        )
+        wanted = FinetuneGenerator.NOTEBOOK
+        raise ValueError(f"{path}: holds parameters of {config.NOTEBOOK}; give those of {wanted}")
     if config.batch % processes:
         raise ValueError(
-            f"{path}: batch is {config.batch}, which {processes} processes cannot share; "
-            f"it must be a multiple of {processes}"
+            f"{path}: batch is {config.batch}, which {processes} processes cannot "
+            f"share; it must be a multiple of {processes}"
         )
     anew = {"start_anew": start_anew or config.start_anew}
     return config, config.model_copy(update=anew).open_run()

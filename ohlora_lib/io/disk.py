@@ -16,7 +16,7 @@ RIGHTS = {errno.EACCES, errno.EPERM, errno.EROFS}
 MOUNT = {errno.ENOENT, errno.ENOTDIR, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENODEV}
 NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES}  # of a folder
 _counter = itertools.count()
-watched: dict[Path, tuple[int, int]] = {}  # folders that are held: device and inode
+held: dict[Path, Path] = {}  # a file beside each folder that this process has locked: the folder
 
 
 class WriteError(OSError):
@@ -52,22 +52,6 @@ def explained(path: Path, temporary: Path) -> Iterator[None]:
         raise WriteError(error.errno, error.strerror, str(path)) from error
 
 
-def check_there(path: Path) -> None:
-    """Raises WriteError if a locked folder around a path is gone, or another is in its place.
-
-    A disk that is unmounted leaves an empty folder, where a run must not go on writing.
-    """
-    for folder, opened in tuple(watched.items()):  # other threads open and close folders
-        if folder not in path.parents:
-            continue
-        try:
-            there = os.stat(folder)
-        except OSError as error:
-            raise WriteError(error.errno, error.strerror, str(path)) from error
-        if (there.st_dev, there.st_ino) != opened:
-            raise WriteError(errno.ESTALE, "its folder is another one now", str(path))
-
-
 def sync(path: Path) -> None:
     """Makes a file, or the names in a folder, last through a power cut, where the system can."""
     try:
@@ -99,19 +83,17 @@ def make_folder(folder: Path) -> None:
 
 @contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
-    """Gives a temporary path in the same folder, which takes the name of `path` on success.
+    """Gives a temporary path, of the same suffix, which takes the name of `path` on success.
 
-    Args:
-        path: Where the file shall be; its folder is made. The temporary name keeps the suffix.
-
-    Raises:
-        WriteError: If the disk does not take it; what was there before stays.
+    Its folder is made. WriteError if the disk does not take it; what was there before stays.
     """
     path = Path(path)
     name = f".{path.stem}.{os.getpid()}-{next(_counter)}{PARTIAL}{path.suffix}"
     temporary = path.with_name(name)
     with explained(path, temporary):
-        check_there(path)
+        for mark, folder in tuple(held.items()):  # what went with its disk is not made again
+            if folder in path.parents and not (folder.is_dir() and mark.is_file()):
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         make_folder(path.parent)
         yield temporary
         sync(temporary)

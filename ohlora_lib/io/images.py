@@ -95,11 +95,7 @@ def import_images(
 
 
 def open_store(path: Path | str) -> np.ndarray:
-    """Opens a store memory-mapped, uint8 (N, H, H, 3).
-
-    Raises:
-        ValueError: If the file is missing or holds something else.
-    """
+    """Opens a store memory-mapped, uint8 (N, H, H, 3); ValueError if the file is none."""
     path = Path(path)
     check_file(path, "image store", "Run the stage that makes it first.")
     try:
@@ -107,9 +103,8 @@ def open_store(path: Path | str) -> np.ndarray:
     except (ValueError, EOFError, OSError) as error:
         raise ValueError(f"{path}: not an image store ({error}). Make it again.") from error
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
-        raise ValueError(
-            f"{path}: holds {images.dtype} {images.shape}; an image store is uint8 (N, H, H, 3)"
-        )
+        found = f"{images.dtype} {images.shape}"
+        raise ValueError(f"{path}: holds {found}; an image store is uint8 (N, H, H, 3)")
     return images
 
 

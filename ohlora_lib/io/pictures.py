@@ -60,20 +60,14 @@ def files_read(folder: Path) -> list[Path]:
 
 
 def find_images(folder: Path) -> list[Path]:
-    """Image files in a folder and the folders in it, in order of name; hidden ones are left out.
-
-    Raises:
-        ValueError: If the folder is missing or holds no image files.
-    """
+    """Image files among `walk`'s; ValueError if the folder is missing or holds none."""
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder of images. Check `image_folder`.")
     files = walk(folder)
     paths = [path for path in files if path.suffix.lower() in FORMATS]
     if not paths:
         there = sorted({path.suffix for path in files})[:8]
-        raise ValueError(
-            f"{folder}: holds no image files, but {there}. Known formats are {KNOWN}."
-        )
+        raise ValueError(f"{folder}: holds no images, but {there}. Known formats are {KNOWN}.")
     return paths
 
 
@@ -92,8 +86,7 @@ def _formats() -> list[str]:
 def open_image(path: Path) -> Iterator[Image.Image]:
     """Opens an image file, of a format that runs no program and of a size that fits in memory.
 
-    Raises:
-        ValueError: If it is not one, or decoding it in the block shows damage; says why.
+    ValueError if it is none, or decoding it in the block shows damage; says why.
     """
     try:
         with Image.open(path, formats=_formats()) as file:
@@ -101,6 +94,8 @@ def open_image(path: Path) -> Iterator[Image.Image]:
             if pixels > MOST_PIXELS:
                 raise ValueError(f"it has {pixels:,} pixels, at most {MOST_PIXELS:,} are read")
             yield file
+    except MemoryError:
+        raise
     except Exception as error:  # decoders raise whatever the damage of a file leads to
         reason = str(getattr(error, "strerror", None) or error or type(error).__name__)
         if isinstance(error, UnidentifiedImageError):
@@ -115,15 +110,8 @@ def read_image(path: Path, image_px: int, *, fit: str = "crop") -> np.ndarray:
     """Reads one image file as a square, uint8 (H, H, 3).
 
     Rotated as its EXIF orientation says; transparent parts become white; of an animation the
-    first frame is taken.
-
-    Args:
-        path: The file.
-        image_px: Side H.
-        fit: `crop` keeps the centre square, `pad` the whole image, on white.
-
-    Raises:
-        ValueError: If the file cannot be read as an image; says why.
+    first frame is taken. `fit` is `crop`, which keeps the centre square, or `pad`, which keeps the
+    whole image, on white. ValueError if the file cannot be read as an image; says why.
     """
     size = (image_px, image_px)
     with open_image(path) as file:

@@ -15,14 +15,8 @@ from ohlora_lib.io.disk import check_file
 def read_header(path: Path, *, kind: str = "table", short_rows: bool = True) -> list[str]:
     """The names in the first line of a CSV, once the whole file has been looked through.
 
-    Args:
-        path: The file.
-        kind: What it should be, for messages.
-        short_rows: Whether rows may end early.
-
-    Raises:
-        ValueError: If it is missing or unreadable, a name appears twice, or a row does not fit
-            the first.
+    ValueError, in which `kind` says what the file should be, if it is missing or unreadable, a
+    name appears twice, or a row does not fit the first. Rows may end early with `short_rows`.
     """
     check_file(path, kind)
     try:
@@ -78,8 +72,7 @@ def numbers(column: pd.Series) -> pd.Series:
 def check_scores(scores: pd.Series, source: str | Path) -> None:
     """Checks that scores are from 0 to 1; missing ones and infinite ones are others' to judge.
 
-    Raises:
-        ValueError: If one is not; names its row, and says what the column seems to hold.
+    ValueError if one is not; names its row, and says what the column seems to hold.
     """
     finite = scores[np.isfinite(scores)]
     odd = finite[~finite.between(0, 1)]
@@ -94,3 +87,13 @@ def check_scores(scores: pd.Series, source: str | Path) -> None:
         f"{source}: row {odd.index[0]} has {scores.name} = {odd.iloc[0]:g}; scores are from 0 to "
         f"1 ({len(odd)} such rows). {remedy}"
     )
+
+
+def strongest_pair(correlations: pd.DataFrame) -> tuple[str, str, float] | None:
+    """The two columns of a correlation matrix that go together most, and their correlation."""
+    upper = np.triu(np.ones(correlations.shape, dtype=bool), k=1)
+    pairs = correlations.where(upper).stack().dropna()
+    if pairs.empty:
+        return None
+    a, b = pairs.abs().idxmax()
+    return a, b, float(pairs[a, b])

@@ -21,12 +21,9 @@ Networks = dict[str, dict[str, Tensor]]  # tensors by their names, by the networ
 
 
 def read_networks(path: Path | str) -> tuple[Networks, dict[str, str]]:
-    """Reads every network of a weight file, and the file's metadata.
+    """Reads every network of a weight file, and the file's metadata; ValueError if it is none.
 
     A network is known by its name in the file, or by its path there if another has that name.
-
-    Raises:
-        ValueError: If the file is missing, truncated, not a weight file, or holds code.
     """
     path = Path(path)
     check_file(path, "weight file")
@@ -69,12 +66,10 @@ def _load_pth(path: Path) -> Any:
 def _check_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     """Refuses what is no plain table of numbers, or claims more memory than its file explains."""
     for name, tensor in tensors.items():
-        plain = tensor.layout == torch.strided and not tensor.is_quantized and not tensor.is_meta
+        plain = tensor.layout == torch.strided and not tensor.is_meta
         if not plain or not tensor.dtype.is_floating_point:
-            raise ValueError(
-                f"{path}: tensor {name!r} is {tensor.dtype}, {tensor.layout}; weights are plain "
-                f"tensors of floating point numbers"
-            )
+            form = f"{tensor.dtype}, {tensor.layout}"
+            raise ValueError(f"{path}: tensor {name!r} is {form}, not plain floating point")
     claimed = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
     if claimed > 2 * path.stat().st_size:  # tied tensors are stored once
         raise ValueError(

@@ -22,7 +22,7 @@ from ohlora_lib.io.disk import write_atomic
 from ohlora_lib.io.tensors import read_networks
 from ohlora_lib.nets import Discriminator, Generator, PropertyCNN
 from ohlora_lib.nets.generator import EMBEDDING_DIM
-from ohlora_lib.nets.property_cnn import CHANNELS, HEAD_WIDTH
+from ohlora_lib.nets.property_cnn import CHANNELS
 
 PREFERRED = ("generator_smooth", "generator_ema", "generator", "discriminator")  # of one `.pth`
 SIZES = ("image_px", "z_dim", "w_dim", "num_properties", "fmaps_base", "fmaps_max")
@@ -57,9 +57,7 @@ def read_tensors(
     """Reads tensors by published name, and metadata, of a `.safetensors` or `.pth` file.
 
     Where a `.pth` holds several networks, their kind or name in the file says which one is meant.
-
-    Raises:
-        ValueError: If the file is missing, truncated, not a weight file, or holds code.
+    ValueError if the file is missing, truncated, not a weight file, or holds code.
     """
     tables, facts = read_networks(path)
     return tables[_choose(tables, path, kind, network)], facts
@@ -70,9 +68,7 @@ def _choose(
 ) -> str:
     """The name of the network that is meant; GenForce's files hold three."""
     if network and network not in tables:
-        raise ValueError(
-            f"{path}: holds no network {network!r}, only {list(tables)}. Correct --network."
-        )
+        raise ValueError(f"{path}: holds {list(tables)}, no {network!r}. Correct --network.")
     fitting = [name for name in tables if _kind(tables[name]) in ({kind} if kind else KINDS)]
     preferred = [name for name in PREFERRED if name in fitting]
     return network or [*preferred, *fitting, *tables][0]
@@ -133,10 +129,7 @@ def _property_cnn(shapes: Shapes, facts: Mapping[str, str]) -> PropertyCNN:
         same = net.fc1[0].in_features == flat
         if same and len(net.pools) == _count(shapes, r"conv\d+\.0\.weight"):
             return net
-    raise ValueError(
-        f"a property CNN with {flat} flattened features (width {width:g} of {HEAD_WIDTH}) is none "
-        f"of the published ones at 256 px, and the file has no metadata that says more"
-    )
+    raise ValueError("it is none of the published ones at 256 px and has no metadata")
 
 
 KINDS: dict[str, tuple[str, Callable[[Shapes, Mapping[str, str]], nn.Module]]] = {
@@ -151,14 +144,12 @@ def _build(
 ) -> nn.Module:
     """Builds and fills the network that tensors and metadata describe; of a kind, if one is given.
 
-    Raises ValueError, begun by the source, if it is of another kind or something does not fit.
+    ValueError, begun by the source, if it is of another kind or something does not fit.
     """
     found = _kind(tensors)
     if not found or kind not in {"", found}:
-        holds = f"a {found}" if found else f"no network known here (first {min(tensors)!r})"
-        raise ValueError(
-            f"{source}: holds {holds}, not a {kind or '|'.join(KINDS)}. Give another."
-        )
+        holds = f"a {found}" if found else f"no known network (first {min(tensors)!r})"
+        raise ValueError(f"{source}: holds {holds}, not a {kind or ' or '.join(KINDS)}.")
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     make = partial(KINDS[found][1], shapes, facts)
     try:
@@ -168,10 +159,8 @@ def _build(
         net.load_state_dict(tensors)
     except Exception as error:  # damaged shapes and metadata raise whatever they lead to
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ValueError(
-            f"{source}: its tensors and metadata describe no {found} ({reason[:300]}). "
-            f"Fetch it again."
-        ) from error
+        why = f"{source}: its tensors and metadata describe no {found} ({reason[:300]})"
+        raise ValueError(f"{why}. Fetch it again.") from error
     return net.eval()
 
 
@@ -182,14 +171,13 @@ def _load_net(path: Path | str, kind: str) -> Any:
 def load_generator(path: Path | str) -> Generator:
     """Reads a generator, plain or split, with or without properties, at any size.
 
-    Raises:
-        ValueError: If the file is unreadable, another kind, or its tensors do not fit; names one.
+    ValueError, here and below, if the file is unreadable, another kind, or its tensors do not fit.
     """
     return _load_net(path, "generator")
 
 
 def load_discriminator(path: Path | str) -> Discriminator:
-    """Reads a discriminator, with or without properties, at any size; as `load_generator`."""
+    """Reads a discriminator, with or without properties, at any size."""
     return _load_net(path, "discriminator")
 
 
@@ -250,13 +238,10 @@ def convert(
 
     Args:
         source: Weight file.
-        target: File to write; its suffix says in which form.
+        target: File to write; its suffix, `.pth` or `.safetensors`, says in which form.
         network: Which network of a `.pth` that holds several; empty takes the averaged generator.
         wide_dim: Gives a plain generator a split mapping whose new branch has this width.
         seed: Draws the new branch.
-
-    Raises:
-        ValueError: If the source is unreadable, or the target cannot hold it; one line.
     """
     if target.suffix not in {".safetensors", ".pth"}:
         raise ValueError(f"{target}: the suffix must be .safetensors or .pth")

@@ -49,14 +49,9 @@ def _keep_freed_memory() -> None:
 
 
 def images_at_once(widest_map: int, device: torch.device) -> int:
-    """How many images a network computes at a time without gradients.
+    """How many images, each of so many numbers in the widest feature map, to compute at a time.
 
-    On a CPU, more than some eight million numbers in the widest feature map are no faster, and
-    take memory.
-
-    Args:
-        widest_map: Numbers in the network's widest feature map of one image.
-        device: Where it computes.
+    On a CPU, more than some eight million numbers are no faster, and take memory.
     """
     if device.type != "cpu":
         return MOST_AT_ONCE
@@ -66,8 +61,7 @@ def images_at_once(widest_map: int, device: torch.device) -> int:
 def pick_precision(name: str, device: torch.device) -> str:
     """Turns `auto` into float32 or bfloat16, whichever is faster on a device.
 
-    A CPU is asked for its flags, not timed: a choice that changed from start to start would
-    change the numbers of a resumed training.
+    A CPU is asked for its flags, not timed: a resumed training must find the same choice.
     """
     if name not in PRECISIONS:
         raise ValueError(f"precision is {name!r}; it must be one of {PRECISIONS}")

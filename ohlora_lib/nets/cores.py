@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import threading
 import time
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -28,17 +28,15 @@ CALM_SEC = 2.0  # without such waiting, before threads spin again
 PARALLEL = 2**16  # elements a thread: enough for torch to use all threads
 
 
+@cache
 def share() -> None:
     """Starts to watch, for the rest of the process, whether other processes need the cores.
 
-    Does nothing without Linux's scheduler statistics, with one thread, or where one of `THEIRS`
-    is set.
+    Only with Linux's scheduler statistics, several threads, and none of `THEIRS` set.
     """
     given = any(name in os.environ for name in THEIRS)
-    known = sys.platform == "linux" and Path("/proc/self/schedstat").is_file()
-    names = {thread.name for thread in threading.enumerate()}
-    if known and not given and torch.get_num_threads() > 1 and _watch.__name__ not in names:
-        threading.Thread(target=_watch, name=_watch.__name__, daemon=True).start()
+    if Path("/proc/self/schedstat").is_file() and not given and torch.get_num_threads() > 1:
+        threading.Thread(target=_watch, daemon=True).start()
 
 
 def _watch() -> None:
@@ -46,15 +44,16 @@ def _watch() -> None:
     cores, threads = os.sched_getaffinity(0), torch.get_num_threads()
     teams = max(1, -(-(len(cores) + 1 - threads) // (threads - 1)))  # for more threads than cores
     end: threading.Event | None = None  # of the idle threads
-    now, busy_at = time.monotonic(), float("-inf")
+    now, busy_at = time.monotonic_ns(), float("-inf")
     ran, waited = _times()
     while True:
         time.sleep(EVERY_SEC)
-        then, now, ran_then, waited_then = now, time.monotonic(), ran, waited
+        then, now, ran_then, waited_then = now, time.monotonic_ns(), ran, waited
         ran, waited = _times()
-        if _longest(waited - waited_then) > BUSY_SHARE * (now - then):
+        longest = max((waited - waited_then).values(), default=0)
+        if longest > BUSY_SHARE * (now - then):
             busy_at = now
-        busy = now - busy_at < CALM_SEC
+        busy = now - busy_at < CALM_SEC * 1e9
         if busy and end is None:
             end = threading.Event()
             for _ in range(teams):
@@ -76,11 +75,6 @@ def _times() -> tuple[Counter[int], Counter[int]]:
             thread = int(path.parent.name)
             ran[thread], waited[thread], _ = map(int, path.read_text(encoding="ascii").split())
     return ran, waited
-
-
-def _longest(waited: Counter[int]) -> float:
-    """The longest time that one thread has waited, seconds."""
-    return max(waited.values(), default=0) / 1e9
 
 
 def _place(own: dict[int, int], cores: set[int]) -> None:

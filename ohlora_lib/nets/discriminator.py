@@ -49,15 +49,9 @@ class Discriminator(nn.Module):
     def forward(
         self, images: Tensor, properties: Tensor | None = None, *, lod: float = 0.0
     ) -> Tensor:
-        """Scores images.
+        """Logits (B, 1) of images (B, 3, H, H), about [-1, 1], and scores (B, P), None for zero.
 
-        Args:
-            images: Shape (B, 3, H, H), about [-1, 1].
-            properties: Scores, shape (B, P); None means all zero.
-            lod: Level of detail, as in `Synthesis.forward`.
-
-        Returns:
-            Logits, shape (B, 1).
+        `lod` is the level of detail, as in `Synthesis.forward`.
         """
         first, share = math.floor(lod), lod - math.floor(lod)
         side = self.image_px >> first

@@ -32,9 +32,7 @@ class _FrozenConv(torch.autograd.Function):
     """Convolution as a linear map of its input alone, which can be differentiated again."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, options: dict[str, int]
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, options: dict) -> Tensor:
         ctx.save_for_backward(weight)
         padded = x.shape[2] + 2 * options.get("padding", 0)
         left_out = (padded - weight.shape[2]) % options.get("stride", 1)  # by the stride
@@ -47,24 +45,20 @@ class _FrozenConv(torch.autograd.Function):
         return F.conv_transpose2d(gradient, weight, **ctx.options), None, None, None
 
 
-def normalise_and_modulate(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """Instance norm of x (B, C, H, W), times scale + 1, plus shift; scale and shift are (B, C)."""
-    return _Style.apply(x, scale, shift)
+class _FusedStyle(torch.autograd.Function):
+    """Instance norm of maps (B, C, H, W), times scale + 1, plus shift (B, C); one copy is kept.
 
-
-class _Style(torch.autograd.Function):
-    """Instance norm, scale and shift, keeping one copy of the map instead of several in float32.
-
-    The map is centred before anything else: where a channel is nearly constant, rounding of its
-    mean, times a large factor, would drown what the channel says; so would a mean of squares.
+    Autograd would keep several in float32. The map is centred before anything else: where a
+    channel is nearly constant, rounding of its mean, times a large factor, would drown what the
+    channel says; so would a mean of squares.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         rows = _rows(x)
         centred = rows - (_sums(rows) / rows.shape[1])[:, None]
-        by_group_norm = x.device.type == "cpu" and rows.shape[1] >= GROUP_NORM_PIXELS
-        modulate = _by_group_norm if by_group_norm else _by_sums
+        large = x.device.type == "cpu" and rows.shape[1] >= GROUP_NORM_PIXELS
+        modulate = _by_group_norm if large else _by_sums
         # Mean and deviation of the centred map; its mean is what rounding left.
         y, mean, deviation = modulate(_planes(centred, x.shape), scale + 1, shift)
         ctx.save_for_backward(centred, mean, deviation, (scale + 1) / deviation)
@@ -83,6 +77,9 @@ class _Style(torch.autograd.Function):
         offset = -factor * shift_grad / pixels - mean * slope
         x_grad = _affine(centred, slope, offset).addcmul_(grad, factor.to(grad.dtype)[:, None])
         return _planes(x_grad, gradient.shape), scale_grad, shift_grad
+
+
+fused_style = _FusedStyle.apply  # of x, scale and shift
 
 
 def _by_group_norm(x: Tensor, gain: Tensor, shift: Tensor) -> tuple[Tensor, Tensor, Tensor]:

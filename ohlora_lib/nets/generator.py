@@ -82,30 +82,29 @@ class Mapping(nn.Module):
     @torch.no_grad()
     def reset_new_branch(self, generator: torch.Generator) -> None:
         """Draws the wide branch as published: weights and biases N(0, 0.15^2) as stored."""
-        for layer in (self.dense_new0, self.dense_new1):
-            for parameter in (layer.weight, layer.bias):
+        for name, parameter in self.named_parameters():
+            if name.startswith("dense_new"):
                 draw = torch.randn(parameter.shape, generator=generator)
                 parameter.copy_(draw * NEW_BRANCH_STD)
 
     def forward(self, z: Tensor, properties: Tensor | None = None) -> Styles:
         """Maps latents (B, Z) and scores (B, P), None for all zero, to style space."""
         check_shape(z, (None, self.z_dim), name="z")
-        x = z
         if self.num_properties:
             if properties is None:
                 properties = z.new_zeros(z.shape[0], self.num_properties)
             check_shape(properties, (z.shape[0], self.num_properties), name="properties")
-            x = torch.cat([z, properties @ self.label_weight], dim=1)  # (B, Z + 16)
-        x = pixel_norm(x)
+            z = torch.cat([z, properties @ self.label_weight], dim=1)  # (B, Z + 16)
+        x = pixel_norm(z)
         for k in range(MAPPING_LAYERS - 2):
             x = leaky(getattr(self, f"dense{k}")(x))  # (B, W)
-        w1 = leaky(self.dense6(x))  # (B, W)
-        w1_out = leaky(self.dense7(w1))  # (B, W)
+        w1 = leaky(self.dense6(x))
+        w1_ = leaky(self.dense7(w1))
         if not self.wide_dim:
-            return Styles(w=w1_out)
-        w2 = leaky(self.dense_new0(x))  # (B, wide)
-        w2_out = leaky(self.dense_new1(w2))  # (B, W)
-        return Styles(w=w1_out + w2_out, w1=w1, w2=w2, w1_=w1_out, w2_=w2_out)
+            return Styles(w1_)
+        w2 = leaky(self.dense_new0(x))
+        w2_ = leaky(self.dense_new1(w2))
+        return Styles(w1_ + w2_, w1, w2, w1_, w2_)
 
 
 class Truncation(nn.Module):
@@ -128,17 +127,15 @@ class Truncation(nn.Module):
 class SynthesisLayer(nn.Module):
     """One styled layer: constant or convolution, blur after upsampling, bias, noise, style."""
 
-    def __init__(
-        self, in_channels: int, channels: int, image_px: int, w_dim: int, *, kind: str
-    ) -> None:
+    def __init__(self, before: int, channels: int, image_px: int, w_dim: int, kind: str) -> None:
         super().__init__()
         self.kind, self.image_px = kind, image_px  # kind: const, conv or up
         self.bias = nn.Parameter(torch.zeros(channels))
         if kind == "const":
             self.const = nn.Parameter(torch.ones(1, channels, image_px, image_px))
         else:
-            self.weight = nn.Parameter(torch.randn(channels, in_channels, 3, 3))
-            self.weight_scale = math.sqrt(2) / math.sqrt(in_channels * 9)
+            self.weight = nn.Parameter(torch.randn(channels, before, 3, 3))
+            self.weight_scale = math.sqrt(2) / math.sqrt(before * 9)
         self.apply_noise = Noise(channels, image_px)
         self.style = Style(w_dim, channels)
         if kind == "up":
@@ -179,12 +176,11 @@ class Synthesis(nn.Module):
         for k in range(self.num_blocks):
             px = 4 * 2**k
             channels = feature_maps(px, fmaps_base, fmaps_max)
-            first = SynthesisLayer(before, channels, px, w_dim, kind="up" if k else "const")
-            self.add_module(f"layer{2 * k}", first)
-            second = SynthesisLayer(channels, channels, px, w_dim, kind="conv")
-            self.add_module(f"layer{2 * k + 1}", second)
+            for n, kind in ((2 * k, "up" if k else "const"), (2 * k + 1, "conv")):
+                self.add_module(f"layer{n}", SynthesisLayer(before, channels, px, w_dim, kind))
+                before = channels
             self.add_module(f"output{k}", EqualConv(channels, 3, 1, linear=True))
-            self.widest_map, before = max(self.widest_map, channels * px**2), channels
+            self.widest_map = max(self.widest_map, channels * px**2)
 
     @contextlib.contextmanager
     @torch.no_grad()
@@ -204,28 +200,20 @@ class Synthesis(nn.Module):
                 layer.held = None
 
     def forward(self, wp: Tensor, noise: str, lod: float = 0.0) -> Tensor:
-        """Draws images.
+        """Draws images (B, 3, H, H) from the layers' styles wp (B, L, W); noise as in `Generator`.
 
-        Args:
-            wp: Styles of the layers, shape (B, L, W).
-            noise: `fixed` or `random`.
-            lod: Level of detail while growing: H is halved floor(lod) times, and the fraction is
-                the share of the next smaller output. 0 is the full size.
-
-        Returns:
-            Images, shape (B, 3, H, H).
+        At a level of detail `lod`, while growing, H is halved floor(lod) times, and the fraction
+        is the share of the next smaller output. 0 is the full size.
         """
-        last = self.num_blocks - 1 - math.floor(lod)
-        share = lod - math.floor(lod)
-        x, smaller = None, None
+        last, share, x = self.num_blocks - 1 - math.floor(lod), lod - math.floor(lod), None
         for k in range(last + 1):
-            if share and k == last:
-                smaller = getattr(self, f"output{k - 1}")(x)
-            x = getattr(self, f"layer{2 * k}")(x, wp[:, 2 * k], noise)
-            x = getattr(self, f"layer{2 * k + 1}")(x, wp[:, 2 * k + 1], noise)
+            before = x
+            for n in (2 * k, 2 * k + 1):
+                x = getattr(self, f"layer{n}")(x, wp[:, n], noise)
         images = getattr(self, f"output{last}")(x)  # (B, 3, H, H)
-        if smaller is None:
+        if not share:
             return images
+        smaller = getattr(self, f"output{last - 1}")(before)  # (B, 3, H / 2, H / 2)
         return images.lerp(F.interpolate(smaller, scale_factor=2.0), share)
 
 
@@ -268,10 +256,7 @@ class Generator(nn.Module):
 
     @torch.no_grad()
     def move_toward(self, trained: Generator, keep: float) -> None:
-        """Keeps this share of its weights, and takes the rest of the trained ones; copies buffers.
-
-        So it becomes a running average of a generator of the same architecture.
-        """
+        """Averages: keeps this share of its weights, the rest is the trained; copies buffers."""
         for mean, value in zip(self.parameters(), trained.parameters(), strict=True):
             mean.lerp_(value, 1 - keep)
         for mean, value in zip(self.buffers(), trained.buffers(), strict=True):
@@ -281,8 +266,8 @@ class Generator(nn.Module):
         """Style vectors of latents (B, Z) and scores (B, P); in training, w_avg follows them."""
         styles = self.mapping(z, properties)
         if self.training:
-            w_avg = self.truncation.w_avg
-            w_avg.lerp_(styles.w.detach().to(w_avg.dtype).mean(dim=0), W_AVG_STEP)
+            mean = styles.w.detach().to(self.truncation.w_avg.dtype).mean(dim=0)  # (W,)
+            self.truncation.w_avg.lerp_(mean, W_AVG_STEP)
         return styles
 
     def forward(
@@ -294,7 +279,7 @@ class Generator(nn.Module):
         psi_layers: int = 0,
         noise: str = "fixed",
     ) -> Tensor:
-        """Draws images.
+        """Draws images (B, 3, H, H), about [-1, 1].
 
         Args:
             z: Latents, shape (B, Z), standard normal.
@@ -302,9 +287,6 @@ class Generator(nn.Module):
             psi: Truncation: 1 keeps the styles, 0 gives the mean face.
             psi_layers: How many of the first layers are truncated.
             noise: `fixed` uses the stored planes, `random` draws new ones.
-
-        Returns:
-            Images, shape (B, 3, H, H), about [-1, 1].
         """
         if noise not in {"fixed", "random"}:
             raise ValueError(f"noise is {noise!r}; it must be 'fixed' or 'random'")

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ohlora_lib.nets.fast import convolve, normalise_and_modulate
+from ohlora_lib.nets.fast import convolve, fused_style
 
 MOST_IN_GROUP = 16  # images whose deviation the discriminator is shown
 
@@ -39,45 +39,30 @@ def leaky(x: Tensor, *, inplace: bool = False) -> Tensor:
 
 
 def smooth_kernel(weight: Tensor) -> Tensor:
-    """The kernel of a convolution and the 2x box filter before or after it.
-
-    Args:
-        weight: Kernels, shape (C_out, C_in, 3, 3).
-
-    Returns:
-        Sums of the four shifted copies, shape (C_out, C_in, 4, 4).
-    """
+    """Merges kernels (C_out, C_in, 3, 3) with a 2x box filter before or after: 4x4 kernels."""
     padded = F.pad(weight, (1, 1, 1, 1))  # (C_out, C_in, 5, 5)
     rows = padded[:, :, 1:] + padded[:, :, :-1]  # (C_out, C_in, 4, 5)
-    return rows[..., 1:] + rows[..., :-1]  # (C_out, C_in, 4, 4)
+    return rows[..., 1:] + rows[..., :-1]  # (C_out, C_in, 4, 4), sums of four shifted copies
 
 
 class EqualDense(nn.Module):
     """Dense layer with equalised learning rate: weights are stored at unit scale.
 
-    Args:
-        in_features: Width of the input.
-        out_features: Width of the output.
-        gain: Gain of the initialisation; sqrt(2) before a leaky ReLU, 1 for a linear output.
-        lr_multiplier: Factor on weight and bias; the stored weight is divided by it at the start.
+    `gain` is sqrt(2) before a leaky ReLU and 1 for a linear output; `lr_multiplier` is a factor on
+    weight and bias, by which the stored weight is divided at the start.
     """
 
     def __init__(
-        self,
-        in_features: int,
-        out_features: int,
-        *,
-        gain: float = math.sqrt(2),
-        lr_multiplier: float = 1.0,
+        self, inputs: int, outputs: int, *, gain: float = math.sqrt(2), lr_multiplier: float = 1.0
     ) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(out_features, in_features) / lr_multiplier)
-        self.bias = nn.Parameter(torch.zeros(out_features))
-        self.weight_scale = gain / math.sqrt(in_features) * lr_multiplier
+        self.weight = nn.Parameter(torch.randn(outputs, inputs) / lr_multiplier)
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.weight_scale = gain / math.sqrt(inputs) * lr_multiplier
         self.bias_scale = lr_multiplier
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps (B, in_features) to (B, out_features), no activation."""
+        """Maps (B, inputs) to (B, outputs), no activation."""
         return F.linear(x, self.weight * self.weight_scale, self.bias * self.bias_scale)
 
 
@@ -155,19 +140,13 @@ class Style(EqualDense):
         """Normalises each channel of x (B, C, H, W) and modulates it by styles w (B, D)."""
         style = super().forward(w)  # (B, 2 C)
         exact = torch.promote_types(style.dtype, torch.float32)
-        return normalise_and_modulate(x, *style.to(exact).chunk(2, dim=1))
+        return fused_style(x, *style.to(exact).chunk(2, dim=1))
 
 
 def minibatch_deviation(x: Tensor) -> Tensor:
-    """Appends one channel: the mean deviation of features inside each group of images.
+    """Appends one channel to (B, C, H, W): the features' mean deviation inside groups of images.
 
     The size of a group is the largest divisor of B up to 16.
-
-    Args:
-        x: Feature maps, shape (B, C, H, W).
-
-    Returns:
-        Feature maps, shape (B, C + 1, H, W).
     """
     batch, channels, height, width = x.shape
     group = next(g for g in range(min(MOST_IN_GROUP, batch), 0, -1) if batch % g == 0)

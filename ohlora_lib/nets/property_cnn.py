@@ -6,6 +6,7 @@ Source: the published study's figures (crops, widths, heads); any width and any 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -42,7 +43,7 @@ class PropertyCNN(nn.Module):
         prop: Name of the property; sets crop and depth.
         image_px: Side H of the images, from 16 up.
         width: Multiplier of all channel counts; 1 is as published.
-        crop: Rows from, to, columns from, to, as fractions of H; None takes the property's own.
+        crop: As in `Layout`; None takes the property's own.
 
     Raises:
         ValueError: If the crop is too small for one convolution.
@@ -62,29 +63,28 @@ class PropertyCNN(nn.Module):
         self.crop = tuple(float(side) for side in (crop or layout.crop))
         top, bottom, left, right = (round(side * image_px) for side in self.crop)
         self.box = (slice(top, bottom), slice(left, right))
-        size, channels = (bottom - top, right - left), 3
+        size, channels = [bottom - top, right - left], 3
         self.pools: list[bool] = []
         self.widest_map = 0  # numbers in the widest feature map of an image
         for k in range(1, layout.convolutions + 1):
             if min(size) < 3:
                 break  # at a small resolution the last blocks no longer fit
-            before, channels = channels, _scaled(CHANNELS[k - 1], width)
-            block = nn.Conv2d(before, channels, 3), nn.LeakyReLU(0.01), nn.Dropout2d(0.05)
-            self.add_module(f"conv{k}", nn.Sequential(*block))
-            size = (size[0] - 2, size[1] - 2)
-            self.widest_map = max(self.widest_map, channels * size[0] * size[1])
+            convolution = nn.Conv2d(channels, max(1, round(CHANNELS[k - 1] * width)), 3)
+            block = nn.Sequential(convolution, nn.LeakyReLU(0.01), nn.Dropout2d(0.05))
+            self.add_module(f"conv{k}", block)
+            size, channels = [side - 2 for side in size], convolution.out_channels
+            self.widest_map = max(self.widest_map, channels * math.prod(size))
             self.pools.append(k in layout.pool_after and min(size) >= 2)
             if self.pools[-1]:
-                size = (size[0] // 2, size[1] // 2)
+                size = [side // 2 for side in size]
         if not self.pools:
             raise ValueError(
                 f"image_px {image_px} leaves a crop of {size[0]}x{size[1]} pixels for {prop!r}; "
                 f"a convolution needs 3x3. Use larger images or a larger crop."
             )
-        head = _scaled(HEAD_WIDTH, width)
-        flat = nn.Linear(channels * size[0] * size[1], head)
-        self.fc1 = nn.Sequential(flat, nn.Tanh(), nn.Dropout(0.45))
-        self.fc_final = nn.Sequential(nn.Linear(head, 1))
+        head = nn.Linear(channels * math.prod(size), max(1, round(HEAD_WIDTH * width)))
+        self.fc1 = nn.Sequential(head, nn.Tanh(), nn.Dropout(0.45))
+        self.fc_final = nn.Sequential(nn.Linear(head.out_features, 1))
         for layer in self.modules():  # PyTorch's own draw lets the signal die in six convolutions
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, a=0.01)
@@ -110,7 +110,3 @@ class PropertyCNN(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Maps images (B, 3, H, H) in [0, 1] to probabilities, (B, 1)."""
         return torch.sigmoid(self.logits(images))
-
-
-def _scaled(channels: int, width: float) -> int:
-    return max(1, round(channels * width))

@@ -46,7 +46,7 @@ def sample_images(
     Args:
         generator: On its device.
         count: How many images.
-        seed: Draws latents; the same seed gives the same ones for any generator of these widths.
+        seed: The same one draws the same latents for any generator of these widths.
         batch: Images whose latents are drawn together.
         precision: Number format to draw in.
         start: First latent, a multiple of `batch`: every batch has its own random state.
@@ -76,7 +76,8 @@ def draw_latents(
     (mixed,) = np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)
     random = torch.Generator().manual_seed(int(mixed) >> 1)
     device = next(generator.parameters()).device
-    z = torch.randn(count, generator.z_dim, generator=random).to(device)
-    if not generator.num_properties:
-        return z, None
-    return z, torch.randn(count, generator.num_properties, generator=random).to(device)
+    z, properties = (
+        torch.randn(count, width, generator=random).to(device) if width else None
+        for width in (generator.z_dim, generator.num_properties)
+    )
+    return z, properties

@@ -176,15 +176,14 @@ def merge_tables(paths: Sequence[Path]) -> Merged:
             pairs = zip(table[key], places, strict=True)
             table[key] = [own if place is None else images[place] for own, place in pairs]
         check_cells(table[key], ~table[key].duplicated(), name, "that image is there twice")
-        frames[name] = table.set_index(key)[mine]
+        frames[name] = table.set_index(key)[mine].astype(float)
         images = list(dict.fromkeys([*images, *table[key]]))
-    merged, rows = pd.DataFrame({key: images}), []
-    for prop in properties:
-        own = {name: frame[prop] for name, frame in frames.items() if prop in frame}
-        answers = pd.DataFrame(own, index=images)
-        low, high = answers.min(axis=1), answers.max(axis=1)
-        merged[prop] = low.where(low == high).astype("Int64").array
-        for image in answers.index[(low != high) & low.notna()]:
-            rows.append({key: image, "property": prop, **answers.loc[image]})
+    answers = pd.concat(frames, axis=1).reindex(images)  # columns: person, property
+    of_property = answers.T.groupby(level=1, sort=False)
+    low, high = of_property.min().T, of_property.max().T
+    merged = low.where(low == high).astype("Int64").reset_index(names=key)
+    differ = (low != high) & low.notna()
+    rows = answers.astype("Int64").stack(future_stack=True)[differ.stack(future_stack=True)]
     left_out = dict.fromkeys(n for t in tables.values() for n in t if n not in [key, *properties])
-    return Merged(merged, pd.DataFrame(rows, columns=[key, "property", *frames]), list(left_out))
+    rows = rows.rename_axis([key, "property"]).reset_index()
+    return Merged(merged[[key, *properties]], rows, list(left_out))

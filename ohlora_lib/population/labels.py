@@ -50,24 +50,6 @@ def read_table(path: Path | str, columns: Sequence[str] = ()) -> pd.DataFrame:
     return table
 
 
-def read_labels(path: Path | str, properties: Sequence[str]) -> pd.DataFrame:
-    """Reads a population's label table.
-
-    Raises:
-        ValueError: As `read_table`, or if a label is not 0 or 1.
-    """
-    table = read_table(path, ["img_no", *properties])
-    if table.empty:
-        raise ValueError(
-            f"{path}: holds no labels yet. Make them with notebooks/label_images.ipynb, and give "
-            f"its table to 01_make_population as `labels_csv`."
-        )
-    for name in properties:
-        good = numbers(table[name]).isin([0, 1])  # one word makes the column text
-        check_cells(table[name], good, path, "it must be 0 or 1")
-    return table.astype({name: "int64" for name in properties})
-
-
 def check_cells(column: pd.Series, good: pd.Series, source: str | Path, rule: str) -> None:
     """Raises a ValueError that names the row and value of the first cell that breaks a rule."""
     bad = column[~good]
@@ -96,15 +78,13 @@ def split_halves(count: int, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_attributes(path: Path) -> pd.DataFrame:
-    """Reads CelebA's attribute list, `.txt` as published or `.csv`: file, then the attributes.
+    """Reads CelebA's attribute list, `.txt` as published or `.csv`: a name, then attributes.
 
     Raises:
         ValueError: If it is missing, damaged or has another form.
     """
     if path.suffix == ".csv":
-        table = read_table(path)
-        named = next((name for name in FILE_COLUMNS if name in table), table.columns[0])
-        return table.rename(columns={named: "file"})
+        return read_table(path)
     check_file(path, "attribute list")
     try:
         with path.open(encoding="utf-8-sig") as file:
@@ -153,19 +133,16 @@ def label_columns(table: pd.DataFrame, source: str = "", *, strict: bool = True)
 def with_properties(
     table: pd.DataFrame, rules: Mapping[str, str], source: str
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Adds labels by rule, such as `{"age": "Young<=0"}`: 1 where it holds, else 0.
+    """Puts labels by rule, such as `{"age": "Young<=0"}`, in front of a table.
 
-    Args:
-        table: A row an image.
-        rules: Property: condition on a column; no label where the column is empty.
-        source: Begins error messages.
+    A label is 1 where the rule holds, 0 where it does not, and missing where its column is empty.
 
     Returns:
-        The table, labels by rule in front, without `img_no`; and which columns are labels.
+        The table without `img_no`, and which columns are labels.
 
     Raises:
         ValueError: If none is, a rule's column is missing or not of numbers, or a label or score
-            is out of range.
+            is out of range; begins with the source.
     """
     made = {}
     for prop, text in rules.items():
@@ -198,16 +175,12 @@ def match_rows(table: pd.DataFrame, names: Sequence[str], source: str) -> pd.Ser
     A column of file names decides if there is one (`find_names`). Else `img_no` decides: the
     number at the end of a file's name, or the file's place if no name has a number.
 
-    Args:
-        table: A row an image.
-        names: Names of all files that were found.
-        source: Begins error messages.
-
     Returns:
-        Place in `names`, Int64, shape of the table's index; missing where there is no such file.
+        Place in `names`, Int64, by the table's index; missing where there is no such file.
 
     Raises:
-        ValueError: If the rows leave open which files they mean, or none of those is there.
+        ValueError: If the rows leave open which files they mean, or none of those is there;
+            begins with the source.
     """
     column = next((name for name in (*FILE_COLUMNS, "img_no") if name in table), None)
     if column is None:
@@ -225,13 +198,11 @@ def match_rows(table: pd.DataFrame, names: Sequence[str], source: str) -> pd.Ser
     rows = pd.Series(found, index=table.index, dtype="Int64")
     twice = rows.notna() & rows.duplicated()
     check_cells(keys, ~twice, source, "that image is there more than once")
-    if table.empty:
-        raise ValueError(f"{source}: has no rows yet. Label some images first.")
     if rows.isna().all():
         raise ValueError(
-            f"{source}: none of its images is in the folder; {column} begins with "
-            f"{keys.tolist()[:1]}, the files with {list(names[:1])}. Correct the names or the "
-            f"folder."
+            f"{source}: none of its {len(rows)} rows is about an image in the folder; {column} "
+            f"begins with {keys.tolist()[:1]}, the files with {list(names[:1])}. Label some "
+            f"images, or correct the names or the folder."
         )
     return rows
 
@@ -259,12 +230,7 @@ def find_names(
     Names are compared as they stand, then in composed letters (macOS writes é as two code points),
     then by their last part, and at last without the suffix of a picture (CelebA's list says .jpg,
     its other edition has .png). A spelling counts only where it means one key and one name, and
-    that name is not found yet.
-
-    Args:
-        keys: Names as a table writes them.
-        names: Names of the files.
-        any_folder: Whether the folders in a name may differ.
+    that name is not found yet. Folders may differ only where `any_folder` says so.
     """
     distinct = list(dict.fromkeys(keys))
     ours, theirs = ([_spellings(name) for name in part] for part in (distinct, names))

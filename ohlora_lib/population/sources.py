@@ -5,7 +5,7 @@ Axes: N images, H image height.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import pandas as pd
 
 from ohlora_lib.io.images import import_images, new_store, open_store
 from ohlora_lib.io.pictures import ATTRIBUTE_LISTS, find_images, walk
+from ohlora_lib.io.tables import strongest_pair
 from ohlora_lib.io.weights import load_generator
 from ohlora_lib.nets.compute import pick_device
 from ohlora_lib.nets.samples import sample_images
@@ -56,12 +57,11 @@ class Population:
 
     def dependence(self) -> str:
         """A sentence: how much two properties have to do with each other."""
-        table = self.labels[self.properties].astype(float).corr().abs()
-        pairs = table.where(np.triu(np.ones(table.shape, dtype=bool), k=1)).stack().dropna()
-        if pairs.empty:
+        pair = strongest_pair(self.labels[self.properties].astype(float).corr())
+        if pair is None:
             return "There are no two properties that vary, so none can depend on another."
-        a, b = pairs.idxmax()
-        return f"The largest correlation between two properties is {pairs.max():.2f}, {a} and {b}."
+        a, b, value = pair
+        return f"The largest correlation between two properties is {abs(value):.2f}, {a} and {b}."
 
     def describe(self) -> str:
         """A sentence: how many images, how many labelled, what was left out."""
@@ -128,16 +128,24 @@ def to_label(config: LabelImages, run: Run) -> tuple[np.ndarray, list[str]]:
     return images[: config.count], named["file"].astype(str).tolist()[: config.count]
 
 
-def load_population(folder: Path) -> Population:
+def load_population(folder: Path, needed: Sequence[str] = ()) -> Population:
     """Reads a population from its run folder.
 
     Raises:
-        ValueError: If a file is missing or damaged.
+        ValueError: If a file is missing or damaged, or the images have no labels of a property
+            that is needed.
     """
     images = open_store(folder / "images" / "images.npy")
     labels = lb.read_table(folder / "labels.csv", ["img_no"])
     files = lb.read_table(folder / "files.csv", FILE_FACTS)
-    return Population(images, labels, files, lb.label_columns(labels, strict=False))
+    properties = lb.label_columns(labels, strict=False)
+    if missing := [name for name in needed if name not in properties]:
+        raise ValueError(
+            f"{folder}: has labels of {properties}, and none of {missing[0]!r}. Make them with "
+            f"notebooks/label_images.ipynb, and give its table to 01_make_population as "
+            f"`labels_csv`; or leave the property out."
+        )
+    return Population(images, labels, files, properties)
 
 
 def find_celeba(image_folder: Path) -> tuple[Path, Path]:

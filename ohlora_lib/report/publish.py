@@ -8,14 +8,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment
+from jinja2 import Environment, FileSystemLoader
 
 from ohlora_lib.io.disk import write_atomic
 from ohlora_lib.io.weights import convert, describe
 from ohlora_lib.study.run_folder import read_config, read_summary, to_json
 
 NETS = ("generator", "discriminator")
-CARD = Path(__file__).parent / "templates" / "card.md.j2"
+TEMPLATES = Path(__file__).parent / "templates"
 
 
 def write_folder(source: Path, folder: Path) -> list[Path]:
@@ -29,14 +29,12 @@ def write_folder(source: Path, folder: Path) -> list[Path]:
         The files written.
 
     Raises:
-        ValueError: If the source is not finished or unreadable, or the folder is not empty; one
-            line.
+        ValueError: If the source is not finished or unreadable, or the folder is not empty.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder}: is there and not empty. Give a new folder.")
     summary: dict[str, Any] = {}
     config: dict[str, Any] = {}
-    title = source.name if source.is_dir() else source.stem
     if source.is_dir():
         summary, config = read_summary(source), read_config(source)
         files = {name: source / f"{name}.safetensors" for name in NETS}
@@ -47,12 +45,17 @@ def write_folder(source: Path, folder: Path) -> list[Path]:
         files = {describe(source)["kind"]: source}
     for path in files.values():
         _check(path)
-    written = {folder / f"{name}.safetensors": path for name, path in files.items()}
-    networks = {out.stem: convert(path, out) for out, path in written.items()}
+    written = {name: folder / f"{name}.safetensors" for name in files}
+    networks = {name: convert(files[name], out) for name, out in written.items()}
     facts = {"library_name": "ohlora", "networks": networks, "parameters": config}
     write_atomic(folder / "config.json", to_json(facts) + "\n")
-    write_atomic(folder / "README.md", _card(title, networks, summary))
-    return [*written, folder / "config.json", folder / "README.md"]
+    title = source.name if source.is_dir() else source.stem
+    templates = Environment(loader=FileSystemLoader(TEMPLATES), trim_blocks=True)
+    card = templates.get_template("card.md.j2").render(
+        title=title, networks=networks, run=summary, results=summary.get("results", {})
+    )
+    write_atomic(folder / "README.md", card + "\n")
+    return [*written.values(), folder / "config.json", folder / "README.md"]
 
 
 def _check(path: Path) -> None:
@@ -64,22 +67,3 @@ def _check(path: Path) -> None:
         )
     if "numbers that are not finite" in facts:
         raise ValueError(f"{path}: has numbers that are not finite; it draws nothing")
-
-
-def _card(title: str, networks: dict[str, Any], summary: dict[str, Any]) -> str:
-    """The model card, Markdown; of a run also its verdict, scores, command and versions."""
-    results = summary.get("results", {})
-    scores = {
-        name: value
-        for name, value in results.items()
-        if name.endswith("_score") and isinstance(value, float)
-    }
-    card = Environment(trim_blocks=True, keep_trailing_newline=True, autoescape=False)
-    return card.from_string(CARD.read_text(encoding="utf-8")).render(
-        title=title,
-        verdict=results.get("verdict", ""),
-        networks=networks,
-        scores=scores,
-        command=summary.get("command"),
-        versions=summary.get("versions"),  # of the training, not of who publishes
-    )

@@ -31,8 +31,6 @@ def figure(run: Run, figure: Figure) -> None:
     for kind in ("png", "svg"):
         write_atomic(path.with_suffix(f".{kind}"), style.drawn(figure.drawing, kind))
     picture(path, figure.alt)
-    if figure.look:
-        sentence(figure.look)
     if missing:
         sentence(
             f"No installed font has the letters {missing}; the figure shows boxes for them. "
@@ -75,23 +73,18 @@ def picture(path: Path, alt: str) -> None:
 
 
 def frames(pictures: Mapping[str, Path], label: str) -> None:
-    """Shows pictures of the same thing over time; the exported page makes a slider of them.
-
-    Args:
-        pictures: What each one is (its alternative text and caption), and its file.
-        label: What the slider is for.
-    """
+    """Shows pictures over time, by caption; the exported page makes a slider of that label."""
     parts = []
     for name, path in pictures.items():
+        buffer, caption = io.BytesIO(), escape(name)
         with open_image(path) as picture:
-            buffer = io.BytesIO()
             picture.convert("RGB").save(buffer, "webp", quality=85)
         data = base64.b64encode(buffer.getvalue()).decode()
-        image = f'<img src="data:image/webp;base64,{data}" alt="{escape(name)}">'
-        parts.append(f"<figure>{image}<figcaption>{escape(name)}</figcaption></figure>")
+        image = f'<img src="data:image/webp;base64,{data}" alt="{caption}">'
+        parts.append(f"<figure>{image}<figcaption>{caption}</figcaption></figure>")
+    heading = f'class="frames" role="group" aria-label="{escape(label)}"'
     css = "display: flex; gap: 8px; overflow-x: auto"
-    heading = f'class="frames" role="group" aria-label="{escape(label)}" style="{css}"'
-    display(HTML(f"<div {heading}>{''.join(parts)}</div>"))
+    display(HTML(f'<div {heading} style="{css}">{"".join(parts)}</div>'))
 
 
 def sentence(text: str) -> None:
@@ -100,12 +93,9 @@ def sentence(text: str) -> None:
 
 
 def verdict(text: str, *, detail: str = "", warn: bool = False) -> None:
-    """Shows what happened, set apart; the exported page has it right under its title.
+    """Shows what happened, as plain text, and in smaller letters how sure it is.
 
-    Args:
-        text: The verdict, taken as plain text.
-        detail: How sure it is, in smaller letters.
-        warn: Whether something speaks against it.
+    The exported page has it right under its title, in red if something speaks against it.
     """
     small = f"<p><small>{escape(detail)}</small></p>" if detail else ""
     kind = "verdict warned" if warn else "verdict"
@@ -118,7 +108,10 @@ def markdown(text: str) -> None:
 
 
 def table(data: pd.DataFrame, *, digits: int = 3) -> None:
-    """Shows a table, numbers rounded, words whole."""
+    """Shows a table, numbers rounded, words whole, the index's name beside the columns'."""
+    if data.index.nlevels > 1:
+        data = data.set_axis([" ".join(map(str, key)) for key in data.index])
+    corner = data.index.name or data.columns.name
+    data = data.rename_axis(index=None, columns=corner)
     with pd.option_context("display.max_colwidth", None):
-        text = data.to_html(float_format=lambda x: f"{x:.{digits}f}", border=0)
-    display(HTML(text))
+        display(HTML(data.to_html(float_format=lambda x: f"{x:.{digits}f}", border=0)))

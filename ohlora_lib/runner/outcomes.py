@@ -1,79 +1,73 @@
-"""How a stage ended, as what it was, in one line: failed, interrupted or killed, and why."""
+"""How a stage ended, as what it was, in one line with its remedy where it is a known one."""
 
 from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from enum import StrEnum
 
 from ohlora_lib.io.disk import WriteError
+from ohlora_lib.study import machine
 
 SMALLER = "Use a smaller batch or fewer samples"
 GO_ON = "a training resumes from its last checkpoint"
+GRACE_SEC = {signal.SIGINT: 300, signal.SIGTERM: 7}  # that a stopped stage has to save its state
+STOPPED_BY = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+
+
+class Ended(StrEnum):
+    """How a stage ended."""
+
+    DONE = "done"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+    KILLED = "killed"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a stage ended that did not finish."""
+    """How a stage ended, why in one line, and the exit status of a command that ends so."""
 
-    status: str  # failed, interrupted or killed
-    reason: str  # one line
+    ended: Ended
+    reason: str = ""
+    exit_status: int = 1
 
 
-def of_event(event: Mapping[str, Any], *, memory_ran_out: bool = False) -> Outcome | None:
-    """What the last event of a stage's process says; None if its notebook came to its end.
+def of_stop(number: int) -> Outcome:
+    """The outcome of a stage that a signal interrupted."""
+    return Outcome(Ended.INTERRUPTED, f"stopped by {STOPPED_BY[number]}", 128 + number)
+
+
+def of_exit(who: str, exit_code: int | None, memory_kills: int | None = None) -> Outcome:
+    """The outcome of a stage whose process ended before its notebook did.
 
     Args:
-        event: Its kind, and what came with it.
-        memory_ran_out: Whether the system ended a process for want of memory meanwhile.
+        who: Which process.
+        exit_code: Its exit status, minus the signal that ended it; None if it is not known.
+        memory_kills: `machine.memory_kills()` at the start of the stage.
     """
-    kind = event.get("event")
-    if kind == "done":
-        return None
-    if kind == "died":
-        return of_exit("its kernel", event["exit_code"], memory_ran_out=memory_ran_out)
-    place = "" if event["cell"] is None else f"cell [{event['cell']}]: "
-    return Outcome("failed", f"{place}{event['error']}")
-
-
-def of_exit(who: str, exit_code: int | None, *, memory_ran_out: bool = False) -> Outcome:
-    """What the exit status of a process says that ended before its notebook did."""
-    if exit_code is None:
-        return Outcome("killed", f"{who} died")
-    if exit_code >= 0:
-        return Outcome("failed", f"{who} ended (exit status {exit_code})")
-    if exit_code == -9 and memory_ran_out:
-        return Outcome(
-            "killed", f"{who} was killed by the system because memory ran out. {SMALLER}"
-        )
-    if exit_code == -9:
-        guess = f"most often the memory ran out: {SMALLER[0].lower()}{SMALLER[1:]}"
-        return Outcome("killed", f"{who} died (killed; {guess})")
+    if exit_code is not None and exit_code >= 0:
+        return Outcome(Ended.FAILED, f"{who} ended (exit status {exit_code})")
+    how = f"died ({signal.Signals(-exit_code).name})" if exit_code else "died"
     if exit_code == -signal.SIGTERM:
-        return Outcome("killed", f"{who} was ended by SIGTERM. Start again: {GO_ON}")
-    return Outcome("killed", f"{who} died ({signal.Signals(-exit_code).name})")
+        how = f"was ended by SIGTERM. Start again: {GO_ON}"
+    if exit_code == -signal.SIGKILL:
+        how = f"died (killed; most often the memory ran out: {SMALLER.replace('Use', 'use')})"
+        if memory_kills is not None and machine.memory_kills() != memory_kills:
+            how = f"was killed by the system because memory ran out. {SMALLER}"
+    return Outcome(Ended.KILLED, f"{who} {how}")
 
 
-def of_traceback(text: str) -> str:
-    """The error that the last traceback in a text ends with; without one, the last line.
-
-    Args:
-        text: What a process wrote to standard error.
-    """
-    lines = [line for line in text.splitlines() if line.strip()]
-    raised = [
-        k
-        for k, line in enumerate(lines)
-        if line.startswith("Traceback (") and not lines[k - 1].startswith("Exception ignored")
-    ]
-    after = lines[raised[-1] + 1 :] if raised else []
-    return next((line for line in after if not line.startswith(" ")), lines[-1] if lines else "")
+def last_error(text: str) -> str:
+    """The error that the last traceback in a text ends with; without one, the last line."""
+    ignored = re.compile(r"^Exception ignored.*\nTraceback.*\n(?: .*\n)*\S.*", re.MULTILINE)
+    raised = re.findall(r"^Traceback \(.*\n(?: .*\n)+(\S.*)", ignored.sub("", text), re.MULTILINE)
+    return (raised or text.strip().splitlines() or [""])[-1]
 
 
 def of_error(name: str, text: str) -> str:
-    """What an error of a cell says, in one line with its remedy where it is a known one.
+    """What an error of a cell says, in one line.
 
     Args:
         name: The error's class.
@@ -93,7 +87,7 @@ def of_error(name: str, text: str) -> str:
 
 
 def of_disk(error: OSError, path: str) -> str:
-    """What a failed write outside the notebook says, in one line with its remedy.
+    """What a failed write of the executed notebook or its page says, in one line.
 
     Args:
         error: What the system said.

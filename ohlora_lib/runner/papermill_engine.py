@@ -1,7 +1,7 @@
 """What papermill loads where this package is installed: makes private kernels its default.
 
 papermill's own default starts kernels that talk over plain TCP, and ipykernel warns of it in every
-run. Nothing of papermill is imported here, because papermill imports this while it loads itself.
+run. papermill imports this module while it loads itself, so nothing of papermill is imported here.
 """
 
 from __future__ import annotations
@@ -10,30 +10,16 @@ import sys
 from typing import Any
 
 
-class DefaultEngine:
-    """Passes on to `ohlora_lib.runner.kernel`, imported when a notebook is run."""
+class _Later:
+    """Stands for the engine in `ohlora_lib.runner.kernel`, which is imported at its first use."""
 
-    @classmethod
-    def execute_notebook(cls, *args: Any, **kwargs: Any) -> Any:
-        """Executes a notebook; the arguments are papermill's."""
-        return _engine().execute_notebook(*args, **kwargs)
+    def __getattr__(self, name: str) -> Any:
+        from ohlora_lib.runner.kernel import PrivateKernelEngine
 
-    @classmethod
-    def nb_kernel_name(cls, *args: Any, **kwargs: Any) -> str:
-        """Name of the kernel for a notebook."""
-        return _engine().nb_kernel_name(*args, **kwargs)
-
-    @classmethod
-    def nb_language(cls, *args: Any, **kwargs: Any) -> str:
-        """Language of a notebook."""
-        return _engine().nb_language(*args, **kwargs)
+        return getattr(PrivateKernelEngine, name)
 
 
-def _engine() -> Any:
-    from ohlora_lib.runner.kernel import PrivateKernelEngine
-
-    return PrivateKernelEngine
-
+DefaultEngine = _Later()
 
 if "papermill.engines" in sys.modules:
     sys.modules["papermill.engines"].papermill_engines.register(None, DefaultEngine)

@@ -1,35 +1,35 @@
-"""Runs a study: its notebooks one after the other, each in a process and a kernel of its own."""
+"""Runs a study: its notebooks one after the other, in one process, each in a kernel of its own."""
 
 from __future__ import annotations
 
-import json
+import math
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from ohlora_lib.report.index import write_index
-from ohlora_lib.runner import outcomes, stages
-from ohlora_lib.runner.outcomes import Outcome
-from ohlora_lib.runner.pipes import Lines, read_event
+from ohlora_lib.runner import stages
+from ohlora_lib.runner.outcomes import GRACE_SEC, Ended, Outcome, last_error, of_exit, of_stop
 from ohlora_lib.runner.stages import Stage
 from ohlora_lib.runner.status import Status
 from ohlora_lib.study import machine, run_folder
 from ohlora_lib.study.machine import duration
 from ohlora_lib.study.run import FolderLock
+from ohlora_lib.training.stopping import stop_on_interrupt
 
-STOP_SEC = 300  # how long an interrupted stage may take to save its state
-TERMINATE_SEC = 8  # the same after a SIGTERM, where soon afterwards the machine may be gone
+WAIT_SEC = 0.5
 KILL_SEC = 15
-TERMINATED = 128 + signal.SIGTERM  # exit status
+WORKER = "from ohlora_lib.runner import kernel; kernel.main()"
+Stops = Callable[[], Sequence[int]]  # gives the signals that came so far
 
 
 class StageError(RuntimeError):
@@ -39,15 +39,9 @@ class StageError(RuntimeError):
 
 
 class StageInterrupted(StageError):
-    """A stage was stopped by Ctrl-C; the message is one line."""
+    """A stage was stopped by Ctrl-C or SIGTERM; the message is one line."""
 
     exit_status = 130
-
-
-class StageTerminated(StageInterrupted):
-    """A stage was stopped by SIGTERM; the message is one line."""
-
-    exit_status = TERMINATED
 
 
 def run_study(
@@ -57,6 +51,8 @@ def run_study(
     force: bool = False,
     seed: int | None = None,
     status: Status | None = None,
+    stops: Stops | None = None,
+    env: Mapping[str, str] | None = None,
 ) -> Path:
     """Runs the stages of a study that have not run yet or whose parameters or inputs changed.
 
@@ -66,6 +62,8 @@ def run_study(
         force: Run them from the beginning even if unchanged; earlier runs move aside.
         seed: Run the study under the name `<study>-seed<seed>` with this seed.
         status: Where to say how it goes.
+        stops: Where stops come from; Ctrl-C and SIGTERM if None, which takes the main thread.
+        env: More environment for the notebooks.
 
     Returns:
         The study's page.
@@ -78,13 +76,12 @@ def run_study(
     """
     status = status or Status()
     folder, root = stages.find_study(folder)
-    study = stages.read_study(folder, root, seed)
-    chosen = stages.select(study, only)
+    chosen = stages.select(stages.read_study(folder, root, seed), only)
     stages.check_study(chosen, root)
     began, outputs = time.monotonic(), chosen[0].folder.parent
     command = f"ohlora run {stages.shown_path(folder, root)}"
     command += "" if seed is None else f" --seed {seed}"
-    workers = Workers(root)
+    worker = Worker(root, status, stops, env or {})
     try:
         for number, stage in enumerate(chosen, 1):
             label = f"[{number}/{len(chosen)}] {stage.name}"
@@ -92,9 +89,7 @@ def run_study(
             if why is None:
                 status.say(f"{label}  unchanged, skipped")
                 continue
-            workers.more = number < len(chosen)
-            with exit_on_sigterm():
-                run_stage(stage, workers, status, label, why, command, anew=force)
+            _run_stage(stage, worker, label, why, command, anew=force)
             write_index(outputs)
     except BaseException:
         with suppress(OSError):  # what ended the study is said, which may be a full disk
@@ -102,245 +97,136 @@ def run_study(
                 write_index(outputs)
         raise
     finally:
-        workers.close()
+        worker.close()
     index = write_index(outputs)
     status.say(f"{len(chosen)} stages in {duration(time.monotonic() - began)}")
     status.say(str(stages.shown_path(index, Path.cwd())))
     return index
 
 
-@contextmanager
-def exit_on_sigterm() -> Iterator[None]:
-    """Makes a SIGTERM an exit that can be caught, in the main thread, which alone hears it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def leave(number: int, _: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-class Workers:
-    """Processes that run notebooks; the next one gets ready while the present one works.
+class Worker:
+    """The process that runs a study's notebooks; it starts with the first of them.
 
     Args:
-        root: The project, where they work.
-
-    Attributes:
-        more: Whether a further stage may follow.
+        root: The project, where it works.
+        status: Takes its news.
+        stops: Where stops come from; Ctrl-C and SIGTERM if None.
+        env: More environment.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root, self.more = root, False
-        self.spare: Worker | None = None
+    def __init__(
+        self, root: Path, status: Status, stops: Stops | None, env: Mapping[str, str]
+    ) -> None:
+        self.root, self.status, self.stops = root, status, stops
+        self.env = {"PYDEVD_DISABLE_FILE_VALIDATION": "1", "OHLORA_ROOT": str(root), **env}
+        self.process: subprocess.Popen | None = None
 
-    def take(self) -> Worker:
-        """A process that waits for its job; another one starts to get ready if more may follow."""
-        worker, self.spare = self.spare or Worker(self.root), None
-        if self.more:
-            self.spare = Worker(self.root)
-        return worker
-
-    def close(self) -> None:
-        """Ends the process that nobody took."""
-        if self.spare is not None:
-            self.spare.close()
-            self.spare = None
-
-
-class Worker:
-    """One process that runs one notebook; what it writes to standard error is kept aside."""
-
-    def __init__(self, root: Path) -> None:
+    def _start(self) -> None:
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
-        own = {"PYDEVD_DISABLE_FILE_VALIDATION": "1", "OHLORA_ROOT": str(root)}
-        here, there = os.pipe()  # for events alone: anything may print to standard output
-        try:
+        self.pipe, there = multiprocessing.Pipe()  # anything may print to standard output
+        with there:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "ohlora_lib.runner.kernel", str(there)],
-                stdin=subprocess.PIPE,
+                [sys.executable, "-c", WORKER, str(there.fileno())],
+                stdin=subprocess.PIPE,  # held open: its end tells that this process is gone
                 stdout=subprocess.DEVNULL,
                 stderr=self.errors,
-                pass_fds=(there,),
-                env={**os.environ, **own},
-                cwd=root,
+                pass_fds=(there.fileno(),),
+                env={**os.environ, **self.env},
+                cwd=self.root,
                 start_new_session=True,  # Ctrl-C reaches the runner alone, which passes it on
             )
-        finally:
-            os.close(there)
-        self.lines = Lines(os.fdopen(here, encoding="utf-8", errors="replace"), self.process)
 
-    def tell(self, line: str) -> None:
-        """Sends a line: the job, `interrupt` or `terminate`."""
-        with suppress(BrokenPipeError):
-            self.process.stdin.write(line.encode() + b"\n")
-            self.process.stdin.flush()
+    def run(self, job: dict[str, Any]) -> Outcome:
+        """Runs the notebook of a job, see `kernel.run_notebook`."""
+        if self.process is None:
+            self._start()
+        kills = machine.memory_kills()
+        with suppress(OSError):  # it has ended: said below
+            self.pipe.send(job)
+        if self.stops is not None:
+            return self._follow(self.stops, kills)
+        with stop_on_interrupt(pass_on=False) as asked:
+            return self._follow(lambda: asked, kills)
 
-    def stop(self, seconds: float = KILL_SEC) -> None:
-        """Ends the process if it still runs; its kernel ends with it."""
-        with suppress(BrokenPipeError):
-            self.process.stdin.close()
+    def _follow(self, stops: Stops, kills: int | None) -> Outcome:
+        """Shows the news until there is an outcome; passes stops on."""
+        deadline, passed = math.inf, 0
+        while isinstance(news := self._news(kills), dict):
+            if news:
+                self.status.update(**news)
+            self.status.tick()
+            for number in stops()[passed:]:
+                how = " (Ctrl-C again to end it now)" if number == signal.SIGINT else ""
+                self.status.say(f"stopping: the stage saves its state{how}")
+                deadline = time.monotonic() + (GRACE_SEC[number] if not passed else 1) + 1
+                self.process.send_signal(number)
+                passed += 1
+            if time.monotonic() > deadline:
+                self.process.kill()
+        asked = stops()
+        return of_stop(asked[-1]) if asked else news
+
+    def _news(self, kills: int | None) -> dict[str, Any] | Outcome:
+        """What the process says; empty if nothing for half a second, an outcome at its end."""
+        ended = self.process.poll() is not None  # whatever it started may hold the pipe open
+        with suppress(EOFError, OSError):
+            if self.pipe.poll(WAIT_SEC):
+                return self.pipe.recv()
+            if not ended:
+                return {}
+        code = self.process.wait()
+        self.errors.seek(0)
+        said = last_error(self.errors.read().decode(errors="replace"))
+        outcome = of_exit("its process", code, kills)
+        return replace(outcome, reason=f"{outcome.reason} {said}".rstrip())
+
+    def close(self) -> None:
+        """Ends the process if it runs; its kernel ends with it."""
+        if self.process is None:
+            return
+        self.process.stdin.close()
         try:
-            self.process.wait(seconds)
+            self.process.wait(KILL_SEC)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-
-    def last_words(self) -> str:
-        """What the process wrote to standard error."""
-        self.errors.seek(0)
-        return self.errors.read().decode(errors="replace")
-
-    def close(self) -> None:
-        """Ends the process and forgets what it wrote."""
-        self.stop()
+        self.pipe.close()
         self.errors.close()
 
 
-def run_stage(
-    stage: Stage,
-    workers: Workers,
-    status: Status,
-    label: str,
-    why: str,
-    command: str,
-    *,
-    anew: bool,
+def _run_stage(
+    stage: Stage, worker: Worker, label: str, why: str, command: str, *, anew: bool
 ) -> None:
-    """Runs one stage; what it must not write over is moved aside before it starts.
-
-    Raises:
-        StageError: If it failed.
-        StageInterrupted: If it was stopped.
-    """
-    root = workers.root
+    """Runs one stage; what it must not write over is moved aside before it starts."""
+    root, status, outcome = worker.root, worker.status, None
+    redo = f"{command} --only {stage.name} --force"
     stage.folder.parent.mkdir(parents=True, exist_ok=True)
     lock = FolderLock(stage.folder, ".runner.lock")
-    outcome = ""
     try:
         if line := stages.make_way(stage, root, anew=anew):
             status.say(f"{label}  {line.replace(f'{root}/', '')}")
         stage.folder.mkdir(exist_ok=True)
-        lock.watch()
         status.start(label, why)
-        outcome = "failed"
-        redo = f"{command} --only {stage.name} --force"
-        ended = supervise(stage, workers, status, redo)
-        finished = _has_finished(
-            stage
-        )  # else no summary is there; then its page alone may be missing
-        if ended is None and not finished:
-            ended = Outcome("failed", "the notebook ended without run.finish()")
-        if ended is not None:
-            outcome = {"interrupted": "stopped"}.get(ended.status, ended.status)
-            more = "" if finished else _note_failure(stage, ended, redo)
-            raise _error(stage, ended, more + _kept(stage, root), fresh=anew)
-        outcome = "done"
+        outcome = Outcome(Ended.FAILED)
+        outcome = worker.run(
+            {
+                "notebook": str(stage.notebook),
+                "output": str(stage.executed),
+                "parameters": {**stage.parameters.model_dump(), "start_anew": False},  # done
+                "root": str(root),
+                "command": redo,
+            }
+        )
+        finished = _has_finished(stage)
+        if outcome.ended == Ended.DONE and not finished:
+            outcome = Outcome(Ended.FAILED, "the notebook ended without run.finish()")
+        if outcome.ended != Ended.DONE:
+            more = "" if finished else _note_failure(stage, outcome, redo)
+            raise _error(stage, outcome, more, root, fresh=anew)
     finally:
         if outcome:  # else it has not begun
-            status.end(outcome)
+            status.end(outcome.ended)
         lock.release()
-
-
-def _note_failure(stage: Stage, ended: Outcome, command: str) -> str:
-    """Writes how a stage ended into its folder; gives what to add where that is impossible."""
-    try:
-        run_folder.write_failure(
-            stage.folder, ended.status, ended.reason, notebook=stage.notebook.stem, command=command
-        )
-    except OSError as error:
-        return f" (nor could summary.json say so: {error.strerror})"
-    return ""
-
-
-def _error(stage: Stage, ended: Outcome, more: str, *, fresh: bool) -> StageError:
-    message = f"{stage.name}: {ended.reason}"
-    if ended.status != "interrupted":
-        return StageError(message + more)
-    kind = StageTerminated if ended.reason == BY_SIGTERM.reason else StageInterrupted
-    again = "Without --force, the same command" if fresh else "The same command"
-    return kind(f"{message}. {again} resumes from there.")
-
-
-BY_CTRL_C = Outcome("interrupted", "stopped by Ctrl-C")
-BY_SIGTERM = Outcome("interrupted", "stopped by SIGTERM")
-
-
-def supervise(stage: Stage, workers: Workers, status: Status, command: str) -> Outcome | None:
-    """Runs the notebook in another process.
-
-    Returns:
-        How it ended if it did not come to its end, else None.
-    """
-    job = {
-        "notebook": str(stage.notebook),
-        "output": str(stage.executed),
-        "parameters": {**stage.parameters.model_dump(), "start_anew": False},  # done already
-        "root": str(workers.root),
-        "command": command,
-    }
-    worker, kills, stop_sec = workers.take(), machine.memory_kills(), KILL_SEC
-    try:
-        worker.tell(json.dumps(job))
-        try:
-            last = _follow(worker, stage, status)
-            stop_sec = 1 if last.get("event") == "terminated" else KILL_SEC
-        finally:
-            worker.stop(stop_sec)
-        ran_out = kills is not None and machine.memory_kills() != kills
-        kind = last.get("event")
-        if kind in {"interrupted", "terminated"}:
-            return BY_CTRL_C if kind == "interrupted" else BY_SIGTERM
-        if kind in {"done", "failed", "died"}:
-            return outcomes.of_event(last, memory_ran_out=ran_out)
-        code, words = worker.process.returncode, worker.last_words()
-        ended = outcomes.of_exit("its process", code, memory_ran_out=ran_out)
-        return Outcome(ended.status, f"{ended.reason} {outcomes.of_traceback(words)}".rstrip())
-    finally:
-        worker.close()
-
-
-def _follow(worker: Worker, stage: Stage, status: Status) -> dict[str, Any]:
-    """Shows the events of the process until it ends; the last event says how."""
-    last: dict[str, Any] = {}
-    deadline, asked = None, ""
-    while True:
-        try:
-            line = worker.lines.next()
-            if line is None:
-                ended = asked == "terminated" and last.get("event") != "done"
-                return {"event": asked} if ended else last
-            event = read_event(line)
-            if "event" in event:
-                last = event
-                _show(event, status)
-            status.tick()
-            if deadline and time.monotonic() > deadline:
-                return {"event": asked}
-        except (KeyboardInterrupt, SystemExit) as stop:
-            if deadline and asked == "terminated":
-                return {"event": asked}
-            twice, ctrl_c = bool(deadline), isinstance(stop, KeyboardInterrupt)
-            asked = "interrupted" if ctrl_c else "terminated"
-            if twice and ctrl_c:
-                return {"event": asked}
-            deadline = time.monotonic() + (STOP_SEC if ctrl_c else TERMINATE_SEC)
-            how = " (Ctrl-C again to end it now)" if ctrl_c else ""
-            status.say(f"stopping {stage.name}: it saves its state{how}")
-            worker.tell("interrupt" if ctrl_c else "terminate")
-
-
-def _show(event: dict[str, Any], status: Status) -> None:
-    if event["event"] == "cell":
-        status.update(cell=f"cell {event['number']}/{event['cells']}")
-    elif event["event"] == "progress":
-        status.update(text=event["text"])
 
 
 def _has_finished(stage: Stage) -> bool:
@@ -352,7 +238,24 @@ def _has_finished(stage: Stage) -> bool:
     return True
 
 
-def _kept(stage: Stage, root: Path) -> str:
-    if not stage.executed.is_file():
-        return ""
-    return f" (as far as it got: {stages.shown_path(stage.executed, root)})"
+def _note_failure(stage: Stage, outcome: Outcome, redo: str) -> str:
+    """Writes how a stage ended into its folder; gives what to add where that is impossible."""
+    facts = {"notebook": stage.notebook.stem, "command": redo}
+    try:
+        run_folder.write_failure(stage.folder, outcome.ended, outcome.reason, **facts)
+    except OSError as error:
+        return f" (nor could summary.json say so: {error.strerror})"
+    return ""
+
+
+def _error(stage: Stage, outcome: Outcome, more: str, root: Path, *, fresh: bool) -> StageError:
+    message = f"{stage.name}: {outcome.reason}"
+    if outcome.ended == Ended.INTERRUPTED:
+        again = "Without --force, the same command" if fresh else "The same command"
+        error: StageError = StageInterrupted(f"{message}. {again} resumes from there.")
+    else:
+        if stage.executed.is_file():
+            more += f" (as far as it got: {stages.shown_path(stage.executed, root)})"
+        error = StageError(message + more)
+    error.exit_status = outcome.exit_status
+    return error

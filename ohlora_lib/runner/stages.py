@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
-import json
 import os
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ohlora_lib.io.disk import dangling_link
-from ohlora_lib.runner import input_files
-from ohlora_lib.study import cells
-from ohlora_lib.study import parameters as params
-from ohlora_lib.study import run as runs
-from ohlora_lib.study import run_folder as records
+from ohlora_lib.io.pictures import find_images
+from ohlora_lib.population import labels
+from ohlora_lib.study import parameters, run, run_folder
+from ohlora_lib.study.look import conditions
 from ohlora_lib.study.parameters import NotebookParameters
-from ohlora_lib.study.run_folder import check_inside
+from ohlora_lib.verdict.logs import read_log
 
 
 @dataclass(frozen=True)
@@ -62,11 +60,11 @@ def find_study(folder: Path | str) -> tuple[Path, Path]:
             f"ohlora run {given.parent} --only {given.stem}"
         )
     if not given.is_dir():
-        given = records.project_root() / given
+        given = run_folder.project_root() / given
     if not given.is_dir():
         raise ValueError(f"{folder}: no such folder. Studies are the folders in params/.")
     given = Path(os.path.abspath(given))
-    root = records.project_root(given)
+    root = run_folder.project_root(given)
     for path in (given, given.resolve()):
         for home in path.parents:
             if home.resolve() == root:
@@ -86,28 +84,36 @@ def read_study(folder: Path, root: Path, seed: int | None = None) -> list[Stage]
         ValueError: If a file is not allowed; one line.
     """
     files = sorted(folder.glob("*.yaml"))
-    other = next(iter(sorted(folder.glob("*.yml"))), None)
-    if other is not None:
+    if other := next(iter(sorted(folder.glob("*.yml"))), None):
         raise ValueError(f"{shown_path(other, root)}: params files end in .yaml. Rename it.")
     if not files:
         raise ValueError(f"{folder}: holds no params files (*.yaml), so there is nothing to run.")
-    stages = []
-    for path in files:
-        shown = shown_path(path, root)
-        model = load(path, shown)
-        if model.study != folder.name:
-            raise ValueError(
-                f"{shown}: study is {model.study!r}, but the folder is {folder.name!r}. "
-                f"Make them the same, so that studies do not write over each other."
-            )
-        if seed is not None:
-            model = reseed(model, seed, str(shown))
-        stages.append(stage_of(model, shown.parent, root))
-        notebook = stages[-1].notebook
-        if not notebook.is_file():
-            raise ValueError(f"{shown}: its notebook {notebook.relative_to(root)} is not there.")
-        check_cells(notebook, model, root)
-    return stages
+    return [_read_stage(path, root, seed) for path in files]
+
+
+def _read_stage(path: Path, root: Path, seed: int | None) -> Stage:
+    shown, study = shown_path(path, root), path.parent.name
+    try:
+        model = parameters.load(path)
+    except ValueError as error:
+        raise ValueError(str(error).replace(str(path), str(shown))) from None
+    if model.study != study:
+        raise ValueError(
+            f"{shown}: study is {model.study!r}, but the folder is {study!r}. "
+            f"Make them the same, so that studies do not write over each other."
+        )
+    if seed is not None:
+        name = seeded(study, seed)
+        places = {f"outputs/{study}": f"outputs/{name}"}
+        model = derive(model, places, f"{shown} (seed {seed})", study=name, seed=seed)
+    stage = stage_of(model, shown.parent, root)
+    where = stage.notebook.relative_to(root)
+    if not stage.notebook.is_file():
+        raise ValueError(f"{shown}: its notebook {where} is not there.")
+    found = run_folder.read_json(stage.notebook).get("cells", [])
+    if not any("parameters" in cell["metadata"].get("tags", []) for cell in found):
+        raise ValueError(f"{where} has no cell tagged 'parameters'; add the tag, or restore it")
+    return stage
 
 
 def stage_of(model: NotebookParameters, folder: Path, root: Path) -> Stage:
@@ -117,27 +123,9 @@ def stage_of(model: NotebookParameters, folder: Path, root: Path) -> Stage:
     return Stage(model.stage, folder / f"{model.stage}.yaml", notebook, outputs, model)
 
 
-def check_cells(notebook: Path, model: NotebookParameters, root: Path) -> None:
-    """Raises if a notebook would not take the parameters it is given."""
-    shown = notebook.relative_to(root)
-    try:
-        found = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{shown}: not a notebook, or damaged. Restore it.") from None
-    cells.check_notebook(found, type(model).model_fields, str(shown))
-
-
 def shown_path(path: Path, root: Path) -> Path:
     """A path relative to a folder it lies in; else as it is."""
     return path.relative_to(root) if path.is_relative_to(root) else path
-
-
-def load(path: Path, shown: Path) -> NotebookParameters:
-    """Reads one params file; errors name it relative to the project."""
-    try:
-        return params.load(path)
-    except ValueError as error:
-        raise ValueError(str(error).replace(str(path), str(shown))) from None
 
 
 def seeded(study: str, seed: int | None) -> str:
@@ -154,26 +142,16 @@ def folder_name(text: str, longest: int = 50) -> str:
     return f"{safe[: longest - 9].rstrip('_.-')}-{mark}"
 
 
-def reseed(model: NotebookParameters, seed: int, source: str) -> NotebookParameters:
-    """The same parameters with another seed, in a study of its own."""
-    study = seeded(model.study, seed)
-    places = {f"outputs/{model.study}": f"outputs/{study}"}
-    return derive(model, places, f"{source} (seed {seed})", study=study, seed=seed)
-
-
 def derive(
     model: NotebookParameters, places: Mapping[str, str], source: str, **changes: Any
 ) -> NotebookParameters:
-    """The same parameters with some changed, and with other folders for the inputs.
+    """The same parameters with some changed, and with inputs read from other places.
 
     Args:
         model: The parameters.
-        places: Folder to read from by the folder that the parameters name, relative to the root.
+        places: New folder by the one that the parameters name, relative to the root.
         source: What an error begins with.
         **changes: New values.
-
-    Raises:
-        ValueError: If a value is not allowed; one line.
     """
     return type(model).checked(repoint({**model.model_dump(), **changes}, places), source)
 
@@ -199,126 +177,126 @@ def matches(stage: Stage, globs: str) -> bool:
 
 
 def select(stages: Sequence[Stage], only: str | None) -> list[Stage]:
-    """The stages whose name, or whose notebook's name, matches one of the globs, given by comma.
-
-    Raises:
-        ValueError: If none does.
-    """
+    """The stages that match some globs, given by comma; ValueError if none does."""
     chosen = [stage for stage in stages if only is None or matches(stage, only)]
     if not chosen:
-        raise ValueError(
-            f"--only {only!r} matches no stage; the study has {[stage.name for stage in stages]}."
-        )
+        names = [stage.name for stage in stages]
+        raise ValueError(f"--only {only!r} matches no stage; the study has {names}.")
     return chosen
 
 
 def check_study(stages: Sequence[Stage], root: Path) -> None:
-    """Checks that all inputs are there or will be made before they are needed.
+    """Checks that all inputs can be read, or will be made before they are needed.
 
     Raises:
         ValueError: Naming file, parameter, value and remedy.
     """
     made: list[Path] = []
     for stage in stages:
-        for name, text in records.each_path(records.input_runs(stage.parameters.config())):
-            if root / text not in made:
-                check_input_run(stage, name, text, root)
-        for name, text in records.each_path(stage.parameters.input_files()):
-            if made_folder(root / text, made) is None:
-                check_input_file(stage, name, text, root)
-        check_place(stage, root)
+        try:
+            run_folder.check_inside(stage.folder, root)
+            _check_inputs(stage.parameters, made, root)
+        except ValueError as error:
+            raise ValueError(f"{stage.params_file}: {error}") from None
         made.append(stage.folder)
-    check_writable(stages[0].folder.parent)
 
 
-def check_input_run(stage: Stage, name: str, text: str, root: Path) -> None:
-    """Raises if a run folder that nothing makes in this run is not finished."""
-    try:
-        records.check_input(name, text, root)
-        if name == "cnn_run":
-            stage.parameters.check_trained(root)
-    except ValueError as error:
-        raise ValueError(f"{stage.params_file}: {error}") from None
+def _check_inputs(model: NotebookParameters, made: Sequence[Path], root: Path) -> None:
+    for name, text in run_folder.each_path(run_folder.input_runs(model.config())):
+        if root / text not in made:
+            run_folder.check_input(name, text, root)
+            if name == "cnn_run":
+                model.check_trained(root)
+    for name, text in run_folder.each_path(model.input_files()):
+        path = root / text
+        if set(made) & set(path.parents):
+            continue
+        kind = "folder" if name.endswith("_folder") else "file"
+        if not {"folder": os.path.isdir, "file": os.path.isfile}[kind](path):
+            reason = dangling_link(path) or f"Correct the path; it is relative to {root}."
+            raise ValueError(f"{name} is {text!r}, and there is no such {kind}. {reason}")
+        try:
+            READERS.get(name, lambda *_: None)(model, path, root)
+        except ValueError as error:
+            raise ValueError(f"{name}: {str(error).replace(f'{root}/', '')}") from None
 
 
-def check_input_file(stage: Stage, name: str, text: str, root: Path) -> None:
-    """Raises if a file that is there before the run is none, or its stage could not read it."""
-    path, folder = root / text, name.endswith("_folder")
-    try:
-        there = path.is_dir() if folder else path.is_file()
-    except OSError:  # such as a name too long
-        there = False
-    if not there:
-        if reason := dangling_link(path):
-            raise ValueError(f"{stage.params_file}: {name} is {text!r}. {reason}")
-        raise ValueError(
-            f"{stage.params_file}: {name} is {text!r}, and there is no such "
-            f"{'folder' if folder else 'file'}. Correct the path; it is relative to {root}."
-        )
-    try:
-        input_files.check_file(stage.parameters, name, path, root)
-    except ValueError as error:
-        reason = str(error).replace(f"{root}/", "")
-        raise ValueError(f"{stage.params_file}: {name}: {reason}") from None
+def _read_log(model: NotebookParameters, path: Path, _: Path) -> None:
+    read_log(path, **model.pick("columns complete"))
 
 
-def check_place(stage: Stage, root: Path) -> None:
-    """Raises if a run folder leads out of the project."""
-    try:
-        check_inside(stage.folder, root)
-    except ValueError as error:
-        shown = shown_path(stage.folder, root)
-        raise ValueError(f"{stage.params_file}: its run folder is {shown}. {error}") from None
+def _read_weights(kind: str, _: NotebookParameters, path: Path, __: Path) -> None:
+    from ohlora_lib.io.weights import check_weights  # imports torch
+
+    check_weights(path, kind)
 
 
-def made_folder(path: Path, made: Sequence[Path]) -> Path | None:
-    """The run folder, of those an earlier stage makes, that a path lies in."""
-    return next((folder for folder in made if folder in path.parents), None)
+def _read_scores(model: parameters.SelectImages, path: Path, _: Path) -> None:
+    from ohlora_lib.selection.select import read_scores
+
+    read_scores(path, conditions(model.concept, model.keep))
 
 
-def check_writable(folder: Path) -> None:
-    """Raises if no file can be written to a folder."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise ValueError(
-            f"{folder}: cannot be written ({error.strerror}). "
-            f"Correct its rights or free the disk, then start again."
-        ) from error
+def _read_images(model: NotebookParameters, folder: Path, _: Path) -> None:
+    """Finds the images of a folder, or CelebA's with its list, without opening one."""
+    if getattr(model, "source", "") != "celeba":
+        find_images(folder)
+        return
+    from ohlora_lib.population import sources  # imports torch
+
+    attributes, pictures = sources.find_celeba(folder)
+    table = labels.read_attributes(attributes)
+    labels.match_rows(table, _names_in(pictures), str(attributes))
+    labels.with_properties(table, model.label_rules or labels.CELEBA_LABELS, str(attributes))
+
+
+def _read_labels(model: NotebookParameters, path: Path, root: Path) -> None:
+    table, folder = labels.read_table(path), root / getattr(model, "image_folder", "")
+    if getattr(model, "source", "") == "folder" and folder.is_dir():
+        labels.match_rows(table, _names_in(folder), str(path))
+    labels.with_properties(table, getattr(model, "label_rules", {}), str(path))
+
+
+def _names_in(folder: Path) -> list[str]:
+    return [path.relative_to(folder).as_posix() for path in find_images(folder)]
+
+
+READERS = {  # read a file as its stage will, which may be hours later
+    **dict.fromkeys(("log_csv", "log_csvs", "earlier_csv"), _read_log),
+    "generator_file": partial(_read_weights, "generator"),
+    "discriminator_file": partial(_read_weights, "discriminator"),
+    "scores_csv": _read_scores,
+    "image_folder": _read_images,
+    "labels_csv": _read_labels,
+}
 
 
 def reason_to_run(stage: Stage, root: Path) -> str | None:
     """Why a stage must run; None if it has finished and nothing has changed since."""
     try:
-        summary = records.read_summary(stage.folder)
+        summary = run_folder.read_summary(stage.folder)
     except ValueError:
         return "did not finish last time" if stage.folder.is_dir() else "has not run yet"
-    changes = runs.changes(stage.folder, summary, wanted_facts(stage, root))
+    changes = run.changes(stage.folder, summary, _made_from(stage, root))
     if changes:
         return ", ".join(changes.values())
     return None if stage.page.is_file() else "has no page yet"
 
 
-def wanted_facts(stage: Stage, root: Path) -> dict[str, Any]:
-    """What a run of the stage would be made from now."""
-    return records.made_from(stage.notebook.stem, stage.parameters.config(), root)
+def _made_from(stage: Stage, root: Path) -> dict[str, Any]:
+    return run_folder.made_from(stage.notebook.stem, stage.parameters.config(), root)
 
 
 def make_way(stage: Stage, root: Path, *, anew: bool) -> str:
-    """Moves what the stage's run folder holds aside where its next run must not write over it.
-
-    Returns:
-        What to tell the user; empty if nothing moved.
+    """Moves aside what the stage's next run must not write over; gives what to tell the user.
 
     Raises:
         ValueError: If another process writes to the folder.
     """
-    lock = runs.FolderLock(stage.folder)
+    lock = run.FolderLock(stage.folder)
     try:
-        wanted, longer = wanted_facts(stage, root), stage.parameters.LONGER
-        shown, line = runs.make_way(stage.folder, wanted, longer=longer, anew=anew)
+        wanted, longer = _made_from(stage, root), stage.parameters.LONGER
+        shown, line = run.make_way(stage.folder, wanted, longer, anew)
         return "" if shown else line
     finally:
         lock.release()

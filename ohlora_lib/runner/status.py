@@ -38,16 +38,12 @@ class Status:
         if self.console.is_terminal:
             self._live = Live(console=self.console, transient=True, auto_refresh=False)
             self._live.start()
-            self.tick()
         else:
             self.say(f"{label}  {why}")
 
-    def update(self, *, cell: str | None = None, text: str | None = None) -> None:
+    def update(self, *, cell: str = "", text: str = "") -> None:
         """Takes news of the stage: which cell it is in, its last printed line."""
-        if cell is not None:
-            self._cell, self._text = cell, ""
-        if text is not None:
-            self._text = printable(text)
+        self._cell, self._text = cell or self._cell, printable(text)
 
     def tick(self) -> None:
         """Shows the news; to be called at least every second."""

@@ -2,22 +2,17 @@
 
 A point is an ordinary study, written to `params/<study>-<name>-<value>[-seed<k>]/`. It has the
 stages that the grid reaches; what it shares with other points it reads from the run folders of its
-parent, the study itself (with the seed), whose stages run first. Studies run as `ohlora run`
-processes, several at a time.
+parent, the study itself (with the seed), whose stages run first.
 """
 
 from __future__ import annotations
 
 import difflib
-import html
 import itertools
 import json
 import os
 import re
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
 from contextlib import contextmanager, suppress
@@ -28,12 +23,14 @@ from typing import Any
 
 import pandas as pd
 import yaml
+from rich.console import Console
 
 from ohlora_lib.io.disk import write_atomic
 from ohlora_lib.population.labels import save_table
 from ohlora_lib.report.index import write_index
 from ohlora_lib.runner import stages
-from ohlora_lib.runner.runner import StageError, StageInterrupted
+from ohlora_lib.runner.runner import StageError, StageInterrupted, run_study
+from ohlora_lib.runner.stages import Stage
 from ohlora_lib.runner.status import Status
 from ohlora_lib.study import machine, parameters
 from ohlora_lib.study.machine import duration
@@ -45,7 +42,6 @@ COMPARISON = "08_compare_runs"
 EVERYWHERE = ("concept", "device", "image_px", "precision")  # mean the same in every stage
 OWN = ("study", "variant", "seed")  # the sweep's to set
 HEADER = "# Written by `ohlora sweep`, which overwrites it. To change it, copy the folder.\n"
-OHLORA = ("-m", "ohlora_lib")  # the command, as arguments of Python
 
 
 @dataclass(frozen=True)
@@ -62,10 +58,11 @@ class Study:
     """A study to run: a point, the parent of some, or the comparison."""
 
     name: str
-    command: tuple[str, ...]  # what stands after `ohlora` to run it
-    stages: list[stages.Stage]
+    folder: Path  # of its params files
+    seed: int | None  # with which that folder is run
+    stages: list[Stage]
     values: dict[str, Any] = field(default_factory=dict)  # of the grid, and the seed if given
-    shared: list[stages.Stage] = field(default_factory=list)  # stages of its parent
+    shared: list[Stage] = field(default_factory=list)  # stages of its parent
 
 
 def run_sweep(
@@ -77,23 +74,23 @@ def run_sweep(
     scheduler: str = "",
     status: Status | None = None,
 ) -> Path:
-    """Runs the stages of all points that have not run yet or have changed, then compares them.
+    """Runs the points of a sweep that have not finished, and compares all of them.
 
     Args:
         folder: The study's params folder.
-        grid: Each `NAME=VALUE,VALUE`; all combinations are run.
-        seeds: Such as `0-4`; the params files' own if empty.
+        grid: Axes, see `parse_grid`.
+        seeds: Seeds of each point, see `parse_seeds`.
         workers: Studies at a time on this machine.
         scheduler: Address of a Dask scheduler, whose workers run the studies instead.
         status: Where to say how it goes.
 
     Returns:
-        The sweep's page.
+        The sweep's page, with `points.csv` beside it.
 
     Raises:
-        ValueError: If an argument is invalid; nothing was started.
-        StageError: If a study failed; all that could be run was.
-        StageInterrupted: If Ctrl-C stopped it.
+        ValueError: If an axis, a parameter or the scheduler is invalid; nothing was started.
+        StageError: If a point failed; the others ran to their end.
+        StageInterrupted: If it was stopped.
     """
     status = status or Status()
     folder, root = stages.find_study(folder)
@@ -104,7 +101,7 @@ def run_sweep(
     stages.check_study(every, root)
     name = stages.folder_name("-".join([folder.name, "sweep", *(axis.name for axis in axes)]))
     home = root / "outputs" / name
-    stages.check_writable(home)
+    home.mkdir(parents=True, exist_ok=True)
     stop = home / ".stop"
     stop.unlink(missing_ok=True)
     share = {} if scheduler else thread_share(workers)
@@ -113,8 +110,8 @@ def run_sweep(
     pool = cluster(scheduler, root) if scheduler else futures.ThreadPoolExecutor(workers)
     with pool as executor:
         status.say(f"{len(points)} points, {len(every)} stages")
-        start = partial(executor.submit, run_words, share, root, stop)
-        run = partial(run_all, root=root, start=start, stop=stop, status=status)
+        start = partial(executor.submit, run_point, share, root, stop)
+        run = partial(run_all, start=start, stop=stop, status=status)
         failed = run(parents) + run(points)
         done = {s.folder for s in every if stages.reason_to_run(s, root) is None}
         failed += run(comparison(name, points, done, study, root))
@@ -127,7 +124,7 @@ def run_sweep(
     return page
 
 
-def parse_grid(texts: Sequence[str], study: Sequence[stages.Stage]) -> list[Axis]:
+def parse_grid(texts: Sequence[str], study: Sequence[Stage]) -> list[Axis]:
     """Reads axes of a grid, NAME=VALUE,VALUE or STAGE.NAME=VALUE,VALUE with a glob for the stage.
 
     Raises:
@@ -141,18 +138,19 @@ def parse_grid(texts: Sequence[str], study: Sequence[stages.Stage]) -> list[Axis
         given = []
         with suppress(yaml.YAMLError):
             given = yaml.safe_load(f"[{listed}]")
-        if not given or any(axis.name == name for axis in axes):
-            raise ValueError(f"--grid has {text!r}; it must be NAME=VALUE,VALUE, each name once")
         source = f"{chosen[0].params_file} (--grid {text})"
         models = [stages.derive(chosen[0].parameters, {}, source, **{name: v}) for v in given]
         values = [getattr(model, name) for model in models]
-        if any(value in values[:k] for k, value in enumerate(values)):
-            raise ValueError(f"--grid has {text!r}; give each value once")
+        twice = any(value in values[:k] for k, value in enumerate(values))
+        if not values or twice or any(axis.name == name for axis in axes):
+            raise ValueError(
+                f"--grid has {text!r}; it must be NAME=VALUE,VALUE, each name and each value once"
+            )
         axes.append(Axis(name, [stage.name for stage in chosen], values))
     return axes
 
 
-def _stages_of(pattern: str, name: str, study: Sequence[stages.Stage]) -> list[stages.Stage]:
+def _stages_of(pattern: str, name: str, study: Sequence[Stage]) -> list[Stage]:
     """The stages an axis changes; without a pattern the fine-tunings, if these have such."""
     globs = pattern or ("*" if name in EVERYWHERE else TRAINING)
     having = [stage for stage in study if name in type(stage.parameters).model_fields]
@@ -193,40 +191,28 @@ def lay_out(
     parents, points = [], []
     for seed in seeds or [None]:
         study = stages.read_study(folder, root, seed)
-        reached = _reached(study, axes)
-        given = {} if seed is None else {"seed": seed}
-        command = ("run", str(folder), *(f"--seed={seed}" for seed in given.values()))
+        reached: list[Stage] = []  # by the grid, or by what they read
+        for stage in study:
+            given, places = stage.parameters.model_dump(), {other.path: "" for other in reached}
+            changed = any(stage.name in axis.stages for axis in axes)
+            reached += [stage] * (changed or stages.repoint(given, places) != given)
         shared = [stage for stage in study if stage not in reached]
-        parents.append(Study(stages.seeded(folder.name, seed), command, shared))
+        parents.append(Study(stages.seeded(folder.name, seed), folder, seed, shared))
         for chosen in itertools.product(*(axis.values for axis in axes)):
             values = {axis.name: value for axis, value in zip(axes, chosen, strict=True)}
             words = [folder.name, *(f"{name}-{text_of(value)}" for name, value in values.items())]
             name = stages.seeded(stages.folder_name("-".join(words)), seed)
             own = _moved(reached, root, axes, values, name)
-            points.append(Study(name, ("run", f"params/{name}"), own, values | given, shared))
+            values |= {} if seed is None else {"seed": seed}
+            points.append(Study(name, root / "params" / name, None, own, values, shared))
     return parents, points
 
 
-def _reached(study: Sequence[stages.Stage], axes: Sequence[Axis]) -> list[stages.Stage]:
-    """The stages that the grid changes, and those that read from such."""
-    reached: list[stages.Stage] = []
-    for stage in study:
-        given = stage.parameters.model_dump()
-        reads = stages.repoint(given, {other.path: "" for other in reached}) != given
-        if reads or any(stage.name in axis.stages for axis in axes):
-            reached.append(stage)
-    return reached
-
-
 def _moved(
-    reached: Sequence[stages.Stage],
-    root: Path,
-    axes: Sequence[Axis],
-    values: dict[str, Any],
-    study: str,
-) -> list[stages.Stage]:
+    reached: Sequence[Stage], root: Path, axes: Sequence[Axis], values: dict[str, Any], study: str
+) -> list[Stage]:
     """Stages with some values of the grid, in a study of their own."""
-    own: dict[str, stages.Stage] = {}  # by the run folder it had
+    own: dict[str, Stage] = {}  # by the run folder it had
     for stage in reached:
         changes = {axis.name: values[axis.name] for axis in axes if stage.name in axis.stages}
         source = f"{stage.params_file} (--grid {changes})"
@@ -243,9 +229,8 @@ def text_of(value: Any) -> str:
 
 def write_study(study: Study, root: Path) -> None:
     """Writes a study's params files in place of an earlier sweep's; there must be no others."""
-    home = root / "params" / study.name
-    home.mkdir(exist_ok=True)
-    for path in home.iterdir():
+    study.folder.mkdir(exist_ok=True)
+    for path in study.folder.iterdir():
         if not path.is_file() or not path.read_bytes().startswith(HEADER.encode()):
             raise ValueError(f"{path} is in the way of the sweep. Rename that study.")
         path.unlink()
@@ -281,29 +266,23 @@ def cluster(address: str, root: Path) -> Iterator[futures.Executor]:
 
 
 def run_all(
-    studies: list[Study], root: Path, start: Callable[..., Any], stop: Path, status: Status
+    studies: list[Study], start: Callable[..., Any], stop: Path, status: Status
 ) -> list[str]:
     """Runs studies to their end and gives the names of those that failed.
 
     Ctrl-C lets those that run save their state and end: each adds a byte to the file `stop`, which
     workers on other machines see too.
     """
-    failed, running = [], {}
-    for study in studies:
-        if any(stages.reason_to_run(stage, root) for stage in study.stages):
-            only = ",".join(stage.name for stage in study.stages)
-            words = [*OHLORA, *study.command, "--held", "--only", only]
-            running[start(root / "outputs" / study.name, words)] = study.name
-        elif study.stages:
-            status.say(f"{study.name}  unchanged")
+    failed, running = [], {start(study): study.name for study in studies if study.stages}
     while running:
         try:
             done, _ = futures.wait(running, 60, futures.FIRST_COMPLETED)
             for future in done:
+                name = running.pop(future)
                 error = futures.CancelledError() if future.cancelled() else future.exception()
-                why = f"failed: {error!r}"[:300] if error else future.result()
-                failed += [running[future]] * bool(why)
-                status.say(f"{running.pop(future)}  {why or 'done'}, {len(running)} left")
+                failed += [name] * bool(error)
+                ended = "stopped" if isinstance(error, StageInterrupted) else f"failed: {error}"
+                status.say(f"{name}  {ended[:300] if error else 'done'}, {len(running)} left")
             if not done:
                 status.say(f"{len(running)} left")
         except KeyboardInterrupt:
@@ -313,32 +292,29 @@ def run_all(
     return failed
 
 
-def run_words(
-    share: Mapping[str, str], root: Path, stop: Path, home: Path, words: Sequence[str]
-) -> str:
-    """Runs an `ohlora` command for a worker; gives why it did not end well, else nothing."""
+def run_point(share: Mapping[str, str], root: Path, stop: Path, study: Study) -> None:
+    """Runs a study for a worker; what it says goes to `sweep.log` in its outputs."""
+    home = root / "outputs" / study.name
     home.mkdir(parents=True, exist_ok=True)
-    command, asked = [sys.executable, *words], 0
-    place = {"cwd": root, "env": {**os.environ, **share}, "start_new_session": True}
-    if stop.exists():
-        return "stopped"
-    with (home / "sweep.log").open("w+", encoding="utf-8", errors="replace") as log:
-        pipes = {"stdin": subprocess.PIPE, "stdout": log, "stderr": log}
-        with subprocess.Popen(command, **place, **pipes) as process:
-            while process.poll() is None:
-                if stop.exists() and asked < stop.stat().st_size:
-                    process.send_signal(signal.SIGINT)
-                    asked += 1
-                time.sleep(0.2)
-        log.seek(0)
-        last = log.read().splitlines()[-1:]
-    if process.returncode < 0:
-        last = [f"its process was ended by {signal.Signals(-process.returncode).name}"]
-    return f"failed: {''.join(last)}" if process.returncode else ""
+
+    def stops() -> list[int]:
+        return [signal.SIGINT] * (stop.stat().st_size if stop.exists() else 0)
+
+    if stops():
+        raise StageInterrupted("stopped")
+    with (home / "sweep.log").open("w", encoding="utf-8") as log:
+        run_study(
+            study.folder,
+            only=",".join(stage.name for stage in study.stages),
+            seed=study.seed,
+            status=Status(Console(file=log, soft_wrap=True, highlight=False)),
+            stops=stops,
+            env=share,
+        )
 
 
 def comparison(
-    name: str, points: Sequence[Study], done: set[Path], study: Sequence[stages.Stage], root: Path
+    name: str, points: Sequence[Study], done: set[Path], study: Sequence[Stage], root: Path
 ) -> list[Study]:
     """The comparison of all fine-tunings that have finished, as a study; empty if it takes more.
 
@@ -367,7 +343,7 @@ def comparison(
     given["names"] = [label for label, found in groups.items() for _ in found]
     model = parameters.MODELS[COMPARISON].checked(given, f"comparison of {name}")
     stage = stages.stage_of(model, Path("params", name), root)
-    compared = Study(name, ("run", f"params/{name}"), [stage])
+    compared = Study(name, root / "params" / name, None, [stage])
     write_study(compared, root)
     return [compared]
 
@@ -393,7 +369,8 @@ def write_points(points: Sequence[Study], done: set[Path], home: Path) -> Path:
             rows.append({**row, "study": point.name})
     table = pd.DataFrame(rows, dtype=object)
     save_table(home / "points.csv", table)
-    shown = table.fillna("").map(lambda value: html.escape(str(value))).rename(columns=html.escape)
-    links = [f'<a href="../{row["study"]}/index.html">{row["study"]}</a>' for row in rows]
-    text = shown.assign(study=links).to_html(index=False, escape=False, border=0)
+    text = table.fillna("").to_html(index=False, border=0)
+    text = re.sub(
+        r"<td>(.*)</td>(?=\s*</tr>)", r'<td><a href="../\1/index.html">\1</a></td>', text
+    )
     return write_index(home, part=f'<div class="table" tabindex="0">{text}</div>')

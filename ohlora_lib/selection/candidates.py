@@ -25,35 +25,28 @@ from ohlora_lib.io.weights import load_generator
 from ohlora_lib.nets import Generator
 from ohlora_lib.nets.samples import sample_images
 from ohlora_lib.population.labels import match_rows, read_table
-from ohlora_lib.properties.ensemble import Ensemble, load_ensemble
+from ohlora_lib.properties.ensemble import load_ensemble
 from ohlora_lib.selection.select import Selection, read_scores, select
 from ohlora_lib.study.look import Condition, conditions
 from ohlora_lib.study.machine import track
 from ohlora_lib.study.parameters import SelectImages
 from ohlora_lib.study.run import Run
-from ohlora_lib.study.run_folder import check_inside, project_root, read_config
+from ohlora_lib.study.run_folder import in_project, read_config
 
 CHUNK = 100  # candidates; the latents of as many samples share a random state
 EXAMPLES = 48  # images thrown away that are shown
+NONE = np.empty((0, 1, 1, 3), dtype=np.uint8)
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Images to choose from: fresh samples of a base, or images of a population.
+    """Images to choose from: fresh samples of a base, or images of a population."""
 
-    Args:
-        source: Generator on the device, or uint8 images (N, H, H, 3).
-        count: Number N of candidates.
-        seed: Draws the latents of samples.
-        device: Where they are drawn and scored.
-        precision: Number format to draw and score in.
-    """
-
-    source: Generator | np.ndarray
-    count: int
-    seed: int
-    device: torch.device
-    precision: str
+    source: Generator | np.ndarray  # on the device, or uint8 (N, H, H, 3)
+    count: int  # N
+    seed: int  # draws the latents of samples
+    device: torch.device  # where they are drawn and scored
+    precision: str  # number format to draw and score in
 
     @property
     def fresh(self) -> bool:
@@ -74,8 +67,8 @@ class Candidates:
         """One chunk, uint8 (B, H, H, 3), on the device."""
         if not self.fresh:
             return to_tensor(self.source[start : start + CHUNK], self.device)
-        size, options = min(CHUNK, self.count - start), {"seed": self.seed, "start": start}
-        options |= {"batch": CHUNK, "precision": self.precision}
+        size = min(CHUNK, self.count - start)
+        options = {"seed": self.seed, "start": start, "precision": self.precision}
         return next(sample_images(self.source, size, **options))
 
     def where(self, flags: np.ndarray) -> Iterator[np.ndarray]:
@@ -97,64 +90,79 @@ class Chosen:
 
     def table(self) -> pd.DataFrame:
         """A row a candidate: img_no, its scores, whether it was kept."""
-        names = [name for name in self.scores if name.endswith("_score")]
-        scores = self.scores[names].rename_axis("img_no").reset_index()
+        scores = self.scores.rename_axis("img_no").reset_index()
         return scores.assign(kept=self.selection.kept.astype(int))
 
     def means(self) -> pd.DataFrame:
         """Mean scores of all candidates and of those kept, a row a property."""
-        scores = self.scores.filter(like="_score")
-        return pd.DataFrame(
-            {"candidates": scores.mean(), "kept": scores[self.selection.kept].mean()}
-        )
+        kept = self.scores[self.selection.kept]
+        return pd.DataFrame({"candidates": self.scores.mean(), "kept": kept.mean()})
 
 
 def find_candidates(
-    config: SelectImages, run: Run, judge: Ensemble | None, *, device: torch.device, precision: str
+    config: SelectImages, run: Run, *, device: torch.device, precision: str
 ) -> Candidates | None:
-    """The images that `candidates` of the parameters names; None for a table of scores alone.
-
-    Raises:
-        ValueError: If the judge's CNNs were trained at another image size.
-    """
+    """The images that `candidates` of the parameters names; None for a table of scores alone."""
     if config.candidates == "table":
         return None
     if config.candidates == "base":
         source = load_generator(run.inputs["base_run"] / "generator.safetensors").to(device)
-        found = Candidates(source, config.samples, config.seed, device, precision)
-    else:
-        source = open_store(run.inputs["population_run"] / "images" / "images.npy")
-        found = Candidates(source, len(source), config.seed, device, precision)
-    check_size(judge, found.image_px)
-    return found
+        return Candidates(source, config.samples, config.seed, device, precision)
+    source = open_store(run.inputs["population_run"] / "images" / "images.npy")
+    return Candidates(source, len(source), config.seed, device, precision)
 
 
-def score(config: SelectImages, run: Run, offered: Candidates | None) -> pd.DataFrame:
-    """Scores of all candidates: of the table that is named, else by the selector, in chunks.
+def choose(
+    config: SelectImages, run: Run, offered: Candidates | None, *, foreign: str = ""
+) -> Chosen:
+    """Scores the candidates, and keeps those that meet every condition.
 
-    Returns:
-        A row a candidate, columns `<property>_score`. Those of a finished run are read.
+    Args:
+        config: Parameters of `04_select_images`.
+        run: Gets `images/selected.npy`; of a finished run, scores and images are read.
+        offered: The candidates; None where there is a table of scores alone.
+        foreign: What to do instead of loosening, where the images are of something else.
 
     Raises:
-        ValueError: If a table cannot be read, or the images do not fit the CNNs; one line.
+        ValueError: If a table cannot be read, the images do not fit the CNNs, or nothing is kept
+            (says what to do; nothing is written then).
     """
     wanted = conditions(config.concept, config.keep)
     if config.scores_csv:
-        table = read_scores(project_root() / config.scores_csv, wanted)
-        if offered is None:
-            return table
-        files = read_table(run.inputs["population_run"] / "files.csv", ["file"])
-        return align_scores(table, files, config.scores_csv)
-    if run.finished:
+        scores = _read_aligned(config, run, wanted, offered)
+    elif run.finished:
         columns = [f"{prop}_score" for prop in config.concept]
-        return read_table(run.path / "scores.csv", columns)[columns].astype(np.float32)
-    folder = chunk_folder(run, offered)
-    for left in folder.parent.glob("*"):
-        if left != folder:
-            shutil.rmtree(left)
-    options = {"device": offered.device, "precision": offered.precision}
-    selector = load_ensemble(run.inputs["cnn_run"] / "selector", list(config.concept), **options)
-    return score_chunks(offered, selector, wanted, folder, skip_first=config.skip_first)
+        scores = read_table(run.path / "scores.csv", columns)[columns].astype(np.float32)
+    else:
+        scores = _score_chunks(config, run, wanted, offered)
+    selection = select(scores, wanted, skip_first=config.skip_first, foreign=foreign)
+    path = run.path / "images" / "selected.npy"
+    if offered is None:
+        path.unlink(missing_ok=True)
+        return Chosen(scores, selection, NONE, NONE)
+    thrown = ~selection.kept
+    examples = [*offered.where(thrown & (thrown.cumsum() <= EXAMPLES))] or [NONE]
+    if not run.finished:
+        chunks = chunk_folder(run, offered)
+        images = _read_chunks(chunks, "kept") if offered.fresh else offered.where(selection.kept)
+        with new_store(path, offered.image_px) as store:
+            for part in images:
+                store.append(part)
+        shutil.rmtree(chunks.parent, ignore_errors=True)
+    return Chosen(scores, selection, open_store(path), np.concatenate(examples))
+
+
+def _read_aligned(
+    config: SelectImages, run: Run, wanted: Sequence[Condition], offered: Candidates | None
+) -> pd.DataFrame:
+    """Scores made elsewhere, in the order of the population; images without a row have none."""
+    table = read_scores(in_project(config.scores_csv), wanted)
+    if offered is not None:
+        files = read_table(run.inputs["population_run"] / "files.csv", ["img_no", "file"])
+        rows = match_rows(table, files["file"].tolist(), config.scores_csv)
+        table.index = files["img_no"].reindex(rows)
+        table = table[table.index.notna()].reindex(range(offered.count))
+    return table.filter(regex="_score$").reset_index(drop=True)
 
 
 def chunk_folder(run: Run, offered: Candidates) -> Path:
@@ -164,24 +172,22 @@ def chunk_folder(run: Run, offered: Candidates) -> Path:
     return run.path / "chunks" / hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
 
-def score_chunks(
-    offered: Candidates,
-    selector: Ensemble,
-    wanted: Sequence[Condition],
-    folder: Path,
-    *,
-    skip_first: int,
+def _score_chunks(
+    config: SelectImages, run: Run, wanted: Sequence[Condition], offered: Candidates
 ) -> pd.DataFrame:
-    """Scores all chunks that are not on the disk yet, with progress.
-
-    Args:
-        offered: The candidates.
-        selector: Scores them.
-        wanted: Conditions; samples that meet all are kept beside the scores.
-        folder: Gets a file a chunk.
-        skip_first: Number of first candidates left out.
-    """
-    check_size(selector, offered.image_px)
+    """Scores what no chunk on the disk has; samples that meet all conditions are in it too."""
+    folder = chunk_folder(run, offered)
+    for left in folder.parent.glob("*"):
+        if left != folder:
+            shutil.rmtree(left)
+    options = {"device": offered.device, "precision": offered.precision}
+    selector = load_ensemble(run.inputs["cnn_run"] / "selector", list(config.concept), **options)
+    sizes = {net.image_px for nets in selector.members.values() for net in nets}
+    if sizes != {offered.image_px}:
+        raise ValueError(
+            f"the images to choose from have {offered.image_px} px, the property CNNs read "
+            f"{sorted(sizes)} px; population, base and CNNs need one `image_px`"
+        )
     for start in track(offered.starts, "Scoring"):
         file = folder / f"{start:08d}.npz"
         if file.is_file():
@@ -191,7 +197,7 @@ def score_chunks(
         part = {"scores": scores.to_numpy()}  # float32, (B, P)
         if offered.fresh:
             flags = np.logical_and.reduce([c.holds(scores[f"{c.prop}_score"]) for c in wanted])
-            flags &= np.arange(start, start + len(scores)) >= skip_first
+            flags &= np.arange(start, start + len(scores)) >= config.skip_first
             part["kept"] = images.cpu().numpy()[flags]
         with atomic_path(file) as path, path.open("wb") as opened:
             np.savez(opened, **part)
@@ -205,90 +211,11 @@ def _read_chunks(folder: Path, name: str) -> Iterator[np.ndarray]:
             yield part[name]
 
 
-def choose(
-    config: SelectImages,
-    run: Run,
-    offered: Candidates | None,
-    scores: pd.DataFrame,
-    *,
-    foreign: str = "",
-) -> Chosen:
-    """Keeps the candidates that meet every condition, in `images/selected.npy` of the run.
-
-    Args:
-        config: With the conditions.
-        run: Gets the images; those of a finished run are read.
-        offered: The candidates; None where there is a table of scores alone.
-        scores: From `score`.
-        foreign: What to do instead of loosening, where the images are of something else.
-
-    Raises:
-        ValueError: If nothing is kept (says what to do); nothing is written then.
-    """
-    wanted = conditions(config.concept, config.keep)
-    selection = select(scores, wanted, skip_first=config.skip_first, foreign=foreign)
-    path = run.path / "images" / "selected.npy"
-    none = np.empty((0, 1, 1, 3), dtype=np.uint8)
-    if offered is None:
-        path.unlink(missing_ok=True)
-        return Chosen(scores, selection, none, none)
-    if not run.finished:
-        _store_kept(offered, selection.kept, chunk_folder(run, offered), path)
-    thrown = ~selection.kept
-    thrown = [*offered.where(thrown & (thrown.cumsum() <= EXAMPLES))]
-    return Chosen(scores, selection, open_store(path), np.concatenate(thrown) if thrown else none)
-
-
-def _store_kept(offered: Candidates, kept: np.ndarray, folder: Path, path: Path) -> None:
-    """Writes what is kept and removes the chunks; samples whose chunks are gone are redrawn."""
-    saved = offered.fresh and folder.is_dir()
-    images = _read_chunks(folder, "kept") if saved else offered.where(kept)
-    with new_store(path, offered.image_px) as store:
-        for part in images:
-            store.append(part)
-    shutil.rmtree(folder.parent, ignore_errors=True)
-
-
-def align_scores(scores: pd.DataFrame, files: pd.DataFrame, source: str) -> pd.DataFrame:
-    """Puts rows of scores in the order of a population's images; images without a row get none.
-
-    Args:
-        scores: A row an image, with its file's name or `img_no`.
-        files: The population's files.
-        source: Begins error messages.
-
-    Raises:
-        ValueError: If the rows do not say which image they are about; one line.
-    """
-    rows = match_rows(scores, files["file"].tolist(), source)
-    numbers = files["img_no"].reindex(rows).set_axis(scores.index)
-    known = numbers.notna()
-    found = scores[known].set_index(numbers[known].astype("int64"))
-    return found.reindex(range(int(files["img_no"].max()) + 1)).reset_index(drop=True)
-
-
-def check_size(selector: Ensemble, image_px: int) -> None:
-    """Raises ValueError if the CNNs were trained at another image size."""
-    sizes = {net.image_px for nets in selector.members.values() for net in nets}
-    if sizes != {image_px}:
-        raise ValueError(
-            f"the images to choose from have {image_px} px, the property CNNs read "
-            f"{sorted(sizes)} px; population, base and CNNs need one `image_px`"
-        )
-
-
 def judge_overlap(kept: np.ndarray, cnn_run: Path) -> int:
-    """How many kept images the held-out judge learned from, pixel for pixel.
-
-    Args:
-        kept: uint8, shape (K, H, H, 3).
-        cnn_run: Run folder of `03_train_property_cnn`.
-    """
-    run = project_root() / str(read_config(cnn_run).get("population_run", ""))
-    check_inside(run, project_root())
+    """How many kept images, uint8 (K, H, H, 3), the judge of a run learned from, to the pixel."""
+    population_run = in_project(read_config(cnn_run)["population_run"])
+    population = open_store(population_run / "images" / "images.npy")
     split = read_table(cnn_run / "split.csv", ["img_no", "role"])
-    population = open_store(run / "images" / "images.npy")
-    learned = {
-        hash(population[row].tobytes()) for row in split.loc[split["role"] == "judge", "img_no"]
-    }
+    rows = split.loc[split["role"] == "judge", "img_no"]
+    learned = {hash(population[row].tobytes()) for row in rows}
     return sum(hash(image.tobytes()) in learned for image in kept)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,29 +21,25 @@ class Selection:
 
     kept: np.ndarray  # bool, (N,)
     costs: pd.DataFrame  # condition, passes, fails, share, lost_only_here
-    unscored: int = 0  # candidates without one of the scores; they fail
+    skipped: int  # first images, left out
+    unscored: int  # candidates without one of the scores; they fail
 
-    def summary(self, skip_first: int = 0) -> dict[str, Any]:
+    def summary(self) -> dict[str, Any]:
         """All numbers, plain: rows, skipped, candidates, kept, share, and each condition's."""
         rows, kept = len(self.kept), int(self.kept.sum())
-        skipped = min(skip_first, rows)
         return {
             "rows": rows,
-            "skipped": skipped,
-            "candidates": rows - skipped,
+            "skipped": self.skipped,
+            "candidates": rows - self.skipped,
             "unscored": self.unscored,
             "kept": kept,
-            "share": kept / (rows - skipped),
+            "share": kept / (rows - self.skipped),
             "conditions": self.costs.to_dict("records"),
         }
 
 
 def select(
-    scores: pd.DataFrame,
-    wanted: Iterable[Condition],
-    *,
-    skip_first: int = 0,
-    foreign: str = "",
+    scores: pd.DataFrame, wanted: Sequence[Condition], *, skip_first: int = 0, foreign: str = ""
 ) -> Selection:
     """Keeps the images that meet every condition.
 
@@ -56,33 +52,43 @@ def select(
     Raises:
         ValueError: If all images are left out, or nothing is kept (says what to do).
     """
-    wanted = list(wanted)
-    eligible = np.arange(len(scores)) >= skip_first
-    if not eligible.any():
+    offered = scores.iloc[skip_first:]
+    if offered.empty:
         raise ValueError(
             f"skip_first is {skip_first}, but there are {len(scores)} images in all. Skip fewer."
         )
-    passes = {c: c.holds(scores[f"{c.prop}_score"]).to_numpy() & eligible for c in wanted}
-    kept = np.logical_and.reduce([eligible, *passes.values()])
-    rows = []
-    for condition, flags in passes.items():
-        others = [f for c, f in passes.items() if c is not condition]
-        lost = np.logical_and.reduce([eligible, *others]) & ~flags
-        rows.append({
-            "condition": str(condition),
-            "passes": int(flags.sum()),
-            "fails": int((eligible & ~flags).sum()),
-            "share": flags.sum() / eligible.sum(),
-            "lost_only_here": int(lost.sum()),
-        })  # fmt: skip
-    costs = pd.DataFrame(rows)
+    passes = pd.DataFrame({c: c.holds(offered[f"{c.prop}_score"]) for c in wanted})
+    fails = ~passes
+    costs = pd.DataFrame({
+        "condition": [str(c) for c in passes],
+        "passes": passes.sum().array,
+        "fails": fails.sum().array,
+        "share": passes.mean().array,
+        "lost_only_here": fails[fails.sum(axis=1) == 1].sum().astype(int).array,
+    })  # fmt: skip
+    kept = passes.all(axis=1)
     if not kept.any():
         counts = ", ".join(f"{row.condition} passes {row.passes}" for row in costs.itertuples())
-        remedy = foreign or _what_to_loosen(scores[eligible], wanted, costs)
+        remedy = foreign or _what_to_loosen(offered, passes, costs)
         raise ValueError(f"no image meets all conditions ({counts}). {remedy}")
-    names = [f"{condition.prop}_score" for condition in wanted]
-    unscored = int(scores.loc[eligible, names].isna().any(axis=1).sum())
-    return Selection(kept, costs, unscored)
+    unscored = offered[[f"{c.prop}_score" for c in wanted]].isna().any(axis=1).sum()
+    flags = np.concatenate([np.zeros(skip_first, dtype=bool), kept])
+    return Selection(flags, costs, skip_first, int(unscored))
+
+
+def _what_to_loosen(scores: pd.DataFrame, passes: pd.DataFrame, costs: pd.DataFrame) -> str:
+    """The condition that alone stands in the way most often, and a threshold to loosen it to."""
+    lost, whose = costs["lost_only_here"], "the images"
+    worst = passes.columns[lost.argmax() if lost.any() else costs["passes"].argmin()]
+    if lost.any():  # a quarter of all images could be fewer than pass now
+        scores = scores[passes.drop(columns=worst).all(axis=1)]
+        whose = "the images that meet the others"
+    reach = scores[f"{worst.prop}_score"].quantile(0.75 if worst.sign == ">=" else 0.25)
+    if np.isnan(reach):
+        raise ValueError(f"none of the images has a score of {worst.prop!r}")
+    reach = (np.floor if worst.sign == ">=" else np.ceil)(reach * 1000) / 1000  # still in reach
+    share = f"a threshold of {reach:.3g} would pass a quarter of {whose}"
+    return f"Loosen {worst.prop} in `keep`: {share}."
 
 
 def read_scores(path: Path | str, wanted: Sequence[Condition]) -> pd.DataFrame:
@@ -96,41 +102,24 @@ def read_scores(path: Path | str, wanted: Sequence[Condition]) -> pd.DataFrame:
         All columns; those of the conditions are numbers named `<property>_score`.
 
     Raises:
-        ValueError: If the file, a column or a number is not right; one line.
+        ValueError: If the file, a column or a number is not right.
     """
-    table = read_table(path, [])
-    names = list(dict.fromkeys(condition.prop for condition in wanted))
-    bare = [name for name in names if f"{name}_score" not in table and name in table]
-    table = table.rename(columns={name: f"{name}_score" for name in bare})
-    for name in names:
+    table = read_table(path)
+    for name in dict.fromkeys(condition.prop for condition in wanted):
         column = f"{name}_score"
+        if column not in table:
+            table = table.rename(columns={name: column})
         if column not in table:
             raise ValueError(
                 f"{path}: has no scores of {name!r}, neither {column} nor {name}; the table has "
                 f"{list(table.columns)}. Correct the condition."
             )
-        table[column] = as_numbers(table[column], str(path))
+        table[column] = as_numbers(table[column], path)
         check_scores(table[column], path)
-    if "img_no" in table and not table["img_no"].is_monotonic_increasing:
-        raise ValueError(f"{path}: img_no is not in order, which `skip_first` counts by. Sort it.")
-    if "img_no" in table and not table["img_no"].is_unique:
-        twice = table["img_no"][table["img_no"].duplicated()].iloc[0]
-        raise ValueError(f"{path}: img_no {twice} is there twice. Keep one row an image.")
+    numbers = table.get("img_no", table.index)
+    if not (numbers.is_monotonic_increasing and numbers.is_unique):
+        raise ValueError(
+            f"{path}: img_no does not rise from row to row, which `skip_first` counts by. Sort "
+            f"the table, and keep one row an image."
+        )
     return table
-
-
-def _what_to_loosen(scores: pd.DataFrame, wanted: list[Condition], costs: pd.DataFrame) -> str:
-    """The condition that alone stands in the way most often, and a threshold to loosen it to."""
-    lost = costs["lost_only_here"]
-    k = int(lost.argmax() if lost.any() else costs["passes"].argmin())
-    worst, whose = wanted[k], "the images"
-    if lost.any():  # a quarter of all images could be fewer than pass now
-        others = [c.holds(scores[f"{c.prop}_score"]) for c in wanted if c is not worst]
-        scores = scores[np.logical_and.reduce([np.full(len(scores), True), *others])]
-        whose += " that meet the others"
-    reach = scores[f"{worst.prop}_score"].quantile(0.75 if worst.sign == ">=" else 0.25)
-    if np.isnan(reach):
-        raise ValueError(f"none of the images has a score of {worst.prop!r}")
-    reach = (np.floor if worst.sign == ">=" else np.ceil)(reach * 1000) / 1000  # still in reach
-    share = f"a threshold of {reach:.3g} would pass a quarter of {whose}"
-    return f"Loosen {worst.prop} in `keep`: {share}."

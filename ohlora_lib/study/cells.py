@@ -8,7 +8,7 @@ import dis
 import os
 import re
 import sys
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 STARTED = "OHLORA_STAGE"  # environment of a kernel: the run folder it was started for
@@ -47,79 +47,40 @@ def check_known(names: Iterable[str], fields: Collection[str], where: str) -> No
             raise ValueError(f"{where}: unknown parameter {name!r}. {remedy}")
 
 
-def _check_names(source: str, fields: Collection[str], where: str) -> None:
-    """Raises ValueError if the names a cell sets are not exactly the parameters."""
-    names = _assigned(source)
-    check_known(names, fields, where)
-    if missing := [name for name in fields if name not in names]:
-        raise ValueError(f"{where} does not set {', '.join(missing)}. Give each parameter its "
-                         "line there, then run it again.")  # fmt: skip
+def check_history(session: Any, namespace: Mapping[str, Any], fields: Collection[str]) -> str:
+    """Finds the parameters cell as last run in a kernel, which must set every parameter.
 
-
-def check_history(session: Any, fields: Collection[str], notebook: str) -> str:
-    """Finds the parameters cell as last run in a kernel; ValueError if it does not set them all.
-
-    A kernel keeps the value of a line that was deleted or misspelled since; this refuses it.
+    A kernel keeps the value of a line that was deleted or misspelled since; this refuses it. It
+    also refuses to run where papermill's parameters did not reach, since a cell set them again.
 
     Args:
         session: The notebook's IPython session, whose history begins with the kernel.
+        namespace: Its variables.
         fields: Names of the parameters.
-        notebook: Stem of the notebook, for messages.
+
+    Raises:
+        ValueError: One line that names the cell, the parameter and the remedy.
     """
     cells = session.history_manager.input_hist_parsed
     annotated = re.compile(rf"^({'|'.join(fields)})[ \t]*:", re.MULTILINE)
     number = max((n for n, cell in enumerate(cells) if annotated.search(cell)), default=0)
     if not number:
-        raise ValueError(f"{notebook}: the parameters cell has not run. Run it first.")
-    where = f"{notebook}: the parameters cell [{number}]"
+        raise ValueError("the parameters cell has not run. Run it first.")
+    where = f"the parameters cell [{number}]"
     if number in getattr(session.history_manager, "exceptions", ()):
         raise ValueError(f"{where} ended in an error. Correct it and run it again.")
-    _check_names(cells[number], fields, where)
-    for cell in cells[number + 1 :]:
-        if cell.startswith(INJECTED):
-            check_known(_assigned(cell), fields, f"{notebook}: the injected parameters")
+    names = _assigned(cells[number])
+    check_known(names, fields, where)
+    if missing := [name for name in fields if name not in names]:
+        raise ValueError(f"{where} does not set {', '.join(missing)}. Give each parameter its "
+                         "line there, then run it again.")  # fmt: skip
+    given = _assigned(next((cell for cell in cells[::-1] if cell.startswith(INJECTED)), ""))
+    check_known(given, fields, "the injected parameters")
+    for name, line in given.items():
+        if namespace[name] != ast.literal_eval(line.value):
+            raise ValueError(f"{name} was set again after the injected parameters. Tag the "
+                             "parameters cell 'parameters', and set it in no other.")  # fmt: skip
     return cells[number]
-
-
-def check_notebook(cells: Iterable[dict], fields: Collection[str], where: str) -> None:
-    """Checks that a runner's parameters will reach a notebook.
-
-    They do where one cell has the tag `parameters` and no other sets a parameter after it.
-
-    Args:
-        cells: The notebook's.
-        fields: Names of its parameters.
-        where: Its path, for messages.
-
-    Raises:
-        ValueError: If they would not; one line.
-    """
-    code = [("".join(c["source"]), _tags(c)) for c in cells if c["cell_type"] == "code"]
-    tagged = [source for source, tags in code if "parameters" in tags]
-    if not tagged:
-        raise ValueError(f"{where} has no cell tagged 'parameters'; add the tag")
-    taken = [n for n, (source, _) in enumerate(code) if ".from_cell(" in source]
-    if not taken:  # it reads its parameters in its own way
-        return
-    _check_names(tagged[0], fields, f"{where}: the cell tagged 'parameters'")
-    for source, tags in code[: taken[0]]:
-        twice = _assigned(source).keys() & set(fields)
-        if twice and not {"parameters", "injected-parameters"} & set(tags):
-            raise ValueError(f"{where}: a cell without the tag 'parameters' sets {min(twice)} "
-                             "too. Remove that line.")  # fmt: skip
-
-
-def _tags(cell: dict) -> list[str]:
-    return cell["metadata"].get("tags", [])
-
-
-def plain_values(cells: Iterable[dict]) -> dict[str, Any]:
-    """Values by name of the cell with the tag `parameters`; empty where one is computed."""
-    source = next("".join(cell["source"]) for cell in cells if "parameters" in _tags(cell))
-    try:
-        return {k: ast.literal_eval(line.value) for k, line in _assigned(source).items()}
-    except ValueError:
-        return {}
 
 
 def check_started(study: str, stage: str) -> None:

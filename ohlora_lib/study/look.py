@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import pandas as pd
 
-CONDITION = re.compile(r"^\s*([\w.]+)\s*(>=|<=)\s*([-+0-9.eE]+)\s*$")
+CONDITION = re.compile(r"\s*([\w.]+)\s*(>=|<=)\s*([-+0-9.eE]+)\s*")
 MEANING = {  # what labels and scores of 0 and 1 mean, of the published study's properties
     "gender": ["male", "female"],
     "quality": ["poor image", "good image"],
@@ -45,26 +46,16 @@ class Condition:
 
 def parse_condition(text: str) -> Condition:
     """Reads `gender>=0.92` or `age<=0.008`; ValueError if the text is no condition."""
-    try:
-        prop, sign, threshold = CONDITION.match(text).groups()
-        condition = Condition(prop, sign, float(threshold))
-    except (AttributeError, ValueError):
-        condition = None
-    if condition is None or not math.isfinite(condition.threshold):
-        raise ValueError(f"condition {text!r} is not of the form 'gender>=0.92' or 'age<=0.008'")
-    return condition
+    match = CONDITION.fullmatch(text)
+    with suppress(TypeError, ValueError):
+        if math.isfinite(threshold := float(match[3])):
+            return Condition(match[1], match[2], threshold)
+    raise ValueError(f"condition {text!r} is not of the form 'gender>=0.92' or 'age<=0.008'")
 
 
 def conditions(concept: Mapping[str, float], keep: Mapping[str, float]) -> list[Condition]:
-    """Thresholds of a look: at least the value for a target of 1, at most for a target of 0.
-
-    Raises:
-        ValueError: If a property of `keep` is not in the concept.
-    """
-    unknown = [prop for prop in keep if prop not in concept]
-    if unknown:
-        raise ValueError(f"keep names {unknown[0]!r}, which is not in the concept {list(concept)}")
-    return [
-        Condition(prop, ">=" if concept[prop] >= 0.5 else "<=", value)
-        for prop, value in keep.items()
-    ]
+    """Thresholds of a look: at least the value for a target of 1, at most for a target of 0."""
+    for prop in keep:
+        if prop not in concept:
+            raise ValueError(f"keep names {prop!r}, which is not in the concept {list(concept)}")
+    return [Condition(p, ">=" if concept[p] >= 0.5 else "<=", value) for p, value in keep.items()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import platform
 import re
@@ -11,13 +10,14 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
 import ohlora_lib
 
-PACKAGES = ("torch", "numpy", "pandas")
+PACKAGES = ("torch", "numpy", "pandas")  # whose versions decide a result
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b.")  # what steers a terminal
 T = TypeVar("T")
 
@@ -44,14 +44,9 @@ def duration(seconds: float) -> str:
 
 
 def without_places(text: str, root: Path) -> str:
-    """Text in which no path begins with a place of this machine.
+    """Text whose paths do not tell where the project, the packages and the home folder are.
 
-    Paths into the project, the installed packages and the home folder are shortened; a notebook's
-    cell, which Python knows as a temporary file, is called a cell.
-
-    Args:
-        text: The text.
-        root: The project.
+    A notebook's cell, which Python knows as a temporary file, is called a cell.
     """
     temporary = re.escape(tempfile.gettempdir())
     text = re.sub(rf"{temporary}/ipykernel_\d+/\d+\.py", "cell", text)
@@ -65,15 +60,6 @@ def without_places(text: str, root: Path) -> str:
     return text
 
 
-def command_output(*command: str, seconds: float = 10) -> str | None:
-    """What a command prints, or None if it is not there or fails."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds)
-    except (OSError, subprocess.TimeoutExpired, UnicodeDecodeError):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
-
-
 def cpu_model() -> str:
     """Name of the processor."""
     info = Path("/proc/cpuinfo")
@@ -84,18 +70,15 @@ def cpu_model() -> str:
 
 def usable_cores() -> int:
     """Number of cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    known = hasattr(os, "sched_getaffinity")
+    return len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
 
 
 def ram_gib() -> float | None:
     """Installed memory, GiB, where the system tells."""
-    try:
-        pages, page_bytes = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return None
-    return round(pages * page_bytes / 2**30, 1)
+    with suppress(AttributeError, ValueError, OSError):
+        return round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1)
+    return None
 
 
 def memory_kills() -> int | None:
@@ -107,19 +90,18 @@ def memory_kills() -> int | None:
     own = Path("/proc/self/cgroup")
     group = own.read_text(encoding="utf-8").rpartition("0::")[2].strip() if own.is_file() else ""
     for path in (Path(f"/sys/fs/cgroup{group}", "memory.events"), Path("/proc/vmstat")):
-        with contextlib.suppress(OSError):
-            text = path.read_text(encoding="utf-8")
-            if kills := re.search(r"^oom_kill (\d+)$", text, re.MULTILINE):
+        with suppress(OSError):
+            kills = re.search(r"^oom_kill (\d+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+            if kills:
                 return int(kills[1])
     return None
 
 
 def gpu_names() -> list[str]:
     """Names of the CUDA devices; asks torch only if the process has imported it already."""
-    torch = sys.modules.get("torch")
-    if torch is None or not torch.cuda.is_available():
-        return []
-    return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    cuda = getattr(sys.modules.get("torch"), "cuda", None)
+    there = range(cuda.device_count()) if cuda and cuda.is_available() else ()
+    return [cuda.get_device_name(i) for i in there]
 
 
 def hardware() -> dict[str, Any]:
@@ -135,18 +117,18 @@ def hardware() -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Versions of what decides a result."""
-    found = {"python": platform.python_version(), "ohlora_lib": ohlora_lib.__version__}
-    for name in PACKAGES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
+    own = {"python": platform.python_version(), "ohlora_lib": ohlora_lib.__version__}
+    return own | {name: metadata.version(name) for name in PACKAGES}
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:
     """Commit of the working tree and whether it has changes; None where there is no git."""
-    git = ("git", "--no-optional-locks", "-C", str(folder))
-    commit = command_output(*git, "rev-parse", "HEAD")
-    changes = command_output(*git, "status", "--porcelain")
-    if commit is None or changes is None:
+    git, given = ("git", "--no-optional-locks", "-C", folder), {"timeout": 10, "check": True}
+    try:
+        commit, changes = (
+            subprocess.run([*git, *words], capture_output=True, **given).stdout.decode().strip()
+            for words in (("rev-parse", "HEAD"), ("status", "--porcelain"))
+        )
+    except (OSError, ValueError, subprocess.SubprocessError):
         return None
     return {"commit": commit, "dirty": bool(changes)}

@@ -26,7 +26,7 @@ from pydantic import (
 from ohlora_lib.study import cells
 from ohlora_lib.study.look import MEANING
 from ohlora_lib.study.run import Run, start_run
-from ohlora_lib.study.run_folder import input_files, project_root, read_summary
+from ohlora_lib.study.run_folder import input_files, project_root, read_json
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 
@@ -36,20 +36,17 @@ class StrictLoader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Builds a mapping whose names are all different."""
-        names = [key.value for key, _ in node.value]
-        for number, (key, _) in enumerate(node.value):
-            if key.value in names[:number]:
-                problem = f"{key.value!r} is given twice; keep one of the two lines"
+        names: set[str] = set()
+        for key, _ in node.value:
+            if (name := str(key.value)) in names:
+                problem = f"{name!r} is given twice; keep one of the two lines"
                 raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
+            names.add(name)
         return super().construct_mapping(node, deep=deep)
 
 
 def read_yaml(path: Path) -> Any:
-    """Reads a YAML file; nothing in it is executed.
-
-    Raises:
-        ValueError: If it cannot be read or parsed; one line.
-    """
+    """Reads a YAML file; ValueError, of one line, if it cannot. Nothing in it is executed."""
     try:
         return yaml.load(path.read_text(encoding="utf-8-sig"), Loader=StrictLoader)  # noqa: S506
     except OSError as error:
@@ -71,7 +68,7 @@ def _check_name(name: str) -> str:
 
 
 def _check_side(image_px: int) -> int:
-    if not 8 <= image_px <= 1024 or image_px & (image_px - 1):
+    if image_px not in (8, 16, 32, 64, 128, 256, 512, 1024):
         raise ValueError("must be a power of two from 8 to 1024")
     return image_px
 
@@ -110,19 +107,18 @@ class NotebookParameters(BaseModel):
     def from_cell(cls, namespace: Mapping[str, Any]) -> Self:
         """Picks the parameters out of a notebook's `globals()`; every notebook starts with it.
 
-        In a notebook, errors that the package raises are one line from then on.
+        Errors that the package raises in the notebook are one line from then on.
 
         Raises:
-            ValueError: If a name or value is not allowed, or the parameters cell as last run does
-                not set every parameter; one line.
+            ValueError: If a value is not allowed, or as `cells.check_history` says.
         """
-        session = namespace.get("get_ipython", lambda: None)()
-        source = ""
-        if session is None:  # a script
-            cells.check_known(namespace.get("__annotations__", ()), cls.model_fields, cls.NOTEBOOK)
-        else:
-            cells.show_complaints(session)
-            source = cells.check_history(session, cls.model_fields, cls.NOTEBOOK)
+        session, source = namespace.get("get_ipython", lambda: None)(), ""
+        try:
+            if session:  # else it is a script
+                cells.show_complaints(session)
+                source = cells.check_history(session, namespace, cls.model_fields)
+        except ValueError as error:
+            raise ValueError(f"{cls.NOTEBOOK}: {error}") from None
         given = {name: namespace[name] for name in cls.model_fields if name in namespace}
         model = cls.checked(given, cls.NOTEBOOK)
         model._comments.update(cells.comments(source))
@@ -152,20 +148,17 @@ class NotebookParameters(BaseModel):
             pick_device(self.device)
 
     def check_trained(self, root: Path) -> None:
-        """Raises ValueError if the property CNNs' run has finished without one that is named."""
-        run = root / (getattr(self, "cnn_run", "") or "no run")
-        try:
-            read_summary(run)
-        except ValueError:  # a matter of the inputs' check
-            return
+        """Raises ValueError if a property has no CNN in the run that is named for them."""
+        run = getattr(self, "cnn_run", "")
+        if read_json(root / run / "summary.json").get("status") != "finished":
+            return  # a matter of the inputs' check
+        there = {path.name.rsplit("-fold", 1)[0] for path in (root / run).glob("*/*-fold*")}
         field = "concept" if hasattr(self, "concept") else "properties"
-        there = {path.name.rsplit("-fold", 1)[0] for path in run.glob("*/*-fold*")}
         for name in getattr(self, field):
             if name not in there:
                 raise ValueError(
-                    f"{field} names {name!r}, but the CNNs in {self.cnn_run} are for "
-                    f"{sorted(there)}. Correct the name, or train its CNNs in "
-                    f"03_train_property_cnn."
+                    f"{field} names {name!r}, but the CNNs in {run} are for {sorted(there)}. "
+                    f"Correct the name, or train its CNNs in 03_train_property_cnn."
                 )
 
     @property
@@ -178,23 +171,12 @@ class NotebookParameters(BaseModel):
         return self.model_dump(exclude=set(self.SHOWN))
 
     def open_run(self) -> Run:
-        """Opens the run folder of these parameters.
-
-        Raises:
-            ValueError: If a runner started this kernel for another run folder, this machine or an
-                input run lacks what a parameter names, an input is not finished, or the folder is
-                taken or cannot be written.
-        """
+        """Opens the run folder of these parameters, see `start_run`."""
         cells.check_started(self.study, self.stage)
         self.check_device()
         self.check_trained(project_root())
-        return start_run(
-            self.NOTEBOOK,
-            self.config(),
-            longer=self.LONGER,
-            in_place=self.IN_PLACE,
-            start_anew=self.start_anew,
-        )
+        how = {"longer": self.LONGER, "in_place": self.IN_PLACE, "start_anew": self.start_anew}
+        return start_run(self.NOTEBOOK, self.config(), **how)
 
     def pick(self, names: str | type, *, but: str = "") -> dict[str, Any]:
         """Some values by name: `"a b c"`, or those a dataclass has fields for, but for some."""
@@ -207,10 +189,7 @@ class NotebookParameters(BaseModel):
         return input_files(self.model_dump())
 
     def table(self) -> pd.DataFrame:
-        """Name, value and meaning of every parameter, for showing.
-
-        The meaning is the comment on its line of the parameters cell; a script has none.
-        """
+        """Name and value of every parameter, and the comment on its line of the cell."""
         rows = [(k, str(v), self._comments.get(k, "")) for k, v in self.model_dump().items()]
         return pd.DataFrame(rows, columns=["parameter", "value", "meaning"]).set_index("parameter")
 

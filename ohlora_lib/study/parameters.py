@@ -6,7 +6,7 @@ The comment on a parameter's line in the notebook says what it means.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -46,11 +46,8 @@ def _check_rules(rules: dict[str, str]) -> dict[str, str]:
 class MakePopulation(NotebookParameters):
     """Parameters of 01_make_population."""
 
-    NOTEBOOK: ClassVar[str] = "01_make_population"
-    NEEDS: ClassVar[dict[str, str]] = {
-        "folder": "image_folder", "celeba": "image_folder", "generator": "generator_file",
-    }  # fmt: skip
-
+    NOTEBOOK = "01_make_population"
+    NEEDS = {"folder": "image_folder", "celeba": "image_folder", "generator": "generator_file"}
     source: Literal["faces", "folder", "celeba", "generator"] = "faces"
     image_px: Side = 64
     labelled_images: int = Field(4000, ge=20)
@@ -72,9 +69,8 @@ class MakePopulation(NotebookParameters):
 class TrainBase(NotebookParameters, Compute):
     """Parameters of 02_train_base."""
 
-    NOTEBOOK: ClassVar[str] = "02_train_base"
-    NEEDS: ClassVar[dict[str, str]] = {"files": "generator_file discriminator_file"}
-
+    NOTEBOOK = "02_train_base"
+    NEEDS = {"files": "generator_file discriminator_file"}
     source: Literal["shipped", "train", "files"] = "shipped"
     generator_file: str = ""
     discriminator_file: str = ""
@@ -104,9 +100,8 @@ class TrainBase(NotebookParameters, Compute):
 class TrainPropertyCNN(NotebookParameters, Compute, Meaning):
     """Parameters of 03_train_property_cnn."""
 
-    NOTEBOOK: ClassVar[str] = "03_train_property_cnn"
-    SHOWN: ClassVar[frozenset[str]] = frozenset({"meaning"})
-
+    NOTEBOOK = "03_train_property_cnn"
+    SHOWN = frozenset({"meaning"})
     population_run: str
     properties: Names
     folds: AtLeastTwo = 5
@@ -135,11 +130,9 @@ class TrainPropertyCNN(NotebookParameters, Compute, Meaning):
 class SelectImages(NotebookParameters, Compute, Look):
     """Parameters of 04_select_images."""
 
-    NOTEBOOK: ClassVar[str] = "04_select_images"
-    NEEDS: ClassVar[dict[str, str]] = {
-        "base": "base_run cnn_run", "population": "population_run cnn_run", "table": "scores_csv",
-    }  # fmt: skip
-
+    NOTEBOOK = "04_select_images"
+    NEEDS = {"base": "base_run cnn_run", "population": "population_run cnn_run",
+             "table": "scores_csv"}  # fmt: skip
     candidates: Literal["base", "population", "table"] = "base"
     base_run: str = ""
     cnn_run: str = ""
@@ -160,10 +153,9 @@ class SelectImages(NotebookParameters, Compute, Look):
 class FinetuneGenerator(NotebookParameters, Compute, Look):
     """Parameters of 05_finetune_generator."""
 
-    NOTEBOOK: ClassVar[str] = "05_finetune_generator"
-    LONGER: ClassVar[str] = "epochs"
-    SHOWN: ClassVar[frozenset[str]] = frozenset({"meaning"})
-
+    NOTEBOOK = "05_finetune_generator"
+    LONGER = "epochs"
+    SHOWN = frozenset({"meaning"})
     base_run: str
     cnn_run: str
     selection_run: str
@@ -187,8 +179,7 @@ class FinetuneGenerator(NotebookParameters, Compute, Look):
 class EvaluateSamples(NotebookParameters, Compute, Look):
     """Parameters of 06_evaluate_samples."""
 
-    NOTEBOOK: ClassVar[str] = "06_evaluate_samples"
-
+    NOTEBOOK = "06_evaluate_samples"
     base_run: str
     cnn_run: str
     selection_run: str
@@ -206,8 +197,7 @@ class OtherLogs(BaseModel):
 class ReportRun(NotebookParameters, Look, OtherLogs):
     """Parameters of 07_report_run."""
 
-    NOTEBOOK: ClassVar[str] = "07_report_run"
-
+    NOTEBOOK = "07_report_run"
     finetune_run: str = f"{QUICKSTART}/05_finetune_generator-v9"
     log_csv: str = ""
     evaluation_run: str = ""
@@ -218,8 +208,7 @@ class ReportRun(NotebookParameters, Look, OtherLogs):
 class CompareRuns(NotebookParameters, Look, OtherLogs):
     """Parameters of 08_compare_runs."""
 
-    NOTEBOOK: ClassVar[str] = "08_compare_runs"
-
+    NOTEBOOK = "08_compare_runs"
     finetune_runs: list[str] = [f"{QUICKSTART}/05_finetune_generator-{v}" for v in ("v8", "v9")]
     evaluation_runs: list[str] = [f"{QUICKSTART}/06_evaluate_samples-{v}" for v in ("v8", "v9")]
     log_csvs: list[str] = []
@@ -241,9 +230,8 @@ class CompareRuns(NotebookParameters, Look, OtherLogs):
 class LabelImages(NotebookParameters, Meaning):
     """Parameters of label_images."""
 
-    NOTEBOOK: ClassVar[str] = "label_images"
-    IN_PLACE: ClassVar[bool] = True
-
+    NOTEBOOK = "label_images"
+    IN_PLACE = True
     population_run: str = ""
     image_folder: str = ""
     generator_file: str = ""
@@ -264,9 +252,8 @@ class LabelImages(NotebookParameters, Meaning):
 class ExploreLatents(NotebookParameters, Compute, Meaning):
     """Parameters of explore_latents."""
 
-    NOTEBOOK: ClassVar[str] = "explore_latents"
-    IN_PLACE: ClassVar[bool] = True
-
+    NOTEBOOK = "explore_latents"
+    IN_PLACE = True
     base_run: str = f"{QUICKSTART}/02_train_base"
     finetune_run: str = f"{QUICKSTART}/05_finetune_generator-v9"
     cnn_run: str = f"{QUICKSTART}/03_train_property_cnn"
@@ -283,11 +270,7 @@ MODELS: dict[str, type[NotebookParameters]] = {
 
 
 def load(path: Path | str) -> NotebookParameters:
-    """Reads and checks one params file.
-
-    Raises:
-        ValueError: One line naming file, parameter, value and remedy.
-    """
+    """Reads and checks one params file; ValueError names file, parameter, value and remedy."""
     path = Path(path)
     notebook = next((n for n in MODELS if path.stem == n or path.stem.startswith(f"{n}-")), None)
     if notebook is None:

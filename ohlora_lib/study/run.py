@@ -23,7 +23,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ohlora_lib.io.disk import PARTIAL, make_folder, sha256, watched, write_atomic
+from ohlora_lib.io.disk import PARTIAL, held, make_folder, sha256, write_atomic
 from ohlora_lib.study import machine
 from ohlora_lib.study import run_folder as rf
 
@@ -39,25 +39,24 @@ class FolderLock:
     """One writer a folder: a lock that the system frees when its holder ends, crash included.
 
     It lies beside the folder, which can be moved meanwhile. The process that holds it may take it
-    again, as when a notebook's cell is run twice.
+    again, as when a notebook's cell is run twice. A file system without locks is no error: one
+    line says so, once.
 
     Raises:
         ValueError: If another process holds the lock; says which and since when.
-        OSError: If it cannot be locked for another reason. A file system without locks is no
-            error: one line says so, once.
     """
 
     def __init__(self, folder: Path, name: str = ".lock") -> None:
         self.folder, self.path = folder, folder.parent / ".locks" / f"{folder.name}{name}"
         self.path.parent.mkdir(exist_ok=True)
         # A soft lock would outlive a killed process; locks are freed by other threads too.
-        options = {"thread_local": False, "fallback_to_soft": False, "is_singleton": True}
-        self._lock = FileLock(self.path, **options)
-        holder = self.path.with_name(f"{self.path.name}.json")
+        how = {"thread_local": False, "fallback_to_soft": False, "is_singleton": True}
+        self._lock = FileLock(self.path, **how)
+        self.holder = self.path.with_name(f"{self.path.name}.json")
         try:
             self._lock.acquire(blocking=False)
         except Timeout:
-            pid, host, since = rf.read_json(holder).get("holder", "???")
+            pid, host, since = list(rf.read_json(self.holder).values()) or "???"
             raise ValueError(f"{folder}: process {pid} on {host} (since {since}) is writing here. "
                              "Wait for it or stop it; then start again.") from None  # fmt: skip
         except OSError as error:
@@ -69,43 +68,28 @@ class FolderLock:
                     f"This file system has no locks ({error.strerror}), so nothing stops two runs "
                     f"from writing to the same folder. Start each stage only once.\n"
                 )
-        facts = {"holder": (os.getpid(), socket.gethostname(), rf.now()[:19])}
-        holder.write_text(json.dumps(facts), encoding="utf-8")
-
-    def watch(self) -> None:
-        """Lets nothing be written once the folder is gone or another is in its place."""
-        there = self.folder.stat()
-        watched[self.folder] = (there.st_dev, there.st_ino)
+        facts = {"pid": os.getpid(), "host": socket.gethostname(), "since": rf.now()}
+        self.holder.write_text(json.dumps(facts), encoding="utf-8")
+        held[self.holder] = folder
 
     def release(self) -> None:
         """Frees the lock; a second call does nothing."""
-        watched.pop(self.folder, None)
+        held.pop(self.holder, None)
         self._lock.release(force=True)
 
 
 @dataclass
 class Run:
-    """A stage at work in its run folder; `start_run` makes it.
-
-    Attributes:
-        path: The run folder.
-        notebook: Stem of the notebook.
-        config: The resolved parameters.
-        inputs: Run folders of the inputs by parameter; a list where the parameter is a list.
-        made_from: Facts by which another run is the same.
-        before: Summary of the finished run that is shown again; None for a run that starts.
-        longer: The parameter that may grow later: what the training resumes from then is kept.
-        lock: Held until the run has finished.
-    """
+    """A stage at work in its run folder; `start_run` makes it."""
 
     path: Path
-    notebook: str
+    notebook: str  # its stem
     config: Mapping[str, Any]
-    inputs: Mapping[str, Any]
+    inputs: Mapping[str, Any]  # run folders by parameter; lists where the parameter is a list
     made_from: Mapping[str, Any] = field(default_factory=dict)
-    before: dict[str, Any] | None = None
+    before: dict[str, Any] | None = None  # summary of the finished run that is shown again
     longer: str = ""
-    lock: FolderLock | None = None
+    lock: FolderLock | None = None  # held until the run has finished
     _facts: dict[str, Any] = field(default_factory=dict)
     _started: str = field(default_factory=rf.now)
     _clock: float = field(default_factory=time.monotonic)
@@ -122,12 +106,11 @@ class Run:
     def finish(self, **results: Any) -> dict[str, Any]:
         """Writes `summary.json` and frees the folder.
 
-        The summary of a finished run that was shown again keeps its dates, its versions and how
-        it was made; only its results and files are those of now.
+        A finished run that was shown again keeps its dates, its versions and how it was made.
 
         Args:
-            **results: Final numbers. Shown on the study's page where they are there: `verdict`,
-                a sentence, and `thumbnail`, a PNG's path relative to the run folder.
+            **results: Final numbers; for the study's page `verdict`, a sentence, and `thumbnail`,
+                a PNG's path relative to the run folder.
         """
         made = self._how_it_was_made() if self.before is None else self.before
         summary = {**made, "results": results, "artefacts": self._artefacts()}
@@ -197,7 +180,7 @@ def start_run(
         config: Resolved parameters, flat; `study` and `variant` name the folder.
         longer: The parameter that a finished training may be resumed with if it alone has grown.
         in_place: Whether the folder holds a person's work, which stays where it is.
-        start_anew: Whether to start from the beginning; the earlier run moves to `.earlier`.
+        start_anew: Whether to start from the beginning, whatever is there.
         root: The project; found from the working directory if None.
 
     Raises:
@@ -219,9 +202,8 @@ def start_run(
         make_folder(path.parent)
         lock = FolderLock(path)
         if start_anew or not in_place:
-            before, line = make_way(path, wanted, longer=longer, anew=start_anew, but=rf.CODE)
+            before, line = make_way(path, wanted, longer, start_anew, rf.CODE)
         path.mkdir(exist_ok=True)
-        lock.watch()
         for left in path.rglob(f".*{PARTIAL}*"):
             left.unlink(missing_ok=True)
         if not before and not in_place:
@@ -243,37 +225,19 @@ def start_run(
 def changes(
     folder: Path, summary: Mapping[str, Any], wanted: Mapping[str, Any], but: Collection[str] = ()
 ) -> dict[str, str]:
-    """Why a finished run is not the wanted one, in words by fact; empty if it is.
-
-    Args:
-        folder: Its run folder.
-        summary: Its summary.
-        wanted: What the other run is to be made from.
-        but: Facts that do not count.
-    """
+    """Why a finished run is not made from the wanted facts, but for some; empty if it is."""
     gone = rf.changed_file(folder, summary)
     found = rf.differences(summary.get("made_from", {}), wanted, but=but)
     return found or ({"artefacts": gone} if gone else {})
 
 
 def make_way(
-    folder: Path,
-    wanted: Mapping[str, Any],
-    *,
-    longer: str = "",
-    anew: bool = False,
-    but: Collection[str] = (),
+    folder: Path, wanted: Mapping[str, Any], longer: str, anew: bool, but: Collection[str] = ()
 ) -> tuple[dict[str, Any] | None, str]:
     """Moves aside what a run must not write over; the caller holds the folder's lock.
 
     A training that only needs more epochs is given what it resumes from out of the run that moved.
-
-    Args:
-        folder: The run folder; it need not be there.
-        wanted: What the new run is to be made from.
-        longer: The parameter that a finished training may be resumed with if it alone has grown.
-        anew: Whether to start from the beginning, whatever is there.
-        but: Facts that do not count.
+    For the arguments see `start_run` and `changes`.
 
     Returns:
         The summary of the finished run that is to be shown again, None for a run that starts; and
@@ -309,10 +273,7 @@ def _move_aside(folder: Path) -> Path | None:
 
 
 def _link_states(kept: Path, folder: Path) -> bool:
-    """Links what a training resumes from out of a kept run, where there is a checkpoint.
-
-    No file of a run folder is ever written in place, so links are as good as copies.
-    """
+    """Links what a training resumes from out of a kept run; no file is ever written in place."""
     if not (kept / STATE).is_file():
         return False
     for path in {path for pattern in RESUMED_FROM for path in kept.glob(pattern)}:
@@ -326,10 +287,7 @@ def _link_states(kept: Path, folder: Path) -> bool:
 
 
 def earlier_runs(outputs: Path, study: str = "") -> dict[Path, int]:
-    """The runs that moved aside, of one study or of all, and the bytes that deleting them frees.
-
-    Files that a newer run shares are not counted.
-    """
+    """The runs that moved aside, of one study or of all, and the bytes that they alone hold."""
     return {
         folder: sum(
             path.stat().st_size

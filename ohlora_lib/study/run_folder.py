@@ -109,14 +109,7 @@ def read_failure(run_folder: Path | str) -> dict[str, Any] | None:
 
 
 def write_failure(run_folder: Path, status: str, reason: str, **facts: Any) -> None:
-    """Writes a `summary.json` that says how a run ended; nothing takes it for a finished one.
-
-    Args:
-        run_folder: Its run folder.
-        status: failed, interrupted or killed.
-        reason: One line.
-        **facts: More to say, plain.
-    """
+    """Writes a `summary.json` that says how and why a run ended before it had finished."""
     facts = {"status": status, "reason": reason, "ended": now(), **facts}
     write_atomic(run_folder / "summary.json", to_json(facts) + "\n")
 
@@ -169,8 +162,7 @@ def check_input(name: str, text: str, root: Path) -> Path:
     """Resolves a run folder that a parameter names.
 
     Raises:
-        ValueError: If it has not finished, or a file of it was changed since; names the parameter,
-            the path and the command.
+        ValueError: If it has not finished, or a file of it was changed since; with the command.
     """
     folder = root / text
     try:
@@ -201,12 +193,8 @@ def differences(
 ) -> dict[str, str]:
     """Says in which facts two runs differ: `epochs was 2 and is now 3`, `base_run is another`.
 
-    A fact that only one of them has says nothing: another version of the package added it.
-
-    Args:
-        saved: Facts by name.
-        wanted: The other run's.
-        but: Names that do not count.
+    A fact that only one of them has says nothing: another version of the package added it. Those
+    named by `but` do not count.
     """
     return {
         name: f"{name.removesuffix('_sha256')} is another"

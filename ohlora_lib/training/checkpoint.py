@@ -1,6 +1,6 @@
 """Checkpoints of a training: plain values and tensors, checked when read, the last two kept.
 
-A file is a line that names the form, a line of JSON (size and hash of the rest, and the facts it
+A file is a line that names the form, a line of JSON (hash of the rest, and the facts it
 was trained with), then what `torch.save` wrote. The newest is `state.pt`, the one before it
 `state-before.pt`: a damaged newest falls back to that one, and the training does the rest again.
 Axes: N images, H image height.
@@ -35,41 +35,32 @@ def _before(path: Path) -> Path:
 
 
 def save_state(path: Path, state: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-    """Writes a training state; the one it replaces is kept as the one before.
+    """Writes a state, tensors and plain values; the one it replaces is kept as the one before.
 
-    Args:
-        path: File to write.
-        state: Tensors and plain values.
-        facts: Plain facts of the training that must be unchanged to resume.
+    The facts, plain values, must be unchanged to resume.
     """
     buffer = io.BytesIO()
     torch.save(dict(state), buffer)
     data = buffer.getbuffer()
-    head = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), "facts": dict(facts)}
-    line = to_json(head).replace("\n", "").encode()
+    head = {"sha256": hashlib.sha256(data).hexdigest(), "facts": dict(facts)}
     with atomic_path(path) as new:
-        new.write_bytes(b"\n".join((FORM, line, data)))
+        new.write_bytes(b"\n".join((FORM, to_json(head).replace("\n", "").encode(), data)))
         if path.exists():
             path.replace(_before(path))
 
 
 def load_state(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Reads a training state and its facts; nothing in the file is executed.
-
-    Raises:
-        ValueError: If the file is damaged.
-    """
+    """Reads a state and its facts; executes nothing in the file. Raises ValueError if damaged."""
     form, _, rest = path.read_bytes().partition(b"\n")
     line, _, data = rest.partition(b"\n")
     try:
         head = json.loads(line) if form == FORM else {}
-        if len(data) != head["bytes"] or hashlib.sha256(data).hexdigest() != head["sha256"]:
+        if hashlib.sha256(data).hexdigest() != head["sha256"]:
             raise ValueError("cut off or changed")
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except (KeyError, TypeError, ValueError, pickle.UnpicklingError, RuntimeError) as error:
         raise ValueError(
-            f"{path}: damaged checkpoint, or not one of this package. "
-            f"Delete it to start the stage anew."
+            f"{path}: damaged checkpoint. Delete it to start the stage anew."
         ) from error
     return state, head["facts"]
 
@@ -77,18 +68,15 @@ def load_state(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 def load_newest(
     path: Path, facts: Mapping[str, Any], *, free: Collection[str] = ()
 ) -> dict[str, Any] | None:
-    """Reads the newest whole checkpoint of a training.
+    """Reads the state of the newest whole checkpoint of a training; None if there is none.
 
     Args:
         path: Where the newest one is; the one before it is looked for beside it.
         facts: What the training is to be done with now.
         free: Names of facts that may have changed.
 
-    Returns:
-        Its state; None if there is none.
-
     Raises:
-        ValueError: If all there are are damaged, or other facts led to it (names them).
+        ValueError: If all are damaged, or the newest was trained with other facts (names them).
     """
     there = [p for p in (path, _before(path)) if p.is_file()]
     for candidate in there:
@@ -147,8 +135,7 @@ def set_random_states(states: Mapping[str, Any], device: torch.device) -> None:
 class Pace:
     """When a checkpoint is due: at the end of an epoch, and every so many minutes.
 
-    But only once all checkpoints so far and one more, as long as the last, take less than 2 % of
-    the time; a stop and the end save in any case.
+    But only once all so far and one more like the last take less than 2 % of the time.
     """
 
     def __init__(self, every_minutes: float = 10.0) -> None:
@@ -159,8 +146,8 @@ class Pace:
     def due(self, *, epoch_ended: bool = False) -> bool:
         """Whether to save now."""
         now = time.monotonic()
-        waited = epoch_ended or now - self.last >= self.every_sec
-        return waited and self.spent_sec + self.cost_sec <= MOST_SHARE * (now - self.began)
+        cheap = self.spent_sec + self.cost_sec <= MOST_SHARE * (now - self.began)
+        return cheap and (epoch_ended or now - self.last >= self.every_sec)
 
     def save(self, path: Path, state: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
         """Saves, and takes the time."""

@@ -63,7 +63,7 @@ def with_gradient(loss: Tensor, optimizer: torch.optim.Optimizer) -> Tensor:
 
 
 def finite_loss(values: Tensor, name: str) -> float:
-    """The loss on the host; `values` are the loss or what `with_gradient` gave.
+    """The loss on the host, of a loss or what `with_gradient` gave.
 
     Raises:
         NotFiniteError: If the loss, which the message calls `name`, or the gradient is not finite.

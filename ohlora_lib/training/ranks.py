@@ -42,11 +42,7 @@ class Ranks:
         return self.rank == 0
 
     def device(self, name: str) -> torch.device:
-        """The device a params file asks for; of several ranks, each takes its own GPU.
-
-        Raises:
-            ValueError: If the device is absent, or there are fewer GPUs than ranks.
-        """
+        """The device of this name, or of several ranks each its own GPU; ValueError if absent."""
         if self.size == 1 or name == "cpu" or not torch.cuda.is_available():
             return pick_device(name)
         own = pick_device(f"cuda:{os.environ['LOCAL_RANK']}")

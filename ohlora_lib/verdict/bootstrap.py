@@ -21,6 +21,7 @@ from scipy import stats
 STRETCH_ROWS = 40  # rows a window's noise is learned from, at the least, where there are so many
 PRIOR_ROWS = 10  # weight of the theoretical sampling error against the observed rows
 DRAWS = 4000
+SCORES_PER_ROW = 100  # samples scored for each row of a log
 
 
 @dataclass(frozen=True)
@@ -33,16 +34,12 @@ class WindowMean:
     block_rows: int
     freedom: float  # rows' worth of knowledge about the error
 
-    def distance(self, target: float) -> float:
-        """Distance of the mean from the target."""
-        return abs(self.mean - target)
-
     def distance_error(self, target: float) -> np.ndarray:
         """Draws of the distance's error; signed, so that a mean near its target stays fair."""
         return self.error if self.mean >= target else -self.error
 
 
-def autocorrelation(values: np.ndarray, lags: int) -> np.ndarray:
+def _autocorrelation(values: np.ndarray, lags: int) -> np.ndarray:
     """Autocorrelation at lags 0 to `lags`."""
     x = values - values.mean()
     return np.array([x[: len(x) - lag] @ x[lag:] for lag in range(lags + 1)]) / (x @ x)
@@ -56,7 +53,7 @@ def block_length(values: np.ndarray) -> int:
         return min(least, most)
     run = 5  # so many small autocorrelations in a row mean that the memory has ended
     lags = min(int(np.ceil(n**0.5)) + run, n // 2)
-    rho = autocorrelation(values, lags)
+    rho = _autocorrelation(values, lags)
     small = np.abs(rho) < 2 * np.sqrt(np.log10(n) / n)
     memory = next((k for k in range(lags - run + 1) if small[k + 1 : k + 1 + run].all()), lags)
     k = np.arange(1, min(2 * max(memory, 1), lags) + 1)
@@ -72,12 +69,12 @@ def _safe_rho(residual: np.ndarray) -> float:
     n = len(residual)
     if n < 8 or np.ptp(residual) < 1e-9:
         return 0.5
-    rho = (autocorrelation(residual, 1)[1] * n + 2) / (n - 5)
+    rho = (_autocorrelation(residual, 1)[1] * n + 2) / (n - 5)
     return float(np.clip(rho + 0.75 / np.sqrt(n), 0, 0.9))
 
 
 def window_mean(
-    time: np.ndarray, score: np.ndarray, window: np.ndarray, scores_per_row: int, seed: list[int]
+    time: np.ndarray, score: np.ndarray, window: np.ndarray, seed: list[int]
 ) -> WindowMean:
     """Mean of the marked rows (a stretch at one end of the log) with draws of its error."""
     rows, at_start = int(window.sum()), bool(window[0])
@@ -88,8 +85,8 @@ def window_mean(
     t, y, inside = time[near], score[near], window[near]
     basis = np.stack([np.ones_like(t), np.sqrt(t - t[0])], 1)  # (N, 2)
     trend = basis @ np.linalg.lstsq(basis, y, rcond=None)[0]  # (N,)
-    p = np.clip(trend, 1 / scores_per_row, 1 - 1 / scores_per_row)
-    unit = np.sqrt(p * (1 - p) / scores_per_row)
+    p = np.clip(trend, 1 / SCORES_PER_ROW, 1 - 1 / SCORES_PER_ROW)
+    unit = np.sqrt(p * (1 - p) / SCORES_PER_ROW)
     residual = (y - trend) / unit
     residual -= residual.mean()
 
@@ -116,7 +113,7 @@ def distance_change(
     a: WindowMean, b: WindowMean, target: float, level: float
 ) -> tuple[float, float, float, float, float]:
     """Distance of a, distance of b, b less a, and the interval's low and high end."""
-    distances = a.distance(target), b.distance(target)
+    distances = abs(a.mean - target), abs(b.mean - target)
     estimate, tail = distances[1] - distances[0], (1 - level) / 2
     wider = stats.t.isf(tail, min(a.freedom, b.freedom)) / stats.norm.isf(tail)
     error = (b.distance_error(target) - a.distance_error(target)) * wider

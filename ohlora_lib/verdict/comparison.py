@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -16,19 +17,26 @@ from scipy import stats
 from ohlora_lib.study.run_folder import read_failure
 from ohlora_lib.verdict.bootstrap import effect_word
 from ohlora_lib.verdict.findings import judged_sentence, of_training
-from ohlora_lib.verdict.logs import judge_of, log_names, properties_of, read_log, unique_names
+from ohlora_lib.verdict.logs import (
+    NEEDED,
+    judge_of,
+    log_names,
+    properties_of,
+    read_log,
+    unique_names,
+)
 from ohlora_lib.verdict.verdict import (
-    CONFIDENCE,
+    COMPARED_COLUMNS,
     PUBLISHED_CONCEPT,
     checked,
     compare_logs,
     end_of,
     ended_early,
-    judged_by,
     listed,
     run_verdict,
     scores_of,
     verdict_sentence,
+    verdict_table,
 )
 
 
@@ -46,16 +54,12 @@ def group_logs(
         name: [log for n, log in zip(names, logs, strict=True) if n == name] for name in names
     }
     for name, seeds in groups.items():
-        if any(_same_training(a, b) for a, b in combinations(seeds, 2)):
+        # Wall time, and what else was scored, may differ.
+        losses = [log[[*NEEDED]].reset_index(drop=True) for log in seeds]
+        if any(a.equals(b) for a, b in combinations(losses, 2)):
             raise ValueError(f"two logs called {name!r} are the same training, so they are not "
                              "two seeds; give each seed once, or other names")  # fmt: skip
     return groups
-
-
-def _same_training(a: pd.DataFrame, b: pd.DataFrame) -> bool:
-    """Whether two logs agree in every loss; wall time and what else was scored may differ."""
-    losses = ["epoch", "idx", "d_loss", "g_loss"]
-    return a[losses].reset_index(drop=True).equals(b[losses].reset_index(drop=True))
 
 
 def compare_groups(
@@ -69,20 +73,12 @@ def compare_groups(
 ) -> pd.DataFrame:
     """Says for each property whether run B ended closer to the target than run A.
 
-    One log each is compared by its rows (`trends.compare_logs`). Several logs of a run are pooled
+    One log each is compared by its rows (`verdict.compare_logs`). Several logs of a run are pooled
     as seeds: each gives one number, its mean distance over the end of training, and the interval
     of the difference is Welch's, over seeds. A seed's rows say nothing about other seeds.
 
-    Args:
-        groups: From `group_logs`.
-        a: Name of run A.
-        b: Name of run B.
-        concept: Target of each property.
-        source: As in `trends.run_verdict`.
-        seed: Of the bootstrap.
-
     Returns:
-        As of `trends.compare_logs`; with seeds, rows_a and rows_b count seeds, block_rows is 0. A
+        As of `verdict.compare_logs`; with seeds, rows_a and rows_b count seeds, block_rows is 0. A
         seed whose scores stop early gives NaN and "not shown".
 
     Raises:
@@ -90,28 +86,24 @@ def compare_groups(
     """
     sizes = len(groups[a]), len(groups[b])
     if sizes == (1, 1):
-        options = {"names": (a, b), "source": source, "seed": seed}
-        return compare_logs(groups[a][0], groups[b][0], concept, **options)
+        pair = groups[a][0], groups[b][0]
+        return compare_logs(*pair, concept, names=(a, b), source=source, seed=seed)
     if 1 in sizes:
         raise ValueError(
             f"{a} has {sizes[0]} seeds and {b} has {sizes[1]}; give two or more of each, or one"
         )
-    concept = checked(concept)
-    level, rows = 1 - (1 - CONFIDENCE) / len(concept), []
-    for prop, target in concept.items():
+
+    def judge(_: int, prop: str, target: float, level: float) -> list[Any]:
         mine, theirs = (
             np.array([_end_distance(log, source, prop, target) for log in groups[name]])
             for name in (a, b)
         )
-        interval = stats.ttest_ind(theirs, mine, equal_var=False).confidence_interval(level)
-        row = {"property": prop, "target": target, "run_a": a, "run_b": b}
-        row |= {"distance_a": mine.mean(), "distance_b": theirs.mean()}
-        row |= {"difference": theirs.mean() - mine.mean()}
-        row |= {"difference_low": interval.low, "difference_high": interval.high}
-        row |= {"effect": effect_word(interval.low, interval.high)}
-        row |= {"rows_a": sizes[0], "rows_b": sizes[1], "block_rows": 0}
-        rows.append(row | {"confidence": level, "source": source})
-    return judged_by(source, rows, *groups[a], *groups[b])
+        means = mine.mean(), theirs.mean()
+        ends = stats.ttest_ind(theirs, mine, equal_var=False).confidence_interval(level)
+        return [*means, means[1] - means[0], *ends, effect_word(*ends), *sizes, 0]
+
+    logs = [*groups[a], *groups[b]]
+    return verdict_table(judge, COMPARED_COLUMNS, concept, source, logs, (a, b))
 
 
 def _end_distance(log: pd.DataFrame, source: str, prop: str, target: float) -> float:
@@ -135,20 +127,15 @@ def compare_files(
         paths: Logs, or run folders that hold a `train_log.csv`.
         concept: Target of each property; the published one by default.
         names: What to call them; logs of one name are seeds of one run.
-        columns: As of `read_log`, for logs that are in no run folder.
-        complete: Likewise.
+        columns: As of `read_log`, like `complete` for logs that are in no run folder.
+        complete: As of `read_log`.
         seed: Of the bootstrap.
 
     Returns:
         The concept, and what is found of each run and each comparison: `sentence` and `by`, who
         says it; `properties`, by the selecting CNNs; `heldout`, by the held-out judge, where the
         logs have its scores: the sentence is then based on them.
-
-    Raises:
-        ValueError: If a log is missing or unreadable, or does not score the concept; one line.
     """
-    if not paths:
-        raise ValueError("no log given; name at least one train_log.csv or run folder")
     folders = [Path(path) if Path(path).is_dir() else None for path in paths]
     files = [Path(path) / "train_log.csv" if Path(path).is_dir() else Path(path) for path in paths]
     targets = checked(concept or PUBLISHED_CONCEPT)
@@ -165,53 +152,43 @@ def compare_files(
                              f"--concept {properties_of(log)[0]}=1")  # fmt: skip
     names = names or log_names(files)
     groups = group_logs(names, logs)
-    labels = unique_names(names)
     runs = [
-        _run_facts(*each, targets, seed) for each in zip(labels, files, folders, logs, strict=True)
+        {"name": name, "file": str(file), **_run_facts(folder, log, targets, seed)}
+        for name, file, folder, log in zip(unique_names(names), files, folders, logs, strict=True)
     ]
     first, *others = groups
     comparisons = []
     for other in others:
-        pair = [*groups[first], *groups[other]]
-        tables = {
-            source: compare_groups(groups, first, other, targets, source=source, seed=seed)
-            for source in dict.fromkeys(("mean", judge_of(*pair)))
-        }
-        words = verdict_sentence(tables[judge_of(*pair)])
-        comparisons.append({"a": first, "b": other, "sentence": words, **_judged(tables)})
+        judge = partial(compare_groups, groups, first, other, targets, seed=seed)
+        judged = _judged(judge, [*groups[first], *groups[other]])
+        words = verdict_sentence(judged.pop("table"))
+        comparisons.append({"a": first, "b": other, "sentence": words, **judged})
     return {"concept": targets, "runs": runs, "comparisons": comparisons}
 
 
 def _run_facts(
-    name: str,
-    file: Path,
-    folder: Path | None,
-    log: pd.DataFrame,
-    concept: Mapping[str, float],
-    seed: int,
+    folder: Path | None, log: pd.DataFrame, concept: Mapping[str, float], seed: int
 ) -> dict[str, Any]:
-    tables = {
-        source: run_verdict(log, concept, source=source, seed=seed)
-        for source in dict.fromkeys(("mean", judge_of(log)))
-    }
-    there = folder and (folder / "summary.json").is_file() and read_failure(folder) is None
-    finished = folder if there else None
-    findings = of_training(log, finished, concept)
-    facts: dict[str, Any] = {"name": name, "file": str(file), "rows": len(log)}
+    facts: dict[str, Any] = {"rows": len(log)}
     if log.attrs["by_step"]:
         facts |= {"epochs": None, "steps": float(log["idx"].iloc[-1])}
     else:
         facts |= {"epochs": round(float(log["time_epochs"].iloc[-1]), 2)}
-    facts |= {"sentence": judged_sentence(tables[judge_of(log)], findings), **_judged(tables)}
+    judged = _judged(partial(run_verdict, log, concept, seed=seed), [log])
+    there = folder and (folder / "summary.json").is_file() and read_failure(folder) is None
+    findings = of_training(log, folder if there else None, concept)
+    facts |= {"sentence": judged_sentence(judged.pop("table"), findings), **judged}
     return facts | {"findings": [asdict(finding) for finding in findings]}
 
 
-def _judged(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
-    """Who judged, and the tables by the selecting CNNs and, if there is one, by the judge."""
-    found = {"by": [*tables.values()][-1].attrs["by"], "properties": records_of(tables["mean"])}
-    return found | {k: records_of(table) for k, table in tables.items() if k == "heldout"}
-
-
-def records_of(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows of a table as plain values; NaN becomes None."""
-    return json.loads(table.to_json(orient="records", double_precision=6))
+def _judged(judge: Callable[..., pd.DataFrame], logs: Sequence[pd.DataFrame]) -> dict[str, Any]:
+    """The verdict's table, by whom it is, and the rows by the selecting CNNs and by the judge."""
+    tables = {source: judge(source=source) for source in dict.fromkeys(("mean", judge_of(*logs)))}
+    rows = {
+        "properties" if source == "mean" else source: json.loads(
+            table.to_json(orient="records", double_precision=6)  # NaN becomes None
+        )
+        for source, table in tables.items()
+    }
+    table = tables[judge_of(*logs)]
+    return {"table": table, "by": table.attrs["by"], **rows}

@@ -15,7 +15,6 @@ import pandas as pd
 
 from ohlora_lib.io.tables import check_scores, numbers, parse, read_header
 
-REMEDY = "give the train_log.csv of a fine-tuning run"
 NEEDED = ("epoch", "idx", "d_loss", "g_loss")
 WHO = {  # gives the scores of a source
     "mean": "the selecting CNNs",
@@ -42,72 +41,37 @@ def read_log(
     Args:
         path: The log.
         columns: What the log calls a column, by its name here; none for ours and published ones.
-        complete: Whether somebody says that no row is missing at the end (`attrs["complete"]`).
+        complete: Whether somebody says that no row is missing at the end.
 
     Raises:
         ValueError: If the file is absent, empty, cut off or something else than a log.
     """
     path = Path(path)
-    log = _read(path)
-    log = log.loc[:, [not name.startswith("Unnamed") for name in log.columns]]
+    log = parse(path) if read_header(path, kind="file", short_rows=False) else pd.DataFrame()
+    if log.empty:
+        raise ValueError(f"{path}: no rows; give the train_log.csv of a fine-tuning run that has "
+                         "evaluated at least once")  # fmt: skip
+    log = log.loc[:, ~log.columns.str.startswith("Unnamed")]
     log = _as_numbers(_renamed(log, columns or {}, path), path).dropna(axis=1, how="all")
-    _check_columns(log, path)
-    by_step = not {"epoch", "idx"} <= set(log)
+    by_step = "step" in log and not {"epoch", "idx"} <= set(log)
+    _check_columns(log, NEEDED[2:] if by_step else NEEDED, path)
     if by_step:
         log = log.assign(epoch=0, idx=log["step"])
-    _check_restarts(log, path)
     log = log.assign(time_epochs=time_epochs(log, where=path))
     foreign = bool(columns) or by_step or complete
     log.attrs = {"complete": complete, "by_step": by_step, "foreign": foreign}
     return log
 
 
-def _check_columns(log: pd.DataFrame, path: Path) -> None:
-    """Raises if columns are missing, and names them all."""
-    by_step = {"epoch", "idx"} if "step" in log else set()
-    missing = [name for name in NEEDED if name not in {*log, *by_step}]
-    missing += [] if properties_of(log) else ["mean_<property>_score"]
-    if not missing:
-        return
-    which = f"column {missing[0]} is" if len(missing) == 1 else f"columns {', '.join(missing)} are"
-    step = " (step will do for epoch and idx)" if {"epoch", "idx"} & set(missing) else ""
-    raise ValueError(f"{path}: not a training log, {which} missing or empty{step}; it has "
-                     f"{_shown(log)}. Say what it calls them: {_say(missing[-1])}; or "
-                     f"{REMEDY}")  # fmt: skip
-
-
-def _say(name: str, theirs: str = "NAME") -> str:
-    return f"--column {name}={theirs}, or columns: {{{name}: {theirs}}} in a params file"
-
-
-def _shown(log: pd.DataFrame, most: int = 12) -> str:
-    names = ", ".join(log.columns[:most])
-    return f"{names}, ..." if len(log.columns) > most else names
-
-
-def _read(path: Path) -> pd.DataFrame:
-    """The table as it stands, once every line has as many fields as the header."""
-    header = read_header(path, kind="file", short_rows=False)
-    log = parse(path) if header else pd.DataFrame()
-    if log.empty:
-        raise ValueError(f"{path}: {'only a header' if header else 'empty'}, no rows; {REMEDY} "
-                         "that has evaluated at least once")  # fmt: skip
-    return log
-
-
 def _renamed(log: pd.DataFrame, columns: Mapping[str, str], path: Path) -> pd.DataFrame:
     """The log with its columns called as here."""
     for name, theirs in columns.items():
-        if not _is_known(name):
-            raise ValueError(f"{path}: columns names {name!r}; it must be one of "
-                             f"{', '.join((*NEEDED, *OTHERS))} or mean_<property>_score"
-                             )  # fmt: skip
-        if theirs not in log and name not in log:
-            raise ValueError(f"{path}: columns says that {name} is called {theirs!r}, which the "
-                             f"log does not have; it has {_shown(log)}. Correct it")  # fmt: skip
-        if theirs in log and name in log and name != theirs:
-            raise ValueError(f"{path}: columns says that {name} is called {theirs!r}, and the log "
-                             f"has both; rename one of them or leave it out")  # fmt: skip
+        there = {name, theirs} & set(log)
+        if not _is_known(name) or len(there) != 1:
+            raise ValueError(f"{path}: columns says that {name} is called {theirs!r}; the first "
+                             f"must be one of {', '.join((*NEEDED, *OTHERS))} or "
+                             "mean_<property>_score, and the log must have just one of the two; "
+                             f"it has {_shown(log)}. Correct columns")  # fmt: skip
     called = {name: log[theirs] for name, theirs in columns.items() if theirs in log}
     return log.drop(columns=list({column.name for column in called.values()})).assign(**called)
 
@@ -116,11 +80,12 @@ def _is_known(name: str) -> bool:
     return name in (*NEEDED, *OTHERS) or SCORES.fullmatch(name) is not None
 
 
-def _as_numbers(log: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """All cells as numbers; refuses what is none, and scores that are none from 0 to 1.
+def _shown(log: pd.DataFrame, most: int = 12) -> str:
+    return ", ".join([*log.columns[:most], *["..."][: len(log.columns) > most]])
 
-    A column of no name known here may hold anything, and is left out if that is not numbers.
-    """
+
+def _as_numbers(log: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """All cells as numbers, scores from 0 to 1; leaves out text columns of no name known here."""
     columns = {}
     for name in log:
         values = numbers(log[name])
@@ -135,40 +100,42 @@ def _as_numbers(log: pd.DataFrame, path: Path) -> pd.DataFrame:
     return pd.DataFrame(columns, index=log.index)
 
 
-def _check_restarts(log: pd.DataFrame, path: Path) -> None:
-    """Raises if `idx` counts batches from the start of training, not of an epoch."""
-    grows = (log["idx"].diff().iloc[1:] > 0).all()
-    if grows and log["epoch"].nunique() > 1 and len(log) > 2 * log["epoch"].nunique():
+def _check_columns(log: pd.DataFrame, needed: Sequence[str], path: Path) -> None:
+    """Raises if columns are missing, or `idx` counts batches from the start of training."""
+    missing = [name for name in needed if name not in log]
+    missing += [] if properties_of(log) else ["mean_<property>_score"]
+    say = "say so: --column {0}={1}, or columns: {{{0}: {1}}} in a params file"
+    if missing:
+        step = " (step will do for epoch and idx)" if {"epoch", "idx"} & {*missing} else ""
+        raise ValueError(f"{path}: not a training log without {', '.join(missing)}{step}; it has "
+                         f"{_shown(log)}. If it calls them otherwise, "
+                         f"{say.format(missing[-1], 'NAME')}")  # fmt: skip
+    epochs = log["epoch"].nunique() if "epoch" in needed else 1
+    if len(log) > 2 * epochs > 2 and (log["idx"].diff().iloc[1:] > 0).all():
         raise ValueError(f"{path}: idx goes on from epoch to epoch; it must restart at 0 in each. "
-                         f"If it counts from the start of training, say so: {_say('step', 'idx')}"
-                         )  # fmt: skip
+                         "If it counts from the start of training, "
+                         f"{say.format('step', 'idx')}")  # fmt: skip
 
 
 def time_epochs(log: pd.DataFrame, *, where: str | Path = "log", batches: float = 0) -> pd.Series:
     """Training time of each row: epoch + idx / batches an epoch; must grow.
 
-    The number of batches is not in a log. Where nobody knows it, the last evaluation of an epoch
-    is taken to lie half an interval between evaluations before its end, as it does on average.
-
-    Args:
-        log: Columns epoch and idx.
-        where: Begins error messages.
-        batches: Batches an epoch; 0 estimates them.
+    The number of batches is not in a log. Where nobody knows it (0), the last evaluation of an
+    epoch is taken to lie half an interval between evaluations before its end, as it does on
+    average. `where` begins error messages.
     """
     epoch, idx = log["epoch"], log["idx"]
-    if not np.isfinite(epoch * idx).all() or (epoch < 0).any() or (idx < 0).any():
+    if not np.isfinite(epoch * idx).all() or (log[["epoch", "idx"]] < 0).any(axis=None):
         raise ValueError(f"{where}: epoch and idx must be 0 or more in every row; "
                          "correct them, or copy the log again")  # fmt: skip
     steps = np.diff(np.unique(idx))
-    last = idx.max()
-    batches = batches or (last + (np.median(steps) + 1) / 2 if len(steps) else last + 1)
+    batches = batches or idx.max() + ((np.median(steps) + 1) / 2 if len(steps) else 1)
     time = epoch + idx / batches
     back = np.flatnonzero(np.diff(time) <= 0)
     if len(back):
-        raise ValueError(
-            f"{where}: row {back[0] + 1} is not later in training than the row before it; "
-            "is this two runs in one file? Keep one run's rows"
-        )
+        raise ValueError(f"{where}: row {back[0] + 1} is not later in training than the row "
+                         "before it; is this two runs in one file? Keep one run's rows"
+                         )  # fmt: skip
     return time
 
 
@@ -179,11 +146,7 @@ def properties_of(log: pd.DataFrame) -> list[str]:
 
 
 def present(concept: Mapping[str, float], *logs: pd.DataFrame) -> dict[str, float]:
-    """The concept's properties that every log scores.
-
-    Raises:
-        ValueError: If there are none.
-    """
+    """The concept's properties that every log scores; ValueError if there are none."""
     found = {p: t for p, t in concept.items() if all(p in properties_of(log) for log in logs)}
     if not found:
         raise ValueError(f"concept is {dict(concept)}, the logs score {properties_of(logs[0])}; "
@@ -213,8 +176,7 @@ def log_names(files: Sequence[Path]) -> list[str]:
     parts = []
     for file in files:
         short = re.sub(r"^train_log[_-]?", "", file.stem)
-        folders = file.resolve().parts[:-1]
-        parts.append((*folders, short) if short else folders or (file.stem,))
+        parts.append([*file.resolve().parts[:-1], *filter(None, [short])])
     for depth in range(1, max(map(len, parts), default=0) + 1):
         names = ["/".join(part[-depth:]) for part in parts]
         if len(set(names)) == len(names):
@@ -224,7 +186,8 @@ def log_names(files: Sequence[Path]) -> list[str]:
 
 def unique_names(names: Sequence[str]) -> list[str]:
     """Names told apart: seeds of one run get a number, `v9 (2)`."""
+    names = list(names)
     return [
-        f"{name} ({list(names[: k + 1]).count(name)})" if list(names).count(name) > 1 else name
+        f"{name} ({names[: k + 1].count(name)})" if names.count(name) > 1 else name
         for k, name in enumerate(names)
     ]

@@ -1,12 +1,12 @@
 """Statistics on training logs: what moved, by how much, and how sure that is.
 
-Every statement carries an interval, from `trend_noise`. Intervals hold for all properties of a
-table at once (Bonferroni).
+Every statement carries an interval, from `bootstrap`. Intervals hold for all properties of a table
+at once (Bonferroni).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,14 @@ PUBLISHED_CONCEPT = {"gender": 1.0, "quality": 1.0, "age": 0.0, "glass": 0.0}
 MIN_ROWS = 3  # rows of a window, at the least
 CONFIDENCE = 0.95
 COLLAPSED_DIVERSITY = 0.7  # of the selected images' own; lower counts as a collapse
-
-
-# ---- smoothing and windows ----------------------------------------------------------------------
+RUN_COLUMNS = (
+    *("start", "end", "distance_start", "distance_end", "change", "change_low", "change_high"),
+    *("effect", "start_rows", "end_rows", "block_rows"),
+)
+COMPARED_COLUMNS = (
+    *("distance_a", "distance_b", "difference", "difference_low", "difference_high"),
+    *("effect", "rows_a", "rows_b", "block_rows"),
+)
 
 
 def smooth(series: pd.Series, window: int) -> pd.Series:
@@ -58,9 +63,6 @@ def end_of(time: np.ndarray) -> np.ndarray:
     return mask
 
 
-# ---- verdicts -----------------------------------------------------------------------------------
-
-
 def scores_of(log: pd.DataFrame, source: str, prop: str) -> tuple[np.ndarray, np.ndarray]:
     """Time and score of the rows that have a score."""
     column = f"{source}_{prop}_score"
@@ -87,56 +89,24 @@ def checked(concept: Mapping[str, float]) -> dict[str, float]:
 
 
 def run_verdict(
-    log: pd.DataFrame,
-    concept: Mapping[str, float],
-    *,
-    source: str = "mean",
-    seed: int = 0,
-    scores_per_row: int = 100,
+    log: pd.DataFrame, concept: Mapping[str, float], *, source: str = "mean", seed: int = 0
 ) -> pd.DataFrame:
     """Says for each property whether training moved its mean score toward the target.
 
-    Args:
-        log: From `read_log`.
-        concept: Target of each property.
-        source: "mean" (selecting CNNs, fresh samples), "heldout", "fixed" or "fixed_heldout".
-        seed: Of the bootstrap.
-        scores_per_row: Samples scored for each row.
+    `source` is "mean" (selecting CNNs, fresh samples), "heldout", "fixed" or "fixed_heldout"; the
+    seed is the bootstrap's.
 
     Returns:
-        One row a property: property, target, start and end (mean scores, see `start_of` and
-        `end_of`), distance_start, distance_end, change (of distance), change_low, change_high,
-        effect ("closer", "moved away", "not shown"), start_rows, end_rows,
-        block_rows, confidence, source. Rows too few, or scores that stop early, give NaN and
-        "not shown".
+        One row a property: property, target, `RUN_COLUMNS`, confidence, source. start and end are
+        mean scores over `start_of` and `end_of`; effect is "closer", "moved away" or "not shown".
+        Rows too few, or scores that stop early, give NaN and "not shown".
     """
-    concept, rows = checked(concept), []
-    level = 1 - (1 - CONFIDENCE) / len(concept)
-    for number, (prop, target) in enumerate(concept.items()):
-        time, score = scores_of(log, source, prop)
-        row = {"property": prop, "target": target}
-        if ended_early(log, time):
-            row |= dict.fromkeys(RUN_NUMBERS, np.nan) | {"effect": "not shown"}
-            row |= dict.fromkeys(("start_rows", "end_rows", "block_rows"), 0)
-        else:
-            start, end = (
-                window_mean(time, score, window, scores_per_row, [seed, number, side])
-                for side, window in enumerate((start_of(time), end_of(time)))
-            )
-            numbers = (start.mean, end.mean, *distance_change(start, end, target, level))
-            row |= dict(zip(RUN_NUMBERS, numbers, strict=True)) | {
-                "effect": effect_word(*numbers[-2:])
-            }
-            row |= {"start_rows": start.rows, "end_rows": end.rows}
-            row |= {"block_rows": max(start.block_rows, end.block_rows)}
-        rows.append(row | {"confidence": level, "source": source})
-    return judged_by(source, rows, log)
 
+    def judge(number: int, prop: str, target: float, level: float) -> list[Any]:
+        scores = [(log, *scores_of(log, source, prop))] * 2
+        return _two_windows(scores, (start_of, end_of), target, level, [seed, number])
 
-RUN_NUMBERS = (
-    "start", "end", "distance_start", "distance_end", "change", "change_low", "change_high",
-)  # fmt: skip
-COMPARE_NUMBERS = ("distance_a", "distance_b", "difference", "difference_low", "difference_high")
+    return verdict_table(judge, RUN_COLUMNS, concept, source, [log])
 
 
 def compare_logs(
@@ -147,44 +117,65 @@ def compare_logs(
     names: Sequence[str] = ("A", "B"),
     source: str = "mean",
     seed: int = 0,
-    scores_per_row: int = 100,
 ) -> pd.DataFrame:
     """Says for each property whether run B ended closer to the target than run A.
 
     Returns:
-        One row a property: property, target, run_a, run_b, distance_a, distance_b (over the end
-        of training, see `end_of`), difference (B less A), difference_low, difference_high, effect
-        (of B against A), rows_a, rows_b, block_rows, confidence, source.
+        One row a property: property, target, run_a, run_b, `COMPARED_COLUMNS`, confidence, source.
+        Distances are over the end of training, see `end_of`; difference is B less A, and effect
+        is of B against A.
     """
-    concept, rows = checked(concept), []
+
+    def judge(number: int, prop: str, target: float, level: float) -> list[Any]:
+        scores = [(log, *scores_of(log, source, prop)) for log in (log_a, log_b)]
+        return _two_windows(scores, (end_of, end_of), target, level, [seed, number])[2:]
+
+    return verdict_table(judge, COMPARED_COLUMNS, concept, source, [log_a, log_b], names)
+
+
+def _two_windows(
+    scores: Sequence[tuple[pd.DataFrame, np.ndarray, np.ndarray]],
+    windows: Sequence[Callable[[np.ndarray], np.ndarray]],
+    target: float,
+    level: float,
+    seed: list[int],
+) -> list[Any]:
+    """`RUN_COLUMNS` of two windows, each of (log, time, score); NaN if scores do not reach on."""
+    if any(ended_early(log, time) for log, time, _ in scores):
+        return [*[np.nan] * 7, "not shown", 0, 0, 0]
+    a, b = (
+        window_mean(time, score, window(time), [*seed, side])
+        for side, ((_, time, score), window) in enumerate(zip(scores, windows, strict=True))
+    )
+    change = distance_change(a, b, target, level)
+    rows = a.rows, b.rows, max(a.block_rows, b.block_rows)
+    return [a.mean, b.mean, *change, effect_word(*change[-2:]), *rows]
+
+
+def verdict_table(
+    judge: Callable[[int, str, float, float], Sequence[Any]],
+    columns: Sequence[str],
+    concept: Mapping[str, float],
+    source: str,
+    logs: Sequence[pd.DataFrame],
+    names: Sequence[str] = (),
+) -> pd.DataFrame:
+    """A row a property; `attrs["by"]` says who gave the scores.
+
+    `judge` gives the columns' values for a property's number, name, target and confidence; `names`
+    are those of the two runs that are compared.
+    """
+    concept = checked(concept)
     level = 1 - (1 - CONFIDENCE) / len(concept)
+    runs = dict(zip(("run_a", "run_b"), names, strict=False))
+    rows = []
     for number, (prop, target) in enumerate(concept.items()):
-        row = {"property": prop, "target": target, "run_a": names[0], "run_b": names[1]}
-        scores = [scores_of(log, source, prop) for log in (log_a, log_b)]
-        if ended_early(log_a, scores[0][0]) or ended_early(log_b, scores[1][0]):
-            row |= dict.fromkeys(COMPARE_NUMBERS, np.nan) | {"effect": "not shown"}
-            row |= dict.fromkeys(("rows_a", "rows_b", "block_rows"), 0)
-        else:
-            a, b = (
-                window_mean(time, score, end_of(time), scores_per_row, [seed, number, side])
-                for side, (time, score) in enumerate(scores)
-            )
-            numbers = distance_change(a, b, target, level)
-            row |= dict(zip(COMPARE_NUMBERS, numbers, strict=True))
-            row |= {"effect": effect_word(*numbers[-2:]), "rows_a": a.rows, "rows_b": b.rows}
-            row |= {"block_rows": max(a.block_rows, b.block_rows)}
+        values = dict(zip(columns, judge(number, prop, target, level), strict=True))
+        row = {"property": prop, "target": target, **runs, **values}
         rows.append(row | {"confidence": level, "source": source})
-    return judged_by(source, rows, log_a, log_b)
-
-
-def judged_by(source: str, rows: list[dict[str, Any]], *logs: pd.DataFrame) -> pd.DataFrame:
-    """A table of verdicts that knows who gave the scores (`attrs["by"]`)."""
     table = pd.DataFrame(rows)
     table.attrs["by"] = who(source, *logs)
     return table
-
-
-# ---- words --------------------------------------------------------------------------------------
 
 
 def listed(names: Sequence[str]) -> str:
@@ -199,46 +190,40 @@ def verdict_sentence(table: pd.DataFrame) -> str:
 
 
 def _run_words(table: pd.DataFrame) -> str:
-    by = {name: part for name, part in table.groupby("effect")}
     if table["change"].isna().all():
         return "nothing can be shown: the log has too few scored rows."
-    closer = by.get("closer", table[:0])
+    closer, away = (table[table["effect"] == effect] for effect in ("closer", "moved away"))
     head = f"{len(closer)} of {len(table)} properties came closer to their target"
-    if len(closer) == len(table):
-        head = "every property came closer to its target" if len(table) > 1 else head
-    parts = [head + _moves(closer)]
-    if "moved away" in by:
-        parts.append(f"moved away: {listed(list(by['moved away']['property']))}"
-                     + _moves(by["moved away"], named=False))  # fmt: skip
-    if "not shown" in by:
-        parts.append(f"not shown: {listed(list(by['not shown']['property']))}")
-    return "; ".join(parts) + "."
+    if len(closer) == len(table) > 1:
+        head = "every property came closer to its target"
+    parts = [head + _moves(closer, "{0.property} ")]
+    if len(away):
+        parts.append(f"moved away: {listed(list(away['property']))}{_moves(away)}")
+    return "; ".join([*parts, *_unshown(table, "not shown: ")]) + "."
 
 
-def _moves(part: pd.DataFrame, *, named: bool = True) -> str:
-    moves = [
-        f"{row.property + ' ' if named else ''}{row.distance_start:.3f} to {row.distance_end:.3f}"
-        for row in part.itertuples()
-    ]
-    return f" (mean distance, start to end: {', '.join(moves)})" if moves else ""
+def _moves(part: pd.DataFrame, name: str = "") -> str:
+    words = name + "{0.distance_start:.3f} to {0.distance_end:.3f}"
+    moves = ", ".join(words.format(row) for row in part.itertuples())
+    return f" (mean distance, start to end: {moves})" if moves else ""
+
+
+def _unshown(table: pd.DataFrame, words: str) -> list[str]:
+    names = list(table.loc[table["effect"] == "not shown", "property"])
+    return [words + listed(names)] if names else []
 
 
 def _comparison_words(table: pd.DataFrame) -> str:
-    a, b = table["run_a"].iloc[0], table["run_b"].iloc[0]
+    a, b = table[["run_a", "run_b"]].iloc[0]
     if table["difference"].isna().all():
         return f"nothing can be shown of {b} against {a}: a log has too few scored rows."
     if (table["difference"] == 0).all():
         return f"no difference at all between {a} and {b}; are they the same log?"
     parts = []
-    for effect, words in (
-        ("closer", "ended closer to the target than"),
-        ("moved away", "ended farther from the target than"),
-    ):
+    for effect, where in (("closer", "closer to"), ("moved away", "farther from")):
         names = list(table.loc[table["effect"] == effect, "property"])
         if names:
-            parts.append(f"{b} {words} {a} on {len(names)} of {len(table)}: {listed(names)}")
-    unknown = list(table.loc[table["effect"] == "not shown", "property"])
-    if unknown:
-        between = "" if parts else f" between {a} and {b}"
-        parts.append(f"no difference{between} shown on {listed(unknown)}")
-    return "; ".join(parts) + "."
+            parts.append(f"{b} ended {where} the target than {a} on {len(names)} of "
+                         f"{len(table)}: {listed(names)}")  # fmt: skip
+    between = "" if parts else f" between {a} and {b}"
+    return "; ".join([*parts, *_unshown(table, f"no difference{between} shown on ")]) + "."

@@ -11,14 +11,16 @@ import json
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import ipywidgets as iw
 import numpy as np
 import pandas as pd
 import torch
+from pydantic import BaseModel, Field
 from torch import Tensor
 
 from ohlora_lib.base.base import load_base
@@ -31,32 +33,23 @@ from ohlora_lib.nets.samples import draw_latents, to_uint8
 from ohlora_lib.properties.ensemble import Ensemble
 from ohlora_lib.report.tables import grids_over_time
 from ohlora_lib.study.look import Meanings, meaning_of
-from ohlora_lib.study.run_folder import check_input, project_root, read_config, read_summary
+from ohlora_lib.study.run_folder import check_input, project_root, read_config
 
 MOST_SEED = 10**6
 SIDE_PX = 256  # pictures are shown at least this large
 WALK_FRAMES = 24  # from one seed of a walk to the next
 GRID_FRAMES = 6  # that each grid of a training stays
-TEXTS = {
-    "seed": "seed",
-    "other_seed": "second seed",
-    "way": "toward second",
-    "mix_from": "second's style from",
-    "psi": "psi",
-    "noise_seed": "noise (-1: stored)",
-}
 
 
-@dataclass(frozen=True)
-class Latent:
-    """All that a picture depends on, beside the generator."""
+class Latent(BaseModel, frozen=True, strict=True):
+    """All that a picture depends on, beside the generator; descriptions label the controls."""
 
-    seed: int = 0  # draws the latent and its property scores
-    other_seed: int = 1000  # the same of the second one
-    way: float = 0.0  # from the first style vector (0) to the second (1)
-    mix_from: int = -1  # layers from this one on take the second's style; -1 for none
-    psi: float = 1.0  # truncation of all layers: 1 keeps the styles, 0 gives the mean face
-    noise_seed: int = -1  # draws the noise; -1 for the stored planes
+    seed: int = Field(0, ge=0, le=MOST_SEED, description="seed")  # of latent and its scores
+    other_seed: int = Field(1000, ge=0, le=MOST_SEED, description="second seed")
+    way: float = Field(0.0, ge=0, le=1, description="toward second")  # 0 to 1, in style space
+    mix_from: int = Field(-1, ge=-1, description="second's style from")  # layer; -1 for none
+    psi: float = Field(1.0, ge=0, le=2, description="psi")  # truncation; 0 gives the mean face
+    noise_seed: int = Field(-1, ge=-1, le=MOST_SEED, description="noise (-1: stored)")
 
 
 @dataclass(frozen=True)
@@ -74,9 +67,6 @@ class Explorer:
     Args:
         generators: By what they are called, such as before and after; all of one latent width.
         ensemble: Scores the pictures; None for none.
-
-    Attributes:
-        limits: Smallest and largest value of each field of a latent; int where it is whole.
     """
 
     def __init__(
@@ -85,19 +75,10 @@ class Explorer:
         self.generators = {name: net.eval() for name, net in generators.items()}
         self.ensemble = ensemble
         self.layers = min(2 * net.synthesis.num_blocks for net in self.generators.values())
-        self.limits: dict[str, tuple[float, float]] = {
-            "seed": (0, MOST_SEED), "other_seed": (0, MOST_SEED), "way": (0.0, 1.0),
-            "mix_from": (-1, self.layers - 1), "psi": (0.0, 2.0), "noise_seed": (-1, MOST_SEED),
-        }  # fmt: skip
 
     @torch.no_grad()
     def view(self, latent: Latent) -> View:
-        """Draws and scores a latent.
-
-        Raises:
-            ValueError: If a value of it is outside its limits.
-        """
-        self._check(latent)
+        """Draws and scores a latent."""
         began = time.perf_counter()
         drawn = {name: to_uint8(self._draw(net, latent)) for name, net in self.generators.items()}
         scores = pd.DataFrame(index=list(drawn))
@@ -106,12 +87,6 @@ class Explorer:
             scores = pd.DataFrame(values, index=list(drawn), columns=self.ensemble.properties)
         images = {name: batch[0].cpu().numpy() for name, batch in drawn.items()}
         return View(images, scores, time.perf_counter() - began)
-
-    def _check(self, latent: Latent) -> None:
-        for name, (low, high) in self.limits.items():
-            value = getattr(latent, name)
-            if type(value) not in {int, type(low)} or not low <= value <= high:
-                raise ValueError(f"{name} is {value!r}; it must be a number from {low} to {high}")
 
     def _draw(self, net: Generator, latent: Latent) -> Tensor:
         first, second = (
@@ -134,24 +109,21 @@ class Explorer:
         """Writes a latent as JSON, which `load` reads, and its pictures beside it as PNG."""
         view = self.view(latent)
         save_png(path.with_suffix(".png"), side_by_side(view))
-        facts = asdict(latent) | {"generators": list(view.images)}
+        facts = latent.model_dump() | {"generators": list(view.images)}
         facts["scores"] = json.loads(view.scores.to_json(orient="index", double_precision=4))
         write_atomic(path, json.dumps(facts, indent=2) + "\n")
 
     def load(self, path: Path) -> Latent:
-        """Reads a latent that `save` wrote.
-
-        Raises:
-            ValueError: If the file is missing, damaged, or of a value that these generators cannot
-                draw; one line.
-        """
+        """Reads a latent that `save` wrote; ValueError if these generators cannot draw it."""
         try:
-            facts = json.loads(path.read_text(encoding="utf-8"))
-            latent = Latent(**{field.name: facts[field.name] for field in fields(Latent)})
-            self._check(latent)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            reason = " ".join(str(error).split())
-            raise ValueError(f"{path}: not a saved latent ({reason})") from error
+            latent = Latent.model_validate_json(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{path}: not a saved latent. Delete it.") from error
+        if latent.mix_from >= self.layers:
+            raise ValueError(
+                f"{path}: mix_from is {latent.mix_from}; these generators have the layers 0 to "
+                f"{self.layers - 1}. Save the latent again."
+            )
         return latent
 
 
@@ -171,26 +143,23 @@ class ExploreWidget(iw.VBox):
 
     def __init__(self, explorer: Explorer, folder: Path, meaning: Meanings) -> None:
         self.explorer, self.folder, self.meaning = explorer, folder, meaning
-        self.controls = {
-            field.name: _control(field.name, field.default, *explorer.limits[field.name])
-            for field in fields(Latent)
-        }
-        self.pictures = {
-            name: iw.Image(format="png", width=SIDE_PX) for name in explorer.generators
-        }
+        schema = Latent.model_json_schema()["properties"]
+        schema["mix_from"]["maximum"] = explorer.layers - 1
+        self.controls = {name: _control(**facts) for name, facts in schema.items()}
+        for control in self.controls.values():
+            control.observe(lambda _: self.draw(), "value")
         self.scores, self.said = iw.HTML(), iw.Label()
         self.saved = iw.Dropdown(description="saved", layout={"width": "18em"})
         self._list_saved()
-        for control in self.controls.values():
-            control.observe(lambda _: self.draw(), "value")
-        columns = [
-            iw.VBox([iw.HTML(f"<b>{html.escape(name)}</b>"), picture])
-            for name, picture in self.pictures.items()
-        ]
+        self.pictures, columns, buttons = {}, [], []
+        for name in explorer.generators:
+            self.pictures[name] = iw.Image(format="png", width=SIDE_PX)
+            title = iw.HTML(f"<b>{html.escape(name)}</b>")
+            columns.append(iw.VBox([title, self.pictures[name]]))
         acts = {"another seed": self.another, "save": self.save, "load": self.load}
-        buttons = [iw.Button(description=text) for text in acts]
-        for button, act in zip(buttons, acts.values(), strict=True):
-            button.on_click(lambda _, act=act: act())
+        for text, act in acts.items():
+            buttons.append(iw.Button(description=text))
+            buttons[-1].on_click(lambda _, act=act: act())
         row = iw.HBox([*buttons, self.saved])
         super().__init__([iw.HBox(columns), self.scores, *self.controls.values(), row, self.said])
         self.add_class("ohlora-explorer")
@@ -236,98 +205,66 @@ class ExploreWidget(iw.VBox):
         except ValueError as error:
             self.said.value = str(error)
             return
-        for name, control in self.controls.items():
-            control.value = getattr(latent, name)
+        for name, value in latent.model_dump().items():
+            self.controls[name].value = value
         self.said.value = f"Loaded {self.saved.value}."
 
     def _list_saved(self) -> None:
         self.saved.options = sorted(path.name for path in self.folder.glob("latent-*.json"))
 
 
-def _control(name: str, value: float, low: float, high: float) -> iw.Widget:
-    """A box for a seed, a slider for any other value."""
-    options = {"value": value, "min": low, "max": high, "description": TEXTS[name]}
-    wide = {"style": {"description_width": "12em"}, "layout": {"width": "34em"}}
-    if high == MOST_SEED:
-        return iw.BoundedIntText(**options, **wide)
-    if isinstance(low, int):
-        return iw.IntSlider(**options, **wide)
-    return iw.FloatSlider(step=0.02, **options, **wide)
+def _control(
+    *, type: str, default: float, minimum: float, maximum: float, description: str, **_: Any
+) -> iw.Widget:
+    """A box for a seed, a slider for any other value, from the JSON schema of a field."""
+    kind = iw.FloatSlider if type == "number" else iw.IntSlider
+    return (iw.BoundedIntText if maximum == MOST_SEED else kind)(
+        value=default, min=minimum, max=maximum, step=0.02 if type == "number" else 1,
+        description=description, style={"description_width": "12em"}, layout={"width": "34em"},
+    )  # fmt: skip
 
 
 def explorer_of(folder: Path) -> Explorer:
-    """The base and the result of a fine-tuning, side by side.
-
-    Raises:
-        ValueError: If the run or its base is not finished; one line.
-    """
-    read_summary(folder)
-    named = read_config(folder).get("base_run")
-    if not isinstance(named, str):
-        raise ValueError(f"{folder / 'config.json'}: names no base_run. Run the stage again.")
-    before = load_base(check_input("base_run", named, project_root()))
-    after = load_generator(folder / "generator.safetensors")
-    return Explorer({"before": before.generator, "after": after})
+    """Base and result of a fine-tuning; ValueError if one is missing or not finished."""
+    named = str(read_config(folder).get("base_run", ""))
+    before = load_base(check_input("base_run", named, project_root())).generator
+    return Explorer({"before": before, "after": load_generator(folder / "generator.safetensors")})
 
 
 def latent_walk(explorer: Explorer, seeds: Sequence[int]) -> Iterator[np.ndarray]:
-    """Goes from seed to seed in style space and back to the first.
+    """Goes through two or more seeds in style space, `WALK_FRAMES` each, and back to the first.
 
-    Args:
-        explorer: Its generators are shown side by side.
-        seeds: At least two.
-
-    Yields:
-        Frames, uint8 (H, generators * H, 3), `WALK_FRAMES` times as many as seeds.
+    Yields frames of all generators, uint8 (H, generators * H, 3).
     """
     for seed, other in pairwise([*seeds, seeds[0]]):
         for step in range(WALK_FRAMES):
             way = (1 - np.cos(np.pi * step / WALK_FRAMES)) / 2  # slow at the seeds
-            yield side_by_side(explorer.view(Latent(seed, other, float(way))))
+            yield side_by_side(explorer.view(Latent(seed=seed, other_seed=other, way=float(way))))
 
 
 def training_film(folder: Path) -> Iterator[np.ndarray]:
-    """The grids of the same latents that a fine-tuning saved, first to last.
+    """The grids of the same latents in the run folder of a fine-tuning, first to last.
 
-    Args:
-        folder: Run folder.
-
-    Yields:
-        Frames, uint8 (H, W, 3).
-
-    Raises:
-        ValueError: If it saved none, or one is damaged.
+    Yields frames, uint8 (H, W, 3); ValueError if it saved none, or one is damaged.
     """
-    grids = list(grids_over_time(folder, most=10**6).values())
+    grids = grids_over_time(folder, most=10**6).values()
     if not grids:
-        if not folder.is_dir():
-            read_summary(folder)  # says how to make it
         raise ValueError(f"{folder}: holds no grids of a fine-tuning, images/fixed-*.png")
     for path in grids:
-        try:
-            with open_image(path) as picture:
-                frame = np.asarray(picture.convert("RGB"))
-        except ValueError as error:
-            raise ValueError(f"{error}. Run the stage again, or take the file away.") from error
+        with open_image(path) as picture:
+            frame = np.asarray(picture.convert("RGB"))
         yield from [frame] * GRID_FRAMES
 
 
 def write_film(frames: Iterable[np.ndarray], path: Path, *, fps: int) -> int:
-    """Writes frames as a film, whole or not at all.
-
-    Args:
-        frames: At least one, uint8 (H, W, 3), all of one size.
-        path: `.mp4` or `.webp`.
-        fps: Frames per second.
-
-    Returns:
-        Number of frames.
+    """Writes frames, uint8 (H, W, 3) of one size, as a film, and returns how many there were.
 
     Raises:
-        ValueError: If the suffix is another, or imageio, which MP4 needs, is not installed.
+        ValueError: If `path` does not end in .mp4 or .webp, or imageio, which MP4 needs, is not
+            installed.
     """
-    if path.suffix not in {".mp4", ".webp"} or path.is_dir():
-        raise ValueError(f"{path}: give a name that ends in .mp4 or .webp and is not a folder's")
+    if path.suffix not in {".mp4", ".webp"}:
+        raise ValueError(f"{path}: give a name that ends in .mp4 or .webp")
     pictures = (enlarged(frame, SIDE_PX) for frame in frames)
     with atomic_path(path) as temporary:
         if path.suffix == ".mp4":
@@ -343,13 +280,10 @@ def _write_mp4(frames: Iterable[np.ndarray], path: Path, fps: int) -> int:
         import imageio_ffmpeg  # noqa: F401  without it imageio would raise only on writing
         from imageio.v2 import get_writer
     except ImportError as error:
-        raise ValueError(
-            "MP4 needs imageio. Install it with: pip install 'ohlora[video]'; or give a name that "
-            "ends in .webp"
-        ) from error
+        remedy = "pip install 'ohlora[video]', or give a name that ends in .webp"
+        raise ValueError(f"MP4 needs imageio: {remedy}") from error
     count = 0
     with get_writer(path, fps=fps, macro_block_size=2) as writer:  # H.264 wants even sides
-        for frame in frames:
+        for count, frame in enumerate(frames, start=1):  # noqa: B007
             writer.append_data(frame)
-            count += 1
     return count

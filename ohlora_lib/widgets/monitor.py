@@ -27,57 +27,57 @@ WARNED_ROWS = 20  # rows of a log before which its end is not yet a trend to war
 MOST_SHARE = 0.02  # of the training time, that drawing may take
 
 
-def at_the_screen() -> bool:
-    """Whether somebody watches: Jupyter's server names the session of kernels it starts."""
-    return "JPY_SESSION_NAME" in os.environ
-
-
 class Monitor:
     """Shows how a fine-tuning goes: a progress line, and at the screen the trends and a grid.
 
     Args:
         concept: Target of each property.
         resumed: Whether the training resumed from a checkpoint.
-        live: Whether to draw; None asks `at_the_screen`.
+        live: Whether to draw; None where somebody watches: Jupyter's server names the session of
+            the kernels that it starts.
     """
 
     def __init__(
         self, concept: Mapping[str, float], *, resumed: bool = False, live: bool | None = None
     ) -> None:
         self.concept = concept
-        self.live = at_the_screen() if live is None else live
-        self.rows = self.drawn = 0  # rows of the log when it was last drawn; drawings
-        self.drawing_sec = 0.0
+        self.live = "JPY_SESSION_NAME" in os.environ if live is None else live
         self.newest: Progress | None = None
-        self.warned: set[str] = set()  # rules of `failures.stability` that are broken
-        self.checked = 0  # rows of the log when it was last looked through
+        self.drawn: list[float] = []  # seconds that each drawing took
+        self.drawn_rows = self.checked_rows = 0  # rows of the log that was drawn, looked through
+        self.warned: set[str] = set()  # rules of `findings.stability` that are broken
         self.bar: tqdm | None = None
-        self.line: DisplayHandle | None = None
-        self.figure: DisplayHandle | None = None
-        self.grid: DisplayHandle | None = None
+        self.places: dict[str, DisplayHandle] = {}  # what is shown, by what it is
         if resumed:
             print("Going on from the checkpoint of an earlier start.")  # noqa: T201
 
     def __call__(self, progress: Progress) -> None:
         """Shows the newest state."""
         self.newest = progress
-        self._warn(progress.log, progress.batches_per_epoch)
-        if self.live:
-            self.line = _shown(HTML(progress_line(progress, self.concept)), self.line)
-        else:
+        if len(progress.log) >= max(WARNED_ROWS, self.checked_rows + 1):
+            self._warn(progress)
+        if not self.live:
             self._print(progress)
-        if self.live and len(progress.log) > max(self.rows, MIN_ROWS - 1):
-            cost = self.drawing_sec / max(self.drawn, 1)  # of one drawing, so far
-            if not self.drawn or self.drawing_sec + cost <= MOST_SHARE * progress.elapsed_sec:
+            return
+        self._show("line", HTML(progress_line(progress, self.concept)))
+        if len(progress.log) >= max(MIN_ROWS, self.drawn_rows + 1):
+            spent, cost = sum(self.drawn), sum(self.drawn) / max(len(self.drawn), 1)
+            if not self.drawn or spent + cost <= MOST_SHARE * progress.elapsed_sec:
                 self._draw(progress)
 
-    def _warn(self, log: pd.DataFrame, batches: int) -> None:
+    def close(self, finished: bool) -> None:
+        """Ends the progress line and says whether training finished."""
+        if self.bar is not None:
+            self.bar.close()
+        if self.live and self.newest is not None and len(self.newest.log) > self.drawn_rows:
+            self._draw(self.newest)  # training is over: the last state, whatever it costs
+        print("Finished." if finished else "Interrupted; the checkpoint is saved.")  # noqa: T201
+
+    def _warn(self, progress: Progress) -> None:
         """Says once what goes wrong, by the rules that the report judges stability by."""
-        if len(log) < WARNED_ROWS or len(log) == self.checked:
-            return
-        self.checked = len(log)
-        timed = log.assign(time_epochs=time_epochs(log, batches=batches))
-        for finding in findings.stability(timed):
+        log = _timed(progress)
+        self.checked_rows = len(log)
+        for finding in findings.stability(log):
             if finding.rule not in self.warned:
                 self.warned.add(finding.rule)
                 where = f"epoch {log['epoch'].iloc[-1]}, batch {log['idx'].iloc[-1]}"
@@ -85,61 +85,48 @@ class Monitor:
 
     def _print(self, progress: Progress) -> None:
         if self.bar is None:
-            self.bar = tqdm(total=progress.batches_total, desc="Fine-tuning", ncols=100)
-            self.bar.initial = progress.batches_done - 1
+            done, total = progress.batches_done - 1, progress.batches_total
+            self.bar = tqdm(total=total, initial=done, desc="Fine-tuning", ncols=100)
         self.bar.n = progress.batches_done
         self.bar.set_postfix_str(latest_scores(progress.log, self.concept), refresh=True)
 
     def _draw(self, progress: Progress) -> None:
         began = time.perf_counter()
-        self._show(progress)
-        self.rows, self.drawn = len(progress.log), self.drawn + 1
-        self.drawing_sec += time.perf_counter() - began
-
-    def _show(self, progress: Progress) -> None:
-        times = time_epochs(progress.log, batches=progress.batches_per_epoch)  # 0 estimates them
-        trends = figures.progress(progress.log.assign(time_epochs=times), self.concept)
-        style.find_fonts(trends.drawing)
-        image = Image(data=style.drawn(trends.drawing, "png", dpi=80), alt=trends.alt)
-        self.figure = _shown(image, self.figure)
+        self._show("trends", _picture(figures.progress(_timed(progress), self.concept)))
         if progress.grid is not None:
-            grid = Image(filename=progress.grid, alt="Newest samples of the same latents.")
-            self.grid = _shown(grid, self.grid)
+            alt = "Newest samples of the same latents."
+            self._show("grid", Image(filename=progress.grid, alt=alt))
+        self.drawn_rows = len(progress.log)
+        self.drawn.append(time.perf_counter() - began)
 
-    def close(self, finished: bool) -> None:
-        """Ends the progress line and says whether training finished."""
-        if self.bar is not None:
-            self.bar.close()
-        if self.live and self.newest is not None and len(self.newest.log) > self.rows:
-            self._draw(self.newest)  # training is over: the last state, whatever it costs
-        word = "Finished." if finished else "Interrupted; the checkpoint is saved."
-        print(word)  # noqa: T201
+    def _show(self, name: str, what: Any) -> None:
+        """Shows something for the first time, or in the place where it was."""
+        if name in self.places:
+            self.places[name].update(what)
+        else:
+            self.places[name] = display(what, display_id=True)
 
 
-def _shown(what: Any, handle: DisplayHandle | None) -> DisplayHandle | None:
-    """Shows something for the first time, or in the place where it was."""
-    if handle is None:
-        return display(what, display_id=True)
-    handle.update(what)
-    return handle
+def _picture(figure: figures.Figure) -> Image:
+    style.find_fonts(figure.drawing)
+    return Image(style.drawn(figure.drawing, "png", dpi=80), alt=figure.alt)
+
+
+def _timed(progress: Progress) -> pd.DataFrame:
+    times = time_epochs(progress.log, batches=progress.batches_per_epoch)
+    return progress.log.assign(time_epochs=times)
 
 
 def progress_line(progress: Progress, concept: Mapping[str, float]) -> str:
     """How far, how long it will take, and the newest scores, as HTML."""
     done, total = progress.batches_done, progress.batches_total
-    left = duration(progress.left_sec)
+    batches = progress.batches_per_epoch
     scores = html.escape(latest_scores(progress.log, concept))
     return (
         f'<progress value="{done}" max="{total}" aria-label="Fine-tuning"></progress> '
-        f"{done:,} of {total:,} batches{_epochs(progress)}, {left} left. {scores}"
+        f"{done:,} of {total:,} batches ({(total - 1) // batches:,} epochs of {batches:,}, and "
+        f"one that closes the last), {duration(progress.left_sec)} left. {scores}"
     )
-
-
-def _epochs(progress: Progress) -> str:
-    """Where the number of batches comes from."""
-    batches = progress.batches_per_epoch
-    epochs = (progress.batches_total - 1) // batches
-    return f" ({epochs:,} epochs of {batches:,}, and one that closes the last)"
 
 
 def latest_scores(log: pd.DataFrame, concept: Mapping[str, float]) -> str:

@@ -1,13 +1,14 @@
 """Base training: schedules, and a stop that leaves no trace."""
 
-import dataclasses
 import os
 import signal
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from ohlora_lib.base.base import Base, BaseRun, load_base, new_nets
+from ohlora_lib.base.base import BaseRun, import_base, load_base, new_nets, training_images
 from ohlora_lib.base.training import (
     BaseSettings,
     BaseTrainer,
@@ -15,10 +16,12 @@ from ohlora_lib.base.training import (
     level_of_detail,
     resize_real,
 )
+from ohlora_lib.io.images import new_store
+from ohlora_lib.io.weights import save_weights
 from ohlora_lib.training import checkpoint
 from ohlora_lib.training.losses import NotFiniteError
 
-GROWING = BaseSettings(grow_kimg={"16": 60, "32": 150}, fade_kimg=20)
+GROWING = BaseSettings(grow_kimg={"32": 150, "8": 30, "16": 60}, fade_kimg=20)
 SETTINGS = {
     "total_kimg": 0.08, "grow_kimg": {"8": 0.02}, "fade_kimg": 0.02, "batch": 8,
     "learning_rate": 1e-2, "decay_kimg": 0.02, "r1_every": 2, "average_kimg": 0.02, "seed": 5,
@@ -58,18 +61,13 @@ def different(a, b):
 @pytest.mark.parametrize(
     ("kimg", "lod"),
     [
-        *((0, 2), (59.9, 2), (60, 2), (70, 1.5), (80, 1), (149, 1)),
+        *((0, 3), (30, 3), (59.9, 2), (60, 2), (70, 1.5), (80, 1), (149, 1)),
         *((150, 1), (165, 0.25), (170, 0), (1e6, 0)),
     ],
 )
 def test_level_of_detail(kimg, lod):
     assert level_of_detail(kimg, GROWING, 64) == pytest.approx(lod)
-
-
-def test_level_of_detail_sorts_sizes_as_numbers():
-    settings = BaseSettings(grow_kimg={"16": 30, "8": 10}, fade_kimg=5)
-    assert [level_of_detail(k, settings, 32) for k in (0, 20, 40)] == [2, 1, 0]
-    assert level_of_detail(0, BaseSettings(), 64) == 0
+    assert level_of_detail(kimg, BaseSettings(), 64) == 0
 
 
 def test_learning_rate():
@@ -108,25 +106,21 @@ def test_share_of_latents_with_scores(share, zero):
     assert (~properties.any(dim=1)).float().mean().item() == pytest.approx(zero, abs=0.05)
 
 
-def test_style_mixing_mixes_late_layers_only():
-    one = trainer(mixing=1.0)
-    seen = []
-    one.generator.synthesis.forward = lambda wp, *_: seen.append(wp) or torch.zeros(8, 3, 16, 16)
+@pytest.mark.parametrize("mixing", [0.0, 1.0])
+def test_style_mixing_mixes_late_layers_only(mixing):
+    one, seen = trainer(mixing=mixing), []
+    one.generator.synthesis.forward = lambda wp, *_: seen.append(wp)
     for _ in range(20):
         one.fake_batch(0.0)
     same = torch.stack([(wp == wp[:, :1]).all(dim=2).all(dim=0) for wp in seen])
     assert same[:, 0].all()  # the first layer is the first latent's
-    assert not same[:, -1].any()  # the last one never is
-    assert len(set(same.sum(dim=1).tolist())) > 1  # the place varies
-    plain = trainer(mixing=0.0)
-    plain.generator.synthesis.forward = lambda wp, *_: seen.append(wp) or torch.zeros(8, 3, 16, 16)
-    plain.fake_batch(0.0)
-    assert (seen[-1] == seen[-1][:, :1]).all()
+    assert same[:, -1].all() if mixing == 0 else not same[:, -1].any()  # the last one never is
+    assert (len(set(same.sum(dim=1).tolist())) > 1) == (mixing > 0)  # the place varies
 
 
 def test_average_follows_the_generator():
     one = trainer(learning_rate=0.0)
-    one.images_seen = 10**6  # past the warm-up: half-life 20 images, batch 8
+    one.steps = 10**5  # past the warm-up: half-life 20 images, batch 8
     before = one.average.mapping.dense0.weight.clone()
     with torch.no_grad():
         one.generator.mapping.dense0.weight.add_(1.0)
@@ -138,112 +132,62 @@ def test_average_follows_the_generator():
     assert not any(p.requires_grad for p in one.average.parameters())
 
 
-def run(one, every_kimg=0.02, stop_after=None):
-    rows = []
-
-    def report(_, row):
-        rows.append(row)
-        if len(rows) == stop_after:
-            raise KeyboardInterrupt
-
-    if stop_after:
-        with pytest.raises(KeyboardInterrupt):
-            one.run(every_kimg, report)
-    else:
-        one.run(every_kimg, report)
-    return rows
+def train(one):
+    """Rows of all steps of a training."""
+    return [one.step() for _ in range(round(one.settings.total_kimg * 1000 / 8))]
 
 
 def test_training_moves_every_parameter_in_use():
     one = trainer()
     before = weights(one)
-    rows = run(one)
+    rows = train(one)
     still = before.keys() - different(before, weights(one))
     constant = {n for n in before if n.endswith(("lod", "blur.kernel", "apply_noise.noise"))}
     unused = {n for n in before if ".output0." in n or ".input2." in n}  # 4 px was never shown
     assert still == constant | unused
-    assert [row["kimg"] for row in rows] == pytest.approx([0.024, 0.04, 0.064, 0.08])
-    assert [row["lod"] for row in rows] == pytest.approx([1.0, 0.4, 0.0, 0.0])
+    assert [row["kimg"] for row in rows[2::3]] == pytest.approx([0.024, 0.048, 0.072])
+    assert [float(row["lod"]) for row in rows[2::3]] == pytest.approx([1.0, 0.0, 0.0])
+    assert float(rows[4]["lod"]) == pytest.approx(0.4)
     assert all(p.requires_grad for p in one.discriminator.parameters())
 
 
-@pytest.mark.parametrize("stop_after", [1, 2, 3])
-def test_resume_equals_uninterrupted(tmp_path, stop_after):
-    whole = trainer()
-    rows = run(whole)
-    wanted = weights(whole)
-    one = trainer()
-    first = run(one, stop_after=stop_after)
-    torch.save(one.state(), tmp_path / "state.pt")
-    again = trainer()
-    torch.manual_seed(99)  # a fresh process is somewhere else
-    again.load(torch.load(tmp_path / "state.pt", weights_only=True))
-    rest = run(again)
-    assert different(weights(again), wanted) == set()
-    assert first + rest == rows
-    assert different(weights(trainer(seed=6)), wanted) != set()
-
-
-def winning_discriminator(seed=1):
-    """Rows of a training while the generator is held."""
-    one = trainer(total_kimg=0.48, grow_kimg={}, r1_gamma=0.1, decay_kimg=0, seed=seed)
-    one.update_generator = lambda lod: torch.zeros(())
-    return run(one, 0.16)
-
-
 def test_discriminator_learns_to_tell_real_from_fake():
-    rows = winning_discriminator()
-    assert rows[-1]["d_loss"] < 0.5 * 2 * 0.6931
+    one = trainer(total_kimg=0.48, grow_kimg={}, r1_gamma=0.1, decay_kimg=0, seed=1)
+    one.update_generator = lambda lod: torch.zeros(())  # the generator is held
+    assert train(one)[-1]["d_loss"] < 0.5 * 2 * 0.6931
 
 
-def test_run_in_a_folder_resumes_and_leaves_loadable_weights(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(checkpoint, "MOST_SHARE", 1e9)  # at every report, however short
-    settings = BaseSettings(**SETTINGS)
-    whole = BaseRun(tmp_path / "whole", nets(), images(), settings).train(0.02)
-    stopped = BaseRun(tmp_path / "run", nets(), images(), settings)
-    report, count = stopped._report, []
+def base_run(folder, **changes):
+    return BaseRun(folder, nets(), images(), BaseSettings(**SETTINGS | changes))
 
-    def stop(one, row):
-        report(one, row)
-        count.append(0)
-        if len(count) == 2:
-            raise KeyboardInterrupt
 
-    monkeypatch.setattr(stopped, "_report", stop)
-    with pytest.raises(KeyboardInterrupt):
-        stopped.train(0.02)
-    resumed = BaseRun(tmp_path / "run", nets(), images(), settings)
-    assert resumed.trainer.images_seen == 40
-    log = resumed.train(0.02)
-    assert log.to_dict("list") == whole.to_dict("list")
-    there, here = load_base(tmp_path / "whole"), load_base(tmp_path / "run")
-    assert isinstance(here, Base)
-    for a, b in ((there.generator, here.generator), (there.discriminator, here.discriminator)):
-        assert different(a.state_dict(), b.state_dict()) == set()
-    average = resumed.trainer.average.mapping.dense0.weight
-    assert torch.equal(here.generator.mapping.dense0.weight, average)
-    assert (tmp_path / "run" / "checkpoints" / "state.pt").exists()  # until the summary is there
-    other = dataclasses.replace(settings, r1_gamma=7.0)
-    with pytest.raises(ValueError, match=r"because r1_gamma was .* and is now 7\.0, images is"):
-        BaseRun(tmp_path / "run", nets(), images().flip(0), other)
-    assert len(list((tmp_path / "run" / "images").glob("samples-*.png"))) >= 1
-    assert "d_loss" in capsys.readouterr().out
+def at_step(one, number, do):
+    """Does something after a step of a run."""
+    step = one.trainer.step
+
+    def step_and_do():
+        row = step()
+        if one.trainer.steps == number:
+            do()
+        return row
+
+    one.trainer.step = step_and_do
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Run folder of a training that nothing stopped."""
+    folder = tmp_path_factory.mktemp("whole")
+    base_run(folder).train(0.02)
+    return folder
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stop_saves_at_that_step_and_the_rest_is_as_if_never_stopped(tmp_path, number):
-    settings = BaseSettings(**SETTINGS)
-    whole = BaseRun(tmp_path / "whole", nets(), images(), settings).train(0.02)
-    stopped, terminated = BaseRun(tmp_path / "run", nets(), images(), settings), []
-    step = stopped.trainer.step
-
-    def step_and_stop():
-        losses = step()
-        if stopped.trainer.steps == 4:
-            os.kill(os.getpid(), number)
-        return losses
-
-    stopped.trainer.step = step_and_stop
+def test_a_stop_saves_at_that_step_and_the_rest_is_as_if_never_stopped(tmp_path, whole, number):
+    log = pd.read_csv(whole / "base_log.csv")
+    assert log["kimg"].tolist() == pytest.approx([0.024, 0.04, 0.064, 0.08])
+    stopped, terminated = base_run(tmp_path / "run"), []
+    at_step(stopped, 4, lambda: os.kill(os.getpid(), number))
     before = signal.signal(signal.SIGTERM, lambda *_: terminated.append(0))
     try:
         with pytest.raises(KeyboardInterrupt, match="saved at 0.03 kimg"):
@@ -251,25 +195,57 @@ def test_a_stop_saves_at_that_step_and_the_rest_is_as_if_never_stopped(tmp_path,
     finally:
         signal.signal(signal.SIGTERM, before)
     assert len(terminated) == (number == signal.SIGTERM)  # it arrives once all is saved
-    resumed = BaseRun(tmp_path / "run", nets(), images(), settings)
+    resumed = base_run(tmp_path / "run")
     assert resumed.trainer.steps == 4
-    assert resumed.train(0.02).to_dict("list") == whole.to_dict("list")
+    assert resumed.train(0.02).to_dict("list") == log.to_dict("list")
+    there, here = load_base(whole), load_base(tmp_path / "run")
+    for a, b in ((there.generator, here.generator), (there.discriminator, here.discriminator)):
+        assert different(a.state_dict(), b.state_dict()) == set()
+    average = resumed.trainer.average.mapping.dense0.weight
+    assert torch.equal(here.generator.mapping.dense0.weight, average)
+    assert list((tmp_path / "run" / "images").glob("samples-*.png"))
 
 
-def test_a_loss_that_is_no_number_keeps_the_last_checkpoint(tmp_path):
-    settings = BaseSettings(**SETTINGS)
-    one = BaseRun(tmp_path, nets(), images(), settings)
-    step = one.trainer.step
+def test_a_kill_falls_back_on_the_last_report(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(checkpoint, "MOST_SHARE", 1e9)  # saves at every report, however short
+    killed = base_run(tmp_path)
+    at_step(killed, 7, lambda: (_ for _ in ()).throw(MemoryError))
+    with pytest.raises(MemoryError):
+        killed.train(0.02)
+    assert "d_loss" in capsys.readouterr().out
+    resumed = base_run(tmp_path)
+    assert (resumed.trainer.steps, len(resumed.rows)) == (5, 2)
+    with pytest.raises(ValueError, match=r"because r1_gamma was .* and is now 7\.0"):
+        base_run(tmp_path, r1_gamma=7.0)
+    with pytest.raises(ValueError, match="images is"):
+        BaseRun(tmp_path, nets(), images().flip(0), BaseSettings(**SETTINGS))
 
-    def diverge():
-        if one.trainer.steps == 3:
-            with torch.no_grad():
-                one.trainer.generator.mapping.dense0.weight.fill_(float("nan"))
-        return step()
 
-    one.trainer.step = diverge
+def test_a_loss_that_is_no_number_keeps_the_last_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "MOST_SHARE", 1e9)
+    one = base_run(tmp_path)
+    weight = one.trainer.generator.mapping.dense0.weight
+    at_step(one, 4, lambda: weight.data.fill_(float("nan")))
     with pytest.raises(NotFiniteError, match="loss is nan"):
         one.train(0.02)
-    again = BaseRun(tmp_path, nets(), images(), settings)
+    again = base_run(tmp_path)
     assert again.trainer.generator.mapping.dense0.weight.isfinite().all()
     assert again.trainer.steps == 3
+
+
+def test_the_images_and_networks_of_a_base_must_fit(tmp_path):
+    shown = training_images(None, count=3, seed=1, image_px=32)
+    with new_store(tmp_path / "images" / "images.npy", 32) as store:
+        store.append(shown)
+    options = {"count": 9, "seed": 1}
+    assert np.array_equal(training_images(tmp_path, image_px=32, **options), shown)
+    with pytest.raises(ValueError, match="its images have 32 px, but image_px is 64"):
+        training_images(tmp_path, image_px=64, **options)
+    for name, px in {"small": 16, "large": 32}.items():
+        save_weights(new_nets(px, **SIZES).generator, tmp_path / f"{name}.safetensors")
+    save_weights(nets().discriminator, tmp_path / "d.safetensors")
+    files = {name: tmp_path / f"{name}.safetensors" for name in ("small", "large", "d")}
+    assert "unchanged" in import_base(tmp_path / "run", files["small"], files["d"])
+    assert load_base(tmp_path / "run").generator.image_px == 16
+    with pytest.raises(ValueError, match="its image_px is 16"):
+        import_base(tmp_path / "run", files["large"], files["d"])

@@ -1,11 +1,8 @@
 """The loop: what moves, what stays, how often, and that a stop leaves no trace."""
 
-import copy
-import dataclasses
 import os
 import signal
 
-import pandas as pd
 import pytest
 import torch
 
@@ -13,14 +10,13 @@ from ohlora_lib.evaluation.evaluator import Evaluation
 from ohlora_lib.finetune.loop import (
     FineTuner,
     FinetuneSettings,
+    _until_caught_up,
     auroc,
-    evaluation_due,
     finetune,
     stop_on_interrupt,
 )
 from ohlora_lib.finetune.recipe import RECIPES
 from ohlora_lib.nets import Discriminator, Generator
-from tests.log_samples import PUBLISHED
 
 SETTINGS = FinetuneSettings(
     epochs=2,
@@ -77,21 +73,6 @@ def same(a, b):
     return [name for name in a if not torch.equal(a[name], b[name])] == []
 
 
-def test_evaluations_are_due_where_the_published_log_has_rows():
-    """4,930 images, as the published selection keeps: 617 batches an epoch, the last one short."""
-    log, settings = pd.read_csv(PUBLISHED[1]), FinetuneSettings()
-    one = tuner("v8", images=4930, **dataclasses.asdict(settings))
-    sizes, due = {}, []
-    for epoch, idx, real in one.batches():
-        sizes[epoch] = [*sizes.get(epoch, []), len(real)]
-        due += [(epoch, idx)] if evaluation_due(epoch, idx, settings) else []
-    assert sizes[0] == sizes[71] == [8] * 616 + [2]
-    assert sizes[72] == [8]  # the closing batch
-    assert due == list(zip(log["epoch"], log["idx"], strict=True))
-    assert len(due) == 958
-    assert one.batches_done == one.total_batches == 72 * 617 + 1
-
-
 @pytest.mark.parametrize("version", ["v8", "v9"])
 def test_trainable_parameters_move_and_frozen_ones_stay_bit_equal(version):
     one = tuner(version, epochs=1)
@@ -120,24 +101,6 @@ def test_learning_rate_zero_moves_nothing():
     assert same(before, after)
 
 
-def winning_discriminator(seed=0):
-    """Trained while the generator is held."""
-    one = tuner("v9", 16, seed, batch=16, epochs=25, r1_gamma=0.1, first_epoch_each=0)
-    one.g_optimizer.param_groups[0]["lr"] = 0.0
-    assert train(one)
-    return one
-
-
-@pytest.mark.slow
-def test_training_changes_the_losses_in_the_right_direction():
-    """With the generator held, the discriminator learns to tell real from fake."""
-    one = winning_discriminator()
-    first, last = one.rows[0], one.rows[-1]
-    assert last["d_loss"] < 0.7 * first["d_loss"]
-    assert last["real_scores_mean"] - last["fake_scores_mean"] > 0.5
-    assert last["real_fake_auroc"] > 0.9
-
-
 @pytest.mark.parametrize("version", ["v8", "v9"])
 def test_update_counts(version):
     one = tuner(version, images=12, epochs=3)
@@ -159,7 +122,7 @@ def test_updates_go_on_until_caught_up(losses, count):
     def update():
         return torch.tensor(float(next(left)))
 
-    loss, taken = FineTuner._until_caught_up(update, rule, 1.0, "loss")
+    loss, taken = _until_caught_up(update, rule, 1.0, "loss")
     assert (loss, taken) == (losses[count - 1], count)
 
 
@@ -180,18 +143,6 @@ def test_every_image_once_an_epoch_and_the_last_short_batch_kept():
     assert one.total_batches == one.batches_done == 7
 
 
-def test_rows_say_where_and_how_many():
-    one = tuner()
-    assert train(one)
-    assert [(r["epoch"], r["idx"], r["images_seen"]) for r in one.rows] == [
-        (0, 0, 4), (0, 2, 10), (1, 0, 14), (1, 2, 20), (2, 0, 24),
-    ]  # fmt: skip
-    assert [r["diversity"] for r in one.rows] == [0, 1, 2, 3, 4]  # each has its own fresh latents
-    times = [r["elapsed_sec"] for r in one.rows]
-    assert times == sorted(times)
-    assert times[0] > 0
-
-
 def test_same_seed_same_weights():
     first, second, other = (trained(seed=seed) for seed in (3, 3, 4))
     assert same(weights(first), weights(second))
@@ -206,7 +157,7 @@ def uninterrupted():
     return weights(one), rows(one)
 
 
-@pytest.mark.parametrize("stop_after", [1, 2, 3, 4, 6])
+@pytest.mark.parametrize("stop_after", [1, 3, 6])
 def test_resume_equals_uninterrupted(uninterrupted, tmp_path, stop_after):
     """After 3 and 6 batches an epoch ends: a state that forgot to go on would repeat one."""
     done, saved = [], tmp_path / "state.pt"
@@ -229,12 +180,6 @@ def test_resume_equals_uninterrupted(uninterrupted, tmp_path, stop_after):
     assert same(weights(again), uninterrupted[0])
     assert rows(again) == uninterrupted[1]
     assert again.elapsed_sec >= one.elapsed_sec
-
-
-def test_state_is_saved_at_the_end_of_each_epoch_and_of_the_closing_batch():
-    places = []
-    assert train(tuner(), on_epoch=lambda one: places.append((one.epoch, one.idx)))
-    assert places == [(0, 3), (1, 3), (2, 1)]
 
 
 def test_interrupt_handler_is_given_back():
@@ -279,14 +224,3 @@ def test_averaged_weights_follow_by_their_half_life_and_leave_training_alone():
     assert (mean - trained_w[name]).norm() < (start_w[name] - trained_w[name]).norm()
     w_avg = averaged.generator.truncation.w_avg
     assert torch.equal(averaged.average.truncation.w_avg, w_avg)
-
-
-def test_averaged_weights_survive_a_stop():
-    whole, first = trained(average_batches=3.0), tuner(average_batches=3.0)
-    states = []
-    train(first, on_epoch=lambda one: states.append(copy.deepcopy(one.state())))
-    second = tuner(average_batches=3.0)
-    second.load(states[0])
-    train(second)
-    for name, value in whole.average.state_dict().items():
-        assert torch.equal(value, second.average.state_dict()[name]), name

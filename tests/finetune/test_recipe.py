@@ -1,18 +1,11 @@
 """What v8 and v9 train, and when they stop: the published lists, written out."""
 
-import itertools
 import math
 
 import pytest
 import torch
 
-from ohlora_lib.finetune.recipe import (
-    RECIPES,
-    StepRule,
-    only_trainable,
-    trainable_names,
-    trainable_prefixes,
-)
+from ohlora_lib.finetune.recipe import RECIPES, StepRule, only_trainable, trainable_names
 from ohlora_lib.nets import Discriminator, Generator
 
 GENERATOR = {
@@ -52,7 +45,6 @@ def test_published_layers_at_256_px(nets, version):
         wanted = [name for name in every if any(name.startswith(p) for p in prefixes)]
         assert trainable_names(net, places) == wanted
         assert 0 < len(wanted) < len(every)
-        assert sorted(trainable_prefixes(net, places)) == sorted(prefixes)
 
 
 def test_published_rules():
@@ -85,26 +77,13 @@ def test_other_resolutions_train_the_same_resolutions(image_px):
     assert layers == {f"layer{k}" for k in range(2 * blocks - 6, 2 * blocks + 1)}
 
 
-@pytest.mark.parametrize(
-    ("place", "message"),
-    [
-        ("layers@512px", "'layers@512px' is outside a network of 4 to 256 px"),
-        ("layers@2px", "outside a network"),
-        ("mappings", "'mappings.' matches no parameter; the network has"),
-        ("layer0", "'layer0.' matches no parameter"),
-        ("input@4px", "'input@4px': a generator has no input layers"),
-    ],
-)
-def test_unknown_place(nets, place, message):
-    generator = nets["v9"][0]
+@pytest.mark.parametrize("place", ["layers@512px", "layers@2px", "mappings", "input@4px"])
+def test_unknown_place(nets, place):
+    message = (
+        f"a Generator of 256 px has no place '{place}'; it has mapping, layers@4px, output@4px"
+    )
     with pytest.raises(ValueError, match=message):
-        trainable_names(generator, ["mapping", place])
-
-
-def test_input_at_4px_is_a_place_of_the_discriminator_only(nets):
-    assert trainable_prefixes(nets["v9"][1], ["input@4px"]) == ("input6.",)
-    with pytest.raises(ValueError, match="'output@4px': a discriminator has no output layers"):
-        trainable_names(nets["v9"][1], ["output@4px"])
+        trainable_names(nets["v9"][0], ["mapping", place])
 
 
 @pytest.mark.parametrize(
@@ -124,11 +103,6 @@ def test_input_at_4px_is_a_place_of_the_discriminator_only(nets):
 )
 def test_step_rule(own, other, taken, wanted):
     assert StepRule(4, 2.0).caught_up(own, other, taken) is wanted
-
-
-def test_default_rule_is_one_update():
-    losses = (0.0, 1.0, math.inf)
-    assert all(StepRule().caught_up(a, b, 1) for a, b in itertools.product(losses, losses))
 
 
 def test_only_trainable_restores_flags_after_an_error_too():

@@ -143,13 +143,6 @@ def test_whoever_watches_sees_it_advance(finished):
     assert all(p.left_sec >= 0 and p.grid.is_file() for p in seen)
 
 
-def test_fewer_grids(tmp_path):
-    open_run(tmp_path, grid_every=3).train(lambda _: None)
-    assert names(tmp_path / "images") == [
-        "fixed-epoch0000-idx00000.png", "fixed-epoch0001-idx00002.png",
-    ]  # fmt: skip
-
-
 def interrupted(folder, rows=2, **options):
     def stop(progress):
         if len(progress.log) == rows:
@@ -172,12 +165,11 @@ def same_results(*folders):
         assert there == here
 
 
-@pytest.mark.parametrize("rows", [1, 3])
-def test_interrupted_and_resumed_is_as_if_never_stopped(finished, tmp_path, rows):
-    interrupted(tmp_path, rows)
+def test_interrupted_and_resumed_is_as_if_never_stopped(finished, tmp_path):
+    interrupted(tmp_path, rows=3)
     run = open_run(tmp_path)
     assert run.resumed
-    assert len(run.tuner.rows) == rows
+    assert len(run.tuner.rows) == 3
     assert run.train(lambda _: None)
     same_results(finished[0], tmp_path)
 
@@ -226,21 +218,14 @@ def test_fewer_epochs_than_are_trained_are_refused(tmp_path):
         open_run(tmp_path, epochs=1)
 
 
-def test_other_looks_do_not_matter(tmp_path):
-    interrupted(tmp_path)
-    assert open_run(tmp_path, grid_every=7).resumed
-
-
-@pytest.mark.parametrize("damage", ["empty", "cut", "half", "flipped"])
+@pytest.mark.parametrize("damage", ["empty", "half", "flipped"])
 def test_damaged_checkpoint_falls_back_or_is_told(finished, tmp_path, damage, capsys):
     interrupted(tmp_path, rows=3)
     newest, older = (tmp_path / "checkpoints" / f"state{part}.pt" for part in ("", "-before"))
     data = newest.read_bytes()
     flipped = bytearray(data)
     flipped[len(data) // 2] ^= 1
-    newest.write_bytes(
-        {"empty": b"", "cut": data[:5], "half": data[: len(data) // 2], "flipped": flipped}[damage]
-    )
+    newest.write_bytes({"empty": b"", "half": data[: len(data) // 2], "flipped": flipped}[damage])
     assert older.is_file()  # of the first epoch's end
     run = open_run(tmp_path)
     assert "state.pt: damaged checkpoint" in capsys.readouterr().out
@@ -256,9 +241,13 @@ def test_damaged_checkpoint_falls_back_or_is_told(finished, tmp_path, damage, ca
     assert "Delete it" in str(caught.value)
 
 
-def test_fewer_checkpoints_keep_the_last(tmp_path):
-    run = open_run(tmp_path / "run", epochs=3, checkpoint_every=2)
+def test_fewer_checkpoints_keep_the_last_and_fewer_grids_the_first(tmp_path):
+    run = open_run(tmp_path / "run", epochs=3, checkpoint_every=2, grid_every=3)
     assert run.train(lambda _: None)
+    assert names(tmp_path / "run" / "images") == [
+        "fixed-epoch0000-idx00000.png", "fixed-epoch0001-idx00002.png",
+        "fixed-epoch0003-idx00000.png",
+    ]  # fmt: skip
     kept = sorted(path.name for path in (tmp_path / "run" / "checkpoints").glob("generator-*"))
     assert kept == ["generator-epoch0002.safetensors", "generator-epoch0003.safetensors"]
 
@@ -315,16 +304,11 @@ def test_a_score_that_is_no_number_stops_before_the_row_is_written(tmp_path):
     assert "nan" not in (tmp_path / "train_log.csv").read_text()
 
 
-def test_the_random_state_of_the_process_is_taken_up(tmp_path):
-    def draw():
-        return torch.rand(()).item()
-
-    run = open_run(tmp_path)
-    run._save_state()
-    wanted = draw()
-    draw()
+def test_the_closing_batch_is_in_no_checkpoint(tmp_path, monkeypatch):
+    """A run that is killed before its summary is written could not resume from one."""
+    monkeypatch.setattr(checkpoint.Pace, "due", lambda *_, **__: True)
+    assert open_run(tmp_path).train(lambda _: None)
     assert open_run(tmp_path).resumed
-    assert draw() == wanted
 
 
 def test_checkpoints_take_little_of_the_time(monkeypatch):

@@ -199,5 +199,5 @@ def test_no_folder_and_no_images(tmp_path):
     with pytest.raises(ValueError, match="no such folder"):
         find_images(tmp_path / "absent")
     (tmp_path / "notes.txt").write_text("")
-    with pytest.raises(ValueError, match=r"holds no image files, but \['.txt'\]"):
+    with pytest.raises(ValueError, match=r"holds no images, but \['.txt'\]"):
         find_images(tmp_path)

@@ -11,31 +11,24 @@ CODE = """
 import os, threading, time, torch
 os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
 from ohlora_lib.nets import cores
-cores.EVERY_SEC, cores.CALM_SEC, waited = 0.02, 0.1, [0.0]
-cores._longest = lambda _: waited[0]
+cores.EVERY_SEC, cores.CALM_SEC, cores.BUSY_SHARE = 0.02, 0.1, 1e9
 torch.manual_seed(0)
-a = torch.rand(400, 400)
-cores.share()
-cores.share()
+a, sums = torch.rand(400, 400), []
+for _ in range(2):
+    cores.share()
 print(sum("watch" in thread.name for thread in threading.enumerate()), "watching")
 
-def placed():
-    return sum(len(os.sched_getaffinity(int(t))) == 1 for t in os.listdir("/proc/self/task"))
-
-def until(wanted):
+def placed(wanted):
     end = time.monotonic() + 30
-    while time.monotonic() < end:
+    while True:
         sums.append(float((a @ a).sum()))
-        if placed() == wanted:
-            break
-    return placed()
+        tasks = map(int, os.listdir("/proc/self/task"))
+        found = sum(len(os.sched_getaffinity(task)) == 1 for task in tasks)
+        if found == wanted or time.monotonic() > end:
+            return found
 
-sums = []
-print(placed(), "placed")
-waited[0] = 1.0
-print(until(2), "placed")
-waited[0] = 0.0
-print(until(0), "placed")
+for cores.BUSY_SHARE, wanted in ((1e9, 0), (-1.0, BUSY), (1e9, 0)):
+    print(placed(wanted), "placed")
 print(len(set(sums)), "result")
 """
 TWO = {"OMP_NUM_THREADS": "2"}
@@ -47,18 +40,17 @@ TWO = {"OMP_NUM_THREADS": "2"}
     reason="needs the scheduler statistics of Linux and two cores",
 )
 @pytest.mark.parametrize(
-    ("env", "said"),
+    ("env", "busy"),
     [
-        (TWO, "1 watching\n0 placed\n2 placed\n0 placed\n1 result\n"),
-        ({"OMP_NUM_THREADS": "1"}, "0 watching\n0 placed\n"),
-        (TWO | {"GOMP_SPINCOUNT": "10"}, "0 watching\n0 placed\n"),
-        (TWO | {"OMP_WAIT_POLICY": "passive"}, "0 watching\n0 placed\n"),
+        *((TWO, 2), ({"OMP_NUM_THREADS": "1"}, 0), (TWO | {"GOMP_SPINCOUNT": "10"}, 0)),
+        (TWO | {"OMP_WAIT_POLICY": "passive"}, 0),
     ],
 )
-def test_threads_are_placed_while_others_need_the_cores(env, said):
-    code = CODE if said.startswith("1") else CODE.partition("waited[0] = 1.0")[0]
+def test_threads_are_placed_while_others_need_the_cores(env, busy):
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | env
-    )
+        [sys.executable, "-c", CODE.replace("BUSY)", f"{busy})")],
+        capture_output=True, text=True, env=os.environ | env,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stdout == said
+    watching = int(busy > 0)
+    assert done.stdout == f"{watching} watching\n0 placed\n{busy} placed\n0 placed\n1 result\n"

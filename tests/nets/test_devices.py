@@ -19,7 +19,6 @@ from ohlora_lib.training.losses import finite_loss
 
 CPU, META, GPU = map(torch.device, ("cpu", "meta", "cuda"))
 HostGenerator = torch.Generator
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
 class AnyDevicesGenerator(HostGenerator):
@@ -36,7 +35,6 @@ class AnyDevicesGenerator(HostGenerator):
 def meta(monkeypatch):
     """Takes away what `meta` lacks: random states and automatic mixed precision."""
     monkeypatch.setattr(torch, "Generator", AnyDevicesGenerator)
-    monkeypatch.setattr(torch, "is_autocast_enabled", lambda *_: False)
     for module in (loop, property_ensemble):
         monkeypatch.setattr(module, "autocast", lambda *_: contextlib.nullcontext())
 
@@ -61,8 +59,7 @@ def test_scoring_asks_for_no_value_and_an_epoch_of_a_cnn_for_one(monkeypatch):
     net = PropertyCNN("gender", image_px=32, width=0.125).to(META)
     images = torch.zeros(10, 32, 32, 3, dtype=torch.uint8, device=META)
     ensemble = Ensemble({"gender": [net]})
-    assert ensemble.scores(images).device == META
-    assert ensemble.features(images).device == META
+    assert ensemble.scores(images).device == ensemble.features(images).device == META
     waits, item = [], torch.Tensor.item
 
     def wait(tensor):
@@ -79,39 +76,35 @@ def test_scoring_asks_for_no_value_and_an_epoch_of_a_cnn_for_one(monkeypatch):
     assert waits == [()]  # the mean loss
 
 
-@pytest.fixture
-def exact(monkeypatch):
-    """A GPU that rounds no float32 to 19 bits."""
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
-
-
-def same_draws(tuner):
-    """Latents of the host and fixed noise: devices draw other random numbers."""
+def trained(device, *, own_draws=True, stop=False):
+    """Losses of six batches; unless with own draws, of latents of the host and fixed noise."""
     random = HostGenerator().manual_seed(3)
-    width = tuner.generator.z_dim
-    tuner.latents = lambda batch: torch.randn(batch, width, generator=random).to(tuner.device)
-    draw = tuner.generator.forward
-    tuner.generator.forward = lambda z, **_: draw(z)
-    return tuner
+
+    def start():
+        tuner = new_tuner(QUICK, device, "float32")
+        if not own_draws:
+            draw, size = tuner.generator.forward, tuner.generator.z_dim
+            tuner.latents = lambda batch: torch.randn(batch, size, generator=random).to(device)
+            tuner.generator.forward = lambda z, **_: draw(z)
+        return tuner
+
+    tuner, done = start(), []
+    for k in range(6):
+        if stop and k == 3:
+            state, tuner = tuner.state(), start()
+            tuner.load(state)
+        done.append(tuner.train_batch(to_signed(tuner.images)))
+    return [loss for batch in done for loss in (batch.d_loss, batch.g_loss)]
 
 
 @pytest.mark.gpu
-@needs_gpu
-@pytest.mark.usefixtures("exact")
-def test_a_gpu_trains_as_the_cpu_does():
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_trains_resumes_draws_and_scores_as_the_cpu_does(monkeypatch):
     """R1, both updates, and by the later batches' losses what the optimizers did."""
-    losses = []
-    for device in (CPU, GPU):
-        tuner = same_draws(new_tuner(QUICK, device, "float32"))
-        done = [tuner.train_batch(to_signed(tuner.images)) for _ in range(3)]
-        losses.append([loss for batch in done for loss in (batch.d_loss, batch.g_loss)])
-    assert losses[1] == pytest.approx(losses[0], rel=5e-3)
-
-
-@pytest.mark.gpu
-@needs_gpu
-@pytest.mark.usefixtures("exact")
-def test_a_gpu_draws_and_scores_as_the_cpu_does():
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # which rounds to 19 bits
+    here, there = (trained(device, own_draws=False)[:6] for device in (CPU, GPU))
+    assert there == pytest.approx(here, rel=5e-3)
+    assert trained(GPU, stop=True) == pytest.approx(trained(GPU), rel=1e-3)
     torch.manual_seed(0)
     generator = Generator(32, z_dim=8, w_dim=8, fmaps_base=512).eval()
     nets = {"gender": [PropertyCNN("gender", image_px=32, width=0.125) for _ in range(2)]}
@@ -124,21 +117,3 @@ def test_a_gpu_draws_and_scores_as_the_cpu_does():
     assert (host - device).abs().max() <= 1
     assert torch.allclose(host_scores, device_scores, atol=1e-3)
     assert host.float().std() > 1
-
-
-@pytest.mark.gpu
-@needs_gpu
-def test_a_training_on_a_gpu_goes_on_as_if_never_stopped():
-    rows = []
-    for stop in (False, True):
-        tuner = new_tuner(QUICK, GPU, "float32")
-        torch.manual_seed(1)
-        real = to_signed(tuner.images)
-        done = [tuner.train_batch(real) for _ in range(3)]
-        if stop:
-            state = tuner.state()
-            tuner = new_tuner(QUICK, GPU, "float32")
-            tuner.load(state)
-        done += [tuner.train_batch(real) for _ in range(3)]
-        rows.append([loss for batch in done for loss in (batch.d_loss, batch.g_loss)])
-    assert rows[1] == pytest.approx(rows[0], rel=1e-3)

@@ -30,23 +30,19 @@ def test_same_pixels_in_any_batch_and_order() -> None:
         assert np.array_equal(render_faces([index])[0], images[index])
 
 
-def test_workers_do_not_change_pixels() -> None:
-    assert np.array_equal(render_faces(range(70), workers=3), render_faces(range(70)))
-
-
 def test_other_index_or_seed_is_another_face() -> None:
-    images = render_faces([0, 1]).astype(float)
-    other = render_faces([0], seed=1).astype(float)
-    assert abs(images[0] - images[1]).mean() > 5
-    assert abs(images[0] - other[0]).mean() > 5
+    first, *others = render_faces([0, 1]).astype(float)
+    for other in (*others, render_faces([0], seed=1)[0]):
+        assert abs(first - other).mean() > 5
 
 
-@pytest.mark.parametrize("image_px", [32, 65, 200, 512])
-def test_any_size(image_px: int) -> None:
-    images = render_faces(range(3), image_px=image_px)
-    assert images.shape == (3, image_px, image_px, 3)
+@pytest.mark.parametrize(("count", "image_px"), [(3, 32), (3, 65), (2, 512), (0, 64)])
+def test_any_size_and_number(count: int, image_px: int) -> None:
+    images = render_faces(range(count), image_px=image_px)
+    assert images.shape == (count, image_px, image_px, 3)
     assert images.dtype == np.uint8
-    assert images.std() > 20
+    assert count == 0 or images.std() > 20
+    assert draw_attributes(range(count)).shape == (count, 10)
 
 
 def test_sizes_show_the_same_face() -> None:
@@ -62,14 +58,9 @@ def test_label_table(table: pd.DataFrame) -> None:
     assert table.index.name == "image"
     assert all(table[name].dtype == np.int64 for name in PROPERTIES)
     assert set(np.unique(table[list(PROPERTIES)])) == {0, 1}
-    assert table["pose"].between(-1, 1).all()
-    assert table["pose"].min() < -0.9
-    for name in set(CONTINUOUS) - {"pose"}:
-        assert table[name].between(0, 1).all()
+    for name in CONTINUOUS:
+        assert table[name].between(-1 if name == "pose" else 0, 1).all()
         assert table[name].std() > 0.15
-
-
-def test_labels_do_not_depend_on_the_batch(table: pd.DataFrame) -> None:
     pd.testing.assert_frame_equal(draw_attributes([5, 3, 3000]), table.loc[[5, 3, 3000]])
 
 
@@ -81,8 +72,6 @@ def test_shares_are_followed(table: pd.DataFrame) -> None:
     assert other["age"].sum() == 0
     assert other["gender"].equals(table["gender"])
 
-
-def test_properties_are_independent(table: pd.DataFrame) -> None:
     correlation = table[list(PROPERTIES)].corr().to_numpy()
     assert abs(correlation - np.eye(4)).max() < 0.05  # 3 standard errors
 
@@ -93,61 +82,37 @@ def test_background_is_as_bright_as_labelled(table: pd.DataFrame) -> None:
     assert np.corrcoef(corner, table.loc[good, "background"])[0, 1] > 0.8
 
 
-def test_bad_input_says_what_is_allowed() -> None:
-    with pytest.raises(ValueError, match="image_px 16 .* 32 to 512"):
-        render_faces([0], image_px=16)
-    with pytest.raises(ValueError, match="image_px 513"):
-        render_faces([0], image_px=513)
-    with pytest.raises(ValueError, match="'beard' is not a property"):
+@pytest.mark.parametrize("image_px", [16, 513])
+def test_bad_input_says_what_is_allowed(image_px: int) -> None:
+    with pytest.raises(ValueError, match=f"image_px {image_px} .* 32 to 512"):
+        render_faces([0], image_px=image_px)
+    with pytest.raises(ValueError, match=r"share 'beard' is 0.5; .* of one of \['gender'"):
         draw_attributes([0], shares={"beard": 0.5})
-    with pytest.raises(ValueError, match=r"'age' is 1.5; it must be 0 to 1"):
-        render_faces([0], shares={"age": 1.5})
-    with pytest.raises(ValueError, match="index -1"):
-        draw_attributes([3, -1])
-    with pytest.raises(ValueError, match="seed is -1"):
-        render_faces([0], seed=-1)
-    with pytest.raises(ValueError, match="workers is 0"):
-        render_faces([0], workers=0)
-
-
-def test_no_faces_is_no_error() -> None:
-    assert render_faces([]).shape == (0, 64, 64, 3)
-    assert draw_attributes([]).shape == (0, 10)
 
 
 @pytest.mark.slow
 def test_small_cnn_learns_every_property() -> None:
-    auroc = learnt_auroc(seed=0)
+    torch.manual_seed(0)
+    layers: list[nn.Module] = []
+    for before, after in ((3, 16), (16, 32), (32, 64), (64, 96)):
+        conv = nn.Conv2d(before, after, 3, padding=1, bias=False)
+        layers += [conv, nn.MaxPool2d(2), nn.BatchNorm2d(after), nn.ReLU()]
+    net = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.3), nn.Linear(96 * 16, 4))
+    fit(net, *faces(range(2000)), epochs=9)
+    images, targets = faces(range(10_000, 11_000))  # not seen
+    with torch.no_grad():
+        scores = net.eval()(images)  # (1000, 4)
+    auroc = {name: roc_auc_score(targets[:, k], scores[:, k]) for k, name in enumerate(PROPERTIES)}
     assert min(auroc.values()) >= 0.97, auroc
 
 
-def learnt_auroc(seed: int) -> dict[str, float]:
-    """AUROC of a small CNN on faces that it has not seen."""
-    torch.manual_seed(seed)
-    images, targets = _faces(range(2000))
-    net = _small_cnn()
-    _fit(net, images, targets, epochs=9)
-    images, targets = _faces(range(10_000, 11_000))
-    with torch.no_grad():
-        scores = net.eval()(images)  # (1000, 4)
-    return {name: roc_auc_score(targets[:, k], scores[:, k]) for k, name in enumerate(PROPERTIES)}
-
-
-def _faces(indices: range) -> tuple[Tensor, Tensor]:
+def faces(indices: range) -> tuple[Tensor, Tensor]:
     images = torch.from_numpy(render_faces(indices)).permute(0, 3, 1, 2) / 127.5 - 1
     targets = draw_attributes(indices)[list(PROPERTIES)].to_numpy(np.float32)
     return images.contiguous(), torch.from_numpy(targets)
 
 
-def _small_cnn() -> nn.Module:
-    layers: list[nn.Module] = []
-    for before, after in ((3, 16), (16, 32), (32, 64), (64, 96)):
-        conv = nn.Conv2d(before, after, 3, padding=1, bias=False)
-        layers += [conv, nn.MaxPool2d(2), nn.BatchNorm2d(after), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.3), nn.Linear(96 * 16, 4))
-
-
-def _fit(net: nn.Module, images: Tensor, targets: Tensor, *, epochs: int) -> None:
+def fit(net: nn.Module, images: Tensor, targets: Tensor, *, epochs: int) -> None:
     batches = len(images) // 50
     optimizer = torch.optim.AdamW(net.parameters(), 3e-3, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, epochs * batches)

@@ -1,43 +1,18 @@
-"""Label tables: every mistake in one is said in one line, with file, row and column."""
+"""Label tables and the names in them are read back as they were written, or say what is wrong."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from ohlora_lib.population.labels import find_names, read_labels, save_table, split_halves
+from ohlora_lib.population.labels import find_names, read_table, save_table, split_halves
 
 
-@pytest.fixture
-def table():
-    return pd.DataFrame({"img_no": [4, 7, 9], "gender": [0, 1, 1], "age": [1.0, 0.0, 0.0]})
-
-
-def complaint(path, columns):
-    with pytest.raises(ValueError, match=path.name) as caught:
-        read_labels(path, columns)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
-def test_round_trip(tmp_path, table):
-    save_table(tmp_path / "t.csv", table.assign(size=7, file=["a", "car\rriage", 'b"']))
-    back = read_labels(tmp_path / "t.csv", ["gender", "age"])
-    assert back["age"].tolist() == [1, 0, 0]
-    assert back.dtypes["age"] == back.dtypes["gender"] == np.int64
-    assert back["img_no"].tolist() == [4, 7, 9]
-    assert back["file"].tolist() == ["a", "car\rriage", 'b"']
-
-
-@pytest.mark.parametrize("bad", [2, 0.5, "yes", None])
-def test_label_neither_0_nor_1(tmp_path, table, bad):
-    table["gender"] = table["gender"].astype(object)
-    table.loc[[1, 2], "gender"] = bad
+def test_round_trip(tmp_path):
+    table = pd.DataFrame({"img_no": [4, 7, 9], "file": ["007", "car\rriage", 'b"'], "age": 1.5})
     save_table(tmp_path / "t.csv", table)
-    message = complaint(tmp_path / "t.csv", ["gender"])
-    assert "row 1 has gender = " in message
-    assert "must be 0 or 1 (2 such rows)" in message
-    message = complaint(tmp_path / "t.csv", ["gender", "glass"])
-    assert "column 'glass' is missing; the table has ['img_no', 'gender', 'age']" in message
+    pd.testing.assert_frame_equal(read_table(tmp_path / "t.csv"), table, check_dtype=False)
+    with pytest.raises(ValueError, match=r"column 'hat' is missing; the table has \['img_no', "):
+        read_table(tmp_path / "t.csv", ["age", "hat"])
 
 
 @pytest.mark.parametrize(
@@ -46,14 +21,16 @@ def test_label_neither_0_nor_1(tmp_path, table, bad):
         (b"", "not a readable CSV table"),
         (b"a,b\n1,2,3\n1,2,3,4\n", "has 3 fields"),
         (b"\xff\xfe\x00x", "not a readable CSV table"),
-        (b"img_no,gender\n", "no labels yet"),
         (None, "no such table"),
     ],
 )
 def test_unreadable(tmp_path, content, words):
     if content is not None:
         (tmp_path / "t.csv").write_bytes(content)
-    assert words in complaint(tmp_path / "t.csv", ["gender"])
+    with pytest.raises(ValueError, match=words) as caught:
+        read_table(tmp_path / "t.csv")
+    assert str(caught.value).startswith(str(tmp_path / "t.csv"))
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 1000])

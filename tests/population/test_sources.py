@@ -22,13 +22,13 @@ def make(tmp_path, **given):
     return pop.make(config, tmp_path / "run")
 
 
-def write_faces(folder):
+def write_faces(folder, count=COUNT):
     """Built-in faces as files; lossless, so that pixels can be compared."""
     folder.mkdir(parents=True, exist_ok=True)
-    images = render_faces(range(COUNT), image_px=32)
+    images = render_faces(range(count), image_px=32)
     for k, image in enumerate(images):
         Image.fromarray(image).save(folder / f"{k + 1:06d}.png")
-    return images, draw_attributes(range(COUNT))
+    return images, draw_attributes(range(count))
 
 
 def from_folder(tmp_path, table=None, **given):
@@ -39,20 +39,20 @@ def from_folder(tmp_path, table=None, **given):
     return make(tmp_path, source="folder", image_folder=str(tmp_path / "in"), **given)
 
 
-def celeba(tmp_path, *, suffix="txt"):
+def celeba(tmp_path, *, suffix="txt", count=COUNT):
     """CelebA's layout: attributes are 1 and -1, a blurred, young man has 1 in all three."""
     root = tmp_path / "celeba"
-    images, faces = write_faces(root / "img_align_celeba")
+    images, faces = write_faces(root / "img_align_celeba", count)
     table = pd.DataFrame({
         "5_o_Clock_Shadow": -1,
         "Blurry": 1 - 2 * faces["quality"], "Eyeglasses": 2 * faces["glass"] - 1,
         "Male": 1 - 2 * faces["gender"], "Young": 1 - 2 * faces["age"],
     }).astype(int)  # fmt: skip
-    table.index = [f"{k + 1:06d}.png" for k in range(COUNT)]
+    table.index = [f"{k + 1:06d}.png" for k in range(count)]
     if suffix == "csv":
         table.rename_axis("image_id").to_csv(root / "list_attr_celeba.csv")
         return images, faces
-    lines = [str(COUNT), " ".join(table.columns)]
+    lines = [str(count), " ".join(table.columns)]
     lines += [f"{k}  {'  '.join(map(str, row))}" for k, *row in table.itertuples()]
     (root / "list_attr_celeba.txt").write_text("\n".join(lines) + "\n")
     return images, faces
@@ -169,6 +169,8 @@ def test_folder_without_labels(tmp_path):
     assert (len(made.images), len(made.labels), made.properties) == (COUNT, 0, [])
     assert "No labels yet" in made.describe()
     assert pop.load_population(tmp_path / "run").properties == []
+    with pytest.raises(ValueError, match="none of 'hat'.*label_images"):
+        pop.load_population(tmp_path / "run", ["hat"])
 
 
 def test_published_label_format(tmp_path):
@@ -187,13 +189,13 @@ def test_published_label_format(tmp_path):
 
 def test_samples_of_a_generator(tmp_path):
     torch.manual_seed(0)
-    save_weights(Generator(32, z_dim=8, w_dim=8, fmaps_base=64), tmp_path / "g.safetensors")
+    save_weights(Generator(8, z_dim=8, w_dim=8, fmaps_base=16), tmp_path / "g.safetensors")
     (tmp_path / "labels.csv").write_text("img_no,look\n3,1\n1,0\n")
     given = {"source": "generator", "generator_file": str(tmp_path / "g.safetensors"), "seed": 5}
-    given |= {"labels_csv": str(tmp_path / "labels.csv"), "labelled_images": 130}
+    given |= {"labels_csv": str(tmp_path / "labels.csv"), "labelled_images": 30}
     made = make(tmp_path, **given)
     images = np.array(made.images)
-    assert images.shape == (130, 32, 32, 3)
+    assert images.shape == (30, 8, 8, 3)
     assert np.array_equal(make(tmp_path, **given).images, images)
     assert made.labels.to_dict("list") == {"img_no": [1, 3], "look": [0, 1]}
 
@@ -202,7 +204,7 @@ def test_samples_of_a_generator(tmp_path):
     ("table", "rules", "words"),
     [
         ("look\n1\n", {}, ["which image", "look"]),
-        ("file,look\nx.png,1\ny.png,0\n", {}, ["none of its images", "x.png"]),
+        ("file,look\nx.png,1\ny.png,0\n", {}, ["none of its 2 rows", "x.png"]),
         ("file,look\n000001.png,1\n000001.png,0\n", {}, ["more than once"]),
         ("file,look\n000001.png,0.3\n000002.png,0.2\n", {}, ["no column holds labels"]),
         ("file,look\n000001.png,1\n000002,0\n000003,2\n", {}, ["row 2 has look = 2"]),
@@ -211,7 +213,7 @@ def test_samples_of_a_generator(tmp_path):
         ("file,look\n000001.png,1\n000002.png,1,2,3\n", {}, ["line 3 has 4 fields"]),
         ("file,look\n000001.png,1,\n000002.png,0,\n", {}, ["line 2 has 3 fields"]),
         ("file,look\n,1\n000002.png,0\n", {}, ["row 0", "must name an image"]),
-        ("img_no\n", {}, ["no rows yet"]),
+        ("img_no\n", {}, ["none of its 0 rows"]),
         ("file,word\n000001.png,1\n", {"look": "absent>=1"}, ["absent", "look"]),
         ("file,word\n000001.png,1\n000002.png,yes\n", {"look": "word>=1"}, ["row 1", "'yes'"]),
     ],

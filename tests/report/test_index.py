@@ -1,8 +1,11 @@
+"""The page of a study answers, and has a card for each run; names of files tell texts apart."""
+
 import numpy as np
 import pytest
 from bs4 import BeautifulSoup
 
 from ohlora_lib.io.images import save_png
+from ohlora_lib.report import show
 from ohlora_lib.report.index import stage_title, write_index
 from ohlora_lib.study.run import start_run
 
@@ -22,26 +25,24 @@ def read(root):
 
 def test_cards_are_in_order_and_link_to_their_pages(tmp_path):
     finish(tmp_path, "05_finetune_generator", "v9", thumbnail="images/grid.png")
-    finish(tmp_path, "01_make_population", images=4000, share={"age": 0.1234, "fine": True})
-    cards = read(tmp_path).select(".card")
-    assert [card.h2.get_text() for card in cards] == [
-        "1. make population",
-        "5. finetune generator (v9)",
-    ]
-    assert cards[1].a["href"] == "05_finetune_generator-v9/05_finetune_generator.html"
-    pairs = zip(cards[0].select("dt"), cards[0].select("dd"), strict=True)
+    share = {"age": 0.1234, "fine": True}
+    finish(tmp_path, "01_make_population", images=4000, share=share, thumbnail="gone.png")
+    first, second = read(tmp_path).select(".card")
+    assert first.h2.get_text() == "1. make population"
+    assert second.h2.get_text() == "5. finetune generator (v9)"
+    assert second.a["href"] == "05_finetune_generator-v9/05_finetune_generator.html"
+    pairs = zip(first.select("dt"), first.select("dd"), strict=True)
     assert {dt.get_text(): dd.get_text() for dt, dd in pairs} == {
-        "images": "4,000",
-        "share age": "0.123",
-        "share fine": "yes",
-    }
-    assert cards[1].img["src"].startswith("data:image/png;base64,")
-    assert int(cards[1].img["width"]) <= 480
-    assert cards[1].img["alt"]
+        "images": "4,000", "share age": "0.123", "share fine": "yes",
+    }  # fmt: skip
+    assert not first.select("img")
+    assert second.img["src"].startswith("data:image/png;base64,")
+    assert int(second.img["width"]) <= 480
+    assert second.img["alt"]
+    assert stage_title("strange") == "strange"
 
 
 def test_the_answer_comes_from_comparison_then_reports(tmp_path):
-    assert not (tmp_path / "outputs").exists()
     finish(tmp_path, "07_report_run", "v9", verdict="The look was learned.")
     finish(tmp_path, "08_compare_runs", verdict=["v9 did better.", "Everywhere."])
     finish(tmp_path, "06_evaluate_samples", "v9", verdict="Not for the top.")
@@ -53,26 +54,15 @@ def test_the_answer_comes_from_comparison_then_reports(tmp_path):
 
 
 def test_what_failed_or_runs_is_said(tmp_path):
-    for number, note in enumerate(
-        ["", '{"status": "killed", "reason": "kernel <died>"}', "broken"]
-    ):
+    notes = ("", '{"status": "killed", "reason": "kernel <died>"}', "broken")
+    for number, note in enumerate(notes):
         run = start_run(f"0{number}_x", {"study": "tiny", "seed": 0}, root=tmp_path)
         (run.path / "summary.json").write_text(note)
     page = read(tmp_path)
-    assert [b.get_text() for b in page.select(".state b")] == [
-        "not finished",
-        "killed",
-        "not finished",
-    ]
+    states = [b.get_text() for b in page.select(".state b")]
+    assert states == ["not finished", "killed", "not finished"]
     assert "kernel <died>" in page.get_text()
     assert "No verdict yet" in page.get_text()
-
-
-@pytest.mark.parametrize("thumbnail", ["../../../secret.png", "gone.png", "config.json", 3, None])
-def test_a_thumbnail_is_a_picture_of_the_run_or_nothing(tmp_path, thumbnail):
-    save_png(tmp_path / "secret.png", np.zeros((8, 8, 3), np.uint8))
-    finish(tmp_path, "01_make_population", thumbnail=thumbnail)
-    assert not read(tmp_path).select("img")
 
 
 def test_data_is_escaped(tmp_path):
@@ -82,6 +72,14 @@ def test_data_is_escaped(tmp_path):
     assert "<script>alert(1)</script>" in page.get_text()
 
 
-def test_titles():
-    assert stage_title("05_finetune_generator-v8-long") == "5. finetune generator (v8-long)"
-    assert stage_title("strange") == "strange"
+@pytest.mark.parametrize(
+    "texts",
+    [("losses-a b", "losses-a_b", "losses-a/b"), ("x" * 90 + "1", "x" * 90 + "2"), ("../a", "a")],
+)
+def test_two_texts_never_share_a_file(texts):
+    names = [show.file_name(text) for text in texts]
+    assert len(set(names)) == len(names)
+    for name in names:
+        assert len(name) <= 80
+        assert not set(name) & set("/.")
+    assert show.figure_file("figure-3-age-glass") == "figures/figure-3-age-glass.png"

@@ -1,3 +1,5 @@
+"""Pages load nothing and run nothing of the data's, and their links lead to pages."""
+
 import base64
 import hashlib
 import re
@@ -5,11 +7,14 @@ import tempfile
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
 from nbformat import v4
 
 from ohlora_lib.report import page as export_module
+from ohlora_lib.report import show
+from ohlora_lib.report.index import write_index
 from ohlora_lib.report.page import export_notebook, export_run
 from ohlora_lib.study.run import start_run
 
@@ -18,6 +23,9 @@ DOT = (
     "z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
 )
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>"
+LINKS = """# T
+
+From [2](02_base.ipynb) to [6. "Next"](06_evaluate.ipynb#a); [a file](card.md), [b](#T)."""
 
 
 def shown(data, **metadata):
@@ -40,13 +48,18 @@ def export(tmp_path):
         ]
         path = tmp_path / "01_first.ipynb"
         nbformat.write(node, path)
-        return BeautifulSoup(export_notebook(path, crumbs=("tiny", "01_first")), "html.parser")
+        return BeautifulSoup(export_notebook(path), "html.parser")
 
     return run
 
 
 def test_page_has_language_title_and_contents(export):
-    page = export("# Does it *learn*?", "## Look\n\ntext", "## Look", "### Closer & closer")
+    verdict = [shown({"text/html": '<div class="verdict"><p>Yes.</p></div>'})]
+    page = export(
+        "# Does it *learn*?\n\nQuestion", "## Look", "## Look", "### Closer & closer", verdict
+    )
+    words = page.main.get_text()
+    assert words.index("learn?") < words.index("Yes.") < words.index("Question")
     assert page.html["lang"] == "en"
     assert page.title.string == "Does it learn?"
     links = page.select("nav.contents a")
@@ -76,41 +89,35 @@ def test_nothing_is_loaded_and_nothing_runs(export):
     assert "[chart]" in page.get_text()
     assert "kept" in page.get_text()
     assert "<script>alert(1)</script>" in page.select_one("pre.printed").get_text()
+    assert not re.search(r"url\(|@import", page.style.string)
+
+
+def test_frames_get_the_one_script_and_the_policy_knows_it(export):
+    frames = '<div class="frames"><figure><figcaption>a</figcaption></figure></div>'
+    page = export("# T", [shown({"text/html": frames})])
+    (script,) = page.select("script")
+    digest = base64.b64encode(hashlib.sha256(script.string.encode()).digest()).decode()
     policy = page.select_one("meta[http-equiv=Content-Security-Policy]")["content"]
     assert "default-src 'none'" in policy
-    allowed = policy.split("script-src ")[1].split(";")[0]
-    assert allowed.startswith("'sha256-")  # one script, known by its content
-    assert " " not in allowed
-    assert not re.search(r"url\(|@import", page.style.string)
+    assert f"script-src 'sha256-{digest}';" in policy
 
 
 def test_code_is_folded_and_parameters_are_labelled(tmp_path):
     cell = v4.new_code_cell("seed = 3", metadata={"tags": ["injected-parameters"]})
     path = tmp_path / "a.ipynb"
     nbformat.write(v4.new_notebook(cells=[cell, v4.new_code_cell("f(1)")]), path)
-    page = BeautifulSoup(export_notebook(path), "html.parser")
-    folds = page.select("details.source")
+    folds = BeautifulSoup(export_notebook(path), "html.parser").select("details.source")
     assert [fold.summary.string for fold in folds] == ["Parameters of this run", "Code"]
     assert not any(fold.has_attr("open") for fold in folds)
     assert "seed = 3" in folds[0].get_text()
 
 
 def test_pictures_keep_their_bytes_and_say_what_they_show(export):
-    page = export(
-        "# T\n\n## The losses",
-        [
-            shown({"image/png": DOT + "\n"}, **{"image/png": {"alt": 'a "rising" line'}}),
-            shown({"image/png": DOT, "text/plain": "Losses fall."}),
-            shown({"image/png": DOT, "text/plain": "<Figure size 640x480 with 1 Axes>"}),
-        ],
-    )
-    pictures = page.select("img")
-    assert [picture["alt"] for picture in pictures] == [
-        'a "rising" line',
-        "Losses fall.",
-        "The losses: figure 3",
-    ]
-    assert {picture["src"] for picture in pictures} == {f"data:image/png;base64,{DOT}"}
+    described = {"image/png": {"alt": 'a "rising" line'}}
+    pictures = [shown({"image/png": DOT + "\n"}, **described), shown({"image/png": DOT})]
+    images = export("# T\n\n## The losses", pictures).select("img")
+    assert [image["alt"] for image in images] == ['a "rising" line', "The losses"]
+    assert {image["src"] for image in images} == {f"data:image/png;base64,{DOT}"}
 
 
 def test_standard_error_is_shown_where_a_cell_failed_and_without_places_of_this_machine(export):
@@ -124,11 +131,9 @@ def test_standard_error_is_shown_where_a_cell_failed_and_without_places_of_this_
     error = v4.new_output("error", ename="ValueError", evalue="no", traceback=trace)
     failed = export("# T", [*progress, printed(f"\n{cell}\n"), error])
     text = failed.select_one("section.failed").get_text()
-    assert "2%" in text
     assert "1%" not in text
-    assert "cell:6: UserWarning" in text
-    assert "ValueError in ohlora_lib/report/page.py:5" in text
-    assert "ValueError: <no>" in text
+    for words in ("2%", "cell:6: UserWarning", "ohlora_lib/report/page.py:5", "ValueError: <no>"):
+        assert words in text
     assert failed.select_one("details.source").has_attr("open")
 
 
@@ -136,37 +141,91 @@ def test_widgets_are_dropped(export):
     view = {"application/vnd.jupyter.widget-view+json": {"model_id": "a"}, "text/plain": "VBox()"}
     page = export("# T", [shown(view)], widgets={"application/vnd.jupyter.widget-state+json": {}})
     assert "VBox" not in page.get_text()
-    assert "widget" not in str(page)
+    assert "widget" not in str(page.main)
 
 
-def test_tables_scroll_and_tell_words_from_numbers(export):
-    heads = "<tr><th></th><th>x</th><th>y</th><th>z</th></tr><tr><th>name</th>" + 3 * "<th></th>"
-    row = "<tr><th>a</th><td>0.5</td><td>-3 %</td><td>word</td></tr>"
-    html = f"<table border=1><thead>{heads}</tr></thead><tbody>{row}</tbody></table>"
-    page = export("# T", [shown({"text/html": html, "text/plain": "a"})])
+@pytest.mark.parametrize("names", [["name"], ["by", "name"]])
+def test_tables_scroll_and_tell_words_from_numbers(export, monkeypatch, names):
+    outputs = []
+    monkeypatch.setattr(show, "display", lambda html: outputs.append({"text/html": html.data}))
+    index = pd.MultiIndex.from_tuples([("a", "b")[: len(names)]], names=names)
+    table = pd.DataFrame({"x": [0.5], "y": ["-3 %"], "z": ["word"]}, index)
+    show.table(table if len(names) > 1 else table.set_axis(index.get_level_values(0)))
+    page = export("# T", [shown(output) for output in outputs])
     table = page.select_one("div.table[tabindex='0'] > table")
-    assert not table.has_attr("border")
     assert [cell.get("class") for cell in table.select("td")] == [None, None, ["words"]]
-    heads = table.select("th")[:-1]
-    assert [head.get_text() for head in heads] == ["name", "x", "y", "z"]
+    *heads, row = table.select("th")
+    assert [head.get_text() for head in heads] == [*(names if len(names) < 2 else [""]), *"xyz"]
     assert [head.get("class") for head in heads] == [["words"], None, None, ["words"]]
+    assert row.get_text() == ("a" if len(names) < 2 else "a b")
 
 
-def test_page_of_a_run_tells_how_it_was_made(tmp_path):
-    run = start_run("01_first", {"study": "tiny", "seed": 0}, root=tmp_path)
-    notebook = run.path / "01_first.ipynb"
-    nbformat.write(v4.new_notebook(cells=[v4.new_markdown_cell("# T")]), notebook)
-    assert "has not finished" in export_run(notebook).read_text()
-    run.finish()
-    page = BeautifulSoup(export_run(notebook).read_text(), "html.parser")
-    assert "Again: papermill notebooks/01_first.ipynb" in page.footer.get_text()
-    assert page.select_one(".crumbs").get_text().strip() == "tiny / 01_first"
+@pytest.fixture
+def project(tmp_path):
+    """Makes the page of a stage, whose text links to 2 and 6."""
+
+    def make(notebook, variant="", study="s", **config):
+        config = {"study": study, "variant": variant, "seed": 0, **config}
+        run = start_run(notebook, config, root=tmp_path)
+        path = run.path / f"{notebook}.ipynb"
+        nbformat.write(v4.new_notebook(cells=[v4.new_markdown_cell(LINKS)]), path)
+        assert "has not finished" in export_run(path).read_text()
+        run.finish()
+        return export_run(path)
+
+    return make
 
 
-def test_frames_get_the_one_script_and_the_policy_knows_it(export):
-    frames = '<div class="frames"><figure><figcaption>a</figcaption></figure></div>'
-    page = export("# T", [shown({"text/html": frames})])
-    (script,) = page.select("script")
-    digest = base64.b64encode(hashlib.sha256(script.string.encode()).digest()).decode()
-    policy = page.select_one("meta[http-equiv=Content-Security-Policy]")["content"]
-    assert f"script-src 'sha256-{digest}';" in policy
+def links(page, study):
+    """Text and address of each link, all of which lead somewhere."""
+    index = BeautifulSoup(write_index(study).read_text(), "html.parser")
+    soup = BeautifulSoup(page.read_text(), "html.parser")
+    found = {a.get_text(): a["href"] for a in soup.select("main a[href], .crumbs a")}
+    for address in found.values():
+        file, _, part = address.partition("#")
+        assert not file or (page.parent / file).resolve().is_file()
+        if file.endswith("index.html") and part:
+            assert index.select(f"[id='{part}']"), part
+    return found
+
+
+def test_links_lead_to_the_same_variant_or_to_the_place_on_the_page_of_the_study(project):
+    study = project("02_base").parents[1]
+    project("06_evaluate", "v8")
+    page = project("04_select")
+    assert links(page, study) == {
+        "s": "../index.html", "2": "../02_base/02_base.html", "b": "#T",
+        '6. "Next"': "../index.html#06_evaluate",
+    }  # fmt: skip
+    text = BeautifulSoup(page.read_text(), "html.parser").get_text()
+    assert 'From 2 to 6. "Next"; a file, b.' in text
+    assert "s / 04_select" in text
+    assert "Again: papermill notebooks/04_select.ipynb" in text
+    project("06_evaluate", "v9")
+    page = project("05_finetune", "v9")
+    assert links(page, study)['6. "Next"'] == "../06_evaluate-v9/06_evaluate.html"
+    both = [f"outputs/s/06_evaluate-{variant}" for variant in ("v8", "v9")]
+    page = project("08_compare", evaluation_runs=both)
+    assert links(page, study)['6. "Next"'] == "../index.html#06_evaluate"
+
+
+def test_an_input_is_what_a_link_means_in_another_study_too(project):
+    study = project("02_base").parents[1]
+    project("02_base", study="other")
+    project("06_evaluate", "v9")
+    page = project("05_finetune", "v9", base_run="outputs/other/02_base")
+    assert links(page, study)["2"] == "../../other/02_base/02_base.html"
+
+
+def test_a_run_that_was_moved_aside_still_leads_somewhere(project):
+    study = project("02_base").parents[1]
+    project("06_evaluate")
+    folder = project("05_finetune", base_run="outputs/s/02_base").parent
+    kept = study / ".earlier" / "05_finetune-20260101T000000.000000Z"
+    kept.parent.mkdir()
+    folder.rename(kept)
+    for _ in range(2):
+        assert links(kept / "05_finetune.html", study) | {"b": ""} == {
+            "s": "../../index.html", "2": "../../02_base/02_base.html", "b": "",
+            '6. "Next"': "../../06_evaluate/06_evaluate.html",
+        }  # fmt: skip

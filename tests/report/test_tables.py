@@ -1,9 +1,6 @@
 """Report notebooks find their logs and shape their tables."""
 
-from __future__ import annotations
-
 import json
-from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
@@ -11,10 +8,7 @@ import pytest
 
 from ohlora_lib.report.tables import (
     JudgedRun,
-    LogSource,
-    comparison_table,
-    earlier_and_this,
-    find_log,
+    find_logs,
     grids_over_time,
     judged_runs,
     last_evaluations,
@@ -22,25 +16,27 @@ from ohlora_lib.report.tables import (
     verdict_table,
 )
 
-RUN = "finetune_run", "log_csv"
+
+def logs(log_csv="", earlier_csv="", **inputs):
+    config = SimpleNamespace(log_csv=log_csv, earlier_csv=earlier_csv)
+    return find_logs(SimpleNamespace(inputs=inputs), config)
 
 
-def test_a_run_folder_names_its_log(tmp_path: Path) -> None:
-    folder = tmp_path / "05_finetune_generator-v9"
-    source = find_log(SimpleNamespace(inputs={RUN[0]: folder}), SimpleNamespace(log_csv=""), *RUN)
-    assert source.path == folder / "train_log.csv"
-    assert source.name == "v9"
-
-
-def test_both_or_neither_is_an_error(tmp_path: Path) -> None:
-    both = SimpleNamespace(inputs={RUN[0]: tmp_path})
+def test_logs_are_found_named_and_told_apart(tmp_path):
+    runs = [tmp_path / study / "05_finetune_generator-v9" for study in ("first", "second")]
+    (source,) = logs(finetune_run=runs[0])
+    assert (source.path, source.name) == (runs[0] / "train_log.csv", "v9")
+    assert [s.name for s in logs(finetune_run=runs[0], earlier_csv="/a/v8.csv")] == ["v9", "v8"]
+    first, second = (s.name for s in logs(finetune_run=runs[0], earlier_run=runs[1]))
+    assert first != second
+    assert first.startswith("first/")
     with pytest.raises(ValueError, match="finetune_run and log_csv are both given"):
-        find_log(both, SimpleNamespace(log_csv="x.csv"), *RUN)
+        logs(finetune_run=tmp_path, log_csv="x.csv")
     with pytest.raises(ValueError, match="neither finetune_run nor log_csv"):
-        find_log(SimpleNamespace(inputs={}), SimpleNamespace(log_csv=""), *RUN)
+        logs()
 
 
-def evaluation(root: Path, name: str, run: str, base: str, scores: tuple[float, ...]) -> Path:
+def evaluation(root, name, run, base, scores):
     """An evaluation sampling of a run, as far as it is read."""
     folder = root / "outputs" / "s" / name
     folder.mkdir(parents=True)
@@ -52,14 +48,14 @@ def evaluation(root: Path, name: str, run: str, base: str, scores: tuple[float, 
     return folder
 
 
-def test_last_evaluations_are_distances_of_base_and_end(tmp_path: Path) -> None:
+def test_last_evaluations_are_distances_of_base_and_end(tmp_path):
     folder = evaluation(tmp_path, "06-v9", "05-v9", "b", (0.4, 0.6, 0.9))
     table = last_evaluations([JudgedRun("v9", folder, "b")], {"gender": 1.0})
-    assert table.loc["base", "gender: distance"] == pytest.approx(0.6)
-    assert table.loc["v9", "gender: distance"] == pytest.approx(0.1)
+    assert table["gender: distance"].tolist() == pytest.approx([0.6, 0.1])
+    assert list(table.index) == ["base", "v9"]
 
 
-def test_an_evaluation_belongs_to_the_run_it_judged(tmp_path: Path) -> None:
+def test_an_evaluation_belongs_to_the_run_it_judged(tmp_path):
     """Whatever the order of the lists; by place, v8 would get the scores of v9."""
     runs = [tmp_path / "outputs" / "s" / name for name in ("05-v8", "05-v9")]
     late, early = (
@@ -67,9 +63,7 @@ def test_an_evaluation_belongs_to_the_run_it_judged(tmp_path: Path) -> None:
         for v, end in (("v9", 0.9), ("v8", 0.6))
     )
     judged = judged_runs(["v8", "v9"], runs, [late, early])
-    assert [(run.name, run.evaluation.name) for run in judged] == [
-        ("v8", "06-v8"), ("v9", "06-v9"),
-    ]  # fmt: skip
+    assert [(r.name, r.evaluation.name) for r in judged] == [("v8", "06-v8"), ("v9", "06-v9")]
     table = last_evaluations(judged, {"gender": 1.0})
     assert table.loc["v9", "gender: distance"] == pytest.approx(0.1)
     assert list(table.index) == ["base of v8", "v8", "base of v9", "v9"]  # two bases
@@ -81,18 +75,7 @@ def test_an_evaluation_belongs_to_the_run_it_judged(tmp_path: Path) -> None:
         judged_runs(["v8", "v9"], runs, [late, again])
 
 
-def test_two_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:
-    sources = [
-        LogSource(tmp_path / study / "05_finetune_generator-v9" / "train_log.csv", None, "v9")
-        for study in ("first", "second")
-    ]
-    names = earlier_and_this(*sources)
-    assert len(set(names)) == 2
-    assert names[0].startswith("first/")
-    assert earlier_and_this(sources[0], LogSource(tmp_path / "x.csv", None, "v8")) == ["v9", "v8"]
-
-
-def test_grids_over_time_keep_the_first_and_the_last(tmp_path: Path) -> None:
+def test_grids_over_time_keep_the_first_and_the_last(tmp_path):
     assert grids_over_time(None) == {}
     (tmp_path / "images").mkdir()
     for name in ("fixed-first.png", "fixed-epoch1.png"):  # not ours
@@ -105,23 +88,26 @@ def test_grids_over_time_keep_the_first_and_the_last(tmp_path: Path) -> None:
     assert found[-1] == "The same latents, epoch 39, batch 20"
 
 
-def test_tables_put_the_verdict_first_and_join_the_interval() -> None:
+def test_tables_put_the_verdict_first_and_join_the_interval():
     row = {
         "property": "age", "target": 0.0, "start": 0.4, "end": 0.1, "change": -0.3,
         "change_low": -0.4, "change_high": -0.2, "effect": "closer",
     }  # fmt: skip
-    table = verdict_table(pd.DataFrame([row]), {})
-    assert table.columns[0] == "verdict"
-    assert table.loc["age", "verdict"] == "closer"
-    assert table.loc["age", "interval"] == "-0.400 to -0.200"
+    shown = verdict_table(pd.DataFrame([row]), {}).loc["age"].to_dict()
+    assert shown == {
+        "verdict": "closer", "score": "0/1", "target": 0, "score at the start": 0.4,
+        "at the end": 0.1, "change of distance": -0.3, "interval": "-0.400 to -0.200",
+    }  # fmt: skip
     row |= {"run_a": "v8", "run_b": "v9", "distance_a": 0.3, "distance_b": 0.1, "difference": -0.2}
     row |= {"difference_low": -0.25, "difference_high": 0.05}
-    table = comparison_table(pd.DataFrame([row]), {})
-    assert table.loc["age", "v9 is"] == "closer"
-    assert table.loc["age", "interval"] == "-0.250 to +0.050"
+    shown = verdict_table(pd.DataFrame([row]), {})
+    assert list(shown) == [
+        "v9 is", "score", "target", "distance of v8", "distance of v9", "difference", "interval",
+    ]  # fmt: skip
+    assert shown.loc["age", "interval"] == "-0.250 to +0.050"
 
 
 @pytest.mark.parametrize(("last", "epochs"), [((1, 50), "2"), ((2, 0), "2")])
-def test_a_closing_batch_is_no_epoch_of_its_own(last: tuple[int, int], epochs: str) -> None:
+def test_a_closing_batch_is_no_epoch_of_its_own(last, epochs):
     log = pd.DataFrame([(0, 0), (0, 50), (1, 0), last], columns=["epoch", "idx"])
     assert run_facts(log, None).loc["epochs", "value"] == epochs

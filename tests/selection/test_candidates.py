@@ -22,6 +22,12 @@ PROPS = ["gender", "age"]
 INPUTS = {"base_run": "runs", "cnn_run": "runs", "population_run": "runs"}
 
 
+def save_store(folder, *parts):
+    with new_store(folder / "images" / "images.npy", parts[0].shape[1]) as store:
+        for part in parts:
+            store.append(part)
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """A base, CNNs and a population in one run folder; nothing in them was trained."""
@@ -32,9 +38,8 @@ def runs(tmp_path_factory):
         net = PropertyCNN(prop, image_px=32, width=0.125)
         save_weights(net, root / "selector" / f"{prop}-fold0.safetensors")
     (root / "summary.json").write_text("{}")
-    with new_store(root / "images" / "images.npy", 32) as store:
-        for part in sample_images(load_generator(root / "generator.safetensors"), COUNT, seed=3):
-            store.append(part.numpy())
+    drawn = sample_images(load_generator(root / "generator.safetensors"), COUNT, seed=3)
+    save_store(root, *(part.numpy() for part in drawn))
     return root
 
 
@@ -54,19 +59,21 @@ def config(scores):
     return SelectImages.checked({**given, "concept": {"gender": 1.0, "age": 0.0}}, "x")
 
 
+def changed(config, **values):
+    return config.model_copy(update=values)
+
+
 def open_run(config, runs, folder, **options):
     path = folder / "outputs" / "a" / "04_select_images"
     return Run(path, "04_select_images", config.config(), dict.fromkeys(INPUTS, runs), **options)
 
 
 def find(config, run):
-    cnns = load_ensemble(run.inputs["cnn_run"] / "selector", list(config.keep))
-    return cd.find_candidates(config, run, cnns, device=torch.device("cpu"), precision="float32")
+    return cd.find_candidates(config, run, device=torch.device("cpu"), precision="float32")
 
 
 def choose(config, run):
-    offered = find(config, run)
-    return cd.choose(config, run, offered, cd.score(config, run, offered))
+    return cd.choose(config, run, find(config, run))
 
 
 def assert_same(one, other):
@@ -78,7 +85,7 @@ def assert_same(one, other):
 
 @pytest.mark.parametrize("source", ["base", "population"])
 def test_kept_are_those_that_meet_every_condition(config, runs, scores, tmp_path, source):
-    config = config.model_copy(update={"candidates": source})
+    config = changed(config, candidates=source)
     run = open_run(config, runs, tmp_path)
     chosen = choose(config, run)
     flags = scores["gender_score"] >= np.float32(config.keep["gender"])
@@ -95,7 +102,9 @@ def test_kept_are_those_that_meet_every_condition(config, runs, scores, tmp_path
     assert [path.name for path in run.path.rglob("*.np*")] == ["selected.npy"]
 
 
-def test_a_stopped_stage_goes_on_with_the_next_chunk(config, runs, tmp_path, monkeypatch):
+def test_a_stopped_stage_resumes_at_the_next_chunk_and_is_read_once_finished(
+    config, runs, tmp_path, monkeypatch
+):
     whole = choose(config, open_run(config, runs, tmp_path / "whole"))
     run, draw, seen = open_run(config, runs, tmp_path), cd.Candidates.draw, []
 
@@ -112,22 +121,9 @@ def test_a_stopped_stage_goes_on_with_the_next_chunk(config, runs, tmp_path, mon
     again = choose(config, run)
     assert seen == [0, 100, 200, 200, 0]  # the last for examples of what was thrown away
     assert_same(whole, again)
-
-
-def test_a_finished_run_is_read_and_not_scored(config, runs, tmp_path, monkeypatch):
-    run = open_run(config, runs, tmp_path)
-    first = choose(config, run)
-    first.table().to_csv(run.path / "scores.csv", index=False)
-    monkeypatch.delattr(cd, "score_chunks")
-    assert_same(first, choose(config, open_run(config, runs, tmp_path, before={})))
-
-
-def test_samples_whose_chunks_are_gone_are_drawn_again(config, runs, tmp_path):
-    run = open_run(config, runs, tmp_path)
-    first = choose(config, run)
-    kept = np.array(first.kept)
-    again = cd.choose(config, run, find(config, run), first.scores)  # the cell, run once more
-    assert np.array_equal(again.kept, kept)
+    again.table().to_csv(run.path / "scores.csv", index=False)
+    assert_same(whole, choose(config, open_run(config, runs, tmp_path, before={})))
+    assert seen[5:] == [0]
 
 
 def test_chunks_of_other_inputs_are_not_taken(config, runs, tmp_path):
@@ -135,7 +131,7 @@ def test_chunks_of_other_inputs_are_not_taken(config, runs, tmp_path):
     other.mkdir()
     (other / "summary.json").write_text('{"seed": 1}')
     run = open_run(config, runs, tmp_path)
-    offered, seeded = find(config, run), config.model_copy(update={"seed": 4})
+    offered, seeded = find(config, run), changed(config, seed=4)
     places = {
         cd.chunk_folder(run, offered),
         cd.chunk_folder(run, replace(offered, precision="bfloat16")),
@@ -143,26 +139,23 @@ def test_chunks_of_other_inputs_are_not_taken(config, runs, tmp_path):
         cd.chunk_folder(open_run(seeded, runs, tmp_path), offered),
     }
     assert len(places) == 4
-    cd.score(config, run, offered)
-    left = cd.chunk_folder(run, offered)
-    assert len(list(left.iterdir())) == 3
-    run = open_run(seeded, runs, tmp_path)
-    cd.score(seeded, run, find(seeded, run))
-    assert not left.exists()
 
 
-def test_a_dead_end_writes_nothing(config, runs, tmp_path):
-    config = config.model_copy(update={"keep": {"age": 0.0}})
+def test_a_dead_end_writes_no_images_and_other_parameters_begin_anew(config, runs, tmp_path):
+    config = changed(config, keep={"age": 0.0})
     run = open_run(config, runs, tmp_path)
     with pytest.raises(ValueError, match="Loosen age"):
         choose(config, run)
     assert not list(run.path.rglob("selected.npy"))
+    left = cd.chunk_folder(run, find(config, run))
+    assert len(list(left.iterdir())) == 3
+    choose(loose := changed(config, keep={"age": 1.0}), open_run(loose, runs, tmp_path))
+    assert not left.exists()
 
 
 def test_rows_of_a_table_alone(config, runs, scores, tmp_path):
     scores.to_csv(tmp_path / "scores.csv", index=False)
-    given = {"candidates": "table", "scores_csv": str(tmp_path / "scores.csv")}
-    config = config.model_copy(update=given)
+    config = changed(config, candidates="table", scores_csv=str(tmp_path / "scores.csv"))
     chosen = choose(config, open_run(config, runs, tmp_path))
     assert len(chosen.kept) == 0
     assert chosen.table()["kept"].sum() == chosen.selection.kept.sum() > 0
@@ -172,13 +165,12 @@ def test_rows_of_a_table_alone(config, runs, scores, tmp_path):
 def test_scores_find_their_images_and_images_without_a_row_are_never_kept(config, runs, tmp_path):
     source = tmp_path / "population"
     images = np.array(open_store(runs / "images" / "images.npy")[:3])
-    with new_store(source / "images" / "images.npy", 32) as store:
-        store.append(images)
+    save_store(source, images)
     (source / "summary.json").write_text("{}")
     (source / "files.csv").write_text("img_no,file\n0,a.png\n,broken.png\n1,b.png\n2,c.png\n")
-    (tmp_path / "scores.csv").write_text("file,age\nc.png,0.9\na.png,0.2\n")
+    (tmp_path / "scores.csv").write_text("file,age\nc.png,0.9\na.png,0.2\nbroken.png,0.1\n")
     given = {"candidates": "population", "scores_csv": str(tmp_path / "scores.csv")}
-    config = config.model_copy(update={**given, "keep": {"age": 1.0}, "skip_first": 0})
+    config = changed(config, keep={"age": 1.0}, skip_first=0, **given)
     run = open_run(config, runs, tmp_path)
     run.inputs["population_run"] = source
     chosen = choose(config, run)
@@ -188,10 +180,10 @@ def test_scores_find_their_images_and_images_without_a_row_are_never_kept(config
 
 
 def test_cnns_of_another_size_are_named_in_a_line(config, runs, tmp_path):
-    with new_store(tmp_path / "images" / "images.npy", 64) as store:
-        store.append(np.zeros((5, 64, 64, 3), np.uint8))
-    config = config.model_copy(update={"candidates": "population"})
+    save_store(tmp_path, np.zeros((5, 64, 64, 3), np.uint8))
+    config = changed(config, candidates="population")
     run = open_run(config, runs, tmp_path)
-    run.inputs["population_run"] = tmp_path
+    run.inputs = {"population_run": tmp_path, "cnn_run": runs}
+    (tmp_path / "summary.json").write_text("{}")
     with pytest.raises(ValueError, match=r"64 px, the property CNNs read \[32\] px"):
-        find(config, run)
+        choose(config, run)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ohlora_lib.selection.select import select
+from ohlora_lib.selection.select import read_scores, select
 from ohlora_lib.study.look import Condition, conditions, parse_condition
 
 
@@ -26,12 +26,6 @@ def test_each_condition_and_what_it_costs(scores):
     assert selection.costs["lost_only_here"].tolist() == [1, 1]
     assert selection.costs["condition"].tolist() == ["gender >= 0.9", "age <= 0.1"]
     assert selection.costs["share"].tolist() == [0.75, 0.75]
-
-
-def test_first_images_are_left_out(scores):
-    selection = select(scores, [Condition("gender", ">=", 0.9)], skip_first=1)
-    assert selection.kept.tolist() == [False, True, False, True]
-    assert selection.costs["share"].tolist() == [pytest.approx(2 / 3)]
 
 
 def complaint(scores, wanted, **options):
@@ -68,25 +62,34 @@ def test_nothing_kept_names_the_threshold_to_loosen(gender, age, named):
         assert kept in range(10, 16)  # a quarter of those that meet the other
 
 
-def test_more_left_out_than_there_are(scores):
-    message = complaint(scores, [Condition("gender", ">=", 0.1)], skip_first=4)
-    assert "skip_first is 4" in message
-    assert "nan" not in message
+def test_first_images_are_left_out(scores):
+    wanted = [Condition("gender", ">=", 0.9)]
+    selection = select(scores, wanted, skip_first=1)
+    assert selection.kept.tolist() == [False, True, False, True]
+    assert selection.costs["share"].tolist() == [pytest.approx(2 / 3)]
+    assert "skip_first is 4" in complaint(scores, wanted, skip_first=4)
 
 
 def test_missing_values_are_not_kept(scores):
     scores.loc[0, "gender_score"] = float("nan")
-    assert not select(scores, [Condition("gender", ">=", 0.1)]).kept[0]
+    selection = select(scores, [Condition("gender", ">=", 0.1)])
+    assert not selection.kept[0]
+    assert selection.summary()["unscored"] == 1
 
 
-@pytest.mark.parametrize("text", ["gender", "gender>0.9", "gender>=", ">=0.9", "gender>=0.9 age"])
+@pytest.mark.parametrize("numbers", ["1\n0", "0\n0"])
+def test_rows_must_be_in_the_order_that_skip_first_counts_by(tmp_path, numbers):
+    first, second = numbers.splitlines()
+    (tmp_path / "s.csv").write_text(f"img_no,gender\n{first},0.5\n{second},0.6\n")
+    with pytest.raises(ValueError, match=r"s\.csv: img_no does not rise"):
+        read_scores(tmp_path / "s.csv", [Condition("gender", ">=", 0.1)])
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["gender", "gender>0.9", "gender>=", ">=0.9", "gender>=0.9 age", "gender>=--1", "gender>=e"],
+)
 def test_no_condition(text):
-    with pytest.raises(ValueError, match="is not of the form 'gender>=0.92'"):
-        parse_condition(text)
-
-
-@pytest.mark.parametrize("text", ["gender>=--1", "gender>=e", "gender>=1.2.3"])
-def test_no_number(text):
     with pytest.raises(ValueError, match="is not of the form 'gender>=0.92'"):
         parse_condition(text)
 

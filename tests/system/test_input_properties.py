@@ -2,11 +2,8 @@
 written reads back the same."""
 
 import io
-import json
-import struct
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 import yaml
@@ -18,11 +15,10 @@ from ohlora_lib.io.pictures import read_image
 from ohlora_lib.io.weights import describe, save_weights
 from ohlora_lib.nets import Discriminator, Generator, PropertyCNN
 from ohlora_lib.population.labelling import merge_tables
-from ohlora_lib.population.labels import match_rows, read_labels, read_table, save_table
+from ohlora_lib.population.labels import match_rows, read_table
 from ohlora_lib.population.labels import with_properties as labelled
 from ohlora_lib.study import parameters, run_folder
 from ohlora_lib.verdict import logs
-from tests.log_samples import make_log
 
 quick = settings(
     max_examples=80,
@@ -108,26 +104,6 @@ def test_broken_weights_read_or_say_why(tmp_path, weight_files, data):
     outcome(describe, path)
 
 
-@quick
-@given(data=st.data())
-def test_headers_of_weights_that_say_something_else_are_one_line(tmp_path, weight_files, data):
-    content = data.draw(st.sampled_from([c for suffix, c in weight_files if suffix != ".pth"]))
-    size = struct.unpack("<Q", content[:8])[0]
-    facts = json.loads(content[8 : 8 + size])
-    name = data.draw(st.sampled_from(sorted(facts)))
-    if name == "__metadata__":
-        key = data.draw(st.sampled_from(["width", "crop", "image_px", "property", "kind"]))
-        facts[name][key] = data.draw(st.sampled_from(["0", "-1", "1e99", "nan", "[1,2]", "[[["]))
-    else:
-        size_of = st.sampled_from([0, 1, 2, 3, 2**31, 2**62])
-        facts[name]["shape"] = data.draw(st.lists(size_of, max_size=5))
-        facts[name]["dtype"] = data.draw(st.sampled_from(["F32", "F16", "I8", "BOOL", "F8_E4M3"]))
-    head = json.dumps(facts).encode()
-    path = tmp_path / "broken.safetensors"
-    path.write_bytes(struct.pack("<Q", len(head)) + head + content[8 + size :])
-    outcome(describe, path)
-
-
 ODD = ["", "0", "1", "-1", "1e5", "nan", "inf", "NA", "0x1", "1_0", "yes"]
 ODD += ['"', '"a', ",", ";", "\t", "\0", "\r", "\n", "é", "\ufeff", "\u2028", "=1+1", " 1"]
 HEADS = ["file", "img_no", "hat", "age", "path", "epoch", "idx", "d_loss", "g_loss"]
@@ -154,35 +130,14 @@ def tables(draw, heads=HEADS):
 def test_label_tables_read_or_say_why(tmp_path, content):
     path = tmp_path / "labels.csv"
     path.write_bytes(content)
-    table = outcome(read_labels, path, ["hat"])
-    if table is not None:
-        assert set(table["hat"]) <= {0, 1}
-        assert not table.empty
     table = outcome(read_table, path, [])
     if table is not None:
-        outcome(lambda path: labelled(table, {"cap": "hat>=1"}, str(path)), path)
+        found = outcome(lambda path: labelled(table, {"cap": "hat>=1"}, str(path)), path)
+        for name in found[1] if found else ():
+            assert set(found[0][name].dropna()) <= {0, 1}
         files = ["0.png", "1.png", "sub/a.png"]
         outcome(lambda path: match_rows(table, files, str(path)), path)
         outcome(lambda path: merge_tables([path, path]), path)
-
-
-names = st.text(st.characters(codec="utf-8", exclude_categories=["C"]), min_size=1).filter(
-    lambda name: name == name.strip() and not set(name) & set("\u2028\u2029")
-)
-
-
-@quick
-@given(rows=st.dictionaries(names, st.tuples(*[st.integers(0, 1)] * 2), min_size=1, max_size=8))
-def test_label_tables_come_back_the_same(tmp_path, rows):
-    path = tmp_path / "labels.csv"
-    given = pd.DataFrame(
-        [(k, name, *labels) for k, (name, labels) in enumerate(rows.items())],
-        columns=["img_no", "file", "hat", "age"],
-    )
-    save_table(path, given)
-    back = read_labels(path, ["hat", "age"])
-    assert back["file"].tolist() == given["file"].tolist()
-    assert back.drop(columns="file").equals(given.drop(columns="file"))
 
 
 @quick
@@ -193,15 +148,6 @@ def test_logs_read_or_say_why(tmp_path, content):
     log = outcome(logs.read_log, path)
     if log is not None:
         assert (log["time_epochs"].diff().dropna() > 0).all()
-
-
-@quick
-@given(seed=st.integers(0, 10**6), rows=st.integers(2, 40), epochs=st.integers(1, 5))
-def test_logs_come_back_the_same(tmp_path, seed, rows, epochs):
-    path = tmp_path / "log.csv"
-    log = make_log(seed, rows=max(rows, 2 * epochs), epochs=epochs)
-    log.drop(columns="time_epochs").to_csv(path)
-    pd.testing.assert_frame_equal(logs.read_log(path), log, rtol=1e-12)
 
 
 small = st.floats(0, 1, allow_subnormal=False)  # training in this process turns denormals off

@@ -14,7 +14,6 @@ from ohlora_lib.io.weights import save_weights
 from ohlora_lib.nets import PropertyCNN
 from ohlora_lib.report import show
 from ohlora_lib.report.page import export_notebook
-from ohlora_lib.study.run import start_run
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 
@@ -60,20 +59,6 @@ def test_reading_a_report_neither_runs_nor_signs_the_notebook(tmp_path, monkeypa
     assert not (tmp_path / "trap").exists()
     assert not list((tmp_path / "jupyter").rglob("*")) if (tmp_path / "jupyter").exists() else True
     assert (tmp_path / "a.ipynb").read_bytes() == before
-
-
-def test_a_run_cannot_leave_its_project_but_outputs_may_be_a_link(tmp_path):
-    root, disk, home = (tmp_path / name for name in ("project", "disk", "home"))
-    for folder in (root / "params", root / "notebooks", disk, home):
-        folder.mkdir(parents=True)
-    (root / "outputs").symlink_to(disk)
-    start_run("01_first", {"study": "tiny"}, root=root).finish()
-    assert (disk / "tiny" / "01_first" / "summary.json").is_file()
-    (disk / "tiny" / "02_second").symlink_to(home)
-    for stage, study in (("02_second", "tiny"), ("01_first", "../../home")):
-        with pytest.raises(ValueError, match="outside of the project's outputs"):
-            start_run(stage, {"study": study}, root=root)
-    assert not list(home.iterdir())
 
 
 def test_a_file_cannot_steer_the_terminal(tmp_path, capsys):

@@ -25,9 +25,9 @@ from ohlora_lib.training.ranks import Ranks, join, leave
 
 
 def lively(generator: Generator) -> Generator:
-    """Gives an untrained generator what a trained one has: a constant that is none, and noise.
+    """Gives an untrained generator noise and a varied constant, as a trained one has.
 
-    Without, its maps are flat, and instance norm makes features of their rounding.
+    Its maps would be flat, and instance norm would make features of their rounding.
     """
     with torch.no_grad():
         for name, parameter in generator.named_parameters():
@@ -50,34 +50,28 @@ def tuner(ranks: Ranks) -> FineTuner:
     return FineTuner(*nets, pixels, replace(RECIPES["v9"], **strict), settings, ranks)
 
 
-def weights(one: FineTuner) -> str:
-    """Hash of all weights."""
-    nets = {"generator": one.generator, "discriminator": one.discriminator, "mean": one.average}
-    states = {kind: net.state_dict() for kind, net in nets.items()}
-    return tensors_sha256({f"{k}.{n}": v for k, state in states.items() for n, v in state.items()})
-
-
-def train(one: FineTuner, then: Callable[[int], None] = lambda _: None) -> dict:
-    """Fine-tunes; what came of each batch. `then` is called after each with its number."""
-    batches = []
+def train(one: FineTuner, at: int = 0, do: Callable[[], None] = lambda: None) -> dict:
+    """Fine-tunes; what came of each batch. The second rank calls `do` after batch `at`."""
+    batches, said, done = [], "", False
 
     def on_batch(_: FineTuner) -> None:
         fake = one.last_scores[1].tolist()  # of this rank's own images
-        batches.append({"weights": weights(one), "fake": fake, "seen": one.images_seen})
-        then(len(batches))
+        nets = (one.generator, one.discriminator, one.average)
+        weights = [tensors_sha256(net.state_dict()) for net in nets]
+        batches.append({"weights": weights, "fake": fake, "seen": one.images_seen})
+        if len(batches) == at and not one.ranks.first:
+            do()
 
     def evaluate(generator: Generator, _: int) -> Evaluation:
         assert one.ranks.first
         total = sum(p.square().sum().item() for p in generator.parameters())
         return Evaluation({"mean_gender_score": total}, np.empty(0))
 
-    said = ""
     try:
-        done = finetune(
-            one, evaluate, on_row=lambda *_: None, on_epoch=lambda _: None, on_batch=on_batch
-        )
+        calls = {"on_row": lambda *_: None, "on_epoch": lambda _: None, "on_batch": on_batch}
+        done = finetune(one, evaluate, **calls)
     except NotFiniteError as error:
-        done, said = False, str(error)
+        said = str(error)
     rows = [{k: v for k, v in row.items() if k != "elapsed_sec"} for row in one.rows]
     return {"done": done, "said": said, "batches": batches, "rows": rows}
 
@@ -86,34 +80,18 @@ def main(folder: Path) -> None:
     """Does everything, in the same order on every rank."""
     torch.set_num_threads(1)
     ranks = join()
-    second = not ranks.first
     found = {"whole": train(tuner(ranks))}
-
-    def stop(number: int) -> None:
-        if second and number == 4:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    one = tuner(ranks)
-    found["stopped"] = train(one, stop)
-    state = ranks.from_first(one.state)  # as if read from the checkpoint of rank 0
-    again = tuner(ranks)
-    again.load(state)
+    one, again, broken = (tuner(ranks) for _ in range(3))
+    found["stopped"] = train(one, 4, lambda: signal.raise_signal(signal.SIGTERM))
+    again.load(ranks.from_first(one.state))  # as if read from the checkpoint of rank 0
     found["resumed"] = train(again)
 
-    broken = tuner(ranks)
+    def spoil() -> None:
+        broken.latents = lambda count: torch.full((count, 8), torch.nan)
 
-    def spoil(number: int) -> None:
-        if second and number == 2:
-            broken.latents = lambda count: torch.full((count, 8), torch.nan)
-
-    found["broken"] = train(broken, spoil)
+    found["broken"] = train(broken, 2, spoil)
     torch.save(found, folder / f"found-{ranks.rank}.pt")
-
-    def die(number: int) -> None:
-        if second and number == 2:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    train(tuner(ranks), die)
+    train(tuner(ranks), 2, lambda: os.kill(os.getpid(), signal.SIGKILL))
     leave(ranks)
 
 

@@ -4,7 +4,6 @@ import importlib.util
 import json
 import re
 import sys
-from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
@@ -15,24 +14,13 @@ from PIL import Image
 from ohlora_lib.io.images import save_png
 from ohlora_lib.io.weights import split_mapping
 from ohlora_lib.nets import Generator
+from ohlora_lib.nets.samples import sample_images
 from ohlora_lib.study.look import MEANING
-from ohlora_lib.widgets.explorer import (
-    GRID_FRAMES,
-    WALK_FRAMES,
-    Explorer,
-    ExploreWidget,
-    Latent,
-    View,
-    latent_walk,
-    training_film,
-    write_film,
-)
+from ohlora_lib.widgets import explorer as ex
+from ohlora_lib.widgets.explorer import Explorer, ExploreWidget, Latent, write_film
 
 PLAIN = Latent()
-ODD = (
-    *({"seed": -1}, {"psi": "1"}, {"way": 2}, {"mix_from": 1.5}, {"noise_seed": True}),
-    {"mix_from": 6},  # layers are numbered from 0 to 5
-)
+ODD = ({"seed": -1}, {"psi": "1"}, {"way": 2}, {"mix_from": 1.5}, {"noise_seed": True})
 needs_imageio = pytest.mark.skipif(
     not importlib.util.find_spec("imageio"), reason="no imageio here"
 )
@@ -50,7 +38,7 @@ def explorer():
 
 
 def picture(explorer, name="before", **changes):
-    return explorer.view(replace(PLAIN, **changes)).images[name]
+    return explorer.view(Latent(**changes)).images[name]
 
 
 def test_every_control_changes_the_picture_and_its_ends_are_what_they_say(explorer):
@@ -66,8 +54,6 @@ def test_every_control_changes_the_picture_and_its_ends_are_what_they_say(explor
 
 
 def test_it_draws_what_the_generator_draws_and_leaves_random_states_alone(explorer):
-    from ohlora_lib.nets.samples import sample_images
-
     torch.manual_seed(5)
     state = torch.get_rng_state()
     drawn = picture(explorer, seed=11, noise_seed=-1)
@@ -89,18 +75,13 @@ def test_saved_and_loaded_it_is_the_same(explorer, tmp_path):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{}", "[]", "null", '{"seed": 1}', *(json.dumps(asdict(PLAIN) | odd) for odd in ODD)],
+    ["", "[]", '{"seed": 1', *map(json.dumps, ODD)],
 )
 def test_damaged_latents_are_one_line(explorer, tmp_path, text):
     (tmp_path / "latent.json").write_text(text)
     with pytest.raises(ValueError, match=r"latent\.json: not a saved latent") as caught:
         explorer.load(tmp_path / "latent.json")
     assert "\n" not in str(caught.value)
-
-
-def test_a_latent_outside_the_limits_is_not_drawn(explorer):
-    with pytest.raises(ValueError, match=r"psi is 3; it must be a number from 0\.0 to 2\.0"):
-        explorer.view(Latent(psi=3))
 
 
 def test_widget_draws_saves_and_loads(explorer, tmp_path):
@@ -117,14 +98,14 @@ def test_widget_draws_saves_and_loads(explorer, tmp_path):
     widget.load()
     assert widget.latent == PLAIN
     assert widget.pictures["before"].value == first
-    (tmp_path / "latent-001.json").write_text("{}")
+    (tmp_path / "latent-001.json").write_text("[]")
     widget.load()
     assert "not a saved latent" in widget.said.value
 
 
 def test_scores_stand_beside_what_they_mean(explorer, tmp_path, monkeypatch):
     scores = pd.DataFrame({"gender": [0.957, 0.1], "hat": [0.5, 0.5]}, ["before", "after"])
-    view = View(explorer.view(PLAIN).images, scores, 0.0)
+    view = ex.View(explorer.view(PLAIN).images, scores, 0.0)
     monkeypatch.setattr(explorer, "view", lambda _: view)
     rows = ExploreWidget(explorer, tmp_path, MEANING).scores.value.split("<tr>")
     cells = {
@@ -144,9 +125,9 @@ def test_what_was_saved_is_never_written_over_nor_changed_on_loading(explorer, t
     widget.save()
     assert widget.saved.value == "latent-004.json"
     assert (tmp_path / "latent-003.json").read_bytes() == kept
-    (tmp_path / "latent-004.json").write_text(json.dumps(asdict(Latent(seed=3, mix_from=15))))
+    (tmp_path / "latent-004.json").write_text(json.dumps({"seed": 3, "mix_from": 15}))
     widget.load()
-    assert "mix_from is 15; it must be a number from -1 to 5" in widget.said.value
+    assert "mix_from is 15; these generators have the layers 0 to 5" in widget.said.value
     assert widget.latent == Latent(seed=1)
 
 
@@ -191,16 +172,16 @@ def test_other_suffixes(tmp_path, name):
 
 
 def test_walk_goes_through_its_seeds_and_comes_back(explorer):
-    walk = list(latent_walk(explorer, [3, 8]))
-    assert len(walk) == 2 * WALK_FRAMES
-    for place, seed in ((0, 3), (WALK_FRAMES, 8)):
+    walk = list(ex.latent_walk(explorer, [3, 8]))
+    assert len(walk) == 2 * ex.WALK_FRAMES
+    for place, seed in ((0, 3), (ex.WALK_FRAMES, 8)):
         assert np.array_equal(walk[place][:, :16], picture(explorer, seed=seed))
 
 
 def test_training_film_holds_each_grid(tmp_path):
     for k in range(3):
         save_png(tmp_path / "images" / f"fixed-epoch000{k}-idx00000.png", frames()[k])
-    film = list(training_film(tmp_path))
-    assert [frame.mean() for frame in film[:: GRID_FRAMES // 2]] == [20, 20, 60, 60, 100, 100]
+    film = list(ex.training_film(tmp_path))
+    assert [frame.mean() for frame in film[:: ex.GRID_FRAMES // 2]] == [20, 20, 60, 60, 100, 100]
     with pytest.raises(ValueError, match="no grids"):
-        next(training_film(tmp_path / "images"))
+        next(ex.training_film(tmp_path / "images"))

@@ -1,7 +1,5 @@
 """The monitor shows progress, and draws only where somebody watches."""
 
-from __future__ import annotations
-
 import io
 
 import numpy as np
@@ -11,17 +9,13 @@ from PIL import Image
 
 from ohlora_lib import figures
 from ohlora_lib.finetune.run import Progress
-from ohlora_lib.widgets.monitor import (
-    Monitor,
-    at_the_screen,
-    latest_scores,
-    progress_line,
-)
+from ohlora_lib.widgets import monitor as mon
+from ohlora_lib.widgets.monitor import Monitor
 
 CONCEPT = {"gender": 1.0, "age": 0.0}
 
 
-def log(rows: int) -> pd.DataFrame:
+def log(rows):
     k = np.arange(rows)
     return pd.DataFrame({
         "epoch": k // 5, "idx": k % 5, "d_loss": 1.0 + 0.1 * k, "g_loss": 1.0,
@@ -30,92 +24,71 @@ def log(rows: int) -> pd.DataFrame:
     })  # fmt: skip
 
 
-def test_latest_scores_are_the_last_row() -> None:
-    assert latest_scores(log(10), CONCEPT) == "gender 0.86 age 0.13"
-    assert latest_scores(pd.DataFrame(), CONCEPT) == ""
+def progress(log, done, total, seconds=1.0, batches=25):
+    return Progress(log, None, done, total, elapsed_sec=seconds, batches_per_epoch=batches)
 
 
-def test_time_of_the_first_epoch_is_known_from_its_batches(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_time_of_the_first_epoch_is_known_from_its_batches(monkeypatch):
     """After 3 of 25 batches an estimate by the largest batch so far would say 0.8 epochs."""
-    drawn, draw = [], figures.progress
+    drawn, shown, draw = [], [], figures.progress
     monkeypatch.setattr(
         figures, "progress", lambda log, concept: drawn.append(log) or draw(log, concept)
     )
-    shown = []
-    monkeypatch.setattr("ohlora_lib.widgets.monitor.display", lambda what, **_: shown.append(what))
-    monitor = Monitor(CONCEPT, live=True)
-    monitor(Progress(log(3), None, 3, 76, elapsed_sec=1.0, batches_per_epoch=25))
+    monkeypatch.setattr(mon, "display", lambda what, **_: shown.append(what))
+    Monitor(CONCEPT, live=True)(progress(log(3), 3, 76))
     assert drawn[0]["time_epochs"].tolist() == pytest.approx([0, 0.04, 0.08])
     width, height = Image.open(io.BytesIO(shown[1].data)).size
     assert width > 2 * height > 400
 
 
-def test_batch_runs_print_one_line_and_draw_nothing(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
+def test_batch_runs_print_one_line_and_draw_nothing(monkeypatch, capsys):
     monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
-    assert not at_the_screen()
     monitor = Monitor(CONCEPT)
-    monitor(
-        Progress(
-            log(6), None, batches_done=3, batches_total=10, elapsed_sec=6.0, batches_per_epoch=3
-        )
-    )
+    monitor(progress(log(6), 3, 10))
     monitor.close(finished=False)
     said = capsys.readouterr()
     assert "3/10" in said.err
-    assert "gender 0.70" in said.err
+    assert "gender 0.70 age 0.25" in said.err
     assert said.out.strip() == "Interrupted; the checkpoint is saved."
-    assert monitor.figure is None
+    assert not monitor.drawn
 
 
-def test_a_divergence_is_warned_of_once_by_the_rules_of_the_report(
-    capsys: pytest.CaptureFixture,
-) -> None:
+def test_a_divergence_is_warned_of_once_by_the_rules_of_the_report(capsys):
     monitor = Monitor(CONCEPT, live=False)
     wild = log(60).assign(d_loss=1.0)
     wild.loc[30:, "g_loss"] = 7.5
     for rows in (10, 29, 45, 45, 50, 60):
-        monitor(Progress(wild[:rows], None, rows, 60, elapsed_sec=1.0, batches_per_epoch=7))
+        monitor(progress(wild[:rows], rows, 60, batches=7))
         if rows == 29:
             assert "Warning" not in capsys.readouterr().out
     said = [line for line in capsys.readouterr().out.splitlines() if "Warning" in line]
     assert said == ["Warning at epoch 8, batch 4: g_loss ends at 7.50, over 5."]
 
 
-def test_line_at_the_screen() -> None:
-    progress = Progress(log(10), None, 25, 1001, elapsed_sec=10.0, batches_per_epoch=25)
-    line = progress_line(progress, {"gender": 1.0})
+def test_line_at_the_screen():
+    line = mon.progress_line(progress(log(10), 25, 1001, 10.0), {"gender": 1.0})
     assert 'value="25" max="1001"' in line
     assert line.endswith(
         "25 of 1,001 batches (40 epochs of 25, and one that closes the last), 6 min 30 s left. "
         "gender 0.86"
     )
+    assert mon.latest_scores(pd.DataFrame(), CONCEPT) == ""
 
 
-def test_time_left_is_proportional() -> None:
-    progress = Progress(
-        log(3), None, batches_done=25, batches_total=100, elapsed_sec=10.0, batches_per_epoch=9
-    )
-    assert progress.left_sec == pytest.approx(30.0)
-
-
-def test_drawing_takes_at_most_a_fiftieth_of_the_training(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
+def test_drawing_takes_at_most_a_fiftieth_of_the_training(monkeypatch, capsys):
     """A training of a minute with an evaluation a second: drawn when there is time for it."""
     shown = []
-    monkeypatch.setattr(Monitor, "_show", lambda _, progress: shown.append(len(progress.log)))
+    monkeypatch.setattr(figures, "progress", lambda log, _: shown.append(len(log)))
+    monkeypatch.setattr(Monitor, "_show", lambda *_: None)
+    monkeypatch.setattr(mon, "_picture", lambda _: None)
     clock = iter(np.arange(0, 1000, 0.15))  # a drawing takes 0.15 s
-    monkeypatch.setattr("ohlora_lib.widgets.monitor.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr(mon.time, "perf_counter", lambda: next(clock))
     monitor = Monitor(CONCEPT, live=True)
     for second in range(1, 61):
-        monitor(Progress(log(second), None, second, 60, float(second), batches_per_epoch=59))
-        assert monitor.drawing_sec <= max(0.15, 0.02 * second) + 1e-9
+        monitor(progress(log(second), second, 60, float(second), batches=59))
+        assert sum(monitor.drawn) <= max(0.15, 0.02 * second) + 1e-9
     monitor.close(finished=True)
     assert shown[0] == 3  # as soon as there is a trend
     assert shown[-1] == 60  # and the end
     assert 7 <= len(shown) <= 9
-    assert capsys.readouterr().out.strip().endswith("\nFinished.")
+    assert capsys.readouterr().out.strip().endswith("Finished.")

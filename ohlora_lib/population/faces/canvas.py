@@ -1,4 +1,4 @@
-"""Soft shapes on a batch of pictures: what `face_drawing` paints with.
+"""Soft shapes on a batch of pictures: what `drawing` paints with.
 
 Axes: B faces, H height, W width. Coordinates run from -1 (left, top) to 1 (right, bottom).
 Only + - * / sqrt min max touch pixels, so a pixel never depends on its neighbours in a batch:
@@ -11,29 +11,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 Plane = np.ndarray  # (B, H, W), or (B, 1, 1) for a number per face
+square = np.square
 
 
 @dataclass(frozen=True)
 class Canvas:
-    """Pictures of some faces, their coordinates and their traits; a part shares the pixels.
+    """Pictures of some faces, their coordinates and their traits; a part shares the pixels."""
 
-    Attributes:
-        image: Pixels in [0, 1], shape (B, 3, H, W), painted in place.
-        x: Horizontal coordinate, shape (B, H, W).
-        y: Vertical coordinate, shape (B, H, W).
-        pixel: Width of a pixel in coordinates.
-        traits: Numbers (B, 1, 1) and colours (B, 3, 1, 1) per face.
-        zoom: How much larger than the coordinates say all is drawn.
-        lift: How much higher.
-    """
-
-    image: np.ndarray
+    image: np.ndarray  # in [0, 1], shape (B, 3, H, W), painted in place
     x: Plane
     y: Plane
-    pixel: float
-    traits: Mapping[str, np.ndarray]
-    zoom: float = 1.0
-    lift: float = 0.0
+    pixel: float  # its width in coordinates
+    traits: Mapping[str, np.ndarray]  # numbers (B, 1, 1) and colours (B, 3, 1, 1) per face
+    zoom: float = 1.0  # how much larger than the coordinates say all is drawn
+    lift: float = 0.0  # how much higher
 
     def __getitem__(self, name: str) -> np.ndarray:
         """Gives one trait."""
@@ -46,13 +37,10 @@ class Canvas:
     def rows(self, top: float, bottom: float) -> "Canvas":
         """Restricts painting to a band of the picture."""
         side = self.image.shape[2]
-        first, last = (
-            int(((edge - self.lift) * self.zoom + 1) / 2 * side) for edge in (top, bottom)
-        )
+        first, last = (int(((y - self.lift) * self.zoom + 1) / 2 * side) for y in (top, bottom))
         band = slice(max(first, 0), last + 1)
-        return replace(
-            self, image=self.image[:, :, band], x=self.x[:, band], y=self.y[:, band]
-        )  # (B, 3, h, W)
+        image = self.image[:, :, band]  # (B, 3, h, W)
+        return replace(self, image=image, x=self.x[:, band], y=self.y[:, band])
 
     def where(self, chosen: np.ndarray) -> "Canvas":
         """Copies some of the faces out; `put` lays them back."""
@@ -102,11 +90,6 @@ def wave(t: Plane) -> Plane:
     f = t - np.floor(t)
     f = 4 * f - 2
     return f * (2 - np.abs(f)) * -1
-
-
-def square(t: Plane) -> Plane:
-    """Multiplies by itself."""
-    return t * t
 
 
 def sine(angle: np.ndarray) -> np.ndarray:

@@ -9,30 +9,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from ohlora_lib.population.faces.canvas import (
-    Canvas,
-    Plane,
-    cosine,
-    ellipse,
-    glow,
-    hue_color,
-    mix,
-    palette,
-    ramp,
-    rgb,
-    sine,
-    square,
-    wave,
-)
-from ohlora_lib.population.faces.features import (
-    draw_age,
-    draw_beard,
-    draw_brows,
-    draw_eyes,
-    draw_glasses,
-    draw_mouth,
-    draw_nose,
-)
+from ohlora_lib.population.faces import canvas as cv
+from ohlora_lib.population.faces.canvas import Canvas, Plane, ramp, square, wave
+from ohlora_lib.population.faces.features import draw_features, draw_glasses
 
 SKIN = [
     (255, 226, 206), (246, 207, 178), (228, 178, 142), (196, 140, 102), (146, 96, 66), (98, 62, 44)
@@ -42,15 +21,7 @@ HAIR = [(26, 21, 22), (52, 36, 28), (92, 60, 40), (140, 98, 62), (196, 156, 100)
 
 
 def draw_portraits(traits: Mapping[str, np.ndarray], image_px: int) -> np.ndarray:
-    """Draws portraits without defects.
-
-    Args:
-        traits: Numbers per face, shape (B,) each, from `faces`.
-        image_px: Height and width.
-
-    Returns:
-        Images in [0, 1], float32, shape (B, H, W, 3).
-    """
+    """Draws portraits in [0, 1], float32 (B, H, W, 3), of traits, (B,) each, without defects."""
     frame = _frame(traits, image_px)
     _draw_background(frame)
     body = _closer(frame)
@@ -58,12 +29,8 @@ def draw_portraits(traits: Mapping[str, np.ndarray], image_px: int) -> np.ndarra
     _draw_hair_behind(head)
     _draw_neck(body)
     _draw_clothes(body)
-    _draw_ears(head)
-    _draw_head(head)
-    for draw in (draw_age, draw_beard, draw_nose, draw_mouth, draw_eyes, draw_brows):
+    for draw in (_draw_ears, _draw_head, draw_features, _draw_hair_front, _draw_earrings):
         draw(head)
-    _draw_hair_front(head)
-    _draw_earrings(head)
     draw_glasses(head)
     _grade(frame)
     return np.ascontiguousarray(np.clip(frame.image, 0, 1).transpose(0, 2, 3, 1))
@@ -85,13 +52,13 @@ def _frame(traits: Mapping[str, np.ndarray], image_px: int) -> Canvas:
 def _add_geometry(c: Canvas, t: dict[str, np.ndarray]) -> None:
     woman = c["gender"]
     t["yaw"] = 0.4 * c["pose"]
-    t["turn"] = sine(t["yaw"])
+    t["turn"] = cv.sine(t["yaw"])
     t["half"] = c.pick("width", 0.41, 0.46) + 0.012 * (1 - woman)
     t["top"] = c.pick("height", 0.5, 0.56)
     t["bottom"] = c.pick("chin", 0.56, 0.64) - 0.025 * woman
     t["jaw_shape"] = c.pick("jaw", -0.2, 0.12) + 0.2 * (1 - woman)
     t["light"] = c.pick("light_x", -0.75, 0.75)
-    t["mid"] = t["half"] * sine(t["yaw"] * 1.15)  # where the middle of the face lands
+    t["mid"] = t["half"] * cv.sine(t["yaw"] * 1.15)  # where the middle of the face lands
     t["eye_line"] = c.pick("eye_y", -0.06, 0.0)
     t["lip_line"] = c.pick("mouth_y", 0.32, 0.37)
     t["short"] = 1 - ramp(c["hair_length"], 0.2, 0.42)
@@ -101,16 +68,16 @@ def _add_geometry(c: Canvas, t: dict[str, np.ndarray]) -> None:
 
 
 def _add_colors(c: Canvas, t: dict[str, np.ndarray]) -> None:
-    skin = palette(SKIN, c["skin"])
+    skin = cv.palette(SKIN, c["skin"])
     warm = c.pick("skin_warm", -0.05, 0.05)[:, None]
-    t["skin_lit"] = skin * (1 + warm * rgb(0.4, 0, -1))
-    t["skin_dark"] = t["skin_lit"] * rgb(0.6, 0.47, 0.43)
-    hair = palette(HAIR, c["hair_color"])
-    hair = hair * (1 + ramp(c["hair_red"], 0.7, 1)[:, None] * rgb(0.3, -0.05, -0.3))
-    grey = rgb(1.0, 1.0, 1.02) * (0.22 + 0.68 * c["hair_color"])[:, None]
-    t["hair"] = mix(hair, grey, c["grey"][:, None])
+    t["skin_lit"] = skin * (1 + warm * cv.rgb(0.4, 0, -1))
+    t["skin_dark"] = t["skin_lit"] * cv.rgb(0.6, 0.47, 0.43)
+    hair = cv.palette(HAIR, c["hair_color"])
+    hair = hair * (1 + ramp(c["hair_red"], 0.7, 1)[:, None] * cv.rgb(0.3, -0.05, -0.3))
+    grey = cv.rgb(1.0, 1.0, 1.02) * (0.22 + 0.68 * c["hair_color"])[:, None]
+    t["hair"] = cv.mix(hair, grey, c["grey"][:, None])
     saturation = c.pick("bg_sat", 0.02, 0.22)
-    t["backdrop"] = hue_color(c["bg_hue"], saturation, 0.96 * c["background"])
+    t["backdrop"] = cv.hue_color(c["bg_hue"], saturation, 0.96 * c["background"])
 
 
 def _closer(c: Canvas) -> Canvas:
@@ -124,7 +91,7 @@ def _turned(c: Canvas) -> Canvas:
     roll, scale = c.pick("roll", -0.11, 0.11), 1 / c.pick("scale", 0.93, 1.07)
     x = c.x - c.pick("shift_x", -0.06, 0.06)
     y = c.y - c.pick("shift_y", -0.02, 0.07)
-    cos, sin = scale * cosine(roll), scale * sine(roll)
+    cos, sin = scale * cv.cosine(roll), scale * cv.sine(roll)
     return replace(c, x=x * cos + y * sin, y=y * cos - x * sin)
 
 
@@ -138,7 +105,7 @@ def _draw_background(c: Canvas) -> None:
         dx = c.x - c.pick(f"{name}_x", -1, 1)
         spot = ramp(square(dx) + square(c.y - c.pick(f"{name}_y", -1, 0.6)), square(radius), 0.0)
         light = light + strength * shapes * spot
-    light = light + 0.12 * glow(c.x, c.y, 1.3, 1.3)
+    light = light + 0.12 * cv.glow(c.x, c.y, 1.3, 1.3)
     c.image[:] = c["backdrop"] * light[:, None]
 
 
@@ -150,7 +117,7 @@ def _draw_neck(c: Canvas) -> None:
     side = np.clip(x / wide, -1.2, 1.2)
     tone = 0.62 - 0.22 * square(side) + 0.25 * c["light"] * side
     tone = tone - 0.45 * ramp(c.y, 0.86, 0.55)  # the chin's shadow
-    color = mix(c["skin_dark"], c["skin_lit"], tone[:, None])
+    color = cv.mix(c["skin_dark"], c["skin_lit"], tone[:, None])
     c.paint(c.cover(np.abs(x) - wide - flare), color)
 
 
@@ -158,17 +125,17 @@ def _draw_clothes(c: Canvas) -> None:
     c = c.rows(0.5, 1)
     x = c.x - c.pick("shift_x", -0.05, 0.05)
     wide = c.pick("shoulder", 0.78, 0.9) + 0.12 * (1 - c["gender"])
-    body = ellipse(x, c.y - 1.26, wide, 0.6)
+    body = cv.ellipse(x, c.y - 1.26, wide, 0.6)
     kind = c["neckline"]
     vee = np.abs(x) * 1.5 + c.y - c.pick("shoulder", 0.9, 1.02)
-    scoop = ellipse(x, c.y - 0.55, 0.34, 0.3 + 0.1 * kind)
-    high = ellipse(x, c.y - 0.53, 0.3, 0.18)
+    scoop = cv.ellipse(x, c.y - 0.55, 0.34, 0.3 + 0.1 * kind)
+    high = cv.ellipse(x, c.y - 0.53, 0.3, 0.18)
     cut = np.where(kind < 0.35, vee, np.where(kind < 0.7, scoop, high))
     mask = c.cover(np.maximum(body, -cut), 1.5)
     tone = 0.95 - 0.35 * square(x) + 0.3 * c["light"] * x - 0.25 * ramp(c.y, 1.0, 0.75)
     tone = tone - 0.25 * ramp(np.abs(cut), 0.06, 0.0)
     saturation, light = c.pick("cloth_sat", 0.05, 0.42), c.pick("cloth_light", 0.12, 0.85)
-    c.paint(mask, hue_color(c["cloth_hue"], saturation, light) * tone[:, None])
+    c.paint(mask, cv.hue_color(c["cloth_hue"], saturation, light) * tone[:, None])
 
 
 def _draw_ears(c: Canvas) -> None:
@@ -178,9 +145,9 @@ def _draw_ears(c: Canvas) -> None:
         dx = c.x - side * (c["half"] * 1.01 - hidden)
         dy = c.y - c["eye_line"] - 0.1 + 0.25 * dx * side
         size = c.pick("ear", 0.11, 0.15)
-        shape = ellipse(dx, dy, 0.075, size)
-        tone = 0.6 + 0.3 * side * c["light"] - 0.4 * glow(dx, dy, 0.055, size * 0.75)
-        c.paint(c.cover(shape, 1.5), mix(c["skin_dark"], c["skin_lit"], tone[:, None]))
+        shape = cv.ellipse(dx, dy, 0.075, size)
+        tone = 0.6 + 0.3 * side * c["light"] - 0.4 * cv.glow(dx, dy, 0.055, size * 0.75)
+        c.paint(c.cover(shape, 1.5), cv.mix(c["skin_dark"], c["skin_lit"], tone[:, None]))
 
 
 def _head_shape(c: Canvas) -> tuple[Plane, Plane]:
@@ -200,24 +167,24 @@ def _draw_head(c: Canvas) -> None:
     tone = 0.16 + 0.78 * nz + 0.3 * light_x * u - 0.16 * v * (1 - 0.3 * v)
     # Eye sockets, cheeks and chin give the ball a face.
     for side in (-1, 1):
-        ex = c["half"] * sine(side * 0.42 + c["yaw"])
-        tone = tone - 0.16 * glow(c.x - ex, c.y - c["eye_line"] + 0.03, 0.2, 0.17)
-        tone = tone + 0.08 * glow(c.x - ex * 1.15, c.y - 0.17, 0.2, 0.17)
-    tone = tone + 0.09 * glow(c.x - c["mid"], c.y - 0.49, 0.16, 0.1)
-    tone = tone - 0.12 * glow(c.x - c["mid"], c.y - 0.425, 0.14, 0.05)
+        ex = c["half"] * cv.sine(side * 0.42 + c["yaw"])
+        tone = tone - 0.16 * cv.glow(c.x - ex, c.y - c["eye_line"] + 0.03, 0.2, 0.17)
+        tone = tone + 0.08 * cv.glow(c.x - ex * 1.15, c.y - 0.17, 0.2, 0.17)
+    tone = tone + 0.09 * cv.glow(c.x - c["mid"], c.y - 0.49, 0.16, 0.1)
+    tone = tone - 0.12 * cv.glow(c.x - c["mid"], c.y - 0.425, 0.14, 0.05)
     tone = np.clip(tone, 0, 1.08)
-    c.paint(mask, mix(c["skin_dark"], c["skin_lit"], tone[:, None]))
+    c.paint(mask, cv.mix(c["skin_dark"], c["skin_lit"], tone[:, None]))
     _draw_cheeks(c.rows(-0.3, 0.6), c["blush"] * (0.4 + 0.6 * c["gender"]))
 
 
 def _draw_cheeks(c: Canvas, strength: Plane) -> None:
     for side in (-1, 1):
-        dx = c.x - c["half"] * sine(side * 0.6 + c["yaw"])
-        spot = glow(dx, c.y - 0.17, 0.17, 0.14) * strength
+        dx = c.x - c["half"] * cv.sine(side * 0.6 + c["yaw"])
+        spot = cv.glow(dx, c.y - 0.17, 0.17, 0.14) * strength
         c.shade(spot, 0.03, -0.16, -0.13)
         freckle = np.maximum(wave(dx * 17 + c.y * 7) * wave(c.y * 19 - dx * 5) - 0.35, 0)
         few = ramp(c["freckles"], 0.85, 1.2) * (1 - ramp(c["skin"], 0.3, 0.6))
-        c.shade(glow(dx, c.y - 0.13, 0.2, 0.12) * freckle * few, -0.35, -0.6, -0.7)
+        c.shade(cv.glow(dx, c.y - 0.13, 0.2, 0.12) * freckle * few, -0.35, -0.6, -0.7)
 
 
 def _hair_outline(c: Canvas, low: Plane) -> Plane:
@@ -249,7 +216,7 @@ def _face_opening(c: Canvas) -> Plane:
     up = np.minimum(y - 0.1, 0) / (0.1 - line)
     squared = square(up)
     flat = np.minimum(c.pick("hair_part", 0.9, 0.2) + 0.4 * fringe, 1)
-    squared = mix(squared, squared * squared, flat)
+    squared = cv.mix(squared, squared * squared, flat)
     return (np.sqrt(square(dx / wide) + squared) - 1) * 0.4
 
 
@@ -259,7 +226,7 @@ def _hair_color(c: Canvas, tone: Plane) -> np.ndarray:
     strands = 0.45 * wave(bent * 5.3 + c["hair_phase"]) + 0.55 * wave(bent * 13.7 + c.y * 0.6)
     strands = strands * (0.7 + 0.3 * wave(bent * 31 + c.y))
     ball = np.sqrt(square(c.x / c["half"]) + square(np.minimum(c.y, 0.1) / c["top"]))
-    gloss = glow(ball - 0.88, c.x - 0.3 * c["light"], 0.2, 0.55)
+    gloss = cv.glow(ball - 0.88, c.x - 0.3 * c["light"], 0.2, 0.55)
     edge = ramp(ball, 0.75, 1.25)
     tone = tone + 0.085 * strands + 0.32 * gloss - 0.22 * edge + 0.3 * c["light"] * c.x
     return c["hair"] * tone[:, None] + 0.05 * gloss[:, None]
@@ -269,19 +236,19 @@ def _draw_hair_behind(c: Canvas) -> None:
     low = c["hair_low"]
     mask = c.cover(_hair_outline(c, low), 2)
     bun = c["gender"] * (c["bun"] < 0.22) * (c["hair_length"] > 0.35)
-    knot = ellipse(c.x + 0.1 * c["turn"], c.y + c["top"] + 0.16, 0.2, 0.17)
+    knot = cv.ellipse(c.x + 0.1 * c["turn"], c.y + c["top"] + 0.16, 0.2, 0.17)
     mask = np.maximum(mask, c.cover(knot, 2) * bun)
     shown = 1 - c["short"] * ramp(c.y, -0.12, -0.02)
     c.paint(mask * shown, _hair_color(c, 0.62 - 0.2 * ramp(c.y, -0.1, 0.7)))
 
 
 def _draw_hair_front(c: Canvas) -> None:
-    low = np.minimum(c["hair_low"], mix(np.float32(1.2), np.float32(0.05), c["tuck"]))
+    low = np.minimum(c["hair_low"], cv.mix(np.float32(1.2), np.float32(0.05), c["tuck"]))
     outline = _hair_outline(c, low)
     opening = _face_opening(c)
     shadow = ramp(opening, -0.12, 0.02) * ramp(outline, 0.03, -0.03) * ramp(c.y, 0.5, 0.1)
     c.shade(shadow, -0.2, -0.26, -0.28)
-    thin = mix(np.float32(0.82), np.float32(1), ramp(c["hair_length"], 0.02, 0.12))
+    thin = cv.mix(np.float32(0.82), np.float32(1), ramp(c["hair_length"], 0.02, 0.12))
     softness = 3 + 0.02 / c.pixel
     thin = thin * (1 - 0.85 * c["short"] * ramp(c.y, low - 0.16, low))  # fades at the ears
     mask = c.cover(np.maximum(outline, -opening), 1.5) * c.cover(-opening, softness) * thin
@@ -293,13 +260,12 @@ def _draw_earrings(c: Canvas) -> None:
     worn = c["gender"] * (c["earring"] < 0.4) * ramp(c["tuck"], 0.5, 0.9)
     for side in (-1, 1):
         dx, dy = c.x - side * c["half"] * 1.02, c.y - c["eye_line"] - 0.28
-        gold = rgb(0.95, 0.82, 0.5)
-        c.paint(c.cover(ellipse(dx, dy, 0.028, 0.034), 1.5) * worn, gold)
+        gold = cv.rgb(0.95, 0.82, 0.5)
+        c.paint(c.cover(cv.ellipse(dx, dy, 0.028, 0.034), 1.5) * worn, gold)
 
 
 def _grade(c: Canvas) -> None:
     """Gives each picture its own slight tint and contrast."""
-    tint = c.pick("tint", -0.05, 0.05)
-    gain = c.pick("contrast", 0.82, 1.08)
+    tint, gain = c.pick("tint", -0.05, 0.05), c.pick("contrast", 0.82, 1.08)
     for channel, weight in enumerate((1, 0, -1)):
         c.image[:, channel] *= gain * (1 + weight * tint)

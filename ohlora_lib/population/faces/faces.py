@@ -5,7 +5,6 @@ give the same label row and the same pixels, bit for bit, in any batch and any o
 """
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -42,15 +41,12 @@ def draw_attributes(
     """Draws the label table of some faces, without their pixels.
 
     Args:
-        indices: Which faces of the endless population; each at least 0.
-        seed: Which population.
+        indices: Which faces of the endless population that the seed names; each at least 0.
+        seed: At least 0.
         shares: Share of ones for some of the four properties; the others keep `DEFAULT_SHARES`.
 
     Returns:
         Columns `PROPERTIES` (0 or 1) and `CONTINUOUS`, index named "image" holding `indices`.
-
-    Raises:
-        ValueError: If an index or the seed is negative, or a share is unknown or outside 0..1.
     """
     table = _attributes(_draw_traits(indices, seed), _checked_shares(shares))
     index = pd.Index(np.asarray(indices, dtype=np.int64), name="image")
@@ -64,41 +60,22 @@ def render_faces(
     seed: int = 0,
     image_px: int = 64,
     shares: Mapping[str, float] | None = None,
-    workers: int = 1,
 ) -> np.ndarray:
-    """Renders some faces of the population, the ones `draw_attributes` labels.
+    """Renders the faces that `draw_attributes` labels, given the same shares.
 
-    Args:
-        indices: Which faces; each at least 0.
-        seed: Which population.
-        image_px: Height and width, 32 to 512.
-        shares: As for `draw_attributes`; pass the same to both.
-        workers: Threads; the pixels do not depend on it.
-
-    Returns:
-        Images, uint8, shape (B, H, W, 3).
-
-    Raises:
-        ValueError: If `image_px`, `workers`, an index, the seed or a share is not allowed.
+    `image_px` H is from 32 to 512. Gives uint8, shape (B, H, H, 3).
     """
     if not MIN_IMAGE_PX <= image_px <= MAX_IMAGE_PX:
         raise ValueError(
             f"image_px {image_px} cannot be drawn; it must be {MIN_IMAGE_PX} to {MAX_IMAGE_PX}. "
             "Render at the nearest allowed size and resize."
         )
-    if workers < 1:
-        raise ValueError(f"workers is {workers}; it must be at least 1. Pass 1 for no threads.")
     shares = _checked_shares(shares)
-    _check_keys(indices, seed)
     images = np.empty((len(indices), image_px, image_px, 3), np.uint8)
     step = max(1, CHUNK_PIXELS // image_px**2)
-
-    def render_chunk(start: int) -> None:
+    for start in range(0, len(indices), step):
         part = slice(start, start + step)
         images[part] = _render(indices[part], seed, image_px, shares)
-
-    with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(render_chunk, range(0, len(indices), step)))
     return images
 
 
@@ -115,7 +92,6 @@ def _render(
 
 def _draw_traits(indices: Sequence[int], seed: int) -> dict[str, np.ndarray]:
     """Draws each face's uniform numbers, shape (B,) per name."""
-    _check_keys(indices, seed)
     rows = [np.random.default_rng([seed, int(index)]).random(len(TRAITS)) for index in indices]
     columns = np.array(rows).reshape(len(rows), len(TRAITS)).T  # (traits, B)
     return dict(zip(TRAITS, columns, strict=True))
@@ -150,26 +126,12 @@ def _attributes(u: Mapping[str, np.ndarray], shares: Mapping[str, float]) -> dic
     return table
 
 
-def _check_keys(indices: Sequence[int], seed: int) -> None:
-    if seed < 0:
-        raise ValueError(f"seed is {seed}; it must be 0 or more. Pass another seed.")
-    lowest = min(indices, default=0)
-    if lowest < 0:
-        raise ValueError(
-            f"face index {lowest} does not exist; indices are 0 or more. Count from 0."
-        )
-
-
 def _checked_shares(shares: Mapping[str, float] | None) -> dict[str, float]:
     given = dict(shares or {})
     for name, share in given.items():
-        if name not in DEFAULT_SHARES:
+        if name not in DEFAULT_SHARES or not 0 <= share <= 1:
             raise ValueError(
-                f"share {name!r} is not a property; the faces have {list(PROPERTIES)}. "
-                "Check `shares`."
-            )
-        if not 0 <= share <= 1:
-            raise ValueError(
-                f"share of {name!r} is {share}; it must be 0 to 1. Pass the share of ones."
+                f"share {name!r} is {share}; it must be from 0 to 1, of one of "
+                f"{list(PROPERTIES)}. Check `shares`."
             )
     return DEFAULT_SHARES | given

@@ -19,7 +19,7 @@ from ohlora_lib.study.parameters import NotebookParameters
 SOURCES = Path(__file__).parents[3]
 STAGE = "05_finetune_generator"
 CELLS = (
-    "from ohlora_lib.study.run_folder import start_run\n"
+    "from ohlora_lib.study.run import start_run\n"
     "config = {'study': study, 'variant': variant, 'seed': seed, 'learning_rate': learning_rate}\n"
     f"run = start_run({STAGE!r}, config)",
     "exec(trouble)",

@@ -83,22 +83,6 @@ def test_pages_lead_to_pages_and_show_no_warning_and_no_place_of_this_machine(st
 
 
 @pytest.mark.slow
-def test_only_what_depends_on_a_changed_value_runs_again(study: Path) -> None:
-    before = {stage: summary(study, stage)["finished"] for stage in STAGES}
-    params = study / "params" / "smoke" / "05_finetune_generator-v9.yaml"
-    params.write_text(params.read_text().replace("epochs: 2", "epochs: 1"))
-    done = ohlora(study, "run", "params/smoke")
-    assert done.returncode == 0, done.stderr[-2000:]
-    again = {stage for stage in STAGES if summary(study, stage)["finished"] != before[stage]}
-    assert again == {
-        "05_finetune_generator-v9",
-        "06_evaluate_samples-v9",
-        "07_report_run-v9",
-        "08_compare_runs",
-    }
-
-
-@pytest.mark.slow
 def test_a_sweep_takes_what_the_study_has_and_compares_its_points(study: Path) -> None:
     grid = "05_finetune_generator-v9.r1_gamma=1,50"
     done = ohlora(study, "sweep", "params/smoke", "--grid", grid, "--workers", "2")
