@@ -227,7 +227,8 @@ def changes(
 ) -> dict[str, str]:
     """Why a finished run is not made from the wanted facts, but for some; empty if it is."""
     gone = rf.changed_file(folder, summary)
-    found = rf.differences(summary.get("made_from", {}), wanted, but=but)
+    saved = summary.get("made_from") or rf.read_json(folder / "config.json")  # an older version's
+    found = rf.differences(saved, wanted, but=but)
     return found or ({"artefacts": gone} if gone else {})
 
 
@@ -256,7 +257,7 @@ def make_way(
         line = f"This run finished on {date}; nothing to do. `start_anew = True` runs it again."
         return summary, line
     kept, how = _move_aside(folder), ""
-    if list(why) == [longer] and summary["made_from"][longer] < wanted[longer]:
+    if list(why) == [longer] and rf.read_config(kept)[longer] < wanted[longer]:
         how = _link_states(kept, folder) * " Training resumes from its last checkpoint."
     words = ", ".join(why.values())
     return None, f"The run that finished on {date} is kept in {kept}: {words}.{how}"

@@ -23,6 +23,7 @@ from ohlora_lib.io.disk import dangling_link, sha256, write_atomic
 from ohlora_lib.io.pictures import files_read
 
 CODE = ("ohlora_lib", "notebook_code_sha256")  # facts that count for `ohlora run` only
+HASHED = {".csv", ".json", ".safetensors"}
 PICTURES = {".png", ".webp", ".mp4"}  # drawn from the results, so no part of them
 
 
@@ -122,11 +123,18 @@ def _remedy(folder: Path) -> str:
 
 
 def changed_file(folder: Path, summary: Mapping[str, Any]) -> str:
-    """Names the first file of a finished run that is gone or has another size; empty if none."""
+    """Names the first file of a finished run that is gone or was changed; empty if none was.
+
+    Tables and weights are compared by hash. Checkpoints, image stores and pictures, which are many
+    or large, are compared by size.
+    """
     for fact in summary.get("artefacts", []):
         path = folder / fact["path"]
         if not path.is_file() or path.stat().st_size != fact["bytes"]:
             return f"{fact['path']} is gone or was changed"
+        hashed = path.suffix in HASHED and path.parent.name != "checkpoints"
+        if hashed and sha256(path) != fact["sha256"]:
+            return f"{fact['path']} was changed"
     return ""
 
 

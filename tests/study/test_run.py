@@ -92,9 +92,10 @@ def test_inputs_must_be_finished_and_as_they_were(root):
         start(root)
     base = make_base(root)
     assert start(root).inputs == {"base_run": base}
-    (base / "generator.safetensors").write_text("cut")
-    with pytest.raises(ValueError, match="was changed. Make it with: ohlora run params/tiny"):
-        start(root)
+    for text in ("cut", "bass"):  # of another size, of the same
+        (base / "generator.safetensors").write_text(text)
+        with pytest.raises(ValueError, match="was changed. Make it with: ohlora run params/tiny"):
+            start(root)
 
 
 def test_a_run_cannot_leave_its_project_but_outputs_may_be_a_link(root, tmp_path_factory):
@@ -138,7 +139,18 @@ def test_the_same_again_is_shown_and_changes_nothing(root, finished, capsys):
     assert not list(finished.parent.glob(".earlier/05*"))
 
 
+def forget(root):
+    """Leaves a summary as an earlier version of the package wrote it."""
+    path = root / "outputs" / "tiny" / "05_stage" / "summary.json"
+    path.write_text(path.read_text().replace("made_from", "inputs"))
+
+
 CHANGES = {
+    "a parameter, of an older run": (
+        forget,
+        {"rate": 0.2},
+        "learning_rate was 0.1 and is now 0.2",
+    ),
     "a parameter": (lambda root: None, {"rate": 0.2}, "learning_rate was 0.1 and is now 0.2"),
     "fewer epochs": (lambda root: None, {"epochs": 1}, "epochs was 2 and is now 1"),
     "an input run": (lambda root: make_base(root, "x"), {}, "base_run is another"),
@@ -149,9 +161,9 @@ CHANGES = {
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_another_run_moves_the_finished_one_aside_whole(root, finished, change, capsys):
-    before = held(finished)
     action, options, said = CHANGES[change]
     action(root)
+    before = held(finished)
     run = start(root, **options)
     kept = kept_by(finished)
     assert held(kept) == before
