@@ -198,7 +198,7 @@ def saturated(log: Log, random: Random) -> Log:
     swings = np.exp(random.normal(0, 0.3, (2, len(rows))))
     log.loc[rows, "d_loss"] = random.uniform(0.001, 0.07) * swings[0]
     log.loc[rows, "g_loss"] = random.uniform(3, 12) * swings[1]
-    for name in {"real_fake_auroc", "pooled_auroc"} & set(log):
+    for name in log.filter(["real_fake_auroc", "pooled_auroc"]):
         log.loc[rows, name] = np.minimum(1, random.uniform(0.99, 1.01, len(rows)))
     return log
 

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import ohlora_lib
-from ohlora_lib.cli_tables import show_comparison, show_table
-from ohlora_lib.cli_weights import weights_app
+from ohlora_lib.cli_tables import as_text, show_comparison, show_table
 from ohlora_lib.complaints import complain, in_words, usage_in_words
 
 if TYPE_CHECKING:
@@ -25,6 +24,9 @@ if TYPE_CHECKING:
 PUBLISHED_CONCEPT = "gender=1,quality=1,age=0,glass=0"
 INTERRUPTED = 130
 MOST_SEED = 2**31 - 1
+Study = Annotated[Path, typer.Argument(help="A study's folder, such as params/quickstart.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+WeightFile = Annotated[Path, typer.Argument(help="A .safetensors or .pth file.")]
 
 app = typer.Typer(
     help="Teach a StyleGAN one look, and prove it did.",
@@ -32,12 +34,15 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+weights_app = typer.Typer(
+    help="Look into weight files, convert and publish them.", no_args_is_help=True
+)
 app.add_typer(weights_app, name="weights")
 labels_app = typer.Typer(help="Work with label tables.", no_args_is_help=True)
 app.add_typer(labels_app, name="labels")
 
 
-def show_version(asked: bool) -> None:
+def _show_version(asked: bool) -> None:
     """Prints the version and ends."""
     if asked:
         typer.echo(f"ohlora {ohlora_lib.__version__}")
@@ -47,7 +52,7 @@ def show_version(asked: bool) -> None:
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print it.")
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print it.")
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show where errors come from.")] = False,
 ) -> None:
@@ -56,7 +61,7 @@ def options(
 
 @app.command()
 def run(
-    study: Annotated[Path, typer.Argument(help="A study's folder, such as params/quickstart.")],
+    study: Study,
     only: Annotated[
         str | None, typer.Option(help="Globs of the stages to run, separated by commas.")
     ] = None,
@@ -101,7 +106,7 @@ def finetune(
 
 @app.command()
 def sweep(
-    study: Annotated[Path, typer.Argument(help="A study's folder, such as params/quickstart.")],
+    study: Study,
     grid: Annotated[
         list[str] | None,
         typer.Option(help="NAME=VALUE,VALUE of a parameter; several: all combinations."),
@@ -124,7 +129,7 @@ def sweep(
 @app.command()
 def compare(
     logs: Annotated[list[Path], typer.Argument(help="train_log.csv files, or run folders.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
     concept: Annotated[
         str, typer.Option(help="Target score of each property.")
     ] = PUBLISHED_CONCEPT,
@@ -147,9 +152,10 @@ def compare(
     from ohlora_lib.verdict import comparison
 
     given = [part.strip() for part in names.split(",")] if names else None
-    foreign = {"columns": read_columns(column or []), "complete": complete}
+    columns = _pairs(column or [], "--column", "OURS=THEIRS, such as d_loss=loss_D")
+    foreign = {"columns": columns, "complete": complete}
     options = {name: value for name, value in foreign.items() if value}
-    found = comparison.compare_files(logs, read_concept(concept), names=given, **options)
+    found = comparison.compare_files(logs, _read_concept(concept), names=given, **options)
     if as_json:
         typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
     else:
@@ -165,7 +171,7 @@ def select(
     skip_first: Annotated[
         int, typer.Option(min=0, help="First images left out, labelled for training.")
     ] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
     out: Annotated[
         Path | None, typer.Option(help="Write the rows that are kept to this CSV.")
     ] = None,
@@ -183,7 +189,7 @@ def select(
         raise ValueError(f"{scores}: {error}") from None
     found = chosen.summary()
     if out is not None:
-        check_output(out, scores)
+        _check_output(out, scores)
         labels.save_table(out, table[chosen.kept])
     if as_json:
         typer.echo(json.dumps(found, indent=2))
@@ -231,10 +237,7 @@ def film(
 
     frames = explorer.training_film(run_folder)
     if walk:
-        try:
-            seeds = [int(seed) for seed in walk.split(",")]
-        except ValueError:
-            seeds = []
+        seeds = [int(word) if word.isdecimal() else -1 for word in map(str.strip, walk.split(","))]
         if len(seeds) < 2 or not all(0 <= seed <= explorer.MOST_SEED for seed in seeds):
             raise ValueError(
                 f"--walk is {walk!r}; it must be two or more seeds from 0 to "
@@ -254,7 +257,7 @@ def merge(
     from ohlora_lib.population.labels import save_table
 
     merged = merge_tables(tables)
-    check_output(out, *tables)
+    _check_output(out, *tables)
     save_table(out, merged.table)
     if len(merged.disagreements):
         heads = [Path(str(name)).name for name in merged.disagreements]
@@ -299,12 +302,52 @@ def clean(
     typer.echo(f"Deleted {total}.")
 
 
-def check_output(out: Path, *inputs: Path) -> None:
-    """Checks that an output is a file and is none of the inputs.
+@weights_app.command()
+def info(file: WeightFile) -> None:
+    """Print what a weight file holds."""
+    from ohlora_lib.io import weights
 
-    Raises:
-        ValueError: Names the file.
-    """
+    facts = weights.describe(file)
+    show_table(["fact", "value"], [(name, as_text(value)) for name, value in facts.items()])
+
+
+@weights_app.command()
+def convert(
+    file: WeightFile,
+    out: Annotated[Path, typer.Argument(help="File to write; its suffix says in which form.")],
+    network: Annotated[
+        str, typer.Option(help="Which network, where a .pth holds several: see `weights info`.")
+    ] = "",
+    split: Annotated[
+        int,
+        typer.Option(
+            min=0, max=65536, help="Split the mapping: width of the new branch, as v9's 2048."
+        ),
+    ] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Draws the new branch.")] = 0,
+) -> None:
+    """Write weights in another form; the tensors stay bit for bit the same."""
+    from ohlora_lib.io.weights import convert
+
+    facts = convert(file, out, network=network, wide_dim=split, seed=seed)
+    typer.echo(f"{out}: {', '.join(f'{k} {as_text(v)}' for k, v in facts.items())}")
+
+
+@weights_app.command()
+def publish(
+    source: Annotated[Path, typer.Argument(help="Run folder, or a .safetensors or .pth file.")],
+    folder: Annotated[Path, typer.Argument(help="Folder to write: weights, config, model card.")],
+) -> None:
+    """Write a folder with weights and a model card, and print how to upload it."""
+    from ohlora_lib.report.publish import write_folder
+
+    for path in write_folder(source, folder):
+        typer.echo(path)
+    typer.echo(f"Complete the card, then: hf upload USER/NAME {shlex.quote(str(folder))}")
+
+
+def _check_output(out: Path, *inputs: Path) -> None:
+    """Raises ValueError if an output is a folder or one of the inputs."""
     if out.is_dir() or not out.name:
         raise ValueError(f"--out is {out}, a folder; give the name of a file")
     for path in inputs:
@@ -312,39 +355,25 @@ def check_output(out: Path, *inputs: Path) -> None:
             raise ValueError(f"--out is {out}, which is an input; give another name")
 
 
-def read_concept(text: str) -> dict[str, float]:
-    """Reads `gender=1,age=0`; whether targets are possible is the comparison's check.
-
-    Raises:
-        ValueError: If it is not of that form.
-    """
-    pairs = [part.partition("=") for part in text.split(",")]
-    with suppress(ValueError):
-        concept = {name.strip(): float(value) for name, _, value in pairs}
-        if len(concept) == len(pairs) and "" not in concept:
-            return concept
-    raise ValueError(
-        f"--concept is {text!r}; it must be NAME=TARGET, each property once, such as "
-        f"{PUBLISHED_CONCEPT}"
-    )
-
-
-def read_columns(texts: Sequence[str]) -> dict[str, str]:
-    """Reads `d_loss=loss_D`, once for each column.
-
-    Raises:
-        ValueError: If one is not of that form, or given twice.
-    """
-    columns: dict[str, str] = {}
+def _pairs(texts: Sequence[str], option: str, form: str) -> dict[str, str]:
+    """Reads `NAME=VALUE` texts; ValueError if one is not of that form or a name is repeated."""
+    pairs: dict[str, str] = {}
     for text in texts:
-        name, _, theirs = (part.strip() for part in text.partition("="))
-        if not name or not theirs or name in columns:
-            raise ValueError(
-                f"--column is {text!r}; it must be OURS=THEIRS, each column once, such as "
-                f"d_loss=loss_D"
-            )
-        columns[name] = theirs
-    return columns
+        name, _, value = (part.strip() for part in text.partition("="))
+        if not name or not value or name in pairs:
+            raise ValueError(f"{option} is {text!r}; it must be {form}, each name once")
+        pairs[name] = value
+    return pairs
+
+
+def _read_concept(text: str) -> dict[str, float]:
+    """Reads `gender=1,age=0`; whether targets are possible is the comparison's check."""
+    form = f"NAME=TARGET, such as {PUBLISHED_CONCEPT}"
+    pairs = _pairs(text.split(","), "--concept", form)
+    try:
+        return {name: float(value) for name, value in pairs.items()}
+    except ValueError:
+        raise ValueError(f"--concept is {text!r}; it must be {form}") from None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -361,7 +390,7 @@ def exit_status(given: list[str], *, debug: bool) -> int:
         status = app(args=given, prog_name="ohlora", standalone_mode=False) or 0
     except Exception as error:  # the last place where an error can be made readable
         if hasattr(error, "exit_code"):  # a wrong command line
-            complain(error, usage_in_words(error, given), debug=debug)
+            complain(error, usage_in_words(error), debug=debug)
             return error.exit_code
         complain(error, in_words(error), debug=debug)
         return getattr(error, "exit_status", 1)

@@ -98,7 +98,6 @@ def test_ctrl_c_is_one_line(call, monkeypatch):
     [
         (("rum",), "No such command 'rum'"),
         (("run",), "Missing argument"),
-        (("run", "params/tiny", "--seed", "x"), "--seed"),
         (("run", "params/tiny", "--seed", "-1"), "--seed"),
         (("run", "params/tiny", "--farce"), "--farce"),
     ],
@@ -142,12 +141,6 @@ def test_finetune_says_whether_it_finished(call, monkeypatch, launched, finished
     assert seen == [((Path("a.yaml"), Monitor), {"start_anew": False})]
 
 
-def test_a_study_that_is_not_there(call):
-    code, _, err = call("run", "params/nowhere")
-    assert code == 1
-    assert "params/nowhere" in err
-
-
 @pytest.fixture
 def compare_files(monkeypatch):
     from ohlora_lib.verdict import comparison
@@ -173,7 +166,10 @@ def compare_files(monkeypatch):
     return found, asked
 
 
-def test_compare_prints_sentences_and_tables(call, compare_files):
+def test_compare_prints_sentences_and_tables_or_json(call, compare_files):
+    code, out, _ = call("compare", "a.csv", "b.csv", "--json")
+    assert (code, json.loads(out)) == (0, compare_files[0])
+    compare_files[1].clear()
     code, out, _ = call("compare", "a.csv", "b.csv", "--concept", "age=0, glass=0.5")
     assert code == 0
     assert "It [came] closer." in out
@@ -185,27 +181,12 @@ def test_compare_prints_sentences_and_tables(call, compare_files):
     ]
 
 
-def test_compare_prints_json(call, compare_files):
-    code, out, _ = call("compare", "a.csv", "b.csv", "--json")
-    assert (code, json.loads(out)) == (0, compare_files[0])
-
-
-@pytest.mark.parametrize("concept", ["age", "age=x", "=1", "age=0,glass", "age=0,age=1"])
+@pytest.mark.parametrize("concept", ["age", "age=x", "age=0,age=1"])
 def test_a_concept_that_is_none(call, compare_files, concept):
     code, _, err = call("compare", "a.csv", "--concept", concept)
     assert code == 1
     assert "NAME=TARGET" in err
     assert not compare_files[1]
-
-
-def test_weights_info(call, monkeypatch):
-    from ohlora_lib.io import weights
-
-    monkeypatch.setattr(weights, "describe", lambda path: {"kind": "generator", "from": str(path)})
-    code, out, _ = call("weights", "info", "a.safetensors")
-    assert code == 0
-    assert "generator" in out
-    assert "a.safetensors" in out
 
 
 def test_doctor_fails_only_for_what_is_needed(call, monkeypatch):
@@ -296,19 +277,3 @@ def test_a_sweep_takes_several_axes(call, monkeypatch):
     assert call("sweep", "params/smoke", *words)[0] == 0
     assert given["grid"] == ["r1_gamma=1,10", "batch=8,16"]
     assert (given["seeds"], given["workers"], given["scheduler"]) == ("0-4", 2, "")
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (("--grid", "r1_gama=1"), "Did you mean ['r1_gamma']"),
-        (("--seeds", "4-0"), "--seeds has '4-0'"),
-        (("--workers", "0"), "--workers"),
-    ],
-)
-def test_mistakes_of_a_sweep_are_one_line(call, words, message):
-    code, out, err = call("sweep", str(PACKAGE_ROOT / "params" / "smoke"), *words)
-    assert code in (1, 2)
-    assert message in err
-    assert len(err.splitlines()) == 1
-    assert out == ""

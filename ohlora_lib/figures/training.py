@@ -91,7 +91,7 @@ def scores(
     """
     ax = new_axes()
     labels = {p: f"{shown_name(p)} {style.shown_meaning(p, meaning)}" for p in properties}
-    alt = _draw_scores(ax, log, labels, concept, columns=2)
+    alt = _draw_scores(ax, log, labels, concept)
     plain = f"scores-target-{concept[properties[0]]:g}"
     return Figure(ax.figure, _numbered(number, "-".join(properties), plain), alt)
 
@@ -103,15 +103,10 @@ def property_groups(concept: Mapping[str, float]) -> dict[float, list[str]]:
 
 
 def _draw_scores(
-    ax: Axes,
-    log: pd.DataFrame,
-    labels: Mapping[str, str],
-    concept: Mapping[str, float],
-    *,
-    columns: int,
+    ax: Axes, log: pd.DataFrame, labels: Mapping[str, str], concept: Mapping[str, float]
 ) -> str:
     """Draws the scores of some properties, by what the legend calls them."""
-    order = list(concept)
+    order, columns = list(concept), 2 if max(map(len, labels.values())) > 24 else 4
     for prop, label in labels.items():
         _draw_trend(ax, log, f"mean_{prop}_score", label, order.index(prop))
     targets = sorted({concept[prop] for prop in labels}, reverse=True)
@@ -199,7 +194,7 @@ def progress(log: pd.DataFrame, concept: Mapping[str, float]) -> Figure:
     drawing = Drawing(figsize=(13, 4), layout="constrained")
     left, right = drawing.subplots(1, 2)
     labels = {prop: shown_name(prop) for prop in concept}
-    said = _draw_losses(left, log, "Losses"), _draw_scores(right, log, labels, concept, columns=4)
+    said = _draw_losses(left, log, "Losses"), _draw_scores(right, log, labels, concept)
     return Figure(drawing, "progress", " ".join(said))
 
 

@@ -207,7 +207,7 @@ class FinetuneRun:
             show()
 
         def on_batch(tuner: FineTuner) -> None:
-            if self.pace.due():
+            if self.pace.due() and not tuner.closing:
                 self.pace.save(self.state_path, tuner.state(), self.facts)
             if time.monotonic() - shown[0] > 5:
                 show()

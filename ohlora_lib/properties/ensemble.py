@@ -113,6 +113,13 @@ def train_folds(
         yield best
 
 
+def new_net(images: Images, prop: str, settings: CNNSettings) -> PropertyCNN:
+    """An untrained CNN for a property of images (N, H, H, 3), on their device."""
+    crop = settings.crops.get(prop)
+    net = PropertyCNN(prop, image_px=images.shape[1], width=settings.width, crop=crop)
+    return net.to(images.device, memory_format=torch.channels_last)
+
+
 def _train_fold(
     images: Images,
     labels: np.ndarray,
@@ -125,9 +132,7 @@ def _train_fold(
     seed = int(np.random.SeedSequence([settings.seed, fold, attempt]).generate_state(1)[0])
     torch.manual_seed(seed)
     device = images.device
-    crop = settings.crops.get(prop)
-    net = PropertyCNN(prop, image_px=images.shape[1], width=settings.width, crop=crop)
-    net.to(device, memory_format=torch.channels_last)
+    net = new_net(images, prop, settings)
     optimizer = torch.optim.AdamW(net.parameters(), lr=settings.learning_rate.get(prop, 1e-4))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=COSINE_PERIOD)
     target = torch.tensor(labels, dtype=torch.float32, device=device)[:, None]  # (N, 1)
@@ -140,7 +145,13 @@ def _train_fold(
         logits = _logits(net, images, valid, settings)
         valid_loss = F.binary_cross_entropy_with_logits(logits, target[valid]).item()
         history.append({"epoch": epoch, "train_loss": train_loss, "valid_loss": valid_loss})
-        _check_finite(history[-1], prop, fold)
+        try:
+            check_finite(history[-1])
+        except NotFiniteError as error:
+            raise NotFiniteError(
+                f"{prop}, fold {fold}, epoch {epoch}: {error}. Lower the learning_rate of {prop}; "
+                f"the folds before it are kept."
+            ) from None
         if valid_loss < best_loss:
             best_loss, best_epoch = valid_loss, epoch
             best_state = {k: v.clone() for k, v in net.state_dict().items()}
@@ -151,17 +162,6 @@ def _train_fold(
     auroc = float(roc_auc_score(labels[rows[1]], scores))
     table = pd.DataFrame(history)
     return Fold(prop, fold, net.eval(), table, rows[1], scores, auroc, best_loss, attempt)
-
-
-def _check_finite(row: Mapping[str, float], prop: str, fold: int) -> None:
-    """Raises NotFiniteError, with what to do, if a loss is NaN or infinite."""
-    try:
-        check_finite(row)
-    except NotFiniteError as error:
-        raise NotFiniteError(
-            f"{prop}, fold {fold}, epoch {row['epoch']}: {error}. Lower the learning_rate of "
-            f"{prop}; the folds before it are kept."
-        ) from None
 
 
 def train_epoch(
@@ -213,9 +213,9 @@ class Ensemble:
     ) -> None:
         self.members = {prop: list(nets) for prop, nets in members.items()}
         self.precision = precision
-        for nets in self.members.values():
-            for net in nets:
-                net.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        self.nets = [net for nets in self.members.values() for net in nets]
+        for net in self.nets:
+            net.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
     @property
     def properties(self) -> list[str]:
@@ -224,14 +224,13 @@ class Ensemble:
 
     def to(self, device: torch.device) -> Ensemble:
         """Moves all CNNs to a device."""
-        for nets in self.members.values():
-            for net in nets:
-                net.to(device)
+        for net in self.nets:
+            net.to(device)
         return self
 
     def _batches(self, images: Images, batch: int | None) -> Iterator[Tensor]:
         """Images as the CNNs take them, float (B, 3, H, H)."""
-        widest = max(net.widest_map for nets in self.members.values() for net in nets)
+        widest = max(net.widest_map for net in self.nets)
         for part in images.split(batch or images_at_once(widest, images.device)):
             yield to_unit(part).contiguous(memory_format=torch.channels_last)
 
@@ -277,13 +276,7 @@ class Ensemble:
 def role_plans(
     settings: CNNSettings, judge_folds: int, judge_learning_rate: Mapping[str, float]
 ) -> dict[str, CNNSettings]:
-    """How to train the selector and the held-out judge: apart in folds, seeds and rates.
-
-    Args:
-        settings: The selector's.
-        judge_folds: CNNs a property of the judge.
-        judge_learning_rate: Rates that differ, by property.
-    """
+    """How to train the selector, as `settings` say, and the judge: other folds, seed and rates."""
     rates = {**settings.learning_rate, **judge_learning_rate}
     seed = settings.seed + 1000
     judge = replace(settings, folds=judge_folds, learning_rate=rates, seed=seed)
@@ -384,9 +377,7 @@ def load_ensemble(
     for prop in properties:
         paths = sorted(Path(folder).glob(f"{prop}-fold*.safetensors"))
         if not paths:
-            there = sorted(
-                {path.name.rsplit("-fold", 1)[0] for path in Path(folder).glob("*-fold*")}
-            )
+            there = sorted({p.name.rsplit("-fold", 1)[0] for p in Path(folder).glob("*-fold*")})
             raise ValueError(
                 f"{folder}: no CNN for property {prop!r}; there are CNNs for {there}. Train it in "
                 f"03_train_property_cnn, or leave it out of `concept`."

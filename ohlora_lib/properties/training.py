@@ -6,7 +6,8 @@ Axes: N images, H image height.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import torch
 from ohlora_lib.io.images import Images, take
 from ohlora_lib.io.weights import save_weights
 from ohlora_lib.nets import PropertyCNN
-from ohlora_lib.properties.ensemble import CNNSettings, Fold, train_folds
+from ohlora_lib.properties.ensemble import CNNSettings, Fold, new_net, train_folds
 from ohlora_lib.training.checkpoint import images_sha256, load_newest, save_state
 
 
@@ -52,9 +53,12 @@ def train_ensemble(
     for prop in properties:
         targets = labels[prop].to_numpy()[rows]
         known = hashlib.sha256(np.ascontiguousarray(targets, dtype=np.float64)).hexdigest()
-        kept = KeptFolds(folder, part, prop, settings, {**common, f"labels_{prop}_sha256": known})
-        for fold in train_folds(part, targets, prop, settings, kept.read):
-            kept.keep(fold)
+        facts = {**common, f"labels_{prop}_sha256": known}
+        place = partial(_state_path, folder, prop)
+        kept = partial(_read_fold, place, prop, facts, partial(new_net, part, prop, settings))
+        for fold in train_folds(part, targets, prop, settings, kept):
+            if not place(fold.fold).exists():
+                _keep_fold(place(fold.fold), fold, facts)
             path = folder / f"{fold.prop}-fold{fold.fold}.safetensors"
             save_weights(fold.net, path, validation_auroc=f"{fold.auroc:.4f}")
             yield fold
@@ -64,54 +68,36 @@ def train_ensemble(
             path.unlink()
 
 
-class KeptFolds:
-    """Trained folds of one property on the disk.
+def _state_path(folder: Path, prop: str, fold: int) -> Path:
+    """Where all of a trained fold is kept until the run has finished."""
+    return folder / "checkpoints" / f"state-{prop}-fold{fold}.pt"
 
-    Args:
-        folder: Where they are.
-        images: What they were trained on, uint8, shape (N, H, H, 3).
-        prop: The property.
-        settings: How they are trained.
-        facts: What must be the same for a fold to be the one that would be trained.
-    """
 
-    def __init__(
-        self,
-        folder: Path,
-        images: Images,
-        prop: str,
-        settings: CNNSettings,
-        facts: Mapping[str, Any],
-    ) -> None:
-        self.folder, self.images, self.prop = folder, images, prop
-        self.settings, self.facts = settings, facts
+def _keep_fold(path: Path, fold: Fold, facts: Mapping[str, Any]) -> None:
+    """Writes a fold, and the facts it must be resumed with."""
+    state = {
+        "net": fold.net.state_dict(),
+        "history": fold.history.to_dict("list"),
+        "valid_rows": torch.tensor(fold.valid_rows),
+        "valid_scores": torch.tensor(fold.valid_scores),
+        **{name: getattr(fold, name) for name in ("auroc", "best_loss", "attempts")},
+    }
+    save_state(path, state, facts)
 
-    def path(self, fold: int) -> Path:
-        """Where a fold is kept."""
-        return self.folder / "checkpoints" / f"state-{self.prop}-fold{fold}.pt"
 
-    def keep(self, fold: Fold) -> None:
-        """Writes a fold that is not there yet."""
-        if self.path(fold.fold).exists():
-            return
-        state = {
-            "net": fold.net.state_dict(),
-            "history": fold.history.to_dict("list"),
-            "valid_rows": torch.tensor(fold.valid_rows),
-            "valid_scores": torch.tensor(fold.valid_scores),
-            **{name: getattr(fold, name) for name in ("auroc", "best_loss", "attempts")},
-        }
-        save_state(self.path(fold.fold), state, self.facts)
-
-    def read(self, fold: int) -> Fold | None:
-        """A fold by number, if it was trained before."""
-        state = load_newest(self.path(fold), self.facts)
-        if state is None:
-            return None
-        options = {"width": self.settings.width, "crop": self.settings.crops.get(self.prop)}
-        net = PropertyCNN(self.prop, image_px=self.images.shape[1], **options)
-        net.to(self.images.device, memory_format=torch.channels_last)
-        net.load_state_dict(state.pop("net"))
-        history = pd.DataFrame(state.pop("history"))
-        valid = {name: state.pop(name).numpy() for name in ("valid_rows", "valid_scores")}
-        return Fold(self.prop, fold, net.eval(), history, **valid, **state)
+def _read_fold(
+    place: Callable[[int], Path],
+    prop: str,
+    facts: Mapping[str, Any],
+    make_net: Callable[[], PropertyCNN],
+    fold: int,
+) -> Fold | None:
+    """A fold by number, if it was trained before."""
+    state = load_newest(place(fold), facts)
+    if state is None:
+        return None
+    net = make_net()
+    net.load_state_dict(state.pop("net"))
+    history = pd.DataFrame(state.pop("history"))
+    valid = {name: state.pop(name).numpy() for name in ("valid_rows", "valid_scores")}
+    return Fold(prop, fold, net.eval(), history, **valid, **state)

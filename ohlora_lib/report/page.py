@@ -130,20 +130,21 @@ def _page_of(notebook: str, folder: Path) -> str:
     """Address of a notebook's page, from a run folder.
 
     The page of an input, else that of the same variant, else that without a variant; where there
-    is none yet, the stage's place on the page of the study.
+    is none yet, or there are several, the stage's place on the page of the study.
     """
     try:
         inputs = run_folder.input_runs(run_folder.read_config(folder))
     except ValueError:  # no run folder
         inputs = {}
-    root, (_, dash, variant) = run_folder.root_of(folder), folder.name.partition("-")
+    root, same = run_folder.root_of(folder), "".join([notebook, *folder.name.partition("-")[1:]])
     runs = [root / text for _, text in run_folder.each_path(inputs)]
-    runs += [folder.with_name(name) for name in (f"{notebook}{dash}{variant}", notebook)]
-    for run in runs:
-        page = run / f"{notebook}.html"
-        if page.is_file():
-            return Path(os.path.relpath(page, folder)).as_posix()
-    return f"../index.html#{notebook}{dash}{variant}"
+    others = [folder.with_name(name) for name in (same, notebook)]
+    pages = [page for run in runs if (page := run / f"{notebook}.html").is_file()]
+    pages = pages or [page for run in others if (page := run / f"{notebook}.html").is_file()]
+    pages.sort(key=lambda page: page.parent.name != same)
+    if pages and (len(set(pages)) == 1 or pages[0].parent.name == same):
+        return Path(os.path.relpath(pages[0], folder)).as_posix()
+    return f"../index.html#{notebook if pages else same}"
 
 
 def _dress_tables(soup: BeautifulSoup) -> None:

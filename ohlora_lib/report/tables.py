@@ -105,11 +105,14 @@ def run_facts(log: pd.DataFrame, folder: Path | None) -> pd.DataFrame:
     """Start, end, duration, epochs, images and hardware, as far as they are known."""
     facts: dict[str, str] = {}
     if folder is not None:
-        summary = read_summary(folder)
-        facts |= {"start (UTC)": summary["started"][:16], "end (UTC)": summary["finished"][:16]}
-        facts["took"] = duration(summary["wall_sec"])
-        facts["hardware"] = ", ".join(f"{k}: {v}" for k, v in summary["hardware"].items() if v)
-        facts["selected images"] = f"{summary['results'].get('selected', 'unknown')}"
+        run = read_summary(folder)
+        facts = {
+            "start (UTC)": run["started"][:16],
+            "end (UTC)": run["finished"][:16],
+            "took": duration(run["wall_sec"]),
+            "hardware": ", ".join(f"{k}: {v}" for k, v in run["hardware"].items() if v),
+            "selected images": f"{run['results'].get('selected', 'unknown')}",
+        }
     epoch, idx = log[["epoch", "idx"]].iloc[-1]  # a row of batch 0 closes the epoch before it
     if log.attrs.get("by_step"):
         facts["steps"] = f"{idx:,.0f} (no epochs; training time is a share of the log)"
@@ -133,11 +136,9 @@ def evaluation_grids(folder: Path | None) -> dict[str, Path]:
 
 
 def grids_over_time(folder: Path | None, *, most: int = 12) -> dict[str, Path]:
-    """Grids of the same latents that a fine-tuning saved, by what they show; first and last too.
+    """Grids of the same latents in the run folder of a fine-tuning, by what they show.
 
-    Args:
-        folder: Run folder of the fine-tuning.
-        most: How many at most.
+    Of more than `most`, the first, the last and some between.
     """
     names = re.compile(r"fixed-epoch(\d+)-idx(\d+)\.png")
     paths = (folder / "images").glob("fixed-*.png") if folder else ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import pandas as pd
@@ -46,13 +47,10 @@ class Condition:
 def parse_condition(text: str) -> Condition:
     """Reads `gender>=0.92` or `age<=0.008`; ValueError if the text is no condition."""
     match = CONDITION.fullmatch(text)
-    try:
-        condition = Condition(match[1], match[2], float(match[3]))
-    except (TypeError, ValueError):
-        condition = None
-    if condition is None or not math.isfinite(condition.threshold):
-        raise ValueError(f"condition {text!r} is not of the form 'gender>=0.92' or 'age<=0.008'")
-    return condition
+    with suppress(TypeError, ValueError):
+        if math.isfinite(threshold := float(match[3])):
+            return Condition(match[1], match[2], threshold)
+    raise ValueError(f"condition {text!r} is not of the form 'gender>=0.92' or 'age<=0.008'")
 
 
 def conditions(concept: Mapping[str, float], keep: Mapping[str, float]) -> list[Condition]:

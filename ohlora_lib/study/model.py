@@ -38,10 +38,10 @@ class StrictLoader(yaml.SafeLoader):
         """Builds a mapping whose names are all different."""
         names: set[str] = set()
         for key, _ in node.value:
-            if key.value in names:
-                problem = f"{key.value!r} is given twice; keep one of the two lines"
+            if (name := str(key.value)) in names:
+                problem = f"{name!r} is given twice; keep one of the two lines"
                 raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
-            names.add(str(key.value))
+            names.add(name)
         return super().construct_mapping(node, deep=deep)
 
 

@@ -51,11 +51,12 @@ class FolderLock:
         self.path.parent.mkdir(exist_ok=True)
         # A soft lock would outlive a killed process; locks are freed by other threads too.
         how = {"thread_local": False, "fallback_to_soft": False, "is_singleton": True}
-        self._lock, self.holder = FileLock(self.path, **how), self.path.with_suffix(".json")
+        self._lock = FileLock(self.path, **how)
+        self.holder = self.path.with_name(f"{self.path.name}.json")
         try:
             self._lock.acquire(blocking=False)
         except Timeout:
-            pid, host, since = rf.read_json(self.holder).get("holder", "???")
+            pid, host, since = list(rf.read_json(self.holder).values()) or "???"
             raise ValueError(f"{folder}: process {pid} on {host} (since {since}) is writing here. "
                              "Wait for it or stop it; then start again.") from None  # fmt: skip
         except OSError as error:
@@ -67,7 +68,7 @@ class FolderLock:
                     f"This file system has no locks ({error.strerror}), so nothing stops two runs "
                     f"from writing to the same folder. Start each stage only once.\n"
                 )
-        facts = {"holder": (os.getpid(), socket.gethostname(), rf.now()[:19])}
+        facts = {"pid": os.getpid(), "host": socket.gethostname(), "since": rf.now()}
         self.holder.write_text(json.dumps(facts), encoding="utf-8")
         held[self.holder] = folder
 

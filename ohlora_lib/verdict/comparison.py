@@ -17,7 +17,14 @@ from scipy import stats
 from ohlora_lib.study.run_folder import read_failure
 from ohlora_lib.verdict.bootstrap import effect_word
 from ohlora_lib.verdict.findings import judged_sentence, of_training
-from ohlora_lib.verdict.logs import judge_of, log_names, properties_of, read_log, unique_names
+from ohlora_lib.verdict.logs import (
+    NEEDED,
+    judge_of,
+    log_names,
+    properties_of,
+    read_log,
+    unique_names,
+)
 from ohlora_lib.verdict.verdict import (
     COMPARED_COLUMNS,
     PUBLISHED_CONCEPT,
@@ -47,16 +54,12 @@ def group_logs(
         name: [log for n, log in zip(names, logs, strict=True) if n == name] for name in names
     }
     for name, seeds in groups.items():
-        if any(_same_training(a, b) for a, b in combinations(seeds, 2)):
+        # Wall time, and what else was scored, may differ.
+        losses = [log[[*NEEDED]].reset_index(drop=True) for log in seeds]
+        if any(a.equals(b) for a, b in combinations(losses, 2)):
             raise ValueError(f"two logs called {name!r} are the same training, so they are not "
                              "two seeds; give each seed once, or other names")  # fmt: skip
     return groups
-
-
-def _same_training(a: pd.DataFrame, b: pd.DataFrame) -> bool:
-    """Whether two logs agree in every loss; wall time and what else was scored may differ."""
-    losses = ["epoch", "idx", "d_loss", "g_loss"]
-    return a[losses].reset_index(drop=True).equals(b[losses].reset_index(drop=True))
 
 
 def compare_groups(
@@ -74,14 +77,6 @@ def compare_groups(
     as seeds: each gives one number, its mean distance over the end of training, and the interval
     of the difference is Welch's, over seeds. A seed's rows say nothing about other seeds.
 
-    Args:
-        groups: From `group_logs`.
-        a: Name of run A.
-        b: Name of run B.
-        concept: Target of each property.
-        source: As in `verdict.run_verdict`.
-        seed: Of the bootstrap.
-
     Returns:
         As of `verdict.compare_logs`; with seeds, rows_a and rows_b count seeds, block_rows is 0. A
         seed whose scores stop early gives NaN and "not shown".
@@ -91,8 +86,8 @@ def compare_groups(
     """
     sizes = len(groups[a]), len(groups[b])
     if sizes == (1, 1):
-        options = {"names": (a, b), "source": source, "seed": seed}
-        return compare_logs(groups[a][0], groups[b][0], concept, **options)
+        pair = groups[a][0], groups[b][0]
+        return compare_logs(*pair, concept, names=(a, b), source=source, seed=seed)
     if 1 in sizes:
         raise ValueError(
             f"{a} has {sizes[0]} seeds and {b} has {sizes[1]}; give two or more of each, or one"
@@ -132,17 +127,14 @@ def compare_files(
         paths: Logs, or run folders that hold a `train_log.csv`.
         concept: Target of each property; the published one by default.
         names: What to call them; logs of one name are seeds of one run.
-        columns: As of `read_log`, for logs that are in no run folder.
-        complete: Likewise.
+        columns: As of `read_log`, like `complete` for logs that are in no run folder.
+        complete: As of `read_log`.
         seed: Of the bootstrap.
 
     Returns:
         The concept, and what is found of each run and each comparison: `sentence` and `by`, who
         says it; `properties`, by the selecting CNNs; `heldout`, by the held-out judge, where the
         logs have its scores: the sentence is then based on them.
-
-    Raises:
-        ValueError: If a log is missing or unreadable, or does not score the concept; one line.
     """
     folders = [Path(path) if Path(path).is_dir() else None for path in paths]
     files = [Path(path) / "train_log.csv" if Path(path).is_dir() else Path(path) for path in paths]

@@ -312,17 +312,14 @@ def of_base(measured: pd.DataFrame | None) -> list[Finding]:
 
 def of_count(images: int) -> list[Finding]:
     """What speaks against a number of selected images."""
-    few = f"only {images} images were selected, so samples may be copies of them"
-    text = _too_few(images) if images < LEAST_IMAGES else few
+    text = f"only {images} images were selected, so samples may be copies of them"
+    if images < LEAST_IMAGES:
+        text = (f"{images} image{' is' if images == 1 else 's are'} too few to fine-tune on (at "
+                f"least {LEAST_IMAGES}): loosen `keep` in 04_select_images")  # fmt: skip
     return _broken([("few images", images < FEW_IMAGES, text)])
 
 
 def check_enough(images: int) -> None:
     """Raises ValueError, with what to do, if that many images are too few to fine-tune on."""
     if images < LEAST_IMAGES:
-        raise ValueError(_too_few(images))
-
-
-def _too_few(images: int) -> str:
-    return (f"{images} image{' is' if images == 1 else 's are'} too few to fine-tune on (at least "
-            f"{LEAST_IMAGES}): loosen `keep` in 04_select_images")  # fmt: skip
+        raise ValueError(of_count(images)[0].text)

@@ -41,7 +41,7 @@ def read_log(
     Args:
         path: The log.
         columns: What the log calls a column, by its name here; none for ours and published ones.
-        complete: Whether somebody says that no row is missing at the end (`attrs["complete"]`).
+        complete: Whether somebody says that no row is missing at the end.
 
     Raises:
         ValueError: If the file is absent, empty, cut off or something else than a log.
@@ -120,13 +120,9 @@ def _check_columns(log: pd.DataFrame, needed: Sequence[str], path: Path) -> None
 def time_epochs(log: pd.DataFrame, *, where: str | Path = "log", batches: float = 0) -> pd.Series:
     """Training time of each row: epoch + idx / batches an epoch; must grow.
 
-    The number of batches is not in a log. Where nobody knows it, the last evaluation of an epoch
-    is taken to lie half an interval between evaluations before its end, as it does on average.
-
-    Args:
-        log: Columns epoch and idx.
-        where: Begins error messages.
-        batches: Batches an epoch; 0 estimates them.
+    The number of batches is not in a log. Where nobody knows it (0), the last evaluation of an
+    epoch is taken to lie half an interval between evaluations before its end, as it does on
+    average. `where` begins error messages.
     """
     epoch, idx = log["epoch"], log["idx"]
     if not np.isfinite(epoch * idx).all() or (log[["epoch", "idx"]] < 0).any(axis=None):
@@ -150,11 +146,7 @@ def properties_of(log: pd.DataFrame) -> list[str]:
 
 
 def present(concept: Mapping[str, float], *logs: pd.DataFrame) -> dict[str, float]:
-    """The concept's properties that every log scores.
-
-    Raises:
-        ValueError: If there are none.
-    """
+    """The concept's properties that every log scores; ValueError if there are none."""
     found = {p: t for p, t in concept.items() if all(p in properties_of(log) for log in logs)}
     if not found:
         raise ValueError(f"concept is {dict(concept)}, the logs score {properties_of(logs[0])}; "

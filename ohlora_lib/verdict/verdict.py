@@ -93,11 +93,8 @@ def run_verdict(
 ) -> pd.DataFrame:
     """Says for each property whether training moved its mean score toward the target.
 
-    Args:
-        log: From `read_log`.
-        concept: Target of each property.
-        source: "mean" (selecting CNNs, fresh samples), "heldout", "fixed" or "fixed_heldout".
-        seed: Of the bootstrap.
+    `source` is "mean" (selecting CNNs, fresh samples), "heldout", "fixed" or "fixed_heldout"; the
+    seed is the bootstrap's.
 
     Returns:
         One row a property: property, target, `RUN_COLUMNS`, confidence, source. start and end are
@@ -165,13 +162,8 @@ def verdict_table(
 ) -> pd.DataFrame:
     """A row a property; `attrs["by"]` says who gave the scores.
 
-    Args:
-        judge: Gives the columns' values for a property's number, name, target and confidence.
-        columns: `RUN_COLUMNS` or `COMPARED_COLUMNS`.
-        concept: Target of each property.
-        source: As in `run_verdict`.
-        logs: What is judged.
-        names: Of the two runs that are compared.
+    `judge` gives the columns' values for a property's number, name, target and confidence; `names`
+    are those of the two runs that are compared.
     """
     concept = checked(concept)
     level = 1 - (1 - CONFIDENCE) / len(concept)

@@ -44,17 +44,11 @@ GRID_FRAMES = 6  # that each grid of a training stays
 class Latent(BaseModel, frozen=True, strict=True):
     """All that a picture depends on, beside the generator; descriptions label the controls."""
 
-    # draws the latent and its property scores
-    seed: int = Field(0, ge=0, le=MOST_SEED, description="seed")
-    # the same of the second one
+    seed: int = Field(0, ge=0, le=MOST_SEED, description="seed")  # of latent and its scores
     other_seed: int = Field(1000, ge=0, le=MOST_SEED, description="second seed")
-    # from the first style vector (0) to the second (1)
-    way: float = Field(0.0, ge=0, le=1, description="toward second")
-    # layers from this one on take the second's style; -1 for none
-    mix_from: int = Field(-1, ge=-1, description="second's style from")
-    # truncation of all layers: 1 keeps the styles, 0 gives the mean face
-    psi: float = Field(1.0, ge=0, le=2, description="psi")
-    # draws the noise; -1 for the stored planes
+    way: float = Field(0.0, ge=0, le=1, description="toward second")  # 0 to 1, in style space
+    mix_from: int = Field(-1, ge=-1, description="second's style from")  # layer; -1 for none
+    psi: float = Field(1.0, ge=0, le=2, description="psi")  # truncation; 0 gives the mean face
     noise_seed: int = Field(-1, ge=-1, le=MOST_SEED, description="noise (-1: stored)")
 
 
@@ -238,14 +232,9 @@ def explorer_of(folder: Path) -> Explorer:
 
 
 def latent_walk(explorer: Explorer, seeds: Sequence[int]) -> Iterator[np.ndarray]:
-    """Goes from seed to seed in style space and back to the first.
+    """Goes through two or more seeds in style space, `WALK_FRAMES` each, and back to the first.
 
-    Args:
-        explorer: Its generators are shown side by side.
-        seeds: At least two.
-
-    Yields:
-        Frames, uint8 (H, generators * H, 3), `WALK_FRAMES` times as many as seeds.
+    Yields frames of all generators, uint8 (H, generators * H, 3).
     """
     for seed, other in pairwise([*seeds, seeds[0]]):
         for step in range(WALK_FRAMES):
@@ -254,16 +243,9 @@ def latent_walk(explorer: Explorer, seeds: Sequence[int]) -> Iterator[np.ndarray
 
 
 def training_film(folder: Path) -> Iterator[np.ndarray]:
-    """The grids of the same latents that a fine-tuning saved, first to last.
+    """The grids of the same latents in the run folder of a fine-tuning, first to last.
 
-    Args:
-        folder: Run folder.
-
-    Yields:
-        Frames, uint8 (H, W, 3).
-
-    Raises:
-        ValueError: If it saved none, or one is damaged.
+    Yields frames, uint8 (H, W, 3); ValueError if it saved none, or one is damaged.
     """
     grids = grids_over_time(folder, most=10**6).values()
     if not grids:
@@ -275,18 +257,11 @@ def training_film(folder: Path) -> Iterator[np.ndarray]:
 
 
 def write_film(frames: Iterable[np.ndarray], path: Path, *, fps: int) -> int:
-    """Writes frames as a film, whole or not at all.
-
-    Args:
-        frames: At least one, uint8 (H, W, 3), all of one size.
-        path: `.mp4` or `.webp`.
-        fps: Frames per second.
-
-    Returns:
-        Number of frames.
+    """Writes frames, uint8 (H, W, 3) of one size, as a film, and returns how many there were.
 
     Raises:
-        ValueError: If the suffix is another, or imageio, which MP4 needs, is not installed.
+        ValueError: If `path` does not end in .mp4 or .webp, or imageio, which MP4 needs, is not
+            installed.
     """
     if path.suffix not in {".mp4", ".webp"}:
         raise ValueError(f"{path}: give a name that ends in .mp4 or .webp")

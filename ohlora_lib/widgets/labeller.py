@@ -19,9 +19,7 @@ SIDE_PX = 384  # pictures are shown at least this large
 class LabelWidget(anywidget.AnyWidget):
     """Asks the questions of a session; an answer is on the disk before the next image is shown.
 
-    Args:
-        session: What to ask, and where answers go.
-        meaning: What 0 (no) and 1 (yes) of a property mean.
+    `meaning` says what 0 (no) and 1 (yes) of a property are.
     """
 
     _esm = (ASSETS / "label_widget.js").read_text(encoding="utf-8")

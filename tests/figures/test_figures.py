@@ -1,6 +1,6 @@
 """Figures: they hold the data they were given, fit on their canvas, and are said in words."""
 
-import math
+import re
 import sys
 
 import matplotlib as mpl
@@ -37,10 +37,10 @@ def make_log(rows=24, seed=0):
 
 def make_scores():
     rng = np.random.default_rng(0)
-    return pd.concat([
-        pd.DataFrame({"stage": stage, "property": "gender", "score": rng.beta(a, 1, 300)})
-        for stage, a in (("base", 2), ("after", 20))
-    ])  # fmt: skip
+    score = np.concatenate([rng.beta(a, 1, 300) for a in (2, 20)])
+    return pd.DataFrame({"stage": ["base"] * 300 + ["after"] * 300, "score": score}).assign(
+        property="gender"
+    )
 
 
 def make_history():
@@ -68,7 +68,6 @@ LONG = {"05_finetune_generator-v8_of_a_long_study": make_log(seed=1), "_$x^$ <b>
 MEANING = {"gender": ["male", "female"]}
 LEAKS = pd.DataFrame([[1, 0.4], [0.4, 1]], index=["age", "glass"], columns=["age", "glass"])
 FIGURES = {
-    "losses": lambda: figures.losses(make_log()),
     "losses-v9": lambda: figures.losses(make_log(), run="v9"),
     "figure-1-losses": lambda: figures.losses(make_log(), number=1),
     "figure-2-auroc": lambda: figures.auroc(make_log()),
@@ -89,12 +88,6 @@ FIGURES = {
 }
 
 
-def test_every_figure_is_drawn_here():
-    asked = set(figures.__all__) - {"Figure", "property_groups"}
-    used = {name for draw in FIGURES.values() for name in draw.__code__.co_names}
-    assert asked <= used
-
-
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_figure_fits_its_canvas_hides_no_data_and_says_what_it_shows(name):
     """Every text inside the canvas, the legend outside the data; a sentence with numbers."""
@@ -109,10 +102,8 @@ def test_a_figure_fits_its_canvas_hides_no_data_and_says_what_it_shows(name):
         assert ax.get_xlabel()
         assert ax.get_title(loc="left")
     assert figure.name == name
-    assert figure.alt.endswith(".")
-    assert "\n" not in figure.alt
+    assert re.fullmatch(r".*\d.*\.", figure.alt)
     assert "nan" not in figure.alt
-    assert any(character.isdigit() for character in figure.alt)
 
 
 def axes_of(figure):
@@ -187,8 +178,8 @@ def test_files_are_the_same_again_and_settings_are_left_alone():
     for kind in ("png", "svg"):
         first, second = (style.drawn(figures.losses(make_log()).drawing, kind) for _ in range(2))
         assert first == second
-    png = style.drawn(figures.losses(make_log()).drawing, "png")
-    assert png[16:24] == (math.floor(7.2 * 150).to_bytes(4) + math.floor(4.2 * 150).to_bytes(4))
+        if kind == "png":
+            assert first[16:24] == (1080).to_bytes(4) + (630).to_bytes(4)
     assert dict(mpl.rcParams) == before
     assert not mpl.pyplot.get_fignums() if "matplotlib.pyplot" in sys.modules else True
 

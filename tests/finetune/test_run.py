@@ -304,6 +304,13 @@ def test_a_score_that_is_no_number_stops_before_the_row_is_written(tmp_path):
     assert "nan" not in (tmp_path / "train_log.csv").read_text()
 
 
+def test_the_closing_batch_is_in_no_checkpoint(tmp_path, monkeypatch):
+    """A run that is killed before its summary is written could not resume from one."""
+    monkeypatch.setattr(checkpoint.Pace, "due", lambda *_, **__: True)
+    assert open_run(tmp_path).train(lambda _: None)
+    assert open_run(tmp_path).resumed
+
+
 def test_checkpoints_take_little_of_the_time(monkeypatch):
     """A save of 3 s, batches of 1 s, epochs of 10: every tenth minute would be too often."""
     clock = [0.0]

@@ -54,7 +54,12 @@ def export(tmp_path):
 
 
 def test_page_has_language_title_and_contents(export):
-    page = export("# Does it *learn*?", "## Look\n\ntext", "## Look", "### Closer & closer")
+    verdict = [shown({"text/html": '<div class="verdict"><p>Yes.</p></div>'})]
+    page = export(
+        "# Does it *learn*?\n\nQuestion", "## Look", "## Look", "### Closer & closer", verdict
+    )
+    words = page.main.get_text()
+    assert words.index("learn?") < words.index("Yes.") < words.index("Question")
     assert page.html["lang"] == "en"
     assert page.title.string == "Does it learn?"
     links = page.select("nav.contents a")
@@ -199,6 +204,9 @@ def test_links_lead_to_the_same_variant_or_to_the_place_on_the_page_of_the_study
     project("06_evaluate", "v9")
     page = project("05_finetune", "v9")
     assert links(page, study)['6. "Next"'] == "../06_evaluate-v9/06_evaluate.html"
+    both = [f"outputs/s/06_evaluate-{variant}" for variant in ("v8", "v9")]
+    page = project("08_compare", evaluation_runs=both)
+    assert links(page, study)['6. "Next"'] == "../index.html#06_evaluate"
 
 
 def test_an_input_is_what_a_link_means_in_another_study_too(project):

@@ -99,6 +99,7 @@ BAD = {  # file name, text, what the message must name
     "not YAML": (TRAIN, "seed: [1\nbatch: }", ["not readable YAML"]),
     "a list": (TRAIN, "- seed: 1", ["name: value"]),
     "empty": (TRAIN, "", ["name: value"]),
+    "a list for a name": (TRAIN, "? [a]\n: 1", ["not readable YAML"]),
 }  # fmt: skip
 
 

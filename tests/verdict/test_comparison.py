@@ -124,6 +124,12 @@ def test_a_log_given_twice_is_no_second_seed(tmp_path):
     again = logs[2].assign(elapsed_sec=1.0)
     with pytest.raises(ValueError, match="'v9'"):
         comparison.group_logs(["v9", "v9"], [logs[2], again])
+    paths = [write(log, tmp_path / f"{k}.csv") for k, log in enumerate([*logs, make_log(3)])]
+    found = comparison.compare_files(paths, names=["v8", "v8", "v9", "v9"])
+    assert [run["name"] for run in found["runs"]] == ["v8 (1)", "v8 (2)", "v9 (1)", "v9 (2)"]
+    assert [(c["a"], c["b"]) for c in found["comparisons"]] == [("v8", "v9")]
+    with pytest.raises(ValueError, match="1 names for 4 logs"):
+        comparison.compare_files(paths, names=["v8"])
 
 
 @pytest.mark.parametrize("rows", [5, 24])
@@ -139,14 +145,3 @@ def test_a_seed_whose_scores_stop_early_shows_nothing(rows):
     row = comparison.compare_groups(groups, "a", "bb", {"gender": 1.0}).iloc[0]
     assert row["effect"] == "not shown"
     assert np.isnan(row["difference"])
-
-
-def test_names_group_the_files_of_one_run(tmp_path):
-    paths = []
-    for k, end in enumerate((0.7, 0.71, 0.9, 0.92)):
-        paths.append(write(make_log(k, ends={"gender": end}), tmp_path / f"{k}.csv"))
-    found = comparison.compare_files(paths, {"gender": 1.0}, names=["v8", "v8", "v9", "v9"])
-    assert [run["name"] for run in found["runs"]] == ["v8 (1)", "v8 (2)", "v9 (1)", "v9 (2)"]
-    assert [(c["a"], c["b"]) for c in found["comparisons"]] == [("v8", "v9")]
-    with pytest.raises(ValueError, match="1 names for 4 logs"):
-        comparison.compare_files(paths, {"gender": 1.0}, names=["v8"])

@@ -15,7 +15,7 @@ from ohlora_lib.finetune.loop import FinetuneSettings
 from ohlora_lib.finetune.run import FinetuneRun
 from ohlora_lib.nets import Discriminator, Generator, PropertyCNN
 from ohlora_lib.properties.ensemble import Ensemble
-from ohlora_lib.verdict import logs
+from ohlora_lib.verdict import findings, logs
 from ohlora_lib.verdict import verdict as trends
 
 CONCEPT = {"gender": 1.0, "quality": 1.0, "age": 0.0, "glass": 0.0}
@@ -75,6 +75,7 @@ def test_no_learning_is_not_called_learning(tmp_path: Path, recipe: str) -> None
     for source in ("mean", "heldout"):
         verdict = trends.run_verdict(log, CONCEPT, source=source)
         assert list(verdict["effect"]) == ["not shown"] * 4
+    assert [finding.rule for finding in findings.of_log(log, CONCEPT)] == ["untrained"]
 
 
 def moves(folder: Path, seed: int = 0) -> trends.pd.DataFrame:

@@ -82,19 +82,14 @@ def test_constant_scores_and_a_target_in_between():
     assert verdict.run_verdict(away, {"gender": 0.7})["effect"].item() == "moved away"
 
 
-def test_more_rows_narrow_the_interval():
-    widths = [
-        (table["change_high"] - table["change_low"]).mean()
-        for table in (verdict.run_verdict(make_log(1, rows, 4), CONCEPT) for rows in (24, 96, 384))
-    ]
-    assert widths[0] > 1.3 * widths[1] > 1.69 * widths[2]
-
-
-def test_too_few_rows_show_nothing():
-    table = verdict.run_verdict(make_log(rows=5, ends={"gender": 0.99}), CONCEPT)
+def test_scores_too_few_or_that_stop_show_nothing():
+    log = make_log(ends={"gender": 0.99})
+    table = verdict.run_verdict(log[:5], CONCEPT)
     assert set(table["effect"]) == {"not shown"}
-    assert table["change"].isna().all()
     assert "too few" in verdict.verdict_sentence(table)
+    log.loc[log.index >= 14, "mean_gender_score"] = np.nan
+    row = verdict.run_verdict(log, CONCEPT).iloc[0]
+    assert (row["effect"], np.isnan(row["change"])) == ("not shown", True)
 
 
 def test_other_sources_and_gaps_between_evaluations():
@@ -129,14 +124,6 @@ def test_block_length_follows_the_memory():
     assert bootstrap.block_length(white) >= 9  # n^(1/3)
 
 
-def test_scores_that_stop_are_not_judged():
-    log = make_log(ends={"gender": 0.95})
-    log.loc[log.index >= 14, "mean_gender_score"] = np.nan
-    table = verdict.run_verdict(log, CONCEPT).set_index("property")
-    assert table.loc["gender", "effect"] == "not shown"
-    assert np.isnan(table.loc["gender", "change"])
-
-
 # ---- reading
 
 
@@ -159,6 +146,8 @@ def test_own_log_reads_as_it_was_written(tmp_path):
         (lambda text: text + text.split("\n", 1)[1], "not later in training"),
         (lambda text: text.replace("\n3,0,30,", "\n3,0,x30,"), "'x30', not a number"),
         (lambda text: text.replace("\n3,0,30,", "\n3,0,,"), "epoch and idx"),
+        (lambda text: text.replace("\n3,0,30,", "\n3,0,3,"), "not later in training"),
+        (lambda text: text.replace(",0.", ",95."), "Divide by 100"),
     ],
 )
 def test_spoilt_files_are_refused_in_one_line(tmp_path, spoil, words):
@@ -169,14 +158,6 @@ def test_spoilt_files_are_refused_in_one_line(tmp_path, spoil, words):
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
     assert ";" in str(caught.value) or "?" in str(caught.value)  # a remedy follows
-
-
-def test_absent_and_binary_files_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="no such file"):
-        logs.read_log(tmp_path / "train_log.csv")
-    (tmp_path / "weights.csv").write_bytes(bytes(range(256)))
-    with pytest.raises(ValueError, match="not a readable CSV"):
-        logs.read_log(tmp_path / "weights.csv")
 
 
 @pytest.mark.parametrize("concept", [{}, {"gender": 1.5}, {"gender": float("nan")}])

@@ -10,12 +10,14 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+ROOT = Path(__file__).parents[3]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 TOKEN = "loopback"
 SECONDS = 60_000  # of waiting at most, in milliseconds
@@ -28,8 +30,17 @@ browser_marks = [
 ]
 
 
+def study(root: Path, name: str, *words: str) -> Path:
+    """Runs a study of a project that gets the notebooks; gives the study's outputs."""
+    shutil.copytree(ROOT / "notebooks", root / "notebooks")
+    command = [sys.executable, "-m", "ohlora_lib", "run", f"params/{name}", *words]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return root / "outputs" / name
+
+
 @contextmanager
-def jupyterlab(project: Path) -> Iterator[str]:
+def _jupyterlab(project: Path) -> Iterator[str]:
     """Serves a project; gives the address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -57,8 +68,19 @@ def jupyterlab(project: Path) -> Iterator[str]:
         server.wait(30)
 
 
-def run_notebook(page, address: str) -> None:  # noqa: ANN001
-    """Opens a notebook and runs all its cells."""
-    page.goto(address, timeout=SECONDS)
-    page.get_by_text("| Idle").first.wait_for(timeout=SECONDS)  # the kernel has started
-    page.evaluate("void window.jupyterapp.commands.execute('notebook:run-all-cells')")
+@contextmanager
+def lab_page(project: Path, notebook: str, *, height: int) -> Iterator[tuple[Any, Callable]]:
+    """A browser's page, and what opens a notebook in it and runs all its cells."""
+    from playwright.sync_api import sync_playwright
+
+    with _jupyterlab(project) as base, sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1300, "height": height})
+
+        def run_all() -> None:
+            page.goto(f"{base}/lab/tree/notebooks/{notebook}.ipynb?token={TOKEN}", timeout=SECONDS)
+            page.get_by_text("| Idle").first.wait_for(timeout=SECONDS)  # the kernel has started
+            page.evaluate("void window.jupyterapp.commands.execute('notebook:run-all-cells')")
+
+        yield page, run_all
+        browser.close()

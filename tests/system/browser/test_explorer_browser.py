@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,16 +12,8 @@ from ohlora_lib.base.base import copy_shipped, load_base
 from ohlora_lib.io.weights import save_weights, split_mapping
 from ohlora_lib.nets import PropertyCNN
 from ohlora_lib.study.run import start_run
-from tests.system.browser.lab import (
-    CHROMIUM,
-    SECONDS,
-    TOKEN,
-    browser_marks,
-    jupyterlab,
-    run_notebook,
-)
+from tests.system.browser.lab import ROOT, SECONDS, browser_marks, lab_page
 
-ROOT = Path(__file__).parents[3]
 PROPERTIES = ("gender", "quality", "age", "glass")
 
 pytestmark = browser_marks
@@ -54,22 +44,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture(scope="module")
-def address(project: Path) -> Iterator[str]:
-    """JupyterLab's, with the notebook."""
-    with jupyterlab(project) as base:
-        yield f"{base}/lab/tree/notebooks/explore_latents.ipynb?token={TOKEN}"
-
-
-def test_a_slider_moves_the_picture_and_a_latent_is_kept(project: Path, address: str) -> None:
-    from playwright.sync_api import sync_playwright
-
+def test_a_slider_moves_the_picture_and_a_latent_is_kept(project: Path) -> None:
     folder = project / "outputs" / "quickstart" / "explore_latents"
-    shots = Path(os.environ.get("OHLORA_SCREENSHOTS", project))
-    with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1200, "height": 1400})
-        run_notebook(page, address)
+    with lab_page(project, "explore_latents", height=1400) as (page, run_all):
+        run_all()
         explorer = page.locator(".ohlora-explorer")
         explorer.wait_for(timeout=SECONDS)
         pictures = explorer.locator("img")
@@ -87,7 +65,6 @@ def test_a_slider_moves_the_picture_and_a_latent_is_kept(project: Path, address:
             )
 
         moved(lambda: explorer.get_by_role("button", name="another seed").click())
-        page.screenshot(path=shots / "explorer.png")
         way = explorer.locator(".noUi-handle").first  # toward the second seed
 
         def drag() -> None:
@@ -101,13 +78,11 @@ def test_a_slider_moves_the_picture_and_a_latent_is_kept(project: Path, address:
         explorer.get_by_role("button", name="save", exact=True).click()
         explorer.get_by_text("Saved latent-001.json").wait_for(timeout=SECONDS)
         explorer.scroll_into_view_if_needed()
-        page.screenshot(path=shots / "explorer.png")
         facts = json.loads((folder / "latent-001.json").read_text())
         assert facts["seed"] == 1
         assert 0 < facts["way"] < 1
         moved(lambda: explorer.get_by_role("button", name="another seed").click())
         moved(lambda: explorer.get_by_role("button", name="load").click())
         explorer.get_by_text("Loaded latent-001.json").wait_for(timeout=SECONDS)
-        browser.close()
     assert (folder / "latent-001.png").is_file()
     assert json.loads((folder / "summary.json").read_text())["status"] == "finished"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -13,16 +11,8 @@ import pytest
 from ohlora_lib.population import sources
 from ohlora_lib.study.parameters import MakePopulation
 from ohlora_lib.study.run import start_run
-from tests.system.browser.lab import (
-    CHROMIUM,
-    SECONDS,
-    TOKEN,
-    browser_marks,
-    jupyterlab,
-    run_notebook,
-)
+from tests.system.browser.lab import ROOT, SECONDS, browser_marks, lab_page
 
-ROOT = Path(__file__).parents[3]
 COUNT = 20
 
 pytestmark = browser_marks
@@ -41,23 +31,14 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     text = (ROOT / "notebooks" / "label_images.ipynb").read_text(encoding="utf-8")
     asked = '[\\"gender\\", \\"quality\\", \\"age\\", \\"glass\\"]'
     assert asked in text
-    text = text.replace(asked, '[\\"glass\\"]').replace(
-        "count: int = 2000", f"count: int = {COUNT}"
-    )
+    text = text.replace(asked, '[\\"glass\\"]').replace("int = 2000", f"int = {COUNT}")
     (root / "notebooks" / "label_images.ipynb").write_text(text, encoding="utf-8")
     return root
 
 
-@pytest.fixture(scope="module")
-def address(project: Path) -> Iterator[str]:
-    """JupyterLab's, with the notebook."""
-    with jupyterlab(project) as base:
-        yield f"{base}/lab/tree/notebooks/label_images.ipynb?token={TOKEN}"
-
-
-def open_labeller(page, address: str):  # noqa: ANN001, ANN201
+def open_labeller(page, run_all):
     """Opens the notebook, runs it, and gives the labeller with the focus."""
-    run_notebook(page, address)
+    run_all()
     labeller = page.locator(".ohlora-labeller")
     labeller.wait_for(timeout=SECONDS)
     labeller.locator("img").click()
@@ -75,30 +56,21 @@ def press(page, labeller, key: str) -> None:  # noqa: ANN001
     )
 
 
-def test_twenty_images_by_keys_with_a_reload_half_way(project: Path, address: str) -> None:
-    from playwright.sync_api import sync_playwright
-
+def test_twenty_images_by_keys_with_a_reload_half_way(project: Path) -> None:
     truth = pd.read_csv(project / "outputs/quickstart/01_make_population/labels.csv")["glass"]
     truth = truth.tolist()[:COUNT]
     assert 0 < sum(truth) < COUNT
     folder = project / "outputs" / "quickstart" / "label_images"
-    shots = Path(os.environ.get("OHLORA_SCREENSHOTS", project))
-    with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1200, "height": 1000})
-        labeller = open_labeller(page, address)
+    with lab_page(project, "label_images", height=1000) as (page, run_all):
+        labeller = open_labeller(page, run_all)
         for k in range(COUNT // 2):
             question = labeller.locator(".ohlora-question").inner_text()
             assert question == "glass: 1 = glasses, 0 = no glasses"
-            press(
-                page,
-                labeller,
-                ("n", "y")[truth[k]] if k % 2 else ("ArrowLeft", "ArrowRight")[truth[k]],
-            )
+            keys = ("n", "y") if k % 2 else ("ArrowLeft", "ArrowRight")
+            press(page, labeller, keys[truth[k]])
             answers = pd.read_csv(folder / "answers.csv")  # on the disk when the next one shows
             assert answers["answer"].tolist() == truth[: k + 1]
-        page.screenshot(path=shots / "labelling.png")
-        labeller = open_labeller(page, address)  # the page anew
+        labeller = open_labeller(page, run_all)  # the page anew
         assert labeller.get_attribute("data-place") == str(COUNT // 2)
         press(page, labeller, "b")  # an answer taken back, a wrong one, and that one corrected
         assert labeller.get_attribute("data-place") == str(COUNT // 2 - 1)
@@ -109,8 +81,6 @@ def test_twenty_images_by_keys_with_a_reload_half_way(project: Path, address: st
             press(page, labeller, ("n", "y")[truth[k]])
         assert "All answered" in labeller.locator(".ohlora-question").inner_text()
         assert f"{COUNT} of {COUNT} answered" in labeller.locator(".ohlora-progress").inner_text()
-        page.screenshot(path=shots / "labelled.png")
-        browser.close()
     table = pd.read_csv(folder / "labels.csv")
     assert table["img_no"].tolist() == list(range(COUNT))
     assert table["glass"].tolist() == truth

@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
 import pytest
 import yaml
 
-from tests.system.browser.lab import (
-    CHROMIUM,
-    SECONDS,
-    TOKEN,
-    browser_marks,
-    jupyterlab,
-    run_notebook,
-)
+from tests.system.browser.lab import ROOT, SECONDS, browser_marks, lab_page, study
 
-ROOT = Path(__file__).parents[3]
 NOTEBOOK = "05_finetune_generator"
 
 pytestmark = browser_marks
@@ -34,11 +22,8 @@ pytestmark = browser_marks
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The smoke study up to its selection, and the notebook with enough epochs to watch."""
     root = tmp_path_factory.mktemp("project")
-    shutil.copytree(ROOT / "notebooks", root / "notebooks")
     shutil.copytree(ROOT / "params" / "smoke", root / "params" / "smoke")
-    command = [sys.executable, "-m", "ohlora_lib", "run", "params/smoke", "--only", "0[1-4]*"]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
+    study(root, "smoke", "--only", "0[1-4]*")
     text = (root / "params" / "smoke" / f"{NOTEBOOK}-v9.yaml").read_text(encoding="utf-8")
     config = yaml.safe_load(text) | {"epochs": 400, "grid_every": 1, "every_batches": 1}
     path = root / "notebooks" / f"{NOTEBOOK}.ipynb"
@@ -49,22 +34,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture(scope="module")
-def address(project: Path) -> Iterator[str]:
-    """JupyterLab's, with the notebook."""
-    with jupyterlab(project) as base:
-        yield f"{base}/lab/tree/notebooks/{NOTEBOOK}.ipynb?token={TOKEN}"
-
-
-def test_trends_are_redrawn_in_place_and_an_interrupt_saves(project: Path, address: str) -> None:
-    from playwright.sync_api import sync_playwright
-
+def test_trends_are_redrawn_in_place_and_an_interrupt_saves(project: Path) -> None:
     folder = project / "outputs" / "smoke" / f"{NOTEBOOK}-v9"
-    shots = Path(os.environ.get("OHLORA_SCREENSHOTS", project))
-    with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1400, "height": 4000})
-        run_notebook(page, address)
+    with lab_page(project, NOTEBOOK, height=4000) as (page, run_all):
+        run_all()
         page.locator("progress").wait_for(timeout=SECONDS)
         cell = page.locator(".jp-CodeCell", has=page.locator("progress"))
         pictures = cell.locator(".jp-OutputArea-output img")
@@ -79,11 +52,9 @@ def test_trends_are_redrawn_in_place_and_an_interrupt_saves(project: Path, addre
         assert pictures.count() == 2
         assert page.locator("progress").count() == 1
         cell.scroll_into_view_if_needed()
-        page.screenshot(path=shots / "monitor.png")
         page.evaluate("void window.jupyterapp.commands.execute('notebook:interrupt-kernel')")
         page.get_by_text("Interrupted; the checkpoint is saved.").wait_for(timeout=SECONDS)
         page.get_by_text("Interrupted: saved; run this notebook again").wait_for(timeout=SECONDS)
-        browser.close()
     assert (folder / "checkpoints" / "state.pt").is_file()
     assert not (folder / "summary.json").exists()
     assert json.loads((folder / "config.json").read_text())["epochs"] == 400
