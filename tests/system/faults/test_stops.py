@@ -152,7 +152,7 @@ def test_a_second_start_is_refused_and_a_dead_one_s_lock_is_taken_over(folder):
         assert (status, said) == (1, [])
         assert re.fullmatch(
             rf"ohlora: {re.escape(str(folder))}: process {first.pid} on \S+ \(since "
-            r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\) is writing here\. Wait for it or stop it; "
+            r"20\d\d-\d\d-\d\dT[\d:.]+\+00:00\) is writing here\. Wait for it or stop it; "
             r"then start again\.",
             error,
         ), error
