@@ -208,8 +208,8 @@ def run_notebook(job: dict[str, Any], report: Report) -> Outcome:
         outcome = of_exit("its kernel", error.exit_code, kills)
     except (RuntimeError, TimeoutError) as error:
         outcome = Outcome(Ended.FAILED, of_error("its kernel did not answer", str(error)))
-    except (KeyboardInterrupt, SystemExit):
-        outcome = Outcome(Ended.INTERRUPTED)  # the runner knows by what
+    except KeyboardInterrupt:  # after a SIGTERM there is no time for a page: this process ends
+        outcome = Outcome(Ended.INTERRUPTED)
     if working.exists():
         working.replace(output)
         report(text="writing the page")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.faults.kill import Harness, log_of, main
+from tests.system.faults.kill import Harness, log_of
 
 ROOT = Path(__file__).parents[3]
 SECONDS = 240  # until a hang is told
@@ -53,9 +53,3 @@ def test_sigterm_saves_and_the_process_ends_of_it(tmp_path):
         assert process.wait(SECONDS) == -signal.SIGTERM
     assert (log.parent / "checkpoints" / "state.pt").exists()
     assert not (log.parent / "summary.json").exists()
-
-
-def test_the_command_says_what_it_takes(capsys):
-    with pytest.raises(SystemExit):
-        main(["--help"])
-    assert "--times" in capsys.readouterr().out
