@@ -48,7 +48,16 @@ def _write(
     if isinstance(net, PropertyCNN):
         sizes = {"property": net.prop, "image_px": str(net.image_px), "width": str(net.width)}
         own |= {**sizes, "crop": json.dumps(net.crop)}
-    write_atomic(path, save(tensors, metadata={**facts, **own}))
+    write_atomic(path, _in_order(save(tensors, metadata={**facts, **own})))
+
+
+def _in_order(data: bytes) -> bytes:
+    """A .safetensors file with sorted metadata, so that the same network gives the same bytes."""
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    return data[:8] + text.ljust(size) + data[8 + size :]
 
 
 def read_tensors(
