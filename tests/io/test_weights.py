@@ -85,13 +85,13 @@ def test_property_cnn_of_any_size_comes_back(tmp_path):
     assert not (tmp_path / "c.pth").exists()
 
 
-@pytest.mark.slow
 def test_the_same_network_gives_the_same_bytes(tmp_path):
     """safetensors writes metadata in a random order; with it, a stage run again looked changed."""
     net, path = PropertyCNN(image_px=32, width=0.1), tmp_path / "net.safetensors"
     assert len({save_weights(net, path) or path.read_bytes() for _ in range(8)}) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prop", ["gender", "age", "quality", "glass"])
 def test_published_cnn_is_known_by_shape(tmp_path, prop):
     net = PropertyCNN(prop)
