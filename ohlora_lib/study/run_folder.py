@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import re
+import threading
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -24,6 +25,7 @@ from ohlora_lib.io.pictures import files_read
 
 CODE = ("ohlora_lib", "notebook_code_sha256")  # facts that count for `ohlora run` only
 HASHED = {".csv", ".json", ".safetensors"}
+PARSING = threading.Lock()  # before Python 3.13, ast fails when two threads parse at once
 PICTURES = {".png", ".webp", ".mp4"}  # drawn from the results, so no part of them
 
 
@@ -243,7 +245,7 @@ def notebook_code(path: Path) -> str:
         tags = set(cell["metadata"].get("tags", []))
         if cell["cell_type"] == "code" and not tags & {"parameters", "injected-parameters"}:
             source = "".join(cell["source"])
-            with suppress(SyntaxError):  # a magic
+            with PARSING, suppress(SyntaxError):  # a magic
                 source = ast.dump(ast.parse(source))
             digest.update(f"{source}\n".encode())
     return digest.hexdigest()
