@@ -163,7 +163,7 @@ def merge_tables(paths: Sequence[Path]) -> Merged:
             firsts = [None if place is None else images[place] for place in known]
             table[key] = pd.Series(firsts, table.index, dtype=object).fillna(table[key])
         check_cells(table[key], ~table[key].duplicated(), name, "that image is there twice")
-        frames[name] = table.set_index(key)[mine].astype("Int64")
+        frames[name] = table.set_index(key)[mine].astype(float).astype("Int64")
         images = list(dict.fromkeys([*images, *table[key]]))
     answers = pd.concat(frames, axis=1).reindex(images)  # columns: person, property
     rows = answers.stack(future_stack=True).rename_axis([key, "property"])  # columns: person
