@@ -10,30 +10,32 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Argument, Option
 
 import ohlora_lib
-from ohlora_lib.cli_tables import as_text, show_comparison, show_table
-from ohlora_lib.complaints import complain, in_words, usage_in_words
+from ohlora_lib.terminal import as_text, complain, show_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 PUBLISHED_CONCEPT = "gender=1,quality=1,age=0,glass=0"
+COLUMNS = (  # of a printed comparison; --json has all
+    *("property", "target", "start", "end", "change", "change_low", "change_high"),
+    *("distance_a", "distance_b", "difference", "difference_low", "difference_high", "effect"),
+)
+COLUMN_HELP = "OURS=THEIRS: a column of logs made elsewhere; once for each."
+COMPLETE_HELP = "Logs made elsewhere are whole, however they end."
 INTERRUPTED = 130
 MOST_SEED = 2**31 - 1
-Study = Annotated[Path, typer.Argument(help="A study's folder, such as params/quickstart.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-WeightFile = Annotated[Path, typer.Argument(help="A .safetensors or .pth file.")]
+Study = Annotated[Path, Argument(help="A study's folder, such as params/quickstart.")]
+Force = Annotated[bool, Option("--force", help="Run from the start; earlier runs are kept.")]
+AsJson = Annotated[bool, Option("--json", help="Print JSON.")]
+WeightFile = Annotated[Path, Argument(help="A .safetensors or .pth file.")]
 
-app = typer.Typer(
-    help="Teach a StyleGAN one look, and prove it did.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
 weights_app = typer.Typer(
     help="Look into weight files, convert and publish them.", no_args_is_help=True
 )
@@ -43,7 +45,6 @@ app.add_typer(labels_app, name="labels")
 
 
 def _show_version(asked: bool) -> None:
-    """Prints the version and ends."""
     if asked:
         typer.echo(f"ohlora {ohlora_lib.__version__}")
         raise typer.Exit
@@ -51,10 +52,8 @@ def _show_version(asked: bool) -> None:
 
 @app.callback()
 def options(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print it.")
-    ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show where errors come from.")] = False,
+    version: Annotated[bool, Option("--version", callback=_show_version, is_eager=True)] = False,
+    debug: Annotated[bool, Option("--debug", help="Show where errors come from.")] = False,
 ) -> None:
     """Teach a StyleGAN one look, and prove it did."""
 
@@ -62,16 +61,9 @@ def options(
 @app.command()
 def run(
     study: Study,
-    only: Annotated[
-        str | None, typer.Option(help="Globs of the stages to run, separated by commas.")
-    ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Run from the start, even if nothing changed.")
-    ] = False,
-    seed: Annotated[
-        int | None,
-        typer.Option(min=0, max=MOST_SEED, help="Run as study NAME-seedN with this seed."),
-    ] = None,
+    only: Annotated[str | None, Option(help="Globs of stages, separated by commas.")] = None,
+    force: Force = False,
+    seed: Annotated[int | None, Option(min=0, max=MOST_SEED, help="Run as NAME-seedN.")] = None,
 ) -> None:
     """Run a study's notebooks in order; what has not changed since it finished is skipped."""
     from ohlora_lib.runner.runner import run_study
@@ -81,12 +73,8 @@ def run(
 
 @app.command()
 def finetune(
-    params_file: Annotated[
-        Path, typer.Argument(help="Such as params/quickstart/05_finetune_generator-v9.yaml.")
-    ],
-    force: Annotated[
-        bool, typer.Option("--force", help="Train from the beginning; the earlier run is kept.")
-    ] = False,
+    params_file: Annotated[Path, Argument(help="Such as params/x/05_finetune_generator-v9.yaml.")],
+    force: Force = False,
 ) -> None:
     """Fine-tune as notebook 5 does, without the notebook.
 
@@ -107,17 +95,12 @@ def finetune(
 @app.command()
 def sweep(
     study: Study,
-    grid: Annotated[
-        list[str] | None,
-        typer.Option(help="NAME=VALUE,VALUE of a parameter; several: all combinations."),
-    ] = None,
-    seeds: Annotated[str, typer.Option(help="Seeds of each point, such as 0-4.")] = "",
-    workers: Annotated[int, typer.Option(min=1, help="Studies at a time on this machine.")] = 1,
-    scheduler: Annotated[
-        str, typer.Option(help="Address of a Dask scheduler, whose workers run them instead.")
-    ] = "",
+    grid: Annotated[list[str] | None, Option(help="NAME=VALUE,VALUE; once for each.")] = None,
+    seeds: Annotated[str, Option(help="Seeds of each point, such as 0-4.")] = "",
+    workers: Annotated[int, Option(min=1, help="Studies at a time on this machine.")] = 1,
+    scheduler: Annotated[str, Option(help="Address of a Dask scheduler to run them.")] = "",
 ) -> None:
-    """Run a study for each point of a grid and each seed, and compare them.
+    """Run a study for each combination of a grid's values and each seed, and compare them.
 
     NAME is the fine-tuning's parameter; 04_select_images.samples that of another stage.
     """
@@ -128,22 +111,12 @@ def sweep(
 
 @app.command()
 def compare(
-    logs: Annotated[list[Path], typer.Argument(help="train_log.csv files, or run folders.")],
+    logs: Annotated[list[Path], Argument(help="train_log.csv files, or run folders.")],
     as_json: AsJson = False,
-    concept: Annotated[
-        str, typer.Option(help="Target score of each property.")
-    ] = PUBLISHED_CONCEPT,
-    names: Annotated[
-        str | None,
-        typer.Option(help="Their names, by comma; v8,v8,v9,v9 are two seeds of v8 and of v9."),
-    ] = None,
-    column: Annotated[
-        list[str] | None,
-        typer.Option(help="OURS=THEIRS: a column of logs made elsewhere; once for each."),
-    ] = None,
-    complete: Annotated[
-        bool, typer.Option("--complete", help="Logs made elsewhere are whole, however they end.")
-    ] = False,
+    concept: Annotated[str, Option(help="Target score of each property.")] = PUBLISHED_CONCEPT,
+    names: Annotated[str, Option(help="Such as v8,v8,v9,v9: two seeds of v8 and of v9.")] = "",
+    column: Annotated[list[str] | None, Option(help=COLUMN_HELP)] = None,
+    complete: Annotated[bool, Option("--complete", help=COMPLETE_HELP)] = False,
 ) -> None:
     """Say what training logs show: per property, whether the look was learned.
 
@@ -153,28 +126,37 @@ def compare(
 
     given = [part.strip() for part in names.split(",")] if names else None
     columns = _pairs(column or [], "--column", "OURS=THEIRS, such as d_loss=loss_D")
-    foreign = {"columns": columns, "complete": complete}
-    options = {name: value for name, value in foreign.items() if value}
-    found = comparison.compare_files(logs, _read_concept(concept), names=given, **options)
+    options = {"names": given, "columns": columns, "complete": complete}
+    found = comparison.compare_files(logs, _read_concept(concept), **options)
     if as_json:
         typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
-    else:
-        show_comparison(found)
+        return
+    for part in found["runs"]:
+        long = f"{part['steps']:,.0f} steps" if "steps" in part else f"{part['epochs']:g} epochs"
+        typer.echo(f"{part['name']} ({part['rows']} rows, {long})")
+        _show_verdict(part)
+    for part in found["comparisons"]:
+        typer.echo(f"{part['b']} against {part['a']}")
+        _show_verdict(part)
+
+
+def _show_verdict(part: dict[str, Any]) -> None:
+    """Prints a verdict and the table it comes from: the held-out judge's where there is one."""
+    rows = part.get("heldout", part["properties"])
+    columns = [name for name in COLUMNS if name in rows[0]]
+    short = {"distance_a": part.get("a", ""), "distance_b": part.get("b", "")}
+    heads = [short.get(name, name.rpartition("_")[2]) for name in columns]
+    show_table(heads, ([row[name] for name in columns] for row in rows))
+    typer.echo(f"{part['sentence']}\n")
 
 
 @app.command()
 def select(
-    scores: Annotated[Path, typer.Argument(help="CSV with a row an image: <property>_score.")],
-    keep: Annotated[
-        list[str], typer.Option(help='Condition, such as "gender>=0.92"; once for each.')
-    ],
-    skip_first: Annotated[
-        int, typer.Option(min=0, help="First images left out, labelled for training.")
-    ] = 0,
+    scores: Annotated[Path, Argument(help="CSV with a row an image: <property>_score.")],
+    keep: Annotated[list[str], Option(help='Condition, such as "gender>=0.92"; once for each.')],
+    skip_first: Annotated[int, Option(min=0, help="First images, which are left out.")] = 0,
     as_json: AsJson = False,
-    out: Annotated[
-        Path | None, typer.Option(help="Write the rows that are kept to this CSV.")
-    ] = None,
+    out: Annotated[Path | None, Option(help="Write the rows that are kept to this CSV.")] = None,
 ) -> None:
     """Say which images of a table of scores have a look, and what each condition costs."""
     from ohlora_lib.population import labels
@@ -211,26 +193,19 @@ def doctor() -> None:
     from ohlora_lib.doctor import examine
 
     checks = examine()
-    show_table(
-        ["", "check", "found", "what to do"],
-        [
-            ("ok" if c.fine else "!!" if c.needed else "--", c.name, c.found, c.todo)
-            for c in checks
-        ],
-    )
-    if any(check.needed and not check.fine for check in checks):
+    marks = ["ok" if not check.todo else "!!" if check.needed else "--" for check in checks]
+    rows = [(mark, *check[:3]) for mark, check in zip(marks, checks, strict=True)]
+    show_table(["", "check", "found", "what to do"], rows)
+    if "!!" in marks:
         raise typer.Exit(1)
 
 
 @app.command()
 def film(
-    run_folder: Annotated[Path, typer.Argument(help="Run folder of a finished fine-tuning.")],
-    out: Annotated[Path, typer.Argument(help="Film to write, .webp or .mp4.")],
-    walk: Annotated[
-        str,
-        typer.Option(help="Seeds, such as 0,5,9: walk through them, before and after."),
-    ] = "",
-    fps: Annotated[int, typer.Option(min=1, max=60, help="Frames a second.")] = 12,
+    run_folder: Annotated[Path, Argument(help="Run folder of a finished fine-tuning.")],
+    out: Annotated[Path, Argument(help="Film to write, .webp or .mp4.")],
+    walk: Annotated[str, Option(help="Seeds to walk through instead, such as 0,5,9.")] = "",
+    fps: Annotated[int, Option(min=1, max=60, help="Frames a second.")] = 12,
 ) -> None:
     """Film the same latents through a training, or a walk through latents."""
     from ohlora_lib.widgets import explorer
@@ -249,8 +224,8 @@ def film(
 
 @labels_app.command()
 def merge(
-    tables: Annotated[list[Path], typer.Argument(help="Label tables of the same images.")],
-    out: Annotated[Path, typer.Option(help="CSV to write.")],
+    tables: Annotated[list[Path], Argument(help="Label tables of the same images.")],
+    out: Annotated[Path, Option(help="CSV to write.")],
 ) -> None:
     """Join label tables of several people; where they disagree, there is no label."""
     from ohlora_lib.population.labelling import merge_tables
@@ -262,20 +237,17 @@ def merge(
     if len(merged.disagreements):
         heads = [Path(str(name)).name for name in merged.disagreements]
         show_table(heads, merged.disagreements.astype(str).to_numpy().tolist())
-    typer.echo(
-        f"{out}: {len(merged.table)} images, {len(merged.disagreements)} disagreements left open."
-    )
+    left_open = f"{len(merged.disagreements)} disagreements left open"
+    typer.echo(f"{out}: {len(merged.table)} images, {left_open}.")
     if merged.left_out:
         typer.echo(f"Columns that are no labels, left out: {', '.join(merged.left_out)}.")
 
 
 @app.command()
 def clean(
-    study: Annotated[str, typer.Argument(help="One study's name; all if left out.")] = "",
-    earlier: Annotated[
-        bool, typer.Option("--earlier", help="Delete the runs that newer ones replaced.")
-    ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    study: Annotated[str, Argument(help="One study's name; all if left out.")] = "",
+    earlier: Annotated[bool, Option("--earlier", help="Delete runs that were replaced.")] = False,
+    yes: Annotated[bool, Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Free room on the disk: says how much, and asks before it deletes."""
     import shutil
@@ -285,9 +257,8 @@ def clean(
 
     if not earlier:
         raise ValueError("nothing to clean was named; `ohlora clean --earlier` deletes old runs")
-    study = Path(study).name  # params/quickstart and outputs/quickstart mean the same
     outputs = project_root() / "outputs"
-    found = earlier_runs(outputs, study)
+    found = earlier_runs(outputs, Path(study).name)  # params/quickstart means quickstart, too
     if not found:
         typer.echo("There are no earlier runs.")
         return
@@ -307,24 +278,16 @@ def info(file: WeightFile) -> None:
     """Print what a weight file holds."""
     from ohlora_lib.io import weights
 
-    facts = weights.describe(file)
-    show_table(["fact", "value"], [(name, as_text(value)) for name, value in facts.items()])
+    show_table(["fact", "value"], weights.describe(file).items())
 
 
 @weights_app.command()
 def convert(
     file: WeightFile,
-    out: Annotated[Path, typer.Argument(help="File to write; its suffix says in which form.")],
-    network: Annotated[
-        str, typer.Option(help="Which network, where a .pth holds several: see `weights info`.")
-    ] = "",
-    split: Annotated[
-        int,
-        typer.Option(
-            min=0, max=65536, help="Split the mapping: width of the new branch, as v9's 2048."
-        ),
-    ] = 0,
-    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Draws the new branch.")] = 0,
+    out: Annotated[Path, Argument(help="File to write; its suffix says in which form.")],
+    network: Annotated[str, Option(help="Which one of several: see `weights info`.")] = "",
+    split: Annotated[int, Option(min=0, max=65536, help="Width of a new mapping branch.")] = 0,
+    seed: Annotated[int, Option(min=0, max=MOST_SEED, help="Draws the new branch.")] = 0,
 ) -> None:
     """Write weights in another form; the tensors stay bit for bit the same."""
     from ohlora_lib.io.weights import convert
@@ -335,8 +298,8 @@ def convert(
 
 @weights_app.command()
 def publish(
-    source: Annotated[Path, typer.Argument(help="Run folder, or a .safetensors or .pth file.")],
-    folder: Annotated[Path, typer.Argument(help="Folder to write: weights, config, model card.")],
+    source: Annotated[Path, Argument(help="Run folder, or a .safetensors or .pth file.")],
+    folder: Annotated[Path, Argument(help="Folder to write: weights, config, model card.")],
 ) -> None:
     """Write a folder with weights and a model card, and print how to upload it."""
     from ohlora_lib.report.publish import write_folder
@@ -389,11 +352,8 @@ def exit_status(given: list[str], *, debug: bool) -> int:
     try:
         status = app(args=given, prog_name="ohlora", standalone_mode=False) or 0
     except Exception as error:  # the last place where an error can be made readable
-        if hasattr(error, "exit_code"):  # a wrong command line
-            complain(error, usage_in_words(error), debug=debug)
-            return error.exit_code
-        complain(error, in_words(error), debug=debug)
-        return getattr(error, "exit_status", 1)
+        complain(error, debug=debug)
+        return getattr(error, "exit_code", getattr(error, "exit_status", 1))
     if status == INTERRUPTED:
-        complain(None, "stopped by Ctrl-C", debug=False)
+        sys.stderr.write("ohlora: stopped by Ctrl-C\n")
     return status

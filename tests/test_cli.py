@@ -177,7 +177,11 @@ def test_compare_prints_sentences_and_tables_or_json(call, compare_files):
     assert "v9 did better." in out
     assert "0.0123" in out
     assert compare_files[1] == [
-        ([Path("a.csv"), Path("b.csv")], {"age": 0.0, "glass": 0.5}, {"names": None})
+        (
+            [Path("a.csv"), Path("b.csv")],
+            {"age": 0.0, "glass": 0.5},
+            {"names": None, "columns": {}, "complete": False},
+        )
     ]
 
 
@@ -207,11 +211,13 @@ def test_doctor_looks_at_this_machine(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("ohlora_lib.nets.compute.bfloat16_flags", list)
     checks = {check.name: check for check in doctor.examine()}
-    assert checks["python"].fine
-    assert checks["packages"].fine
-    assert not checks["outputs"].fine
+    assert not checks["packages"].todo
+    assert checks["outputs"].todo == f"correct {tmp_path / 'outputs'}"
     assert "float32" in checks["number format"].found
     assert {"processor", "memory", "GPU", "project", "disk"} <= checks.keys()
+    monkeypatch.setattr(doctor, "PACKAGES", "numpy nonesuch")
+    (missing,) = doctor.examine()
+    assert (missing.name, missing.todo) == ("nonesuch", "run: make setup")
 
 
 SCORES = "img_no,gender_score,age_score\n0,0.99,0.0\n1,0.95,0.5\n2,0.2,0.0\n3,0.97,0.001\n"

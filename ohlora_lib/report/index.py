@@ -72,16 +72,12 @@ def write_index(study: Path, *, part: str = "") -> Path:
 
 def _card(folder: Path) -> dict[str, Any]:
     """Summary of a run, or how it stands without one, and what its card shows of it."""
-    try:
-        summary = run_folder.read_summary(folder)
-    except ValueError:
-        failure = run_folder.read_failure(folder) or {"status": "not finished", "reason": ""}
-        summary = {"status": failure["status"], "error": failure["reason"]}
+    summary = {"status": "not finished", **run_folder.read_json(folder / "summary.json")}
     text = json.dumps(summary, ensure_ascii=False)
     summary = json.loads(without_places(text, run_folder.root_of(folder)))
     results, stage = summary.get("results", {}), folder.name.partition("-")[0]
     verdict = results.pop("verdict", "")
-    thumbnail = folder / str(results.pop("thumbnail", ""))
+    picture = _small(folder / str(results.pop("thumbnail", "")))
     return summary | {
         "name": folder.name,
         "stage": stage,
@@ -90,7 +86,7 @@ def _card(folder: Path) -> dict[str, Any]:
         "took": duration(summary.get("wall_sec", 0)),
         "verdict": " ".join(verdict) if isinstance(verdict, list) else verdict,
         "numbers": list(_numbers(results))[:MOST_NUMBERS],
-        "picture": _small(thumbnail) if thumbnail.is_file() else None,
+        "picture": picture,
     }
 
 
@@ -108,10 +104,13 @@ def _numbers(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, st
             yield label, value
 
 
-def _small(path: Path) -> dict[str, Any]:
-    """A small copy of a picture, as data to put inside the page."""
-    with open_image(path) as picture:
-        small = picture.convert("RGB")
+def _small(path: Path) -> dict[str, Any] | None:
+    """A small copy of a picture, as data to put inside the page; None if it cannot be read."""
+    try:
+        with open_image(path) as picture:
+            small = picture.convert("RGB")
+    except ValueError:
+        return None
     small.thumbnail((THUMBNAIL_PX, 4 * THUMBNAIL_PX))
     data = base64.b64encode(to_png(small)).decode()
     return {"data": data, "width": small.width, "height": small.height}

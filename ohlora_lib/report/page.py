@@ -133,11 +133,11 @@ def _page_of(notebook: str, folder: Path) -> str:
     is none yet, or there are several, the stage's place on the page of the study.
     """
     try:
-        inputs = run_folder.input_runs(run_folder.read_config(folder))
+        inputs = run_folder.input_paths(run_folder.read_config(folder), run_folder.RUNS)
     except ValueError:  # no run folder
-        inputs = {}
+        inputs = []
     root, same = run_folder.root_of(folder), "".join([notebook, *folder.name.partition("-")[1:]])
-    runs = [root / text for _, text in run_folder.each_path(inputs)]
+    runs = [root / text for _, text in inputs]
     others = [folder.with_name(name) for name in (same, notebook)]
     pages = [page for run in runs if (page := run / f"{notebook}.html").is_file()]
     pages = pages or [page for run in others if (page := run / f"{notebook}.html").is_file()]

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from ohlora_lib.io.tables import check_scores
 from ohlora_lib.population.labels import read_table
 from ohlora_lib.study.look import Meanings, meaning_of
 from ohlora_lib.study.machine import duration
@@ -39,48 +38,39 @@ def find_logs(run: Run, config: ReportRun) -> list[LogSource]:
     Raises:
         ValueError: If a run folder and a file are given for the same one, or the first is missing.
     """
-    sources = []
+    found: list[tuple[Path, Path | None]] = []
     for run_name, csv_name in (("finetune_run", "log_csv"), ("earlier_run", "earlier_csv")):
         folder, csv = run.inputs.get(run_name), getattr(config, csv_name)
-        if folder and csv:
-            raise ValueError(f"{run_name} and {csv_name} are both given; leave one empty")
-        if folder:
-            name = folder.name.rpartition("-")[2]
-            sources.append(LogSource(folder / "train_log.csv", folder, name))
-        elif csv:
-            sources.append(LogSource(in_project(csv), None, log_names([in_project(csv)])[0]))
-        elif not sources:
-            raise ValueError(f"neither {run_name} nor {csv_name} is given; give one of them")
-    if len({source.name for source in sources}) < len(sources):  # both are called v9
-        return _named(sources, log_names([source.path for source in sources]))
-    return sources
+        if (folder and csv) or not (folder or csv or found):
+            raise ValueError(f"give either {run_name} or {csv_name}, and leave the other empty")
+        if folder or csv:
+            found.append((folder / "train_log.csv" if folder else in_project(csv), folder))
+    names = [of.name.rpartition("-")[2] if of else log_names([path])[0] for path, of in found]
+    return _named(found, names if len(set(names)) == len(names) else [])  # both are called v9
 
 
 def compared_logs(run: Run, config: CompareRuns) -> list[LogSource]:
     """The logs that a comparison names: of run folders, then those by themselves."""
     folders = run.inputs.get("finetune_runs", [])
-    sources = [LogSource(folder / "train_log.csv", folder, "") for folder in folders]
-    sources += [LogSource(in_project(path), None, "") for path in config.log_csvs]
-    return _named(sources, config.names or log_names([source.path for source in sources]))
+    found = [(folder / "train_log.csv", folder) for folder in folders]
+    return _named([*found, *((in_project(path), None) for path in config.log_csvs)], config.names)
 
 
-def _named(sources: Sequence[LogSource], names: Sequence[str]) -> list[LogSource]:
-    return [replace(source, name=name) for source, name in zip(sources, names, strict=True)]
+def _named(found: Sequence[tuple[Path, Path | None]], names: Sequence[str]) -> list[LogSource]:
+    names = names or log_names([path for path, _ in found])
+    return [LogSource(*place, name) for place, name in zip(found, names, strict=True)]
 
 
 def verdict_table(table: pd.DataFrame, meaning: Meanings) -> pd.DataFrame:
     """What people read of `verdict.run_verdict` or `compare_groups`: a row a property."""
-    first, moved = table.iloc[0], "difference" if "run_b" in table else "change"
-    columns = {"effect": "verdict", "meaning": "score", "target": "target"}
-    if moved == "change":
-        columns |= {
-            "start": "score at the start",
-            "end": "at the end",
-            moved: "change of distance",
-        }
-    else:
+    first, both = table.iloc[0], {"meaning": "score", "target": "target"}
+    if "run_b" in table:
+        moved, columns = "difference", {"effect": f"{first['run_b']} is", **both}
         columns |= {f"distance_{run}": f"distance of {first[f'run_{run}']}" for run in "ab"}
-        columns |= {"effect": f"{first['run_b']} is", moved: moved}
+        columns |= {moved: moved}
+    else:
+        moved, columns = "change", {"effect": "verdict", **both, "start": "score at the start"}
+        columns |= {"end": "at the end", moved: "change of distance"}
     ends = zip(table[f"{moved}_low"], table[f"{moved}_high"], strict=True)
     shown = table.assign(meaning=[meaning_of(prop, meaning) for prop in table["property"]])
     shown = shown.set_index("property")[list(columns)].rename(columns=columns)
@@ -140,14 +130,12 @@ def grids_over_time(folder: Path | None, *, most: int = 12) -> dict[str, Path]:
 
     Of more than `most`, the first, the last and some between.
     """
-    names = re.compile(r"fixed-epoch(\d+)-idx(\d+)\.png")
-    paths = (folder / "images").glob("fixed-*.png") if folder else ()
-    found = [(match, path) for path in paths if (match := names.fullmatch(path.name))]
-    found.sort(key=lambda pair: [int(number) for number in pair[0].groups()])
-    chosen = sorted({round(k) for k in np.linspace(0, len(found) - 1, min(most, len(found)))})
+    paths = (folder / "images").glob("fixed-epoch*-idx*.png") if folder else ()
+    found = sorted(([int(text) for text in re.findall(r"\d+", p.stem)], p) for p in paths)
+    shown = {round(k) for k in np.linspace(0, len(found) - 1, min(most, len(found)))}
     return {
-        f"The same latents, epoch {int(match[1])}, batch {int(match[2])}": path
-        for match, path in (found[k] for k in chosen)
+        f"The same latents, epoch {epoch}, batch {batch}": path
+        for (epoch, batch), path in (found[k] for k in sorted(shown))
     }
 
 
@@ -188,11 +176,8 @@ def last_evaluations(runs: Sequence[JudgedRun], concept: Mapping[str, float]) ->
     names = {f"heldout_{prop}_score": f"{prop}: distance" for prop in concept}
     alike = len({run.base for run in runs}) == 1
     for run in runs:
-        path = run.evaluation / "evaluations.csv"
-        table = read_table(path, [*names, "diversity", "recall"])
-        for name, target in zip(names, concept.values(), strict=True):
-            check_scores(table[name], path)
-            table[name] = (table[name] - target).abs()
+        table = read_table(run.evaluation / "evaluations.csv", [*names, "diversity", "recall"])
+        table[[*names]] = (table[[*names]] - [*concept.values()]).abs()
         table = table[[*names, "diversity", "recall", "frechet", "precision"]]
         rows["base" if alike else f"base of {run.name}"] = table.iloc[0]
         rows[run.name] = table.iloc[-1]

@@ -34,7 +34,8 @@ from papermill.log import logger
 from traitlets.config import Config
 
 from ohlora_lib.runner.outcomes import GRACE_SEC, Ended, Outcome, of_disk, of_error, of_exit
-from ohlora_lib.study import cells, machine
+from ohlora_lib.study import machine
+from ohlora_lib.study.run import STARTED
 
 IOPUB_TIMEOUT = 120  # seconds; nbclient's 4 kills a notebook on a busy machine
 ENGINE = "ohlora"
@@ -241,7 +242,7 @@ def main() -> None:
         while True:
             job = pipe.recv()
             os.environ["OHLORA_COMMAND"] = job["command"]
-            os.environ[cells.STARTED] = "/".join(Path(job["output"]).parts[-3:-1])
+            os.environ[STARTED] = "/".join(Path(job["output"]).parts[-3:-1])
             try:
                 outcome = run_notebook(job, report)
             except OSError as error:  # of the executed notebook or its page: the disk is full, say

@@ -202,12 +202,12 @@ def check_study(stages: Sequence[Stage], root: Path) -> None:
 
 
 def _check_inputs(model: NotebookParameters, made: Sequence[Path], root: Path) -> None:
-    for name, text in run_folder.each_path(run_folder.input_runs(model.config())):
+    for name, text in run_folder.input_paths(model.config(), run_folder.RUNS):
         if root / text not in made:
             run_folder.check_input(name, text, root)
             if name == "cnn_run":
                 model.check_trained(root)
-    for name, text in run_folder.each_path(model.input_files()):
+    for name, text in run_folder.input_paths(model.config(), run_folder.FILES):
         path = root / text
         if set(made) & set(path.parents):
             continue

@@ -5,13 +5,11 @@ from __future__ import annotations
 import ast
 import difflib
 import dis
-import os
 import re
 import sys
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-STARTED = "OHLORA_STAGE"  # environment of a kernel: the run folder it was started for
 INJECTED = "# Parameters"  # first line of the cell that papermill adds
 
 
@@ -48,7 +46,7 @@ def check_known(names: Iterable[str], fields: Collection[str], where: str) -> No
 
 
 def check_history(session: Any, namespace: Mapping[str, Any], fields: Collection[str]) -> str:
-    """Finds the parameters cell as last run in a kernel, which must set every parameter.
+    """Gives the parameters cell as last run in a kernel, which must set every parameter.
 
     A kernel keeps the value of a line that was deleted or misspelled since; this refuses it. It
     also refuses to run where papermill's parameters did not reach, since a cell set them again.
@@ -61,15 +59,15 @@ def check_history(session: Any, namespace: Mapping[str, Any], fields: Collection
     Raises:
         ValueError: One line that names the cell, the parameter and the remedy.
     """
-    cells = session.history_manager.input_hist_parsed
+    history = session.history_manager
+    cells = history.input_hist_parsed
     annotated = re.compile(rf"^({'|'.join(fields)})[ \t]*:", re.MULTILINE)
     number = max((n for n, cell in enumerate(cells) if annotated.search(cell)), default=0)
+    where, names = f"the parameters cell [{number}]", _assigned(cells[number])
     if not number:
         raise ValueError("the parameters cell has not run. Run it first.")
-    where = f"the parameters cell [{number}]"
-    if number in getattr(session.history_manager, "exceptions", ()):
+    if number in getattr(history, "exceptions", ()):
         raise ValueError(f"{where} ended in an error. Correct it and run it again.")
-    names = _assigned(cells[number])
     check_known(names, fields, where)
     if missing := [name for name in fields if name not in names]:
         raise ValueError(f"{where} does not set {', '.join(missing)}. Give each parameter its "
@@ -83,28 +81,19 @@ def check_history(session: Any, namespace: Mapping[str, Any], fields: Collection
     return cells[number]
 
 
-def check_started(study: str, stage: str) -> None:
-    """Raises ValueError if a runner started this kernel for another run folder."""
-    asked, opened = os.environ.get(STARTED), f"{study}/{stage}"
-    if asked not in {None, opened}:
-        raise ValueError(
-            f"the notebook opens outputs/{opened}, but was started for outputs/{asked}: a cell "
-            f"sets study or variant after the runner's parameters. Remove that line."
-        )
-
-
 def show_complaints(session: Any) -> None:
     """Lets a notebook show the package's complaints as one line; other errors as before."""
-    session.set_custom_exc((ValueError, OSError, ArithmeticError), _show)
 
+    def show(session: Any, kind: type, error: Any, trace: Any, tb_offset: Any = None) -> None:
+        if not _is_complaint(error, trace):
+            whole = (kind, error, trace)
+            session.showtraceback(whole, None, tb_offset, running_compiled_code=True)
+            return
+        sys.last_type, sys.last_value, sys.last_traceback = kind, error, trace  # for %debug, %tb
+        session.InteractiveTB.tb = trace  # where %debug looks first
+        session._showtraceback(kind, error, [" ".join(str(error).split())])
 
-def _show(session: Any, kind: type, error: Any, trace: Any, tb_offset: Any = None) -> None:
-    if not _is_complaint(error, trace):
-        session.showtraceback((kind, error, trace), None, tb_offset, running_compiled_code=True)
-        return
-    sys.last_type, sys.last_value, sys.last_traceback = kind, error, trace  # for %debug and %tb
-    session.InteractiveTB.tb = trace  # where %debug looks first
-    session._showtraceback(kind, error, [" ".join(str(error).split())])
+    session.set_custom_exc((ValueError, OSError, ArithmeticError), show)
 
 
 def _is_complaint(error: BaseException, trace: Any) -> bool:
@@ -112,6 +101,6 @@ def _is_complaint(error: BaseException, trace: Any) -> bool:
     while trace.tb_next is not None:
         trace = trace.tb_next
     code, module = trace.tb_frame.f_code.co_code, trace.tb_frame.f_globals.get("__name__", "")
-    raised = code[trace.tb_lasti] == dis.opmap["RAISE_VARARGS"]
-    ours = module.startswith("ohlora_lib.") and raised
-    return ours and (isinstance(error, ValueError | OSError) or hasattr(error, "exit_status"))
+    if not module.startswith("ohlora_lib.") or code[trace.tb_lasti] != dis.opmap["RAISE_VARARGS"]:
+        return False
+    return isinstance(error, ValueError | OSError) or hasattr(error, "exit_status")

@@ -37,9 +37,8 @@ def printable(text: str) -> str:
 def duration(seconds: float) -> str:
     """How long something took, in its two largest units: `1 h 5 min`, `6 min 30 s`, `8 s`."""
     minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
@@ -48,24 +47,15 @@ def without_places(text: str, root: Path) -> str:
 
     A notebook's cell, which Python knows as a temporary file, is called a cell.
     """
-    temporary = re.escape(tempfile.gettempdir())
-    text = re.sub(rf"{temporary}/ipykernel_\d+/\d+\.py", "cell", text)
+    text = re.sub(rf"{re.escape(tempfile.gettempdir())}/ipykernel_\d+/\d+\.py", "cell", text)
     package, installed = Path(__file__).resolve().parents[2], Path(sysconfig.get_path("purelib"))
     places = {Path.home(): "~/"} | dict.fromkeys((package, installed, root, root.resolve()), "")
-    for place in sorted(places, key=lambda place: -len(str(place))):
+    for place, short in sorted(places.items(), key=lambda item: -len(str(item[0]))):
         if len(place.parts) > 1:
-            path = rf"(?<![\w.~/-]){re.escape(str(place))}(/|(?![\w.-]))"
-            short = places[place]
-            text = re.sub(path, lambda m, s=short: s if m[1] else s.rstrip("/") or ".", text)
+            path = rf"(?<![\w.~/-]){re.escape(str(place))}"
+            text = re.sub(f"{path}/", short, text)
+            text = re.sub(rf"{path}(?![\w.-])", short.rstrip("/") or ".", text)
     return text
-
-
-def cpu_model() -> str:
-    """Name of the processor."""
-    info = Path("/proc/cpuinfo")
-    text = info.read_text(encoding="utf-8") if info.is_file() else ""
-    name = re.search(r"^model name\s*: (.+)$", text, re.MULTILINE)
-    return name[1] if name else platform.processor() or platform.machine()
 
 
 def usable_cores() -> int:
@@ -74,43 +64,38 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
 
 
-def ram_gib() -> float | None:
-    """Installed memory, GiB, where the system tells."""
-    with suppress(AttributeError, ValueError, OSError):
-        return round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1)
-    return None
-
-
 def memory_kills() -> int | None:
     """How many processes the system ended for want of memory so far, where it tells.
 
     Counted for this process's control group, as a scheduler or a container sets one, else for the
     whole machine.
     """
-    own = Path("/proc/self/cgroup")
-    group = own.read_text(encoding="utf-8").rpartition("0::")[2].strip() if own.is_file() else ""
-    for path in (Path(f"/sys/fs/cgroup{group}", "memory.events"), Path("/proc/vmstat")):
-        with suppress(OSError):
-            kills = re.search(r"^oom_kill (\d+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
-            if kills:
+    with suppress(OSError):
+        group = Path("/proc/self/cgroup").read_text(encoding="utf-8").rpartition("0::")[2].strip()
+        for path in (Path(f"/sys/fs/cgroup{group}", "memory.events"), Path("/proc/vmstat")):
+            text = path.read_text(encoding="utf-8") if path.is_file() else ""
+            if kills := re.search(r"^oom_kill (\d+)$", text, re.MULTILINE):
                 return int(kills[1])
     return None
 
 
-def gpu_names() -> list[str]:
-    """Names of the CUDA devices; asks torch only if the process has imported it already."""
-    cuda = getattr(sys.modules.get("torch"), "cuda", None)
-    there = range(cuda.device_count()) if cuda and cuda.is_available() else ()
-    return [cuda.get_device_name(i) for i in there]
-
-
 def hardware() -> dict[str, Any]:
-    """Processor, cores, memory, GPUs and system."""
+    """Processor, cores, memory (GiB, None if unknown), GPUs and system.
+
+    GPUs are those of CUDA, and asked for only if the process has imported torch already.
+    """
+    info, gib = Path("/proc/cpuinfo"), None
+    text = info.read_text(encoding="utf-8") if info.is_file() else ""
+    name = re.search(r"^model name\s*: (.+)$", text, re.MULTILINE)
+    with suppress(AttributeError, ValueError, OSError):  # a system that does not tell
+        gib = round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1)
+    cuda = getattr(sys.modules.get("torch"), "cuda", None)
+    count = cuda.device_count() if cuda and cuda.is_available() else 0
     return {
-        "cpu": cpu_model(),
+        "cpu": name[1] if name else platform.processor() or platform.machine(),
         "cores": usable_cores(),
-        "ram_gib": ram_gib(),
-        "gpus": gpu_names(),
+        "ram_gib": gib,
+        "gpus": [cuda.get_device_name(i) for i in range(count)],
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
     }
 
@@ -123,12 +108,11 @@ def versions() -> dict[str, str]:
 
 def git_state(folder: Path) -> dict[str, Any] | None:
     """Commit of the working tree and whether it has changes; None where there is no git."""
-    git, given = ("git", "--no-optional-locks", "-C", folder), {"timeout": 10, "check": True}
+    words = ["git", "--no-optional-locks", "-C", folder, "status", "--porcelain=v2", "--branch"]
     try:
-        commit, changes = (
-            subprocess.run([*git, *words], capture_output=True, **given).stdout.decode().strip()
-            for words in (("rev-parse", "HEAD"), ("status", "--porcelain"))
-        )
+        done = subprocess.run(words, capture_output=True, timeout=10, check=True, text=True)
     except (OSError, ValueError, subprocess.SubprocessError):
         return None
-    return {"commit": commit, "dirty": bool(changes)}
+    commit = re.search(r"^# branch\.oid ([0-9a-f]+)$", done.stdout, re.MULTILINE)
+    dirty = any(not line.startswith("#") for line in done.stdout.splitlines())
+    return {"commit": commit[1], "dirty": dirty} if commit else None

@@ -26,7 +26,7 @@ from pydantic import (
 from ohlora_lib.study import cells
 from ohlora_lib.study.look import MEANING
 from ohlora_lib.study.run import Run, start_run
-from ohlora_lib.study.run_folder import input_files, project_root, read_json
+from ohlora_lib.study.run_folder import project_root, read_json
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 
@@ -49,13 +49,10 @@ def read_yaml(path: Path) -> Any:
     """Reads a YAML file; ValueError, of one line, if it cannot. Nothing in it is executed."""
     try:
         return yaml.load(path.read_text(encoding="utf-8-sig"), Loader=StrictLoader)  # noqa: S506
-    except OSError as error:
+    except (OSError, yaml.YAMLError, ValueError) as error:  # also: not UTF-8, an impossible date
+        reason = " ".join((getattr(error, "strerror", "") or str(error)).split())
         raise ValueError(
-            f"{path}: cannot be read ({error.strerror}). Correct the file or its rights."
-        ) from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or an impossible date
-        raise ValueError(
-            f"{path}: not readable YAML ({' '.join(str(error).split())}). Write plain "
+            f"{path}: not readable YAML ({reason}). Correct the path, or write plain "
             f"`name: value` lines as UTF-8, indented with spaces."
         ) from error
 
@@ -67,14 +64,8 @@ def _check_name(name: str) -> str:
     return name
 
 
-def _check_side(image_px: int) -> int:
-    if image_px not in (8, 16, 32, 64, 128, 256, 512, 1024):
-        raise ValueError("must be a power of two from 8 to 1024")
-    return image_px
-
-
 Name = Annotated[str, AfterValidator(_check_name)]
-Side = Annotated[int, AfterValidator(_check_side)]  # of images, pixels
+Side = Literal[8, 16, 32, 64, 128, 256, 512, 1024]  # of images, pixels
 Share = Annotated[float, Field(ge=0, le=1)]
 Words = Annotated[list[str], Field(min_length=2, max_length=2)]  # what 0 and 1 mean
 
@@ -140,13 +131,6 @@ class NotebookParameters(BaseModel):
             hint = ". YAML reads a number as text unless it has a point: write 1.0e-4, not 1e-4"
         raise ValueError(f"{source}: {value}{message[:1].lower()}{message[1:]}{hint}.")
 
-    def check_device(self) -> None:
-        """Raises ValueError if `device` is not in this machine."""
-        if getattr(self, "device", "cpu") not in {"auto", "cpu"}:
-            from ohlora_lib.nets.compute import pick_device  # imports torch: for trainings only
-
-            pick_device(self.device)
-
     def check_trained(self, root: Path) -> None:
         """Raises ValueError if a property has no CNN in the run that is named for them."""
         run = getattr(self, "cnn_run", "")
@@ -171,9 +155,15 @@ class NotebookParameters(BaseModel):
         return self.model_dump(exclude=set(self.SHOWN))
 
     def open_run(self) -> Run:
-        """Opens the run folder of these parameters, see `start_run`."""
-        cells.check_started(self.study, self.stage)
-        self.check_device()
+        """Opens the run folder of these parameters, see `start_run`.
+
+        Raises:
+            ValueError: If `device` is not in this machine, or a property has no CNN.
+        """
+        if getattr(self, "device", "cpu") not in {"auto", "cpu"}:
+            from ohlora_lib.nets.compute import pick_device  # imports torch: for trainings only
+
+            pick_device(self.device)
         self.check_trained(project_root())
         how = {"longer": self.LONGER, "in_place": self.IN_PLACE, "start_anew": self.start_anew}
         return start_run(self.NOTEBOOK, self.config(), **how)
@@ -183,10 +173,6 @@ class NotebookParameters(BaseModel):
         wanted = names.split() if isinstance(names, str) else [f.name for f in fields(names)]
         known = type(self).model_fields
         return {k: getattr(self, k) for k in wanted if k in known and k not in but.split()}
-
-    def input_files(self) -> dict[str, Any]:
-        """Parameters that name files or folders of files, where they are not empty."""
-        return input_files(self.model_dump())
 
     def table(self) -> pd.DataFrame:
         """Name and value of every parameter, and the comment on its line of the cell."""

@@ -27,9 +27,10 @@ from ohlora_lib.io.disk import PARTIAL, held, make_folder, sha256, write_atomic
 from ohlora_lib.study import machine
 from ohlora_lib.study import run_folder as rf
 
+STARTED = "OHLORA_STAGE"  # environment of a kernel: the run folder that a runner started it for
 EARLIER = ".earlier"  # in a study's outputs: the runs that moved aside
 STATE = "checkpoints/state.pt"  # what a longer training resumes from ...
-RESUMED_FROM = (STATE, "checkpoints/*", "images/*", "*_log.csv")  # ... and what it needs beside
+RESUMED_FROM = ("checkpoints/*", "images/*", "*_log.csv")  # ... and all that it needs with it
 STATES = "state*.pt"  # of no use once a stage has finished
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
 TOLD = "OHLORA_NO_LOCKS"  # set once the line was printed; kernels inherit it
@@ -44,16 +45,17 @@ class FolderLock:
 
     Raises:
         ValueError: If another process holds the lock; says which and since when.
+        OSError: If the lock's file cannot be made.
     """
 
     def __init__(self, folder: Path, name: str = ".lock") -> None:
-        self.folder, self.path = folder, folder.parent / ".locks" / f"{folder.name}{name}"
-        self.path.parent.mkdir(exist_ok=True)
+        self.path = folder.parent / ".locks" / f"{folder.name}{name}"
+        self.holder = self.path.with_name(f"{self.path.name}.json")
         # A soft lock would outlive a killed process; locks are freed by other threads too.
         how = {"thread_local": False, "fallback_to_soft": False, "is_singleton": True}
         self._lock = FileLock(self.path, **how)
-        self.holder = self.path.with_name(f"{self.path.name}.json")
         try:
+            make_folder(self.path.parent)
             self._lock.acquire(blocking=False)
         except Timeout:
             pid, host, since = list(rf.read_json(self.holder).values()) or "???"
@@ -129,14 +131,12 @@ class Run:
         return {
             "status": "finished",
             "notebook": name,
-            "results": {},
             "facts": self._facts,
             "started": self._started,
             "finished": rf.now(),
             "wall_sec": round(time.monotonic() - self._clock, 3),
             "seeds": {k: v for k, v in self.config.items() if re.search(r"(^|_)seed$", k)},
             "made_from": self.made_from,
-            "artefacts": [],
             "versions": machine.versions(),
             "hardware": machine.hardware(),
             "git": machine.git_state(root),
@@ -158,8 +158,7 @@ class Run:
 
 def start_anew_words() -> str:
     """How to start this stage from the beginning; the earlier run is kept."""
-    command = os.environ.get("OHLORA_COMMAND")
-    return f"with {command}" if command else "with `start_anew = True` in the parameters cell"
+    return f"with {os.environ.get('OHLORA_COMMAND', '`start_anew = True` in the parameters cell')}"
 
 
 def start_run(
@@ -184,39 +183,36 @@ def start_run(
         root: The project; found from the working directory if None.
 
     Raises:
-        ValueError: If an input is not finished, the folder is taken, or it cannot be written.
+        ValueError: If an input is not finished, the folder is taken, or a runner started this
+            kernel for another one.
+        OSError: If the folder cannot be written.
     """
     root = (root or rf.project_root()).resolve()
     stage = "-".join(filter(None, (notebook, config.get("variant"))))
-    path, lock = root / "outputs" / str(config["study"]) / stage, None
-    inputs = {
-        name: rf.check_input(name, given, root)
-        if isinstance(given, str)
-        else [rf.check_input(name, text, root) for text in given]
-        for name, given in rf.input_runs(config).items()
-    }
-    rf.check_inside(path, root)
-    wanted = rf.made_from(notebook, config, root)
-    before, line = None, ""
-    try:
-        make_folder(path.parent)
-        lock = FolderLock(path)
-        if start_anew or not in_place:
-            before, line = make_way(path, wanted, longer, start_anew, rf.CODE)
-        path.mkdir(exist_ok=True)
-        for left in path.rglob(f".*{PARTIAL}*"):
-            left.unlink(missing_ok=True)
-        if not before and not in_place:
-            (path / "summary.json").unlink(missing_ok=True)
-        if not before:
-            write_atomic(path / "config.json", rf.to_json(dict(config)) + "\n")
-    except OSError as error:
-        if lock:
-            lock.release()
+    opened = f"{config['study']}/{stage}"
+    if (asked := os.environ.get(STARTED, opened)) != opened:
         raise ValueError(
-            f"{path}: cannot be written ({error.strerror or error}). "
-            f"Free the disk or correct the rights of {root / 'outputs'}."
-        ) from error
+            f"the notebook opens outputs/{opened}, but was started for outputs/{asked}: a cell "
+            f"sets study or variant after the runner's parameters. Remove that line."
+        )
+    inputs: dict[str, Any] = {}
+    for name, text in rf.input_paths(config, rf.RUNS):
+        folder = rf.check_input(name, text, root)
+        several = not isinstance(config[name], str)
+        inputs[name] = [*inputs.get(name, []), folder] if several else folder
+    path = root / "outputs" / opened
+    rf.check_inside(path, root)
+    wanted, lock = rf.made_from(notebook, config, root), FolderLock(path)
+    before, line = None, ""
+    if start_anew or not in_place:
+        before, line = make_way(path, wanted, longer, start_anew, rf.CODE)
+    path.mkdir(exist_ok=True)
+    for left in path.rglob(f".*{PARTIAL}*"):
+        left.unlink(missing_ok=True)
+    if not before:
+        if not in_place:
+            (path / "summary.json").unlink(missing_ok=True)
+        write_atomic(path / "config.json", rf.to_json(dict(config)) + "\n")
     if line:
         print(line.replace(f"{root}/", ""), flush=True)  # noqa: T201
     return Run(path, notebook, config, inputs, wanted, before, longer, lock)
@@ -251,15 +247,13 @@ def make_way(
         return None, f"The unfinished run is kept in {kept}." if kept else ""
     date = f"{summary['finished'][:16].replace('T', ' ')} UTC"
     why = changes(folder, summary, wanted, but)
-    if anew:
-        why = {"start_anew": "run again from the start"}
-    if not why:
+    if not why and not anew:
         line = f"This run finished on {date}; nothing to do. `start_anew = True` runs it again."
         return summary, line
     kept, how = _move_aside(folder), ""
-    if list(why) == [longer] and rf.read_config(kept)[longer] < wanted[longer]:
+    if not anew and list(why) == [longer] and rf.read_config(kept)[longer] < wanted[longer]:
         how = _link_states(kept, folder) * " Training resumes from its last checkpoint."
-    words = ", ".join(why.values())
+    words = "run again from the start" if anew else ", ".join(why.values())
     return None, f"The run that finished on {date} is kept in {kept}: {words}.{how}"
 
 
@@ -289,11 +283,8 @@ def _link_states(kept: Path, folder: Path) -> bool:
 
 def earlier_runs(outputs: Path, study: str = "") -> dict[Path, int]:
     """The runs that moved aside, of one study or of all, and the bytes that they alone hold."""
-    return {
-        folder: sum(
-            path.stat().st_size
-            for path in folder.rglob("*")
-            if path.is_file() and path.stat().st_nlink == 1
-        )
-        for folder in sorted(outputs.glob(f"{study or '*'}/{EARLIER}/*/"))
-    }
+    found = {}
+    for folder in sorted(outputs.glob(f"{study or '*'}/{EARLIER}/*/")):
+        facts = [path.stat() for path in folder.rglob("*") if path.is_file()]
+        found[folder] = sum(fact.st_size for fact in facts if fact.st_nlink == 1)
+    return found

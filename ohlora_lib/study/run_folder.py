@@ -23,6 +23,8 @@ from ohlora_lib.io.disk import dangling_link, sha256, write_atomic
 from ohlora_lib.io.pictures import files_read
 
 CODE = ("ohlora_lib", "notebook_code_sha256")  # facts that count for `ohlora run` only
+RUNS = ("_run", "_runs")  # how the names end of parameters that name run folders ...
+FILES = ("_csv", "_csvs", "_file", "_folder")  # ... and files, or folders of files
 HASHED = {".csv", ".json", ".safetensors"}
 PICTURES = {".png", ".webp", ".mp4"}  # drawn from the results, so no part of them
 
@@ -53,7 +55,7 @@ def _is_project(folder: Path) -> bool:
 def root_of(run_folder: Path) -> Path:
     """The project a run folder belongs to; links are not followed, `outputs` may be one."""
     parents = Path(os.path.abspath(run_folder)).parents
-    return next((parent for parent in parents if _is_project(parent)), parents[2])
+    return next(filter(_is_project, parents), parents[2])
 
 
 def in_project(path: str) -> Path:
@@ -149,21 +151,15 @@ def check_inside(folder: Path, root: Path) -> None:
         )
 
 
-def input_runs(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters that name run folders: `*_run` one, `*_runs` several; not where it is empty."""
-    return {k: v for k, v in config.items() if k.endswith(("_run", "_runs")) and v}
+def input_paths(config: Mapping[str, Any], ends: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Parameter and path of each input, lists one by one, empty ones left out.
 
-
-def input_files(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters that name files or folders of files, where they are not empty."""
-    ends = ("_csv", "_csvs", "_file", "_folder")
-    return {k: v for k, v in config.items() if k.endswith(ends) and v}
-
-
-def each_path(given: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Parameter and path, one by one, lists included."""
-    lists = {name: [value] if isinstance(value, str) else value for name, value in given.items()}
-    return [(name, text) for name, value in lists.items() for text in value]
+    Args:
+        config: Parameters.
+        ends: How the names of the wanted parameters end: `RUNS` or `FILES`.
+    """
+    lists = ((k, [v] if isinstance(v, str) else v) for k, v in config.items() if k.endswith(ends))
+    return [(name, path) for name, paths in lists for path in paths if path]
 
 
 def check_input(name: str, text: str, root: Path) -> Path:
@@ -187,10 +183,10 @@ def made_from(notebook: str, config: Mapping[str, Any], root: Path) -> dict[str,
     """Everything a run is made from: parameters, and hashes of its inputs and of its code."""
     facts = json.loads(to_json(dict(config)))
     hashes: dict[str, list[str]] = {}
-    for name, text in each_path(input_runs(config)):
+    for name, text in input_paths(config, RUNS):
         summary = read_json(root / text / "summary.json")
         hashes.setdefault(f"{name}_sha256", []).append(results_sha256(summary))
-    for name, text in each_path(input_files(config)):
+    for name, text in input_paths(config, FILES):
         hashes.setdefault(f"{name}_sha256", []).append(content_hash(root / text))
     code = notebook_code(root / "notebooks" / f"{notebook}.ipynb")
     return facts | hashes | dict(zip(CODE, (ohlora_lib.__version__, code), strict=True))
@@ -227,7 +223,7 @@ def content_hash(path: Path) -> str:
     digest = hashlib.sha256()
     for file in files_read(path):
         fact = file.stat() if file.exists() else file.lstat()  # a link may lead nowhere
-        name = file.relative_to(path).as_posix().encode("utf-8", "surrogateescape")
+        name = os.fsencode(file.relative_to(path).as_posix())
         digest.update(name + f" {fact.st_size} {fact.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 

@@ -1,6 +1,5 @@
 """Latents by hand: sliders, pictures before and after, their scores, saved latents, and films.
 
-MP4 needs imageio (`pip install 'ohlora[video]'`); animated WebP needs nothing more.
 Axes: L style layers, W style vector, H image height.
 """
 
@@ -12,6 +11,7 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import ipywidgets as iw
 import numpy as np
 import pandas as pd
 import torch
+from imageio.v2 import get_writer
 from pydantic import BaseModel, Field
 from torch import Tensor
 
@@ -89,10 +90,10 @@ class Explorer:
         return View(images, scores, time.perf_counter() - began)
 
     def _draw(self, net: Generator, latent: Latent) -> Tensor:
+        seeds = latent.seed, latent.other_seed
         first, second = (
-            net.styles(*draw_latents(net, 1, seed=seed)).w
-            for seed in (latent.seed, latent.other_seed)
-        )  # (1, W) each
+            net.styles(*draw_latents(net, 1, seed=seed)).w for seed in seeds
+        )  # (1, W)
         both = torch.cat([first.lerp(second, latent.way), second])
         layers = 2 * net.synthesis.num_blocks
         wp = net.truncation(both, layers, latent.psi, self.layers)  # (2, L, W)
@@ -104,27 +105,6 @@ class Explorer:
         with torch.random.fork_rng():
             torch.manual_seed(latent.noise_seed)
             return net.synthesis(styles, "random")
-
-    def save(self, latent: Latent, path: Path) -> None:
-        """Writes a latent as JSON, which `load` reads, and its pictures beside it as PNG."""
-        view = self.view(latent)
-        save_png(path.with_suffix(".png"), side_by_side(view))
-        facts = latent.model_dump() | {"generators": list(view.images)}
-        facts["scores"] = json.loads(view.scores.to_json(orient="index", double_precision=4))
-        write_atomic(path, json.dumps(facts, indent=2) + "\n")
-
-    def load(self, path: Path) -> Latent:
-        """Reads a latent that `save` wrote; ValueError if these generators cannot draw it."""
-        try:
-            latent = Latent.model_validate_json(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{path}: not a saved latent. Delete it.") from error
-        if latent.mix_from >= self.layers:
-            raise ValueError(
-                f"{path}: mix_from is {latent.mix_from}; these generators have the layers 0 to "
-                f"{self.layers - 1}. Save the latent again."
-            )
-        return latent
 
 
 def side_by_side(view: View) -> np.ndarray:
@@ -170,7 +150,7 @@ class ExploreWidget(iw.VBox):
         """What the controls say."""
         return Latent(**{name: control.value for name, control in self.controls.items()})
 
-    def draw(self) -> View:
+    def draw(self) -> None:
         """Shows what the controls say."""
         view = self.explorer.view(self.latent)
         for name, pixels in view.images.items():
@@ -179,35 +159,40 @@ class ExploreWidget(iw.VBox):
         table.loc["meaning"] = [meaning_of(prop, self.meaning) for prop in table]
         self.scores.value = table.to_html(border=0) if view.scores.size else ""
         self.said.value = f"Drawn and scored in {1000 * view.seconds:.0f} ms."
-        return view
 
     def another(self) -> None:
         """Goes on to the next seed."""
         self.controls["seed"].value = (self.controls["seed"].value + 1) % MOST_SEED
 
     def save(self) -> None:
-        """Keeps the pictures and the latent."""
-        numbers = [re.fullmatch(r"latent-(\d+)", p.stem) for p in self.folder.glob("latent-*.*")]
-        number = 1 + max((int(match[1]) for match in numbers if match), default=0)
-        path = self.folder / f"latent-{number:03d}.json"
-        self.explorer.save(self.latent, path)
+        """Keeps the latent as JSON, which `load` reads, and its pictures beside it as PNG."""
+        found = " ".join(path.name for path in self.folder.glob("latent-*.*"))
+        number = 1 + max(map(int, re.findall(r"latent-(\d+)\.", found)), default=0)
+        path, view = self.folder / f"latent-{number:03d}.json", self.explorer.view(self.latent)
+        save_png(path.with_suffix(".png"), side_by_side(view))
+        facts = self.latent.model_dump() | {"generators": list(view.images)}
+        facts["scores"] = json.loads(view.scores.to_json(orient="index", double_precision=4))
+        write_atomic(path, json.dumps(facts, indent=2) + "\n")
         self._list_saved()
         self.saved.value = path.name
         self.said.value = f"Saved {path.name} and its picture."
 
     def load(self) -> None:
-        """Sets the controls as the chosen file says."""
-        if not self.saved.value:
-            self.said.value = "Nothing is saved yet."
+        """Sets the controls as the chosen file says, if these generators can draw it."""
+        name, layers = self.saved.value, self.explorer.layers
+        if not name:
+            self.said.value = "No saved latent is chosen."
             return
         try:
-            latent = self.explorer.load(self.folder / self.saved.value)
-        except ValueError as error:
-            self.said.value = str(error)
+            latent = Latent.model_validate_json((self.folder / name).read_text("utf-8"))
+        except (OSError, ValueError):
+            latent = None
+        if latent is None or latent.mix_from >= layers:
+            self.said.value = f"{name}: not a latent of generators with {layers} layers."
             return
-        for name, value in latent.model_dump().items():
-            self.controls[name].value = value
-        self.said.value = f"Loaded {self.saved.value}."
+        for field, value in latent.model_dump().items():
+            self.controls[field].value = value
+        self.said.value = f"Loaded {name}."
 
     def _list_saved(self) -> None:
         self.saved.options = sorted(path.name for path in self.folder.glob("latent-*.json"))
@@ -260,30 +245,17 @@ def write_film(frames: Iterable[np.ndarray], path: Path, *, fps: int) -> int:
     """Writes frames, uint8 (H, W, 3) of one size, as a film, and returns how many there were.
 
     Raises:
-        ValueError: If `path` does not end in .mp4 or .webp, or imageio, which MP4 needs, is not
-            installed.
+        ValueError: If `path` ends in neither .mp4 nor .webp, or the encoder of MP4 is missing.
     """
-    if path.suffix not in {".mp4", ".webp"}:
+    webp = {"duration": round(1000 / fps), "loop": 0, "quality": 80}
+    kinds = {".webp": webp, ".mp4": {"fps": fps, "macro_block_size": 2}}  # H.264: even sides
+    if path.suffix not in kinds:
         raise ValueError(f"{path}: give a name that ends in .mp4 or .webp")
-    pictures = (enlarged(frame, SIDE_PX) for frame in frames)
-    with atomic_path(path) as temporary:
-        if path.suffix == ".mp4":
-            return _write_mp4(map(np.asarray, pictures), temporary, fps)
-        first, *rest = pictures
-        timing = {"duration": round(1000 / fps), "loop": 0}
-        first.save(temporary, "webp", save_all=True, append_images=rest, quality=80, **timing)
-        return 1 + len(rest)
-
-
-def _write_mp4(frames: Iterable[np.ndarray], path: Path, fps: int) -> int:
-    try:
-        import imageio_ffmpeg  # noqa: F401  without it imageio would raise only on writing
-        from imageio.v2 import get_writer
-    except ImportError as error:
+    if path.suffix == ".mp4" and not find_spec("imageio_ffmpeg"):
         remedy = "pip install 'ohlora[video]', or give a name that ends in .webp"
-        raise ValueError(f"MP4 needs imageio: {remedy}") from error
+        raise ValueError(f"MP4 needs imageio-ffmpeg: {remedy}")
     count = 0
-    with get_writer(path, fps=fps, macro_block_size=2) as writer:  # H.264 wants even sides
+    with atomic_path(path) as temporary, get_writer(temporary, **kinds[path.suffix]) as writer:
         for count, frame in enumerate(frames, start=1):  # noqa: B007
-            writer.append_data(frame)
+            writer.append_data(np.asarray(enlarged(frame, SIDE_PX)))
     return count

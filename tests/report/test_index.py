@@ -27,7 +27,9 @@ def test_cards_are_in_order_and_link_to_their_pages(tmp_path):
     finish(tmp_path, "05_finetune_generator", "v9", thumbnail="images/grid.png")
     share = {"age": 0.1234, "fine": True}
     finish(tmp_path, "01_make_population", images=4000, share=share, thumbnail="gone.png")
-    first, second = read(tmp_path).select(".card")
+    last = finish(tmp_path, "06_evaluate_samples", thumbnail="images/grid.png")
+    (last / "images" / "grid.png").write_bytes(b"no picture")
+    first, second, third = read(tmp_path).select(".card")
     assert first.h2.get_text() == "1. make population"
     assert second.h2.get_text() == "5. finetune generator (v9)"
     assert second.a["href"] == "05_finetune_generator-v9/05_finetune_generator.html"
@@ -36,6 +38,7 @@ def test_cards_are_in_order_and_link_to_their_pages(tmp_path):
         "images": "4,000", "share age": "0.123", "share fine": "yes",
     }  # fmt: skip
     assert not first.select("img")
+    assert not third.select("img")
     assert second.img["src"].startswith("data:image/png;base64,")
     assert int(second.img["width"]) <= 480
     assert second.img["alt"]

@@ -11,7 +11,8 @@ from pydantic_core import PydanticUndefined
 
 from ohlora_lib.study import cells, parameters
 from ohlora_lib.study.parameters import MODELS
-from ohlora_lib.study.run_folder import input_runs
+from ohlora_lib.study.run_folder import FILES as FILE_INPUTS
+from ohlora_lib.study.run_folder import RUNS, input_paths
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted(ROOT.glob("params/*/*.yaml"))
@@ -73,7 +74,7 @@ BAD = {  # file name, text, what the message must name
     "unknown parameter": (TRAIN, "totl_kimg: 3.0", ["'totl_kimg'", "'total_kimg'"]),
     "1e-4 as text": (TRAIN, "learning_rate: 1e-4", ["learning_rate", "'1e-4'", "1.0e-4"]),
     "negative size": (TRAIN, "z_dim: -3", ["z_dim is -3", "greater than 0"]),
-    "no power of two": (TRAIN, "image_px: 48", ["image_px", "48", "power of two"]),
+    "no power of two": (TRAIN, "image_px: 48", ["image_px is 48", "32, 64, 128"]),
     "number as text": (TRAIN, "batch: '32'", ["batch", "'32'", "integer"]),
     "float for int": (TRAIN, "batch: 3.5", ["batch", "3.5", "integer"]),
     "not among the choices": (TRAIN, "source: borrowed", ["source", "'borrowed'", "'shipped'"]),
@@ -116,12 +117,10 @@ def test_mistakes_are_one_line(tmp_path, case):
 
 
 def test_inputs_are_told_by_their_names():
-    given = {
-        "finetune_run": "a", "evaluation_run": "", "earlier_csv": "b.csv", "concept": {"age": 0.0},
-    }  # fmt: skip
-    model = MODELS["07_report_run"].checked(given, "here")
-    assert input_runs(model.config()) == {"finetune_run": "a"}
-    assert model.input_files() == {"earlier_csv": "b.csv"}
-    assert model.pick("seed concept", but="seed") == {"concept": {"age": 0.0}}
+    given = {"finetune_runs": ["a", "b"], "evaluation_runs": [], "log_csvs": ["c.csv"]}
+    config = MODELS[COMPARE].checked({**given, "concept": {"age": 0.0}, "names": []}, "here")
+    assert input_paths(config.config(), RUNS) == [("finetune_runs", "a"), ("finetune_runs", "b")]
+    assert input_paths(config.config(), FILE_INPUTS) == [("log_csvs", "c.csv")]
+    assert config.pick("seed concept", but="seed") == {"concept": {"age": 0.0}}
     with pytest.raises(ValueError, match="frozen"):
-        model.seed = 3
+        config.seed = 3
