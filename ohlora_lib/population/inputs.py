@@ -51,11 +51,7 @@ def _check_table(
 
 
 def find_celeba(image_folder: Path) -> tuple[Path, Path]:
-    """The attribute list and the folder of pictures of CelebA's layout.
-
-    Raises:
-        ValueError: If the layout is another.
-    """
+    """The attribute list and the folder of pictures of CelebA's layout; else a ValueError."""
     found = [path for path in walk(image_folder) if path.name in ATTRIBUTE_LISTS]
     pictures = image_folder / "img_align_celeba"
     if len(found) != 1 or not pictures.is_dir():
@@ -68,28 +64,24 @@ def find_celeba(image_folder: Path) -> tuple[Path, Path]:
 
 
 def read_attributes(path: Path) -> pd.DataFrame:
-    """Reads CelebA's attribute list, `.txt` as published or `.csv`: a name, then attributes.
-
-    Raises:
-        ValueError: If it is missing, damaged or has another form.
-    """
+    """Reads CelebA's attribute list, `.txt` or `.csv`; ValueError if it is damaged or none."""
     if path.suffix == ".csv":
         return read_table(path)
     check_file(path, "attribute list")
     try:
         with path.open(encoding="utf-8-sig") as file:
             count, names = int(file.readline()), ["file", *file.readline().split()]
-            options = {"names": [*names, ""], "dtype": {"file": str}}  # "": what is too much
-            table = pd.read_csv(file, sep=r"\s+", **options)
+            columns = [*names, ""]  # "": what is too much
+            table = pd.read_csv(file, sep=r"\s+", names=columns, dtype={"file": str})
+        ragged = table[names].isna().any(axis=1) | table[""].notna()
+        if len(table) != count or ragged.any():
+            raise ValueError(
+                f"it says {count} images and lists {len(table)}, {ragged.sum()} of them in a line "
+                f"of too few or too many values"
+            )
     except (OSError, ValueError, OverflowError) as error:
         raise ValueError(
             f"{path}: not CelebA's attribute list, a count, a line of names, a line an image "
             f"({' '.join(str(error).split())}). Fetch it again."
         ) from error
-    ragged = table[names].isna().any(axis=1) | table[""].notna()
-    if len(table) != count or ragged.any():
-        raise ValueError(
-            f"{path}: says {count} images and lists {len(table)}, {ragged.sum()} of them in a "
-            f"line of too few or too many values; it seems cut off. Fetch it again."
-        )
     return table[names]

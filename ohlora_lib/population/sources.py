@@ -32,19 +32,12 @@ FILE_FACTS = ["img_no", "file", "status", "detail"]
 
 @dataclass(frozen=True)
 class Population:
-    """What a study looks at.
+    """What a study looks at."""
 
-    Attributes:
-        images: uint8, shape (N, H, H, 3), memory-mapped.
-        labels: A row a labelled image: `img_no` (row of `images`), the properties, other columns.
-        files: A row an image or file: `img_no`, `file`, `status`, `detail`; what was left out too.
-        properties: Columns of `labels` that hold 0 and 1.
-    """
-
-    images: np.ndarray
-    labels: pd.DataFrame
-    files: pd.DataFrame
-    properties: list[str]
+    images: np.ndarray  # uint8, shape (N, H, H, 3), memory-mapped
+    labels: pd.DataFrame  # a row a labelled image: `img_no` (row of `images`), properties, others
+    files: pd.DataFrame  # a row an image or file: `FILE_FACTS`; what was left out too
+    properties: list[str]  # columns of `labels` that hold 0 and 1
 
     def by_label(self, prop: str, value: int, count: int = 12) -> np.ndarray:
         """The first images with a label, uint8 (n, H, H, 3)."""
@@ -67,9 +60,8 @@ class Population:
     def describe(self) -> str:
         """A sentence: how many images, how many labelled, what was left out."""
         counts = self.files["status"].value_counts().drop(["read", "unlabelled"], errors="ignore")
-        text = (
-            f"{len(self.images)} images of {self.images.shape[1]} px, {len(self.labels)} labelled"
-        )
+        size = f"{len(self.images)} images of {self.images.shape[1]} px"
+        text = f"{size}, {len(self.labels)} labelled"
         if len(counts):
             left_out = ", ".join(f"{count} {status}" for status, count in counts.items())
             text += f"; left out: {left_out} (files.csv names them)"
@@ -84,12 +76,8 @@ class Population:
 def make(config: MakePopulation, folder: Path) -> Population:
     """Makes the population that the parameters describe.
 
-    Args:
-        config: Parameters of `01_make_population`.
-        folder: Run folder; gets `images/images.npy`, `labels.csv` and `files.csv`.
-
-    Raises:
-        ValueError: If a source cannot be read, or its labels do not fit its images.
+    The run folder gets `images/images.npy`, `labels.csv` and `files.csv`. ValueError if a source
+    cannot be read, or its labels do not fit its images.
     """
     table, origin, rules = None, config.labels_csv, config.label_rules
     if config.source == "faces":
@@ -130,12 +118,7 @@ def to_label(config: LabelImages, run: Run) -> tuple[np.ndarray, list[str]]:
 
 
 def load_population(folder: Path, needed: Sequence[str] = ()) -> Population:
-    """Reads a population from its run folder.
-
-    Raises:
-        ValueError: If a file is missing or damaged, or the images have no labels of a property
-            that is needed.
-    """
+    """Reads a population from its run folder; ValueError if it lacks a file, or needed labels."""
     images = open_store(folder / "images" / "images.npy")
     labels = lb.read_table(folder / "labels.csv", ["img_no"])
     files = lb.read_table(folder / "files.csv", FILE_FACTS)
