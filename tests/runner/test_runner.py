@@ -275,7 +275,7 @@ def test_what_cannot_run_is_one_line_before_anything_starts(project, monkeypatch
 @pytest.mark.slow
 def test_a_failing_cell_is_named_and_kept(project):
     """Here one of a notebook that sets another study after its parameters."""
-    raising = "from ohlora_lib.study import cells\ncells.check_started('other', '01_first')"
+    raising = "from ohlora_lib.study.run import *\nstart_run('01_first', {'study': 'other'})"
     write_notebook(project / "notebooks/01_first.ipynb", "value = 1", raising)
     with pytest.raises(StageError) as error:
         run_study("params/tiny", status=Listening())
