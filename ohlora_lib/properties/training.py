@@ -62,6 +62,12 @@ def role_plans(config: TrainPropertyCNN, precision: str) -> dict[str, CNNSetting
     return {"selector": settings, "judge": replace(settings, **judge)}
 
 
+def split_table(halves: Mapping[str, np.ndarray], img_no: pd.Series) -> pd.DataFrame:
+    """Which image trains whom: role, img_no."""
+    parts = {role: img_no.iloc[rows] for role, rows in halves.items()}
+    return pd.concat(parts, names=["role"]).reset_index("role")
+
+
 @dataclass(frozen=True)
 class Lesson:
     """What the CNNs of one property are trained on, and how."""
