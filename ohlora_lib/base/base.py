@@ -62,8 +62,7 @@ def copy_shipped(folder: Path, *, keep: bool = False) -> str:
 def import_base(folder: Path, generator_file: Path, discriminator_file: Path) -> str:
     """Takes over published weights as a base, and says so; both networks may be in one file.
 
-    Raises:
-        ValueError: If a file is unreadable, or the two do not fit each other.
+    ValueError if a file is unreadable, or the two do not fit each other.
     """
     generator = load_generator(generator_file)
     discriminator = load_discriminator(discriminator_file)
@@ -88,11 +87,8 @@ def training_images(
 ) -> np.ndarray:
     """Images to train a base on, uint8 (N, H, H, 3), of side H = `image_px`.
 
-    Those of a population's run folder; where it is None, as many faces as `count` says, others
-    than a population of the same seed has.
-
-    Raises:
-        ValueError: If the population's images have another size.
+    Those of a population's run folder, which must have that size (ValueError); where it is None,
+    as many faces as `count` says, others than a population of the same seed has.
     """
     if population is None:
         return render_faces(range(100_000, 100_000 + count), seed=seed, image_px=image_px)
@@ -123,8 +119,7 @@ class BaseRun:
         images: Real images, uint8, shape (N, H, H, 3), on the device to train on.
 
     Raises:
-        ValueError: If the folder holds a checkpoint of a training with other settings, networks
-            or images; names them.
+        ValueError: If the checkpoint is of other settings, networks or images; names them.
     """
 
     def __init__(
@@ -136,17 +131,15 @@ class BaseRun:
         *,
         checkpoint_minutes: float = 10.0,
     ) -> None:
-        self.folder, self.settings = folder, settings
+        self.folder, self.settings, self.pace = folder, settings, Pace(checkpoint_minutes)
         self.state_path = folder / "checkpoints" / "state.pt"
-        self.pace = Pace(checkpoint_minutes)
         sizes = {name: getattr(nets.generator, name) for name in SIZES}
         self.facts = {**vars(settings), "device": images.device.type, **sizes}
         self.facts["images_sha256"] = images_sha256(images)
         ours = (net.to(images.device) for net in (nets.generator, nets.discriminator))
         self.trainer = BaseTrainer(*ours, images, settings)
         self.rows: list[dict[str, float]] = []
-        state = load_newest(self.state_path, self.facts)
-        if state is not None:
+        if state := load_newest(self.state_path, self.facts):
             self.trainer.load(state)
             self.rows = list(state["rows"])
             set_random_states(state["process_random"], images.device)

@@ -81,11 +81,7 @@ def resize_real(images: Tensor, lod: float) -> Tensor:
 class BaseTrainer:
     """Generator, its average, discriminator, optimizers and random state of one training.
 
-    Args:
-        generator: Network to train, on its device.
-        discriminator: Its opponent.
-        images: Real images, uint8, shape (N, H, H, 3), on the same device.
-        settings: How to train.
+    The networks are on the device of the real images, uint8, shape (N, H, H, 3).
     """
 
     PARTS = ("generator", "average", "discriminator", "g_optimizer", "d_optimizer")

@@ -31,23 +31,22 @@ FEW_ROWS = 80  # up to so many rows, raw values are drawn as markers
 
 
 @house_style()
-def losses(log: pd.DataFrame, *, run: str = "", number: int | None = None) -> Figure:
+def losses(
+    log: pd.DataFrame, *, run: str = "", number: int | None = None, ax: Axes | None = None
+) -> Figure:
     """Figure 1: G and D loss over training, a moving mean over the raw values."""
-    ax = new_axes()
-    alt = _draw_losses(ax, log, f"{shown_name(run, longest=60)}: losses" if run else "Losses")
-    name = f"losses-{run}" if run else "losses"
-    return Figure(ax.figure, _numbered(number, "losses", name), alt)
-
-
-def _draw_losses(ax: Axes, log: pd.DataFrame, title: str) -> str:
+    ax = ax or new_axes()
     _draw_trend(ax, log, "d_loss", "discriminator", 0)
     _draw_trend(ax, log, "g_loss", "generator", 1)
+    title = f"{shown_name(run, longest=60)}: losses" if run else "Losses"
     finish(ax, title, "logistic loss (nats)", _time_label(log))
     d, g = _ends(log, "d_loss"), _ends(log, "g_loss")
-    return (
+    alt = (
         f"Line chart of losses {_span(log)}: the discriminator's goes from {d[0]:.2f} to "
         f"{d[1]:.2f}, the generator's from {g[0]:.2f} to {g[1]:.2f}."
     )
+    plain = f"losses-{run}" if run else "losses"
+    return Figure(ax.figure, _numbered(number, "losses", plain), alt)
 
 
 @house_style()
@@ -81,17 +80,28 @@ def scores(
     log: pd.DataFrame,
     properties: Sequence[str],
     concept: Mapping[str, float],
-    meaning: Meanings,
+    meaning: Meanings | None = None,
     *,
     number: int | None = None,
+    ax: Axes | None = None,
 ) -> Figure:
     """Figure 3 (targets of 1) and figure 4 (targets of 0): mean scores of properties.
 
-    The order of the concept decides the colours; `meaning` says what 0 and 1 are.
+    The order of the concept decides the colours; `meaning`, where given, says what 0 and 1 are.
     """
-    ax = new_axes()
-    labels = {p: f"{shown_name(p)} {style.shown_meaning(p, meaning)}" for p in properties}
-    alt = _draw_scores(ax, log, labels, concept)
+    ax, order, labels = ax or new_axes(), list(concept), [*map(shown_name, properties)]
+    if meaning is not None:
+        labels = [f"{shown_name(p)} {style.shown_meaning(p, meaning)}" for p in properties]
+    for prop, label in zip(properties, labels, strict=True):
+        _draw_trend(ax, log, f"mean_{prop}_score", label, order.index(prop))
+    targets = sorted({concept[prop] for prop in properties}, reverse=True)
+    _draw_targets(ax, targets)
+    goal = listed([f"{target:g}" for target in targets])
+    title = f"{listed([*map(shown_name, properties)])}: toward {goal}"
+    columns = 2 if max(map(len, labels)) > 24 else 4
+    finish(ax, title, "mean score of the samples", _time_label(log), columns=columns)
+    moves = [f"{_move(log, prop, prop)}, target {concept[prop]:g}" for prop in properties]
+    alt = f"Line chart of mean scores {_span(log)}: {'; '.join(moves)}."
     plain = f"scores-target-{concept[properties[0]]:g}"
     return Figure(ax.figure, _numbered(number, "-".join(properties), plain), alt)
 
@@ -100,22 +110,6 @@ def property_groups(concept: Mapping[str, float]) -> dict[float, list[str]]:
     """Properties by target, highest target first: one figure each."""
     targets = sorted(set(concept.values()), reverse=True)
     return {target: [p for p in concept if concept[p] == target] for target in targets}
-
-
-def _draw_scores(
-    ax: Axes, log: pd.DataFrame, labels: Mapping[str, str], concept: Mapping[str, float]
-) -> str:
-    """Draws the scores of some properties, by what the legend calls them."""
-    order, columns = list(concept), 2 if max(map(len, labels.values())) > 24 else 4
-    for prop, label in labels.items():
-        _draw_trend(ax, log, f"mean_{prop}_score", label, order.index(prop))
-    targets = sorted({concept[prop] for prop in labels}, reverse=True)
-    _draw_targets(ax, targets)
-    goal = listed([f"{target:g}" for target in targets])
-    title = f"{listed([shown_name(prop) for prop in labels])}: toward {goal}"
-    finish(ax, title, "mean score of the samples", _time_label(log), columns=columns)
-    moves = [f"{_move(log, prop, prop)}, target {concept[prop]:g}" for prop in labels]
-    return f"Line chart of mean scores {_span(log)}: {'; '.join(moves)}."
 
 
 @house_style()
@@ -149,11 +143,9 @@ def heldout(log: pd.DataFrame, concept: Mapping[str, float]) -> Figure:
     for order, (prop, target) in enumerate(concept.items()):
         ends = [abs(_ends(log, f"{who}_{prop}_score")[1] - target) for who in ("mean", "heldout")]
         parts.append(f"{prop} {ends[0]:.3f} and {ends[1]:.3f}")
-        for source, look in (
-            ("mean", {"ls": "-", "label": shown_name(prop)}),
-            ("heldout", hollow),
-        ):
-            distance = (smooth(log[f"{source}_{prop}_score"].dropna(), window) - target).abs()
+        looks = {"mean": {"ls": "-", "label": shown_name(prop)}, "heldout": hollow}
+        for who, look in looks.items():
+            distance = (smooth(log[f"{who}_{prop}_score"].dropna(), window) - target).abs()
             time = log.loc[distance.index, "time_epochs"]
             ax.plot(time, distance, **style.series(order, len(distance)) | look)
     key = {"color": style.LINE_GREY, "lw": 2, "marker": "o", "ms": 5}
@@ -163,8 +155,9 @@ def heldout(log: pd.DataFrame, concept: Mapping[str, float]) -> Figure:
     ax.axhline(0, **style.RULE)
     title, ylabel = "Does the held-out judge agree?", "distance to target (score)"
     finish(ax, title, ylabel, _time_label(log), columns=3)
-    alt = ("Line chart of the distance to target by two judges; at the end, by the selecting "
-           f"CNNs and by the held-out judge: {'; '.join(parts)}.")  # fmt: skip
+    by = "by the selecting CNNs and by the held-out judge"
+    alt = f"Line chart of the distance to target by two judges; at the end, {by}: "
+    alt += f"{'; '.join(parts)}."
     return Figure(ax.figure, "heldout", alt)
 
 
@@ -193,9 +186,8 @@ def progress(log: pd.DataFrame, concept: Mapping[str, float]) -> Figure:
     """Losses and all scores so far, side by side, for the live monitor."""
     drawing = Drawing(figsize=(13, 4), layout="constrained")
     left, right = drawing.subplots(1, 2)
-    labels = {prop: shown_name(prop) for prop in concept}
-    said = _draw_losses(left, log, "Losses"), _draw_scores(right, log, labels, concept)
-    return Figure(drawing, "progress", " ".join(said))
+    parts = losses(log, ax=left), scores(log, list(concept), concept, ax=right)
+    return Figure(drawing, "progress", " ".join(part.alt for part in parts))
 
 
 # ---- time, trends, words ------------------------------------------------------------------------

@@ -7,7 +7,6 @@ Axes: N images, H image height.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,13 +40,10 @@ class LabelSession:
     Args:
         images: uint8, shape (N, H, H, 3).
         properties: Questions about each image.
-        folder: Gets `answers.csv` and `labels.csv`; answers already there are resumed from.
+        folder: Gets `answers.csv` and `labels.csv`; answers already there are resumed from, or
+            refused (ValueError) if they are about other properties or images.
         files: Names of the images, N.
         by_image: Ask all properties of an image before the next image; else all images first.
-
-    Raises:
-        ValueError: If a property cannot be a column of the label table, or the answers in the
-            folder are about other properties or images.
     """
 
     def __init__(
@@ -78,11 +74,7 @@ class LabelSession:
         return self.questions[self.place] if self.place < len(self.questions) else None
 
     def answer(self, answer: str) -> None:
-        """Writes an answer to the disk, then goes on to the next open question.
-
-        Raises:
-            ValueError: If the answer is none of `LABELS`, or there is no question left.
-        """
+        """Writes an answer, one of `LABELS`, to the disk; goes on to the next open question."""
         question = self.question
         if answer not in LABELS or question is None:
             raise ValueError(f"{answer!r} is not one of {list(LABELS)}, or all is answered")
@@ -137,8 +129,7 @@ class LabelSession:
         return answers
 
 
-@dataclass(frozen=True)
-class Merged:
+class Merged(NamedTuple):
     """Label tables of several people as one, and where they disagree."""
 
     table: pd.DataFrame
@@ -149,12 +140,8 @@ class Merged:
 def merge_tables(paths: Sequence[Path]) -> Merged:
     """Joins label tables of the same images; where people disagree, there is no label.
 
-    Args:
-        paths: Tables with a column that names the image, and columns of 0, 1 and nothing.
-
-    Raises:
-        ValueError: If a table is unreadable or has an image twice, a label is not 0 or 1, or two
-            tables share no column of names.
+    Each table names the image in a column that all have, and has labels of 0, 1 and nothing.
+    ValueError if one is unreadable, has an image twice, or another value among its labels.
     """
     tables = {str(path): read_table(path) for path in paths}
     keys = [name for name in (*FILE_COLUMNS, "img_no") if all(name in t for t in tables.values())]
@@ -171,19 +158,18 @@ def merge_tables(paths: Sequence[Path]) -> Merged:
         for prop in mine:
             good = table[prop].isna() | numbers(table[prop]).isin([0, 1])
             check_cells(table[prop], good, name, "it must be 0, 1 or empty")
-        if key != "img_no":
-            places = find_names(table[key].tolist(), images, any_folder=False)
-            pairs = zip(table[key], places, strict=True)
-            table[key] = [own if place is None else images[place] for own, place in pairs]
+        if key != "img_no":  # names may be spelt in several ways: the first one stays
+            known = find_names(table[key].tolist(), images, any_folder=False)
+            firsts = [None if place is None else images[place] for place in known]
+            table[key] = pd.Series(firsts, table.index, dtype=object).fillna(table[key])
         check_cells(table[key], ~table[key].duplicated(), name, "that image is there twice")
-        frames[name] = table.set_index(key)[mine].astype(float)
+        frames[name] = table.set_index(key)[mine].astype(float).astype("Int64")
         images = list(dict.fromkeys([*images, *table[key]]))
     answers = pd.concat(frames, axis=1).reindex(images)  # columns: person, property
-    of_property = answers.T.groupby(level=1, sort=False)
-    low, high = of_property.min().T, of_property.max().T
-    merged = low.where(low == high).astype("Int64").reset_index(names=key)
-    differ = (low != high) & low.notna()
-    rows = answers.astype("Int64").stack(future_stack=True)[differ.stack(future_stack=True)]
-    left_out = dict.fromkeys(n for t in tables.values() for n in t if n not in [key, *properties])
-    rows = rows.rename_axis([key, "property"]).reset_index()
-    return Merged(merged[[key, *properties]], rows, list(left_out))
+    rows = answers.stack(future_stack=True).rename_axis([key, "property"])  # columns: person
+    low, high = rows.min(axis=1), rows.max(axis=1)
+    agreed = low.where(low == high).unstack().reindex(index=images, columns=properties)
+    differ = rows[low.ne(high).fillna(False).astype(bool)].reset_index()
+    columns = dict.fromkeys(name for table in tables.values() for name in table)
+    left_out = [name for name in columns if name not in [key, *properties]]
+    return Merged(agreed.rename_axis(index=key, columns=None).reset_index(), differ, left_out)

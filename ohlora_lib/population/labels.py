@@ -12,37 +12,29 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ohlora_lib.io.disk import atomic_path, check_file
+from ohlora_lib.io.disk import atomic_path
 from ohlora_lib.io.pictures import FORMATS
 from ohlora_lib.io.tables import check_scores, numbers, parse, read_header
 from ohlora_lib.study.look import parse_condition
 
+SAME_FOLDER = (0, 1, 3)  # the spellings of a name that keep its folder
 FILE_COLUMNS = ("file", "img_path", "image_id", "image", "filename", "path")
 EMPTY = ["", "NA", "N/A", "NaN", "nan", "None", "null", "<NA>"]  # cells that hold nothing
-CELEBA_LABELS = {  # its attributes are 1 and -1, and half of them point the other way
-    "gender": "Male<=0",
-    "quality": "Blurry<=0",
-    "age": "Young<=0",
-    "glass": "Eyeglasses>=1",
-}
 
 
 def read_table(path: Path | str, columns: Sequence[str] = ()) -> pd.DataFrame:
     """Reads a CSV that has these columns; names of files stay as they are written.
 
-    Raises:
-        ValueError: If the file is missing, empty, unreadable, ragged or lacks a column.
+    ValueError if the file is missing, empty, unreadable, ragged or lacks a column.
     """
     path = Path(path)
     header = read_header(path)
     if not header:
         raise ValueError(f"{path}: not a readable CSV table, it is empty. Check the path.")
-    named = [name for name in header if name in FILE_COLUMNS]
-    empty = {name: EMPTY for name in header if name not in named}
-    options = {"dtype": dict.fromkeys(named, str), "na_values": empty}
-    table = parse(path, keep_default_na=False, **options)
-    missing = [name for name in columns if name not in table.columns]
-    if missing:
+    texts = {name: str for name in header if name in FILE_COLUMNS}
+    empty = {name: EMPTY for name in header if name not in texts}
+    table = parse(path, keep_default_na=False, dtype=texts, na_values=empty)
+    if missing := [name for name in columns if name not in table.columns]:
         raise ValueError(
             f"{path}: column {missing[0]!r} is missing; the table has {list(table.columns)}. "
             f"Rename a column, or leave the property out."
@@ -52,8 +44,7 @@ def read_table(path: Path | str, columns: Sequence[str] = ()) -> pd.DataFrame:
 
 def check_cells(column: pd.Series, good: pd.Series, source: str | Path, rule: str) -> None:
     """Raises a ValueError that names the row and value of the first cell that breaks a rule."""
-    bad = column[~good]
-    if len(bad):
+    if len(bad := column[~good]):
         raise ValueError(
             f"{source}: row {bad.index[0]} has {bad.name} = {bad.tolist()[0]!r}; {rule} "
             f"({len(bad)} such rows). Correct them or drop the rows."
@@ -66,43 +57,14 @@ def save_table(path: Path | str, table: pd.DataFrame, *, index: bool = False) ->
     returns = any(words[name].str.contains("\r", regex=False).any() for name in words)
     # Before Python 3.11.9 a carriage return alone did not quote its cell.
     quoting = csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
-    options = {"lineterminator": "\n", "encoding": "utf-8", "quoting": quoting}
     with atomic_path(path) as temporary:  # straight to the disk: tables can be long
-        table.to_csv(temporary, index=index, **options)
+        table.to_csv(temporary, index=index, lineterminator="\n", quoting=quoting)
 
 
 def split_halves(count: int, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Two disjoint halves of the row numbers, each sorted: for the selector, for the judge."""
     order = np.random.default_rng(seed).permutation(count)
     return np.sort(order[: count // 2]), np.sort(order[count // 2 :])
-
-
-def read_attributes(path: Path) -> pd.DataFrame:
-    """Reads CelebA's attribute list, `.txt` as published or `.csv`: a name, then attributes.
-
-    Raises:
-        ValueError: If it is missing, damaged or has another form.
-    """
-    if path.suffix == ".csv":
-        return read_table(path)
-    check_file(path, "attribute list")
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            count, names = int(file.readline()), ["file", *file.readline().split()]
-            options = {"names": [*names, ""], "dtype": {"file": str}}  # "": what is too much
-            table = pd.read_csv(file, sep=r"\s+", **options)
-    except (OSError, ValueError, OverflowError) as error:
-        raise ValueError(
-            f"{path}: not CelebA's attribute list, a count, a line of names, a line an image "
-            f"({' '.join(str(error).split())}). Fetch it again."
-        ) from error
-    ragged = table[names].isna().any(axis=1) | table[""].notna()
-    if len(table) != count or ragged.any():
-        raise ValueError(
-            f"{path}: says {count} images and lists {len(table)}, {ragged.sum()} of them in a "
-            f"line of too few or too many values; it seems cut off. Fetch it again."
-        )
-    return table[names]
 
 
 def as_numbers(column: pd.Series, source: str | Path) -> pd.Series:
@@ -116,8 +78,7 @@ def as_numbers(column: pd.Series, source: str | Path) -> pd.Series:
 def label_columns(table: pd.DataFrame, source: str = "", *, strict: bool = True) -> list[str]:
     """Columns that hold nothing but 0, 1 and empty cells, and not only empty ones.
 
-    Raises:
-        ValueError: If `strict`, and most cells of a column are 0 or 1 but not all.
+    ValueError if `strict`, and most cells of a column are 0 or 1 but not all.
     """
     found = []
     for name in table.columns.drop(["img_no", *FILE_COLUMNS], errors="ignore"):
@@ -136,13 +97,10 @@ def with_properties(
     """Puts labels by rule, such as `{"age": "Young<=0"}`, in front of a table.
 
     A label is 1 where the rule holds, 0 where it does not, and missing where its column is empty.
+    ValueError, which begins with the source, if a rule's column or a label is not what it must be.
 
     Returns:
         The table without `img_no`, and which columns are labels.
-
-    Raises:
-        ValueError: If none is, a rule's column is missing or not of numbers, or a label or score
-            is out of range; begins with the source.
     """
     made = {}
     for prop, text in rules.items():
@@ -159,9 +117,8 @@ def with_properties(
     rest = table.drop(columns=["img_no", *made], errors="ignore")
     table = pd.concat([pd.DataFrame(made, index=table.index), rest], axis=1)
     found = label_columns(table, source, strict=not rules)
-    whole = [name for name in found if table[name].notna().all()]
-    properties = list(dict.fromkeys([*(rules or found), *whole]))
-    if not properties:
+    chosen = [name for name in found if not rules or table[name].notna().all()]
+    if not (properties := list(dict.fromkeys([*made, *chosen]))):
         raise ValueError(
             f"{source}: no column holds labels (0 and 1); it has {list(table.columns)}. "
             f"Say in `label_rules` how to make them, for example {{gender: gender_score>=0.5}}."
@@ -174,13 +131,10 @@ def match_rows(table: pd.DataFrame, names: Sequence[str], source: str) -> pd.Ser
 
     A column of file names decides if there is one (`find_names`). Else `img_no` decides: the
     number at the end of a file's name, or the file's place if no name has a number.
+    ValueError, which begins with the source, if rows leave that open, or no file is meant.
 
     Returns:
         Place in `names`, Int64, by the table's index; missing where there is no such file.
-
-    Raises:
-        ValueError: If the rows leave open which files they mean, or none of those is there;
-            begins with the source.
     """
     column = next((name for name in (*FILE_COLUMNS, "img_no") if name in table), None)
     if column is None:
@@ -196,28 +150,28 @@ def match_rows(table: pd.DataFrame, names: Sequence[str], source: str) -> pd.Ser
         check_cells(keys, keys.str.strip() != "", source, "it must name an image")
         found = find_names(keys.tolist(), names)
     rows = pd.Series(found, index=table.index, dtype="Int64")
-    twice = rows.notna() & rows.duplicated()
-    check_cells(keys, ~twice, source, "that image is there more than once")
+    check_cells(
+        keys, rows.isna() | ~rows.duplicated(), source, "that image is there more than once"
+    )
     if rows.isna().all():
         raise ValueError(
             f"{source}: none of its {len(rows)} rows is about an image in the folder; {column} "
-            f"begins with {keys.tolist()[:1]}, the files with {list(names[:1])}. Label some "
-            f"images, or correct the names or the folder."
+            f"begins with {keys.tolist()[:1]}, the files with {list(names[:1])}. Correct either."
         )
     return rows
 
 
 def _numbered(names: Sequence[str], source: str) -> dict[int, int]:
     """Place of each file by the number that `img_no` means it by."""
-    matches = [re.search(r"(\d+)\D*$", Path(name).stem) for name in names]
-    if not any(matches):
+    numbers = {name: re.search(r"(\d+)\D*$", Path(name).stem) for name in names}
+    if not any(numbers.values()):
         return {place: place for place in range(len(names))}
-    found = {int(match[1]): place for place, match in enumerate(matches) if match}
-    if unclear := sorted(set(range(len(names))) - set(found.values())):
+    found = {int(numbers[name][1]): place for place, name in enumerate(names) if numbers[name]}
+    if len(found) < len(names):
+        unclear = next(name for place, name in enumerate(names) if place not in found.values())
         raise ValueError(
-            f"{source}: numbers its images (`img_no`), but {len(unclear)} files have no number of "
-            f"their own in their names, {names[unclear[0]]} among them. Add a column `file` "
-            f"with their names."
+            f"{source}: numbers its images (`img_no`), but not all files have a number of their "
+            f"own in their names, {unclear} for one. Add a column `file` with their names."
         )
     return found
 
@@ -233,26 +187,26 @@ def find_names(
     that name is not found yet. Folders may differ only where `any_folder` says so.
     """
     distinct = list(dict.fromkeys(keys))
-    ours, theirs = ([_spellings(name) for name in part] for part in (distinct, names))
+    spelt = (zip(*map(_spellings, part), strict=True) for part in (distinct, names))
     found: dict[str, int] = {}
-    for way in (0, 1, 3, 2, 4) if any_folder else (0, 1, 2):
-        places, taken = _once(theirs, way), set(found.values())
-        for text, k in _once(ours, way).items():
-            if places.get(text, -1) not in {-1, *taken}:
-                found.setdefault(distinct[k], places[text])
+    for way, (ours, theirs) in enumerate(zip(*spelt, strict=False)):
+        if any_folder or way in SAME_FOLDER:
+            places, taken = _once(theirs), set(found.values())
+            for text, k in _once(ours).items():
+                if places.get(text, -1) not in {-1, *taken}:
+                    found.setdefault(distinct[k], places[text])
     return [found.get(key) for key in keys]
 
 
 def _spellings(name: str) -> tuple[str, ...]:
-    """A name, in composed letters, without a picture's suffix; the last two without folders."""
+    """A name; in composed letters; its last part; without a picture's suffix; the part of that."""
     text = unicodedata.normalize("NFC", name)
     stem, dot, suffix = text.rpartition(".")
     bare = stem if stem and f"{dot}{suffix.lower()}" in FORMATS else text
-    return name, text, bare, text.rpartition("/")[2], bare.rpartition("/")[2]
+    return name, text, text.rpartition("/")[2], bare, bare.rpartition("/")[2]
 
 
-def _once(spelt: Sequence[tuple[str, ...]], way: int) -> dict[str, int]:
-    """Place of each spelling that is there once."""
-    texts = [spellings[way] for spellings in spelt]
+def _once(texts: Sequence[str]) -> dict[str, int]:
+    """Place of each text that is there once."""
     often = Counter(texts)
     return {text: place for place, text in enumerate(texts) if often[text] == 1}

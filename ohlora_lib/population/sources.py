@@ -13,13 +13,14 @@ import numpy as np
 import pandas as pd
 
 from ohlora_lib.io.images import import_images, new_store, open_store
-from ohlora_lib.io.pictures import ATTRIBUTE_LISTS, find_images, walk
+from ohlora_lib.io.pictures import find_images
 from ohlora_lib.io.tables import strongest_pair
 from ohlora_lib.io.weights import load_generator
 from ohlora_lib.nets.compute import pick_device
 from ohlora_lib.nets.samples import sample_images
 from ohlora_lib.population import labels as lb
 from ohlora_lib.population.faces.faces import draw_attributes, render_faces
+from ohlora_lib.population.inputs import CELEBA_LABELS, find_celeba, read_attributes
 from ohlora_lib.study.machine import track
 from ohlora_lib.study.parameters import LabelImages, MakePopulation
 from ohlora_lib.study.run import Run
@@ -31,19 +32,12 @@ FILE_FACTS = ["img_no", "file", "status", "detail"]
 
 @dataclass(frozen=True)
 class Population:
-    """What a study looks at.
+    """What a study looks at."""
 
-    Attributes:
-        images: uint8, shape (N, H, H, 3), memory-mapped.
-        labels: A row a labelled image: `img_no` (row of `images`), the properties, other columns.
-        files: A row an image or file: `img_no`, `file`, `status`, `detail`; what was left out too.
-        properties: Columns of `labels` that hold 0 and 1.
-    """
-
-    images: np.ndarray
-    labels: pd.DataFrame
-    files: pd.DataFrame
-    properties: list[str]
+    images: np.ndarray  # uint8, shape (N, H, H, 3), memory-mapped
+    labels: pd.DataFrame  # a row a labelled image: `img_no` (row of `images`), properties, others
+    files: pd.DataFrame  # a row an image or file: `FILE_FACTS`; what was left out too
+    properties: list[str]  # columns of `labels` that hold 0 and 1
 
     def by_label(self, prop: str, value: int, count: int = 12) -> np.ndarray:
         """The first images with a label, uint8 (n, H, H, 3)."""
@@ -66,9 +60,8 @@ class Population:
     def describe(self) -> str:
         """A sentence: how many images, how many labelled, what was left out."""
         counts = self.files["status"].value_counts().drop(["read", "unlabelled"], errors="ignore")
-        text = (
-            f"{len(self.images)} images of {self.images.shape[1]} px, {len(self.labels)} labelled"
-        )
+        size = f"{len(self.images)} images of {self.images.shape[1]} px"
+        text = f"{size}, {len(self.labels)} labelled"
         if len(counts):
             left_out = ", ".join(f"{count} {status}" for status, count in counts.items())
             text += f"; left out: {left_out} (files.csv names them)"
@@ -83,12 +76,8 @@ class Population:
 def make(config: MakePopulation, folder: Path) -> Population:
     """Makes the population that the parameters describe.
 
-    Args:
-        config: Parameters of `01_make_population`.
-        folder: Run folder; gets `images/images.npy`, `labels.csv` and `files.csv`.
-
-    Raises:
-        ValueError: If a source cannot be read, or its labels do not fit its images.
+    The run folder gets `images/images.npy`, `labels.csv` and `files.csv`. ValueError if a source
+    cannot be read, or its labels do not fit its images.
     """
     table, origin, rules = None, config.labels_csv, config.label_rules
     if config.source == "faces":
@@ -98,8 +87,8 @@ def make(config: MakePopulation, folder: Path) -> Population:
         table = table.rename_axis("img_no").reset_index()
     elif config.source == "celeba":
         attributes, pictures = find_celeba(in_project(config.image_folder))
-        table, origin = lb.read_attributes(attributes), str(attributes)
-        files, rules = _import(pictures, folder, config), rules or lb.CELEBA_LABELS
+        table, origin = read_attributes(attributes), str(attributes)
+        files, rules = _import(pictures, folder, config), rules or CELEBA_LABELS
     else:
         if config.labels_csv:  # read before the images, which take longer
             table = lb.read_table(in_project(config.labels_csv))
@@ -129,12 +118,7 @@ def to_label(config: LabelImages, run: Run) -> tuple[np.ndarray, list[str]]:
 
 
 def load_population(folder: Path, needed: Sequence[str] = ()) -> Population:
-    """Reads a population from its run folder.
-
-    Raises:
-        ValueError: If a file is missing or damaged, or the images have no labels of a property
-            that is needed.
-    """
+    """Reads a population from its run folder; ValueError if it lacks a file, or needed labels."""
     images = open_store(folder / "images" / "images.npy")
     labels = lb.read_table(folder / "labels.csv", ["img_no"])
     files = lb.read_table(folder / "files.csv", FILE_FACTS)
@@ -146,23 +130,6 @@ def load_population(folder: Path, needed: Sequence[str] = ()) -> Population:
             f"`labels_csv`; or leave the property out."
         )
     return Population(images, labels, files, properties)
-
-
-def find_celeba(image_folder: Path) -> tuple[Path, Path]:
-    """The attribute list and the folder of pictures of CelebA's layout.
-
-    Raises:
-        ValueError: If the layout is another.
-    """
-    found = [path for path in walk(image_folder) if path.name in ATTRIBUTE_LISTS]
-    pictures = image_folder / "img_align_celeba"
-    if len(found) != 1 or not pictures.is_dir():
-        raise ValueError(
-            f"{image_folder}: not laid out as CelebA; it must hold img_align_celeba/ and one "
-            f"{' or '.join(ATTRIBUTE_LISTS)}, and has {[str(path) for path in found]}. Give "
-            f"CelebA's folder as `image_folder`."
-        )
-    return found[0], pictures
 
 
 def _draw_faces(config: MakePopulation, folder: Path) -> pd.DataFrame:

@@ -130,14 +130,12 @@ def grids_over_time(folder: Path | None, *, most: int = 12) -> dict[str, Path]:
 
     Of more than `most`, the first, the last and some between.
     """
-    names = re.compile(r"fixed-epoch(\d+)-idx(\d+)\.png")
-    paths = (folder / "images").glob("fixed-*.png") if folder else ()
-    found = [(match, path) for path in paths if (match := names.fullmatch(path.name))]
-    found.sort(key=lambda pair: [int(number) for number in pair[0].groups()])
-    chosen = sorted({round(k) for k in np.linspace(0, len(found) - 1, min(most, len(found)))})
+    paths = (folder / "images").glob("fixed-epoch*-idx*.png") if folder else ()
+    found = sorted(([int(text) for text in re.findall(r"\d+", p.stem)], p) for p in paths)
+    shown = {round(k) for k in np.linspace(0, len(found) - 1, min(most, len(found)))}
     return {
-        f"The same latents, epoch {int(match[1])}, batch {int(match[2])}": path
-        for match, path in (found[k] for k in chosen)
+        f"The same latents, epoch {epoch}, batch {batch}": path
+        for (epoch, batch), path in (found[k] for k in sorted(shown))
     }
 
 

@@ -21,19 +21,13 @@ def table() -> pd.DataFrame:
     return draw_attributes(range(4000))
 
 
-def test_same_pixels_in_any_batch_and_order() -> None:
+def test_same_pixels_in_any_batch_and_order_and_others_elsewhere() -> None:
     images = render_faces(range(40))
     order = np.random.default_rng(0).permutation(40)
     assert np.array_equal(render_faces(order), images[order])
-    assert np.array_equal(render_faces(range(7, 12)), images[7:12])
-    for index in (0, 3, 17, 39):
-        assert np.array_equal(render_faces([index])[0], images[index])
-
-
-def test_other_index_or_seed_is_another_face() -> None:
-    first, *others = render_faces([0, 1]).astype(float)
-    for other in (*others, render_faces([0], seed=1)[0]):
-        assert abs(first - other).mean() > 5
+    assert np.array_equal(render_faces([17])[0], images[17])
+    for other in (images[1], render_faces([0], seed=1)[0]):
+        assert abs(images[0].astype(float) - other).mean() > 5
 
 
 @pytest.mark.parametrize(("count", "image_px"), [(3, 32), (3, 65), (2, 512), (0, 64)])
@@ -90,19 +84,24 @@ def test_bad_input_says_what_is_allowed(image_px: int) -> None:
         draw_attributes([0], shares={"beard": 0.5})
 
 
-@pytest.mark.slow
-def test_small_cnn_learns_every_property() -> None:
-    torch.manual_seed(0)
+def learnt_auroc(seed: int) -> dict[str, float]:
+    """AUROC of each property on unseen faces, of a small CNN trained on 2,000."""
+    torch.manual_seed(seed)
     layers: list[nn.Module] = []
     for before, after in ((3, 16), (16, 32), (32, 64), (64, 96)):
         conv = nn.Conv2d(before, after, 3, padding=1, bias=False)
         layers += [conv, nn.MaxPool2d(2), nn.BatchNorm2d(after), nn.ReLU()]
     net = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.3), nn.Linear(96 * 16, 4))
     fit(net, *faces(range(2000)), epochs=9)
-    images, targets = faces(range(10_000, 11_000))  # not seen
+    images, targets = faces(range(10_000, 11_000))
     with torch.no_grad():
         scores = net.eval()(images)  # (1000, 4)
-    auroc = {name: roc_auc_score(targets[:, k], scores[:, k]) for k, name in enumerate(PROPERTIES)}
+    return {name: roc_auc_score(targets[:, k], scores[:, k]) for k, name in enumerate(PROPERTIES)}
+
+
+@pytest.mark.slow
+def test_small_cnn_learns_every_property() -> None:
+    auroc = learnt_auroc(0)
     assert min(auroc.values()) >= 0.97, auroc
 
 

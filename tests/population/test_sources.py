@@ -88,10 +88,9 @@ def test_celeba_attributes_are_turned_right(tmp_path, suffix):
     images, faces = celeba(tmp_path, suffix=suffix)
     made = from_celeba(tmp_path)
     assert np.array_equal(made.images, images)
-    for name in PROPS:
-        assert made.labels[name].tolist() == faces[name].astype(int).tolist(), name
-        assert set(made.labels[name]) == {0, 1}, name  # the draw has both, so a turn shows
     assert made.properties == PROPS
+    assert np.array_equal(made.labels[PROPS], faces[PROPS])
+    assert (faces[PROPS].nunique() == 2).all()  # both, so that a turn shows
     rules = {"shadow": "5_o_Clock_Shadow>=1", "man": "Male>=1"}
     made = from_celeba(tmp_path, label_rules=rules)
     assert made.properties == ["shadow", "man"]
@@ -122,9 +121,7 @@ def test_celeba_s_other_edition_may_be_linked_together(tmp_path):
         (lambda text: text[: text.rindex("000011")], "says 12 images and lists 10"),
         (lambda text: text.rstrip()[:-2], "1 of them in a line of too few"),
         (lambda text: text.replace("000003.png", "000003.png 1 1 1"), "CelebA's attribute list"),
-        (lambda text: text.replace("000001.png", "000001.png 1"), "1 of them in a line of"),
         (lambda text: "", "not CelebA's attribute list"),
-        (lambda text: "twelve\nMale\na.png 1\n", "not CelebA's attribute list"),
     ],
 )
 def test_a_damaged_list_of_celeba(tmp_path, change, words):
@@ -152,13 +149,11 @@ def test_folder_with_labels_by_name(tmp_path):
     assert made.properties == ["smiles"]
     assert made.labels["img_no"].tolist() == [0, 1, 2, 3, *range(5, 12)]
     assert made.labels["smiles"].tolist() == [k % 2 for k in made.labels["img_no"]]
-    status = made.files.set_index("file")["status"]
-    assert status["broken.png"] == "unreadable"
-    assert status["z-again.png"] == "duplicate"
-    assert status["000005.png"] == "unlabelled"
-    assert status["absent.png"] == "no image"
-    assert status["000001.png"] == "read"
-    assert len(made.files) == COUNT + 3
+    status = made.files.set_index("file")["status"].to_dict()
+    odd = {"broken.png": "unreadable", "z-again.png": "duplicate"}
+    odd |= {"000005.png": "unlabelled", "absent.png": "no image"}
+    assert status == dict.fromkeys(status, "read") | odd
+    assert len(status) == COUNT + 3
     for words in ("1 unreadable", "1 duplicate", "1 no image", "12 images", "11 labelled"):
         assert words in made.describe()
 
@@ -203,17 +198,10 @@ def test_samples_of_a_generator(tmp_path):
 @pytest.mark.parametrize(
     ("table", "rules", "words"),
     [
-        ("look\n1\n", {}, ["which image", "look"]),
-        ("file,look\nx.png,1\ny.png,0\n", {}, ["none of its 2 rows", "x.png"]),
         ("file,look\n000001.png,1\n000001.png,0\n", {}, ["more than once"]),
         ("file,look\n000001.png,0.3\n000002.png,0.2\n", {}, ["no column holds labels"]),
         ("file,look\n000001.png,1\n000002,0\n000003,2\n", {}, ["row 2 has look = 2"]),
-        ("file,look\n000001.png,1\n000002,0\n000003,y\n", {}, ["row 2 has look = 'y'"]),
-        ("", {}, ["not a readable CSV"]),
-        ("file,look\n000001.png,1\n000002.png,1,2,3\n", {}, ["line 3 has 4 fields"]),
-        ("file,look\n000001.png,1,\n000002.png,0,\n", {}, ["line 2 has 3 fields"]),
         ("file,look\n,1\n000002.png,0\n", {}, ["row 0", "must name an image"]),
-        ("img_no\n", {}, ["none of its 0 rows"]),
         ("file,word\n000001.png,1\n", {"look": "absent>=1"}, ["absent", "look"]),
         ("file,word\n000001.png,1\n000002.png,yes\n", {"look": "word>=1"}, ["row 1", "'yes'"]),
     ],
@@ -226,15 +214,8 @@ def test_bad_label_tables(tmp_path, table, rules, words):
     assert not (tmp_path / "run" / "labels.csv").exists()
 
 
-def test_nothing_readable(tmp_path):
-    (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "a.png").write_bytes(b"no image")
-    assert "none of its 1 image files can be read" in complaint(from_folder, tmp_path)
-    assert not (tmp_path / "run" / "images" / "images.npy").exists()
-
-
 def labels_of(tmp_path, names, table):
-    """Labels by the file they were given to; its shade says which one it is."""
+    """Labels by the file they were given to, by its shade; what is called b.png is no picture."""
     (tmp_path / "in").mkdir()
     for k, name in enumerate(names):
         image = Image.new("RGB", (8, 8), (20 * k + 10,) * 3)
@@ -258,10 +239,17 @@ def test_images_are_found_by_their_numbers_or_names(tmp_path, names, table, foun
     assert labels_of(tmp_path, names, table)[0] == dict(enumerate(found))
 
 
-def test_a_file_without_a_number_makes_numbers_unclear(tmp_path):
-    names = ["000001.png", "000002.png", "cover.png"]
-    with pytest.raises(ValueError, match=r"cover\.png.*Add a column `file`"):
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["000001.png", "cover.png"], r"cover\.png.*Add a column `file`"),  # numbers are unclear
+        (["b.png"], r"none of its 1 image files can be read; the first is b\.png"),
+    ],
+)
+def test_images_that_rows_cannot_be_about(tmp_path, names, words):
+    with pytest.raises(ValueError, match=words):
         labels_of(tmp_path, names, "img_no,smile\n1,1\n2,0\n")
+    assert not (tmp_path / "run" / "labels.csv").exists()
 
 
 def test_places_count_what_could_not_be_read(tmp_path):

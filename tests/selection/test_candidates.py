@@ -79,8 +79,8 @@ def choose(config, run):
 def assert_same(one, other):
     assert one.table().equals(other.table())
     assert one.selection.costs.equals(other.selection.costs)
-    for name in ("kept", "thrown"):
-        assert np.array_equal(getattr(one, name), getattr(other, name)), name
+    assert np.array_equal(one.kept, other.kept)
+    assert np.array_equal(one.thrown, other.thrown)
 
 
 @pytest.mark.parametrize("source", ["base", "population"])
@@ -132,13 +132,9 @@ def test_chunks_of_other_inputs_are_not_taken(config, runs, tmp_path):
     (other / "summary.json").write_text('{"seed": 1}')
     run = open_run(config, runs, tmp_path)
     offered, seeded = find(config, run), changed(config, seed=4)
-    places = {
-        cd.chunk_folder(run, offered),
-        cd.chunk_folder(run, replace(offered, precision="bfloat16")),
-        cd.chunk_folder(open_run(config, other, tmp_path), offered),
-        cd.chunk_folder(open_run(seeded, runs, tmp_path), offered),
-    }
-    assert len(places) == 4
+    cases = [(run, offered), (run, replace(offered, precision="bfloat16"))]
+    cases += [(open_run(*made, tmp_path), offered) for made in ((config, other), (seeded, runs))]
+    assert len({cd.chunk_folder(*case) for case in cases}) == 4
 
 
 def test_a_dead_end_writes_no_images_and_other_parameters_begin_anew(config, runs, tmp_path):

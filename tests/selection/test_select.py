@@ -22,10 +22,10 @@ def test_each_condition_and_what_it_costs(scores):
     wanted = [Condition("gender", ">=", 0.9), Condition("age", "<=", 0.1)]
     selection = select(scores, wanted)
     assert selection.kept.tolist() == [True, False, False, True]  # a threshold itself is kept
-    assert selection.costs["passes"].tolist() == [3, 3]
-    assert selection.costs["lost_only_here"].tolist() == [1, 1]
-    assert selection.costs["condition"].tolist() == ["gender >= 0.9", "age <= 0.1"]
-    assert selection.costs["share"].tolist() == [0.75, 0.75]
+    assert selection.costs.to_dict("list") == {
+        "condition": ["gender >= 0.9", "age <= 0.1"], "passes": [3, 3], "fails": [1, 1],
+        "share": [0.75, 0.75], "lost_only_here": [1, 1],
+    }  # fmt: skip
 
 
 def complaint(scores, wanted, **options):
@@ -77,23 +77,16 @@ def test_missing_values_are_not_kept(scores):
     assert selection.summary()["unscored"] == 1
 
 
-@pytest.mark.parametrize("numbers", ["1\n0", "0\n0"])
-def test_rows_must_be_in_the_order_that_skip_first_counts_by(tmp_path, numbers):
-    first, second = numbers.splitlines()
-    (tmp_path / "s.csv").write_text(f"img_no,gender\n{first},0.5\n{second},0.6\n")
+@pytest.mark.parametrize("second", [0, 1])
+def test_rows_must_be_in_the_order_that_skip_first_counts_by(tmp_path, second):
+    (tmp_path / "s.csv").write_text(f"img_no,gender\n1,0.5\n{second},0.6\n")
     with pytest.raises(ValueError, match=r"s\.csv: img_no does not rise"):
         read_scores(tmp_path / "s.csv", [Condition("gender", ">=", 0.1)])
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["gender", "gender>0.9", "gender>=", ">=0.9", "gender>=0.9 age", "gender>=--1", "gender>=e"],
-)
+@pytest.mark.parametrize("text", ["gender>0.9", ">=0.9", "gender>=0.9 age", "gender>=--1"])
 def test_no_condition(text):
     with pytest.raises(ValueError, match="is not of the form 'gender>=0.92'"):
         parse_condition(text)
-
-
-def test_unknown_property_in_keep():
     with pytest.raises(ValueError, match=r"keep names 'hat', which is not in the concept"):
         conditions({"gender": 1.0}, {"hat": 0.5})
