@@ -35,8 +35,7 @@ class LogSource:
 def find_logs(run: Run, config: ReportRun) -> list[LogSource]:
     """The log that is reported and, where one is given, the earlier one.
 
-    Raises:
-        ValueError: If a run folder and a file are given for the same one, or the first is missing.
+    ValueError if a run folder and a file are given for the same one, or the first is missing.
     """
     found: list[tuple[Path, Path | None]] = []
     for run_name, csv_name in (("finetune_run", "log_csv"), ("earlier_run", "earlier_csv")):
@@ -153,8 +152,7 @@ def judged_runs(
 ) -> list[JudgedRun]:
     """Pairs runs, by name, with the evaluation sampling whose parameters name the run.
 
-    Raises:
-        ValueError: If one judged a run that is not here, or two judged the same.
+    ValueError if one judged a run that is not here, or two judged the same.
     """
     left = {run.resolve(): name for name, run in zip(names, runs, strict=False)}
     found: dict[str, JudgedRun] = {}
