@@ -73,7 +73,7 @@ def test_both_ways_of_a_training_step_do_the_same_work():
         torch.manual_seed(1)
         real = to_signed(tuner.images).double()
         done = [tuner.train_batch(real) for _ in range(3)]
-        losses.append([loss for batch in done for loss in (batch.d_loss, batch.g_loss)])
+        losses.append([loss for batch in done for loss in (batch["d_loss"], batch["g_loss"])])
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)  # the third batch sees two updates
     after = list(theirs.generator.parameters())
     for plain_one, mine in zip(after, ours.generator.parameters(), strict=True):

@@ -144,7 +144,7 @@ def check_inside(folder: Path, root: Path) -> None:
     """Raises ValueError if a run folder leads out of the project's outputs, or to nowhere."""
     if reason := dangling_link(folder):
         raise ValueError(reason)
-    if not Path(os.path.realpath(folder)).is_relative_to((root / "outputs").resolve()):
+    if not folder.resolve().is_relative_to((root / "outputs").resolve()):
         raise ValueError(
             "It lies outside of the project's outputs. Give a run folder as "
             "outputs/STUDY/STAGE; of links, only outputs itself may be one."
