@@ -144,7 +144,7 @@ class ExploreWidget(iw.VBox):
         """What the controls say."""
         return Latent(**{name: control.value for name, control in self.controls.items()})
 
-    def draw(self) -> None:
+    def draw(self) -> View:
         """Shows what the controls say."""
         view = self.explorer.view(self.latent)
         for name, pixels in view.images.items():
@@ -153,6 +153,7 @@ class ExploreWidget(iw.VBox):
         table.loc["meaning"] = [meaning_of(prop, self.meaning) for prop in table]
         self.scores.value = table.to_html(border=0) if view.scores.size else ""
         self.said.value = f"Drawn and scored in {1000 * view.seconds:.0f} ms."
+        return view
 
     def another(self) -> None:
         """Goes on to the next seed."""
