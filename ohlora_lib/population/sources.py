@@ -13,13 +13,14 @@ import numpy as np
 import pandas as pd
 
 from ohlora_lib.io.images import import_images, new_store, open_store
-from ohlora_lib.io.pictures import ATTRIBUTE_LISTS, find_images, walk
+from ohlora_lib.io.pictures import find_images
 from ohlora_lib.io.tables import strongest_pair
 from ohlora_lib.io.weights import load_generator
 from ohlora_lib.nets.compute import pick_device
 from ohlora_lib.nets.samples import sample_images
 from ohlora_lib.population import labels as lb
 from ohlora_lib.population.faces.faces import draw_attributes, render_faces
+from ohlora_lib.population.inputs import CELEBA_LABELS, find_celeba, read_attributes
 from ohlora_lib.study.machine import track
 from ohlora_lib.study.parameters import LabelImages, MakePopulation
 from ohlora_lib.study.run import Run
@@ -86,8 +87,8 @@ def make(config: MakePopulation, folder: Path) -> Population:
         table = table.rename_axis("img_no").reset_index()
     elif config.source == "celeba":
         attributes, pictures = find_celeba(in_project(config.image_folder))
-        table, origin = lb.read_attributes(attributes), str(attributes)
-        files, rules = _import(pictures, folder, config), rules or lb.CELEBA_LABELS
+        table, origin = read_attributes(attributes), str(attributes)
+        files, rules = _import(pictures, folder, config), rules or CELEBA_LABELS
     else:
         if config.labels_csv:  # read before the images, which take longer
             table = lb.read_table(in_project(config.labels_csv))
@@ -129,19 +130,6 @@ def load_population(folder: Path, needed: Sequence[str] = ()) -> Population:
             f"`labels_csv`; or leave the property out."
         )
     return Population(images, labels, files, properties)
-
-
-def find_celeba(image_folder: Path) -> tuple[Path, Path]:
-    """The attribute list and the folder of pictures of CelebA's layout; else a ValueError."""
-    found = [path for path in walk(image_folder) if path.name in ATTRIBUTE_LISTS]
-    pictures = image_folder / "img_align_celeba"
-    if len(found) != 1 or not pictures.is_dir():
-        raise ValueError(
-            f"{image_folder}: not laid out as CelebA; it must hold img_align_celeba/ and one "
-            f"{' or '.join(ATTRIBUTE_LISTS)}, and has {[str(path) for path in found]}. Give "
-            f"CelebA's folder as `image_folder`."
-        )
-    return found[0], pictures
 
 
 def _draw_faces(config: MakePopulation, folder: Path) -> pd.DataFrame:

@@ -141,7 +141,7 @@ def _page_of(notebook: str, folder: Path) -> str:
     pages.sort(key=lambda page: page.parent.name != same)
     if pages and (len(set(pages)) == 1 or pages[0].parent.name == same):
         return Path(os.path.relpath(pages[0], folder)).as_posix()
-    return f"../index.html#{notebook if pages else same}"
+    return f"../index.html#{notebook}"
 
 
 def _dress_tables(soup: BeautifulSoup) -> None:
