@@ -17,7 +17,8 @@ from ohlora_lib.finetune.loop import FineTuner, FinetuneSettings
 from ohlora_lib.finetune.recipe import RECIPES, StepRule
 from ohlora_lib.nets import Discriminator, Generator, PropertyCNN
 from ohlora_lib.nets.samples import draw_latents, sample_images, to_signed, to_uint8
-from ohlora_lib.properties.ensemble import CNNSettings, Ensemble, train_epoch
+from ohlora_lib.properties.ensemble import Ensemble
+from ohlora_lib.properties.training import CNNSettings, Lesson, train_epoch
 
 PROPERTIES = ("gender", "quality", "age", "glass")
 ONE_UPDATE = replace(  # v9, one update of each network: the same work every time
@@ -162,11 +163,12 @@ def cnn_cases(sizes: Sizes, device: torch.device, precision: str, folder: Path) 
     nets = [PropertyCNN("gender", image_px=side, width=sizes.cnn_width) for _ in range(2)]
     mine, theirs = nets[0].to(device, memory_format=torch.channels_last), nets[1].to(device)
     optimizers = [torch.optim.AdamW(net.parameters(), lr=1e-5) for net in (mine, theirs)]
-    held, rows = images.to(device), torch.arange(count, device=device)
     settings, order = CNNSettings(precision=precision), torch.Generator()
+    lesson = Lesson(images.to(device), labels[:, 0].cpu().numpy(), "gender", settings)
+    rows = torch.arange(count, device=device)
     yield Case(
         f"epoch of a property CNN, {count} images, {sizes.name}",
-        lambda: train_epoch(mine, optimizers[0], held, labels, rows, settings, order),
+        lambda: train_epoch(mine, optimizers[0], lesson, rows, order),
         lambda: plain.train_epoch(theirs, optimizers[1], files, labels, settings.batch),
         "float32, default layout, images read from JPEG files every epoch",
         sizes.rounds,

@@ -26,9 +26,9 @@ from ohlora_lib.finetune.run import FinetuneRun
 from ohlora_lib.io.images import open_store
 from ohlora_lib.nets import Generator
 from ohlora_lib.population.faces.faces import draw_attributes, render_faces
-from ohlora_lib.properties import ensemble as property_ensemble
 from ohlora_lib.properties import training
-from ohlora_lib.properties.ensemble import CNNSettings, Ensemble, load_ensemble
+from ohlora_lib.properties.ensemble import Ensemble, load_ensemble
+from ohlora_lib.properties.training import CNNSettings
 from ohlora_lib.study import parameters as params
 from ohlora_lib.study import run_folder
 from ohlora_lib.verdict.logs import read_log
@@ -99,7 +99,7 @@ def glass_cnns(
     )
     with tempfile.TemporaryDirectory() as folder:
         list(training.train_ensemble(images, labels, rows, ["glass"], settings, Path(folder)))
-        return property_ensemble.load_ensemble(Path(folder), ["glass"])
+        return load_ensemble(Path(folder), ["glass"])
 
 
 def fool(

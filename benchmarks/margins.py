@@ -16,11 +16,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ohlora_lib.properties.ensemble import train_folds
 from tests.base import test_training as test_base_training
 from tests.finetune import test_loop
 from tests.population import test_faces
-from tests.properties import test_ensemble as test_property_ensemble
+from tests.properties import test_training as test_property_training
 from tests.verdict import test_negative_control
 
 FORMATS = {
@@ -31,11 +30,11 @@ FORMATS = {
 
 def planted(seed: int, shuffled: bool) -> list[float]:
     """AUROCs of the folds of the planted property; of chance where its labels are shuffled."""
-    images, labels = test_property_ensemble.planted(seed=seed)
+    images, labels = test_property_training.planted(seed=seed)
     if shuffled:
         labels = np.random.default_rng(seed + 5).permutation(labels)
-    settings = test_property_ensemble.settings(seed=seed)
-    return [fold.auroc for fold in train_folds(images, labels, "bright", settings)]
+    folds = test_property_training.train_folds(images, labels, seed=seed)
+    return [fold.auroc for fold in folds]
 
 
 def loop_losses(seed: int) -> float:

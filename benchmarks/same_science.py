@@ -55,11 +55,9 @@ def selected_path(config: parameters.FinetuneGenerator, root: Path) -> Path:
 def train(tuner: FineTuner, evaluator: Evaluator, folder: Path) -> float:
     """Trains to the end and writes the log; gives the training time, evaluation included."""
     began = time.perf_counter()
-
-    def on_row(now: FineTuner, _: object) -> None:
-        write_log(folder / "train_log.csv", now.rows)
-
-    finetune(tuner, evaluator, on_row=on_row, on_epoch=lambda _: None, on_batch=lambda _: None)
+    for evaluation in finetune(tuner, evaluator):
+        if evaluation:
+            write_log(folder / "train_log.csv", tuner.rows)
     return time.perf_counter() - began
 
 

@@ -38,10 +38,6 @@ def raising(error):
     return run_study
 
 
-def test_version(call):
-    assert call("--version") == (0, f"ohlora {ohlora_lib.__version__}\n", "")
-
-
 def test_help_imports_nothing_slow():
     code = (
         "import sys\nfrom ohlora_lib.cli import main\n"
@@ -57,12 +53,8 @@ def test_help_imports_nothing_slow():
 
 
 def test_python_m_is_the_command():
-    done = subprocess.run(
-        [sys.executable, "-m", "ohlora_lib", "--version"],
-        capture_output=True,
-        text=True,
-        cwd=PACKAGE_ROOT,
-    )
+    command = [sys.executable, "-m", "ohlora_lib", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=PACKAGE_ROOT)
     assert done.stdout == f"ohlora {ohlora_lib.__version__}\n"
 
 
@@ -109,11 +101,23 @@ def test_a_wrong_command_line_is_one_line(call, arguments, message):
     assert err.count("\n") == 1
 
 
-def test_run_passes_its_options_on(call, monkeypatch):
-    seen = []
-    monkeypatch.setattr(runner, "run_study", lambda *a, **k: seen.append((a, k)))
-    assert call("run", "params/tiny", "--only", "05*", "--force", "--seed", "2")[0] == 0
-    assert seen == [((Path("params/tiny"),), {"only": "05*", "force": True, "seed": 2})]
+PASSED = {  # function, command line, what the function is given beside the study
+    "runner.run_study": (
+        "run params/tiny --only 05* --force --seed 2", {"only": "05*", "force": True, "seed": 2}
+    ),
+    "sweep.run_sweep": (
+        "sweep params/tiny --grid r1_gamma=1,10 --grid batch=8,16 --seeds 0-4 --workers 2",
+        {"grid": ["r1_gamma=1,10", "batch=8,16"], "seeds": "0-4", "workers": 2, "scheduler": ""},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("function", PASSED)
+def test_options_are_passed_on(call, monkeypatch, function):
+    seen, (line, options) = [], PASSED[function]
+    monkeypatch.setattr(f"ohlora_lib.runner.{function}", lambda *a, **k: seen.append((a, k)))
+    assert call(*line.split())[0] == 0
+    assert seen == [((Path("params/tiny"),), options)]
 
 
 def test_finetune_help_says_how_to_use_several_gpus(call):
@@ -142,55 +146,41 @@ def test_finetune_says_whether_it_finished(call, monkeypatch, launched, finished
 
 
 @pytest.fixture
-def compare_files(monkeypatch):
-    from ohlora_lib.verdict import comparison
-
+def compared(monkeypatch):
+    """What the command gives to `compare_files`, and what it is given back."""
     row = {"property": "age", "target": 0.0, "start": 0.5, "end": 0.01234, "effect": "closer"}
     facts = {"rows": 9, "epochs": 2.0, "sentence": "It [came] closer.", "properties": [row]}
-    found = {
-        "concept": {"age": 0.0},
-        "runs": [{"name": "v8", **facts}, {"name": "v9", **facts}],
-        "comparisons": [
-            {
-                "a": "v8",
-                "b": "v9",
-                "sentence": "v9 did better.",
-                "properties": [{"property": "age", "distance_a": 0.1, "distance_b": 0.01}],
-            }
-        ],
-    }
-    asked = []
+    against = {"a": "v8", "b": "v9", "sentence": "v9 did better."}
+    against["properties"] = [{"property": "age", "distance_a": 0.1, "distance_b": 0.01}]
+    runs = [{"name": name, **facts} for name in ("v8", "v9")]
+    found, asked = {"concept": {"age": 0.0}, "runs": runs, "comparisons": [against]}, []
     monkeypatch.setattr(
-        comparison, "compare_files", lambda *a, **named: asked.append((*a, named)) or found
+        "ohlora_lib.verdict.comparison.compare_files",
+        lambda *given, **options: asked.append((*given, options)) or found,
     )
     return found, asked
 
 
-def test_compare_prints_sentences_and_tables_or_json(call, compare_files):
+def test_compare_prints_sentences_and_tables_or_json(call, compared):
+    found, asked = compared
     code, out, _ = call("compare", "a.csv", "b.csv", "--json")
-    assert (code, json.loads(out)) == (0, compare_files[0])
-    compare_files[1].clear()
-    code, out, _ = call("compare", "a.csv", "b.csv", "--concept", "age=0, glass=0.5")
+    assert (code, json.loads(out)) == (0, found)
+    options = ("--concept", "age=0, glass=0.5", "--names", "x,y", "--column", "d_loss=D")
+    code, out, _ = call("compare", "a.csv", "b.csv", *options)
     assert code == 0
-    assert "It [came] closer." in out
-    assert "v9 against v8" in out
-    assert "v9 did better." in out
-    assert "0.0123" in out
-    assert compare_files[1] == [
-        (
-            [Path("a.csv"), Path("b.csv")],
-            {"age": 0.0, "glass": 0.5},
-            {"names": None, "columns": {}, "complete": False},
-        )
-    ]
+    for words in ("It [came] closer.", "v9 against v8", "v9 did better.", "0.0123"):
+        assert words in out
+    logs, concept, options = asked[1]
+    assert (logs, concept) == ([Path("a.csv"), Path("b.csv")], {"age": 0.0, "glass": 0.5})
+    assert options == {"names": ["x", "y"], "columns": {"d_loss": "D"}, "complete": False}
 
 
 @pytest.mark.parametrize("concept", ["age", "age=x", "age=0,age=1"])
-def test_a_concept_that_is_none(call, compare_files, concept):
+def test_a_concept_that_is_none(call, compared, concept):
     code, _, err = call("compare", "a.csv", "--concept", concept)
     assert code == 1
     assert "NAME=TARGET" in err
-    assert not compare_files[1]
+    assert not compared[1]
 
 
 def test_doctor_fails_only_for_what_is_needed(call, monkeypatch):
@@ -246,21 +236,22 @@ def test_select_says_what_is_kept_and_what_each_condition_costs(call, tmp_path):
     assert kept.read_text().splitlines()[1].startswith("3,")
 
 
-def test_weights_are_converted_and_published(call, tmp_path):
+def test_weights_are_converted_shown_and_published(call, tmp_path):
     net = Generator(32, z_dim=8, w_dim=8, fmaps_base=64)
-    save_weights(net, tmp_path / "g.safetensors")
-    split = tmp_path / "split.pth"
-    code, out, _ = call("weights", "convert", str(tmp_path / "g.safetensors"), str(split),
-                        "--split", "12")  # fmt: skip
+    plain, split, folder = (str(tmp_path / name) for name in ("g.safetensors", "s.pth", "out"))
+    save_weights(net, plain)
+    code, out, _ = call("weights", "convert", plain, split, "--split", "12")
     assert code == 0
     assert "wide_dim 12" in out
     assert load_generator(split).wide_dim == 12
-    code, out, _ = call("weights", "publish", str(split), str(tmp_path / "out"))
+    code, out, _ = call("weights", "info", split)
     assert code == 0
-    assert (tmp_path / "out" / "README.md").is_file()
-    assert out.splitlines()[-1].endswith(f"hf upload USER/NAME {tmp_path / 'out'}")
-    code, _, err = call("weights", "convert", str(split), str(tmp_path / "a.safetensors"),
-                        "--split", "12")  # fmt: skip
+    assert ["wide_dim", "12"] in [line.split() for line in out.splitlines()]
+    code, out, _ = call("weights", "publish", split, folder)
+    assert code == 0
+    assert Path(folder, "README.md").is_file()
+    assert out.splitlines()[-1].endswith(f"hf upload USER/NAME {folder}")
+    code, _, err = call("weights", "convert", split, plain, "--split", "12")
     assert (code, len(err.splitlines())) == (1, 1)
 
 
@@ -272,14 +263,3 @@ def test_label_tables_are_merged(call, tmp_path):
     assert code == 0
     assert "2 images, 1 disagreements left open" in out
     assert (tmp_path / "both.csv").read_text() == "file,hat\na,1\nb,\n"
-
-
-def test_a_sweep_takes_several_axes(call, monkeypatch):
-    given = {}
-    monkeypatch.setattr(
-        "ohlora_lib.runner.sweep.run_sweep", lambda study, **options: given.update(options)
-    )
-    words = ("--grid", "r1_gamma=1,10", "--grid", "batch=8,16", "--seeds", "0-4", "--workers", "2")
-    assert call("sweep", "params/smoke", *words)[0] == 0
-    assert given["grid"] == ["r1_gamma=1,10", "batch=8,16"]
-    assert (given["seeds"], given["workers"], given["scheduler"]) == ("0-4", 2, "")

@@ -8,10 +8,10 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,10 +33,10 @@ from ohlora_lib.training.losses import (
     with_gradient,
 )
 from ohlora_lib.training.ranks import ALONE, Ranks
-from ohlora_lib.training.stopping import stop_on_interrupt
 
 PARTS = ("generator", "discriminator", "g_optimizer", "d_optimizer", "average")
-PLAIN = ("order", "epoch", "idx", "last_g_loss", "images_seen", "elapsed_sec")
+GENERATORS = ("random", "order_random")
+PLAIN = ("order", "epoch", "idx", "last_g_loss", "images_seen", "elapsed_sec", "rows", "pool")
 
 
 @dataclass(frozen=True)
@@ -55,69 +55,50 @@ class FinetuneSettings:
     seed: int = 0
     precision: str = "float32"
 
-
-def evaluation_due(epoch: int, idx: int, settings: FinetuneSettings) -> bool:
-    """Every so many batches, and more often at the very start."""
-    early = idx < settings.first_epoch_each or idx % settings.first_epoch_every == 0
-    return idx % settings.every_batches == 0 or (epoch == 0 and early)
-
-
-class BatchResult(NamedTuple):
-    """What one batch did: losses of the last updates, their numbers, scores of both sides."""
-
-    d_loss: float
-    g_loss: float
-    d_count: int
-    g_count: int
-    real_scores: Tensor  # (B,)
-    fake_scores: Tensor  # (B,)
+    def evaluation_due(self, epoch: int, idx: int) -> bool:
+        """Every so many batches, and more often in the first epoch, most of all at its start."""
+        early = idx < self.first_epoch_each or idx % self.first_epoch_every == 0
+        return idx % self.every_batches == 0 or (epoch == 0 and early)
 
 
+@dataclass(eq=False)
 class FineTuner:
-    """Networks, optimizers, random state and place in the data of one fine-tuning.
+    """Networks, optimizers, random state and place in the data of one fine-tuning."""
 
-    Args:
-        generator: Base weights, already in the recipe's mapping, on its device.
-        discriminator: The base's discriminator, on the same device.
-        images: Selected images, uint8, shape (N, H, H, 3), on the same device.
-        recipe: What is trainable and when to stop updating.
-        settings: How to train; the batch is that of all ranks together.
-        ranks: The processes that train together. All hold the same networks and see the images in
-            the same order; the state of rank 0 is the state of all.
-    """
+    generator: Generator  # base weights, already in the recipe's mapping, on its device
+    discriminator: Discriminator  # the base's, on the same device
+    images: Images  # selected, uint8, (N, H, H, 3), on the same device
+    recipe: Recipe  # what is trainable, and when to stop updating
+    settings: FinetuneSettings  # its batch is that of all ranks together
+    ranks: Ranks = ALONE  # all see the images in one order; the state of rank 0 is that of all
 
-    def __init__(
-        self,
-        generator: Generator,
-        discriminator: Discriminator,
-        images: Images,
-        recipe: Recipe,
-        settings: FinetuneSettings,
-        ranks: Ranks = ALONE,
-    ) -> None:
-        self.ranks = ranks
-        self.images, self.recipe, self.settings = images, recipe, settings
-        self.device = images.device
-        self.generator = generator.to(memory_format=torch.channels_last).train()
-        self.discriminator = discriminator.to(memory_format=torch.channels_last).train()
-        self.g_names = trainable_names(generator, recipe.generator_trainable)
-        self.d_names = trainable_names(discriminator, recipe.discriminator_trainable)
-        self.g_optimizer = self._optimizer(generator, self.g_names)
-        self.d_optimizer = self._optimizer(discriminator, self.d_names)
-        self.result, self.average = generator, None  # the result is evaluated and kept
+    def __post_init__(self) -> None:
+        settings, recipe, self.device = self.settings, self.recipe, self.images.device
+        for net in (self.generator, self.discriminator):
+            net.to(memory_format=torch.channels_last).train()
+        self.g_names = trainable_names(self.generator, recipe.generator_trainable)
+        self.d_names = trainable_names(self.discriminator, recipe.discriminator_trainable)
+        self.g_optimizer = self._optimizer(self.generator, self.g_names)
+        self.d_optimizer = self._optimizer(self.discriminator, self.d_names)
+        self.result, self.average = self.generator, None  # the result is evaluated and kept
         if settings.average_batches:
-            self.result = self.average = copy.deepcopy(generator).eval().requires_grad_(False)
+            self.average = copy.deepcopy(self.generator).eval().requires_grad_(False)
+            self.result = self.average
         self.parts = {name: part for name in PARTS if (part := getattr(self, name)) is not None}
         torch.manual_seed(settings.seed)
         self.random = torch.Generator(self.device).manual_seed(settings.seed)
         self.order_random = torch.Generator().manual_seed(settings.seed)
         self.order = torch.empty(0, dtype=torch.long)
+        self.batches_per_epoch = -(
+            -len(self.images) // settings.batch
+        )  # the last, short one is kept
+        self.total_batches = settings.epochs * self.batches_per_epoch + 1  # with the closing one
         self.epoch, self.idx = 0, 0  # the batch to do next
         self.last_g_loss: float | None = None
-        self.images_seen, self.elapsed_sec, self.rows = 0, 0.0, []
+        self.images_seen, self.elapsed_sec = 0, 0.0
+        self.rows: list[dict[str, float]] = []  # of the log
         self.pool: list[tuple[Tensor, Tensor]] = []  # real and fake scores since the last row
         self.last_scores = (torch.empty(0), torch.empty(0))
-        self.stopping = False  # whether this batch is the last one for now
 
     def _optimizer(self, net: torch.nn.Module, names: list[str]) -> torch.optim.AdamW:
         options = {"lr": self.settings.learning_rate, "weight_decay": self.settings.weight_decay}
@@ -127,11 +108,8 @@ class FineTuner:
         """Everything needed to resume as if never stopped."""
         return {
             **{name: part.state_dict() for name, part in self.parts.items()},
+            **{name: getattr(self, name).get_state() for name in GENERATORS},
             **{name: getattr(self, name) for name in PLAIN},
-            "rows": list(self.rows),
-            "pool": list(self.pool),
-            "random": self.random.get_state(),
-            "order_random": self.order_random.get_state(),
             "process_random": random_states(self.device),
         }
 
@@ -139,18 +117,12 @@ class FineTuner:
         """Takes over what `state` gave."""
         for name, part in self.parts.items():
             part.load_state_dict(state[name])
+        for name in GENERATORS:
+            getattr(self, name).set_state(state[name])
         for name in PLAIN:
             setattr(self, name, state[name])
-        self.rows = list(state["rows"])
-        self.pool = [tuple(scores.to(self.device) for scores in pair) for pair in state["pool"]]
-        self.random.set_state(state["random"])
-        self.order_random.set_state(state["order_random"])
+        self.pool = [tuple(scores.to(self.device) for scores in pair) for pair in self.pool]
         set_random_states(state["process_random"], self.device)
-
-    @property
-    def total_batches(self) -> int:
-        """Batches from the first to the last epoch, and the closing one."""
-        return self.settings.epochs * self.batches_per_epoch + 1
 
     @property
     def batches_done(self) -> int:
@@ -158,9 +130,14 @@ class FineTuner:
         return self.epoch * self.batches_per_epoch + self.idx
 
     @property
-    def batches_per_epoch(self) -> int:
-        """Number of batches with the last, short one kept."""
-        return -(-len(self.images) // self.settings.batch)
+    def closing(self) -> bool:
+        """Whether all epochs are done; the closing batch is left, or the training has finished."""
+        return self.epoch == self.settings.epochs
+
+    @property
+    def epoch_ended(self) -> bool:
+        """Whether the last batch trained was the last one of an epoch."""
+        return self.idx == self.batches_per_epoch and not self.closing
 
     def batches(self) -> Iterator[tuple[int, int, Tensor]]:
         """Yields epoch, idx and this rank's real images (b, 3, H, H) in [-1, 1], from here on.
@@ -182,21 +159,19 @@ class FineTuner:
                 return
             self.epoch, self.idx = self.epoch + 1, 0
 
-    @property
-    def closing(self) -> bool:
-        """Whether all epochs are done, and only the closing batch is left."""
-        return self.epoch == self.settings.epochs
-
     def latents(self, count: int) -> Tensor:
         """Standard normal latents, (count, Z); property scores stay zero."""
         size = (count, self.generator.z_dim)
         return torch.randn(size, generator=self.random, device=self.device)
 
-    def train_batch(self, real: Tensor) -> BatchResult:
+    def train_batch(self, real: Tensor) -> dict[str, float]:
         """Updates the discriminator, then the generator, each until it has caught up.
 
         Args:
             real: This rank's images, (b, 3, H, H).
+
+        Returns:
+            Losses of the last updates and numbers of updates, named as in the log.
         """
         if not self.ranks.first:  # seeded by the batch: rank 0's random state resumes any number
             words = (self.settings.seed, self.ranks.rank, self.batches_done)
@@ -214,7 +189,8 @@ class FineTuner:
         self.last_g_loss = g_loss
         self.images_seen += len(real) * self.ranks.size
         self.pool.append(tuple(self.ranks.gather(scores) for scores in self.last_scores))
-        return BatchResult(d_loss, g_loss, d_count, g_count, *self.pool[-1])
+        losses = {"d_loss": d_loss, "g_loss": g_loss}
+        return losses | {"d_train_count": d_count, "g_train_count": g_count}
 
     def update_discriminator(self, real: Tensor) -> Tensor:
         """One update; gives loss and largest gradient, (2,), and keeps the scores, (b,) each."""
@@ -244,25 +220,27 @@ class FineTuner:
         optimizer.step()
         return with_gradient(loss, optimizer)
 
-    def record(self, epoch: int, idx: int, batch: BatchResult, evaluation: Evaluation) -> None:
+    def record(
+        self, epoch: int, idx: int, batch: Mapping[str, float], evaluation: Evaluation
+    ) -> None:
         """Appends one tidy row; the pooled scores start anew.
 
         Raises:
             NotFiniteError: If a number of the row is NaN or infinite.
         """
-        adaptive = self.recipe.discriminator_rule.max_updates > 1
-        counts = {"d_train_count": batch.d_count} if adaptive else {}
-        self.rows.append({
-            "epoch": epoch, "idx": idx, "d_loss": batch.d_loss, "g_loss": batch.g_loss,
-            **counts, "g_train_count": batch.g_count,
-            "real_scores_mean": batch.real_scores.mean().item(),
-            "fake_scores_mean": batch.fake_scores.mean().item(),
+        row = {"epoch": epoch, "idx": idx, **batch}
+        if self.recipe.discriminator_rule.max_updates == 1:
+            del row["d_train_count"]
+        real_scores, fake_scores = self.pool[-1]
+        means = {k: v for k, v in evaluation.row.items() if k.startswith("mean_")}
+        row |= {
+            "real_scores_mean": real_scores.mean().item(),
+            "fake_scores_mean": fake_scores.mean().item(),
             "real_fake_auroc": auroc([self.pool[-1]]),
-            **{k: v for k, v in evaluation.row.items() if k.startswith("mean_")},
-            "elapsed_sec": self.elapsed_sec, "images_seen": self.images_seen,
+            **means, "elapsed_sec": self.elapsed_sec, "images_seen": self.images_seen,
             "pooled_auroc": auroc(self.pool),
-            **{k: v for k, v in evaluation.row.items() if not k.startswith("mean_")},
-        })  # fmt: skip
+        }  # fmt: skip
+        self.rows.append(row | evaluation.row)
         self.pool = []
         check_finite(self.rows[-1])
 
@@ -280,48 +258,31 @@ def _until_caught_up(
 
 def auroc(pairs: list[tuple[Tensor, Tensor]]) -> float:
     """How well scores tell real from fake: 0.5 is guessing, 1 is perfect."""
-    real = torch.cat([pair[0] for pair in pairs]).float().cpu()
-    fake = torch.cat([pair[1] for pair in pairs]).float().cpu()
+    real, fake = (torch.cat(scores).float().cpu() for scores in zip(*pairs, strict=True))
     truth = torch.cat([torch.ones_like(real), torch.zeros_like(fake)])
     return float(roc_auc_score(truth.numpy(), torch.cat([real, fake]).numpy()))
 
 
 def finetune(
-    tuner: FineTuner,
-    evaluator: Evaluator,
-    *,
-    on_row: Callable[[FineTuner, Evaluation], None],
-    on_epoch: Callable[[FineTuner], None],
-    on_batch: Callable[[FineTuner], None],
-) -> bool:
+    tuner: FineTuner, evaluator: Evaluator, asked: Collection[int] = ()
+) -> Iterator[Evaluation | None]:
     """Fine-tunes from the tuner's present place to its last epoch.
 
     Args:
         tuner: What to train; holds the rows of the log.
         evaluator: Scores samples when an evaluation is due; of several ranks, on rank 0.
-        on_row: Called after each new row.
-        on_epoch: Called after each epoch, after the closing batch, and when interrupted: save.
-        on_batch: Called after each batch.
+        asked: Signals that ask for a stop: once it has one, all ranks end after the same batch.
 
-    Returns:
-        Whether it finished; False after an interrupt, with the state saved.
+    Yields:
+        After each batch its evaluation, None where none was due: the moment to show and to save.
     """
     started, before = time.monotonic(), tuner.elapsed_sec
-    last = tuner.batches_per_epoch - 1
-    with stop_on_interrupt(pass_on=tuner.ranks.size == 1) as asked:
-        for epoch, idx, real in tuner.batches():
-            result = tuner.train_batch(real)
-            tuner.elapsed_sec = before + time.monotonic() - started
-            if evaluation_due(epoch, idx, tuner.settings):
-                evaluation = tuner.ranks.from_first(
-                    lambda: evaluator(tuner.result, len(tuner.rows))
-                )
-                tuner.record(epoch, idx, result, evaluation)
-                on_row(tuner, evaluation)
-            on_batch(tuner)
-            tuner.stopping = tuner.ranks.any(bool(asked))  # all stop after the same batch
-            if tuner.stopping or idx == last or tuner.closing:
-                on_epoch(tuner)
-            if tuner.stopping:
-                return tuner.closing
-    return True
+    for epoch, idx, real in tuner.batches():
+        batch, evaluation = tuner.train_batch(real), None
+        tuner.elapsed_sec = before + time.monotonic() - started
+        if tuner.settings.evaluation_due(epoch, idx):
+            evaluation = tuner.ranks.from_first(lambda: evaluator(tuner.result, len(tuner.rows)))
+            tuner.record(epoch, idx, batch, evaluation)
+        yield evaluation
+        if tuner.ranks.any(bool(asked)):
+            return

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, InitVar, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,11 +37,13 @@ from ohlora_lib.training.checkpoint import (
 )
 from ohlora_lib.training.losses import NotFiniteError
 from ohlora_lib.training.ranks import ALONE, Ranks, join, leave
+from ohlora_lib.training.stopping import stop_on_interrupt
 from ohlora_lib.verdict import findings as failures
 from ohlora_lib.verdict import verdict
 from ohlora_lib.verdict.logs import judge_of, read_log
 
 GRID_IMAGES = 24
+SHOWN_EVERY_SEC = 5  # between rows of the log
 
 
 @dataclass(frozen=True)
@@ -65,130 +67,103 @@ class Progress:
 Watch = Callable[[Progress], None]
 
 
+@dataclass(eq=False)
 class FinetuneRun:
     """Fine-tunes in a folder, and resumes from its checkpoint if the settings are the same.
-
-    Args:
-        folder: Run folder; gets `train_log.csv`, `checkpoints/`, `images/` and the final weights.
-        base: Base networks.
-        selected: Selected images, uint8, shape (N, H, H, 3), on the device to train on.
-        evaluator: Scores samples.
-        recipe: `v8` or `v9`.
-        wide_dim: Width of the split mapping's new branch.
-        settings: How to train.
-        grid_every: Evaluations from one saved grid to the next.
-        checkpoint_every: Epochs from one kept generator to the next; the last is always kept.
-        checkpoint_minutes: Longest time from one checkpoint of everything to the next.
-        ranks: The processes that train together; all read the state, rank 0 alone writes.
 
     Raises:
         ValueError: If the folder holds a checkpoint of a training with other settings or inputs
             (names them).
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        base: Base,
-        selected: Images,
-        evaluator: Evaluator,
-        *,
-        recipe: str,
-        wide_dim: int,
-        settings: FinetuneSettings,
-        grid_every: int = 1,
-        checkpoint_every: int = 1,
-        checkpoint_minutes: float = 10.0,
-        ranks: Ranks = ALONE,
-    ) -> None:
-        self.folder, self.evaluator, self.grid_every = folder, evaluator, grid_every
-        self.checkpoint_every, self.ranks = checkpoint_every, ranks
-        self.state_path = folder / "checkpoints" / "state.pt"
-        generator = base.generator
-        if RECIPES[recipe].split_mapping:
-            random = torch.Generator().manual_seed(settings.seed)
-            generator = split_mapping(generator, wide_dim, random)
+    folder: Path  # gets `train_log.csv`, `checkpoints/`, `images/` and the final weights
+    base: InitVar[Base]
+    selected: InitVar[Images]  # uint8, (N, H, H, 3), on the device to train on
+    evaluator: Evaluator
+    _: KW_ONLY
+    recipe: str  # `v8` or `v9`
+    wide_dim: int  # width of the split mapping's new branch
+    settings: FinetuneSettings
+    grid_every: int = 1  # evaluations from one saved grid to the next
+    checkpoint_every: int = 1  # epochs from one kept generator to the next; the last is kept too
+    checkpoint_minutes: InitVar[float] = 10.0  # longest time from one state to the next
+    ranks: Ranks = ALONE  # all read the state, rank 0 alone writes
+
+    def __post_init__(self, base: Base, selected: Images, checkpoint_minutes: float) -> None:
+        self.state_path = self.folder / "checkpoints" / "state.pt"
+        self.pace, self.grid = Pace(checkpoint_minutes), None
+        recipe, generator = RECIPES[self.recipe], base.generator
+        if recipe.split_mapping:
+            random = torch.Generator().manual_seed(self.settings.seed)
+            generator = split_mapping(generator, self.wide_dim, random)
         nets = (net.to(selected.device) for net in (generator, base.discriminator))
-        self.tuner = FineTuner(*nets, selected, RECIPES[recipe], settings, ranks)
-        self.pace = Pace(checkpoint_minutes)
+        self.tuner = FineTuner(*nets, selected, recipe, self.settings, self.ranks)
         tensors = {
             f"{n}.{k}": v for n, net in vars(base).items() for k, v in net.state_dict().items()
         }
         self.facts = {
-            **{"recipe": recipe, "wide_dim": wide_dim, "device": selected.device.type},
-            **vars(settings),
-            **evaluator.facts(),
+            **{"recipe": self.recipe, "wide_dim": self.wide_dim, "device": selected.device.type},
+            **vars(self.settings),
+            **self.evaluator.facts(),
             "base_sha256": tensors_sha256(tensors),
             "selected_sha256": images_sha256(selected),
         }
-        self.grid: Path | None = None
-        self.resumed = self._resume()
+        state = load_newest(self.state_path, self.facts, free=["epochs"])
+        self.resumed = state is not None
+        if self.resumed:
+            self.tuner.load(state)
+        epochs = self.settings.epochs
+        if self.tuner.batches_done > epochs * self.tuner.batches_per_epoch:
+            why = f"epochs is now {epochs}, and {self.tuner.epoch} are trained already"
+            raise cannot_resume(self.state_path, why)
+        if self.ranks.first:
+            self._settle_files()
 
     @property
     def notes(self) -> dict[str, Any]:
         """Facts for the summary of the run."""
         return {
             "device": str(self.tuner.device),
-            "precision": self.tuner.settings.precision,
+            "precision": self.settings.precision,
             "processes": self.ranks.size,
             "selected": len(self.tuner.images),
             "checkpoint_share": round(self.pace.share, 4),
         }
 
-    def _resume(self) -> bool:
-        """Goes on from the newest checkpoint; what was made after it is made again."""
-        state = load_newest(self.state_path, self.facts, free=["epochs"])
-        if state is None:
-            if self.ranks.first:
-                self._remove_made()
-            return False
-        tuner = self.tuner
-        tuner.load(state)
-        if tuner.batches_done > tuner.settings.epochs * tuner.batches_per_epoch:
-            why = f"epochs is now {tuner.settings.epochs}, and {tuner.epoch} are trained already"
-            raise cannot_resume(self.state_path, why)
-        if self.ranks.first:
-            write_log(self.folder / "train_log.csv", tuner.rows)
-            self._settle_weights()
-        return True
+    def _settle_files(self) -> None:
+        """Leaves the log, weights and grids that an uninterrupted training has at this point.
 
-    def _settle_weights(self) -> None:
-        """Leaves the weights and grids that an uninterrupted training of this length has by now.
-
-        A shorter one kept its last epoch in any case, with the closing batch in it.
+        What was made after the checkpoint is made again; so is the last generator that a shorter
+        training kept, which has learned from its closing batch.
         """
-        ended = self.tuner.idx == self.tuner.batches_per_epoch
-        epochs = self.tuner.epoch + ended
-        for path in (self.folder / "checkpoints").glob("generator-epoch*.safetensors"):
-            kept = int(path.stem.removeprefix("generator-epoch"))
-            if kept > epochs or (kept == epochs and ended):
-                path.unlink()
-        if ended:
-            self._keep_weights(epochs)
-        grids = {_grid_name(row) for row in self.tuner.rows}
+        tuner, grids = self.tuner, {_grid_name(row) for row in self.tuner.rows}
         for path in (self.folder / "images").glob("fixed-*.png"):
             if path.name not in grids:
                 path.unlink()
-
-    def _keep_weights(self, epochs: int) -> None:
-        if epochs % self.checkpoint_every == 0 or epochs == self.tuner.settings.epochs:
-            path = self.folder / "checkpoints" / f"generator-epoch{epochs:04d}.safetensors"
-            facts = {"epochs": str(epochs), "images_seen": str(self.tuner.images_seen)}
-            save_weights(self.tuner.result, path, **facts)
-
-    def _remove_made(self) -> None:
-        """Removes what an earlier start made that left no state."""
-        made = ("checkpoints/generator-*", "images/fixed-*.png", "*train_log.csv")
-        made += ("generator.safetensors", "discriminator.safetensors")
-        for pattern in made:
-            for path in self.folder.glob(pattern):
+        for path in (self.folder / "checkpoints").glob("generator-epoch*.safetensors"):
+            if int(path.stem.removeprefix("generator-epoch")) > tuner.epoch:
                 path.unlink()
+        for name in ("train_log.csv", "generator.safetensors", "discriminator.safetensors"):
+            (self.folder / name).unlink(missing_ok=True)
+        if self.resumed:
+            write_log(self.folder / "train_log.csv", tuner.rows)
+            self._keep_weights()
+
+    def _keep_weights(self) -> None:
+        """Keeps the generator if an epoch has ended that is one to keep."""
+        tuner = self.tuner
+        epochs = tuner.epoch + tuner.epoch_ended
+        due = epochs % self.checkpoint_every == 0 or epochs == self.settings.epochs
+        if due and (tuner.epoch_ended or tuner.closing):
+            path = self.folder / "checkpoints" / f"generator-epoch{epochs:04d}.safetensors"
+            facts = {"epochs": str(epochs), "images_seen": str(tuner.images_seen)}
+            save_weights(tuner.result, path, **facts)
 
     def train(self, watch: Watch) -> bool:
         """Fine-tunes to the last epoch.
 
         Args:
-            watch: Called after each row of the log and at least every few seconds, on rank 0.
+            watch: Called after each row of the log and every few seconds, on rank 0 alone.
 
         Returns:
             Whether it finished; after an interrupt False, and the next start resumes.
@@ -197,64 +172,60 @@ class FinetuneRun:
             NotFiniteError: If a loss, gradient or score is NaN or infinite, on all ranks: the last
                 checkpoint stays, and the state it led to is kept beside it.
         """
-        shown = [time.monotonic()]
-
-        def on_row(tuner: FineTuner, evaluation: Evaluation) -> None:
-            write_log(self.folder / "train_log.csv", tuner.rows)
-            if (len(tuner.rows) - 1) % self.grid_every == 0:
-                self.grid = self.folder / "images" / _grid_name(tuner.rows[-1])
-                save_png(self.grid, grid_image(evaluation.fixed_images[:GRID_IMAGES]))
-            show()
-
-        def on_batch(tuner: FineTuner) -> None:
-            if self.pace.due() and not tuner.closing:
-                self.pace.save(self.state_path, tuner.state(), self.facts)
-            if time.monotonic() - shown[0] > 5:
-                show()
-
-        def show() -> None:
-            shown[0] = time.monotonic()
-            log, done = pd.DataFrame(self.tuner.rows), self.tuner.batches_done
-            counts = done, self.tuner.total_batches, self.tuner.elapsed_sec
-            watch(Progress(log, self.grid, *counts, self.tuner.batches_per_epoch))
-
-        calls = {"on_row": on_row, "on_epoch": self._save, "on_batch": on_batch}
-        if not self.ranks.first:
-            calls = dict.fromkeys(calls, _write_nothing)
+        tuner, shown = self.tuner, time.monotonic()
         try:
-            done = finetune(self.tuner, self.evaluator, **calls)
+            with stop_on_interrupt(pass_on=self.ranks.size == 1) as asked:
+                for evaluation in finetune(tuner, self.evaluator, asked):
+                    if not self.ranks.first:
+                        continue
+                    if evaluation:
+                        self._keep_row(evaluation)
+                    if evaluation or time.monotonic() - shown > SHOWN_EVERY_SEC:
+                        shown = time.monotonic()
+                        watch(self._progress())
+                    self._save()
+                if self.ranks.first and not tuner.closing:
+                    self.pace.save(self.state_path, tuner.state(), self.facts)
         except NotFiniteError as error:
             message = self.ranks.from_first(partial(self._post_mortem, str(error)))
             raise NotFiniteError(message) from None
-        if done and self.ranks.first:
-            save_weights(self.tuner.result, self.folder / "generator.safetensors")
-            save_weights(self.tuner.discriminator, self.folder / "discriminator.safetensors")
-        return done
+        if tuner.closing and self.ranks.first:
+            save_weights(tuner.result, self.folder / "generator.safetensors")
+            save_weights(tuner.discriminator, self.folder / "discriminator.safetensors")
+        return tuner.closing
 
-    def _save(self, tuner: FineTuner) -> None:
-        """Keeps weights at the end of an epoch, and the state that a next start resumes from.
+    def _progress(self) -> Progress:
+        tuner = self.tuner
+        counts = tuner.batches_done, tuner.total_batches, tuner.elapsed_sec
+        return Progress(pd.DataFrame(tuner.rows), self.grid, *counts, tuner.batches_per_epoch)
+
+    def _keep_row(self, evaluation: Evaluation) -> None:
+        rows = self.tuner.rows
+        write_log(self.folder / "train_log.csv", rows)
+        if (len(rows) - 1) % self.grid_every == 0:
+            self.grid = self.folder / "images" / _grid_name(rows[-1])
+            save_png(self.grid, grid_image(evaluation.fixed_images[:GRID_IMAGES]))
+
+    def _save(self) -> None:
+        """Keeps weights at the end of an epoch, and now and then the state to resume from.
 
         The closing batch is not in the state: a longer training does it as one of its own.
         """
-        if tuner.closing:
-            self._keep_weights(tuner.epoch)
-            return
-        ended = tuner.idx == tuner.batches_per_epoch
-        if ended:
-            self._keep_weights(tuner.epoch + 1)
-        last = ended and tuner.epoch + 1 == tuner.settings.epochs
-        if tuner.stopping or last or self.pace.due(epoch_ended=True):
-            self.pace.save(self.state_path, self.tuner.state(), self.facts)
+        tuner, ended = self.tuner, self.tuner.epoch_ended
+        self._keep_weights()
+        last = ended and tuner.epoch + 1 == self.settings.epochs
+        if not tuner.closing and (last or self.pace.due(epoch_ended=ended)):
+            self.pace.save(self.state_path, tuner.state(), self.facts)
 
     def _post_mortem(self, reason: str) -> str:
-        """Keeps the state in which a number was no number, and says where; one line."""
-        path = self.folder / "checkpoints" / "not-finite.pt"
-        save_state(path, self.tuner.state() | {"reason": reason}, self.facts)
+        """Keeps the state in which a number was not finite, and says where; one line."""
+        tuner, path = self.tuner, self.state_path.with_name("not-finite.pt")
+        save_state(path, tuner.state() | {"reason": reason}, self.facts)
         last = self.state_path.name if self.state_path.exists() else "none yet"
         return (
-            f"{reason} at epoch {self.tuner.epoch}, batch {self.tuner.idx - 1}: "
-            f"training diverged. Kept in {path.parent}: the last finite checkpoint ({last}) and "
-            f"this state ({path.name}). Lower learning_rate or raise r1_gamma, then start anew "
+            f"{reason} at epoch {tuner.epoch}, batch {tuner.idx - 1}: training diverged. "
+            f"Kept in {path.parent}: the last finite checkpoint ({last}) and this state "
+            f"({path.name}). Lower learning_rate or raise r1_gamma, then start anew "
             f"{start_anew_words()}"
         )
 
@@ -262,10 +233,6 @@ class FinetuneRun:
 def _grid_name(row: Mapping[str, Any]) -> str:
     """File name of the samples of fixed latents at one row of the log."""
     return f"fixed-epoch{row['epoch']:04d}-idx{row['idx']:05d}.png"
-
-
-def _write_nothing(*_: Any) -> None:
-    """In place of what rank 0 does."""
 
 
 def write_log(path: Path, rows: list[dict[str, float]]) -> None:
@@ -338,16 +305,13 @@ def finetune_file(path: Path, monitor: Callable[..., Any], *, start_anew: bool) 
     ranks = join()
     config, run = ranks.from_first(lambda: _open(path, ranks.size, start_anew))
     training = open_training(config, run, ranks)
-    if not ranks.first:
-        finished = training.train(_write_nothing)
-        leave(ranks)
-        return finished
-    watch = monitor(config.concept, resumed=training.resumed, live=False)
+    watch = monitor(config.concept, resumed=training.resumed, live=False) if ranks.first else None
     finished = training.train(watch)
-    watch.close(finished)
-    run.note(**training.notes)
-    if finished:
-        run.finish(selected=training.notes["selected"], **results(run.path, config))
+    if ranks.first:
+        watch.close(finished)
+        run.note(**training.notes)
+        if finished:
+            run.finish(selected=training.notes["selected"], **results(run.path, config))
     leave(ranks)
     return finished
 

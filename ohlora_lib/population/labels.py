@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ohlora_lib.io.disk import atomic_path, check_file
+from ohlora_lib.io.disk import atomic_path
 from ohlora_lib.io.pictures import FORMATS
 from ohlora_lib.io.tables import check_scores, numbers, parse, read_header
 from ohlora_lib.study.look import parse_condition
@@ -20,12 +20,6 @@ from ohlora_lib.study.look import parse_condition
 SAME_FOLDER = (0, 1, 3)  # the spellings of a name that keep its folder
 FILE_COLUMNS = ("file", "img_path", "image_id", "image", "filename", "path")
 EMPTY = ["", "NA", "N/A", "NaN", "nan", "None", "null", "<NA>"]  # cells that hold nothing
-CELEBA_LABELS = {  # its attributes are 1 and -1, and half of them point the other way
-    "gender": "Male<=0",
-    "quality": "Blurry<=0",
-    "age": "Young<=0",
-    "glass": "Eyeglasses>=1",
-}
 
 
 def read_table(path: Path | str, columns: Sequence[str] = ()) -> pd.DataFrame:
@@ -71,30 +65,6 @@ def split_halves(count: int, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Two disjoint halves of the row numbers, each sorted: for the selector, for the judge."""
     order = np.random.default_rng(seed).permutation(count)
     return np.sort(order[: count // 2]), np.sort(order[count // 2 :])
-
-
-def read_attributes(path: Path) -> pd.DataFrame:
-    """Reads CelebA's attribute list, `.txt` or `.csv`; ValueError if it is damaged or none."""
-    if path.suffix == ".csv":
-        return read_table(path)
-    check_file(path, "attribute list")
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            count, names = int(file.readline()), ["file", *file.readline().split()]
-            columns = [*names, ""]  # "": what is too much
-            table = pd.read_csv(file, sep=r"\s+", names=columns, dtype={"file": str})
-        ragged = table[names].isna().any(axis=1) | table[""].notna()
-        if len(table) != count or ragged.any():
-            raise ValueError(
-                f"it says {count} images and lists {len(table)}, {ragged.sum()} of them in a line "
-                f"of too few or too many values"
-            )
-    except (OSError, ValueError, OverflowError) as error:
-        raise ValueError(
-            f"{path}: not CelebA's attribute list, a count, a line of names, a line an image "
-            f"({' '.join(str(error).split())}). Fetch it again."
-        ) from error
-    return table[names]
 
 
 def as_numbers(column: pd.Series, source: str | Path) -> pd.Series:

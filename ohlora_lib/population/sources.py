@@ -5,7 +5,7 @@ Axes: N images, H image height.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,13 +13,14 @@ import numpy as np
 import pandas as pd
 
 from ohlora_lib.io.images import import_images, new_store, open_store
-from ohlora_lib.io.pictures import ATTRIBUTE_LISTS, find_images, walk
+from ohlora_lib.io.pictures import find_images
 from ohlora_lib.io.tables import strongest_pair
 from ohlora_lib.io.weights import load_generator
 from ohlora_lib.nets.compute import pick_device
 from ohlora_lib.nets.samples import sample_images
 from ohlora_lib.population import labels as lb
 from ohlora_lib.population.faces.faces import draw_attributes, render_faces
+from ohlora_lib.population.inputs import CELEBA_LABELS, find_celeba, read_attributes
 from ohlora_lib.study.machine import track
 from ohlora_lib.study.parameters import LabelImages, MakePopulation
 from ohlora_lib.study.run import Run
@@ -86,8 +87,8 @@ def make(config: MakePopulation, folder: Path) -> Population:
         table = table.rename_axis("img_no").reset_index()
     elif config.source == "celeba":
         attributes, pictures = find_celeba(in_project(config.image_folder))
-        table, origin = lb.read_attributes(attributes), str(attributes)
-        files, rules = _import(pictures, folder, config), rules or lb.CELEBA_LABELS
+        table, origin = read_attributes(attributes), str(attributes)
+        files, rules = _import(pictures, folder, config), rules or CELEBA_LABELS
     else:
         if config.labels_csv:  # read before the images, which take longer
             table = lb.read_table(in_project(config.labels_csv))
@@ -131,40 +132,28 @@ def load_population(folder: Path, needed: Sequence[str] = ()) -> Population:
     return Population(images, labels, files, properties)
 
 
-def find_celeba(image_folder: Path) -> tuple[Path, Path]:
-    """The attribute list and the folder of pictures of CelebA's layout; else a ValueError."""
-    found = [path for path in walk(image_folder) if path.name in ATTRIBUTE_LISTS]
-    pictures = image_folder / "img_align_celeba"
-    if len(found) != 1 or not pictures.is_dir():
-        raise ValueError(
-            f"{image_folder}: not laid out as CelebA; it must hold img_align_celeba/ and one "
-            f"{' or '.join(ATTRIBUTE_LISTS)}, and has {[str(path) for path in found]}. Give "
-            f"CelebA's folder as `image_folder`."
-        )
-    return found[0], pictures
-
-
 def _draw_faces(config: MakePopulation, folder: Path) -> pd.DataFrame:
-    options = config.pick("seed image_px shares")
-    with new_store(folder / "images" / "images.npy", config.image_px) as store:
-        for first in track(range(0, config.labelled_images, FACES_AT_ONCE), "Drawing faces"):
-            part = range(first, min(first + FACES_AT_ONCE, config.labelled_images))
-            store.append(render_faces(part, **options))
-    return _named([f"face {k}" for k in range(config.labelled_images)])
+    count, options = config.labelled_images, config.pick("seed image_px shares")
+    firsts = track(range(0, count, FACES_AT_ONCE), "Drawing faces")
+    parts = (range(first, min(first + FACES_AT_ONCE, count)) for first in firsts)
+    images = (render_faces(part, **options) for part in parts)
+    return _store(images, [f"face {k}" for k in range(count)], folder, config.image_px)
 
 
 def _sample(config: MakePopulation | LabelImages, folder: Path, count: int) -> pd.DataFrame:
-    """Samples of a generator into the store of a run; a row each."""
     generator = load_generator(in_project(config.generator_file)).to(pick_device("auto"))
-    with new_store(folder / "images" / "images.npy", generator.image_px) as store:
-        draws = sample_images(generator, count, seed=config.seed)
-        for batch in track(draws, "Sampling", total=-(-count // 100)):
-            store.append(batch.cpu().numpy())
-    return _named([f"{k:06d}" for k in range(count)])
+    draws = sample_images(generator, count, seed=config.seed)
+    images = (batch.cpu().numpy() for batch in track(draws, "Sampling", total=-(-count // 100)))
+    return _store(images, [f"{k:06d}" for k in range(count)], folder, generator.image_px)
 
 
-def _named(names: list[str]) -> pd.DataFrame:
-    """A row an image that no file is behind."""
+def _store(
+    batches: Iterable[np.ndarray], names: Sequence[str], folder: Path, image_px: int
+) -> pd.DataFrame:
+    """Images that no file is behind into the store of a run; a row each."""
+    with new_store(folder / "images" / "images.npy", image_px) as store:
+        for batch in batches:
+            store.append(batch)
     rows = [(k, name, "read", "") for k, name in enumerate(names)]
     return pd.DataFrame(rows, columns=FILE_FACTS).astype({"img_no": "Int64"})
 

@@ -1,24 +1,20 @@
-"""Trains property CNNs in folds, and scores images with them.
+"""Scores images with property CNNs.
 
 Two ensembles share this code: the selector, which chooses the training images and steers nothing
 else, and the held-out judge, trained on other labels, which only ever looks.
-Axes: N images, B batch, H image height, P properties, K folds, F features.
-Source: the published study's training (BCE, AdamW, cosine schedule of period 10, early stop).
+Axes: N images, B batch, H image height, P properties, K CNNs of a property, F features.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import StratifiedKFold
 from torch import Tensor
 
 from ohlora_lib.io.images import Images
@@ -27,177 +23,6 @@ from ohlora_lib.io.weights import load_property_cnn, save_weights
 from ohlora_lib.nets import PropertyCNN
 from ohlora_lib.nets.compute import autocast, images_at_once
 from ohlora_lib.nets.samples import to_unit
-from ohlora_lib.population.labels import save_table
-from ohlora_lib.training.losses import NotFiniteError, check_finite
-
-COSINE_PERIOD = 10  # epochs; stepped each epoch, so the rate rises again afterwards
-
-
-@dataclass(frozen=True)
-class CNNSettings:
-    """How property CNNs are trained; the mappings go from property to value."""
-
-    folds: int = 5
-    width: float = 1.0
-    batch: int = 16
-    max_epochs: int = 100
-    patience: int = 20  # epochs without a better validation loss
-    learning_rate: Mapping[str, float] = field(default_factory=dict)
-    loss_limit: Mapping[str, float] = field(default_factory=dict)  # validation loss to stay under
-    max_attempts: int = 3  # trainings of one fold before the best of them is taken
-    crops: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    mirror: bool = False  # show each image mirrored half of the time; the published CNNs do not
-    seed: int = 0
-    precision: str = "float32"
-
-
-@dataclass(frozen=True)
-class Fold:
-    """One trained fold: its network, its history and its scores on its validation images."""
-
-    prop: str
-    fold: int
-    net: PropertyCNN
-    history: pd.DataFrame  # epoch, train_loss, valid_loss
-    valid_rows: np.ndarray  # row numbers, (V,)
-    valid_scores: np.ndarray  # probabilities, (V,)
-    auroc: float
-    best_loss: float
-    attempts: int
-
-
-def stratified_folds(labels: np.ndarray, settings: CNNSettings, prop: str) -> list[tuple]:
-    """Row numbers (train, valid) of each fold, classes in proportion.
-
-    Raises:
-        ValueError: If a class has fewer images than there are folds.
-    """
-    counts = {value: int((labels == value).sum()) for value in (0, 1)}
-    if min(counts.values()) < settings.folds:
-        raise ValueError(
-            f"{prop}: {counts[0]} images are labelled 0 and {counts[1]} are labelled 1; each of "
-            f"{settings.folds} folds needs at least one of both. Label more or use fewer folds."
-        )
-    splitter = StratifiedKFold(settings.folds, shuffle=True, random_state=settings.seed)
-    return list(splitter.split(np.zeros(len(labels)), labels))
-
-
-def train_folds(
-    images: Images,
-    labels: np.ndarray,
-    prop: str,
-    settings: CNNSettings,
-    trained: Callable[[int], Fold | None] = lambda _: None,
-) -> Iterator[Fold]:
-    """Trains one property's folds, one after another.
-
-    Args:
-        images: uint8, shape (N, H, H, 3), on the device to train on.
-        labels: 0 or 1, shape (N,).
-        prop: Name of the property.
-        settings: How to train.
-        trained: Gives a fold by number if it is there already.
-
-    Yields:
-        Each fold as it is done; one over its loss limit has been trained again first.
-    """
-    limit = settings.loss_limit.get(prop, float("inf"))
-    for k, rows in enumerate(stratified_folds(labels, settings, prop)):
-        best = trained(k)
-        for attempt in range(1, settings.max_attempts + 1) if best is None else ():
-            done = _train_fold(images, labels, prop, settings, k, rows, attempt)
-            if best is None or done.best_loss < best.best_loss:
-                best = done
-            if best.best_loss <= limit:
-                break
-        yield best
-
-
-def new_net(images: Images, prop: str, settings: CNNSettings) -> PropertyCNN:
-    """An untrained CNN for a property of images (N, H, H, 3), on their device."""
-    crop = settings.crops.get(prop)
-    net = PropertyCNN(prop, image_px=images.shape[1], width=settings.width, crop=crop)
-    return net.to(images.device, memory_format=torch.channels_last)
-
-
-def _train_fold(
-    images: Images,
-    labels: np.ndarray,
-    prop: str,
-    settings: CNNSettings,
-    fold: int,
-    rows: tuple[np.ndarray, np.ndarray],
-    attempt: int,
-) -> Fold:
-    seed = int(np.random.SeedSequence([settings.seed, fold, attempt]).generate_state(1)[0])
-    torch.manual_seed(seed)
-    device = images.device
-    net = new_net(images, prop, settings)
-    optimizer = torch.optim.AdamW(net.parameters(), lr=settings.learning_rate.get(prop, 1e-4))
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=COSINE_PERIOD)
-    target = torch.tensor(labels, dtype=torch.float32, device=device)[:, None]  # (N, 1)
-    train, valid = (torch.from_numpy(part).to(device) for part in rows)
-    shuffle = torch.Generator().manual_seed(seed)
-    best_loss, best_epoch, best_state, history = float("inf"), 0, {}, []
-    for epoch in range(settings.max_epochs):
-        train_loss = train_epoch(net, optimizer, images, target, train, settings, shuffle)
-        schedule.step()
-        logits = _logits(net, images, valid, settings)
-        valid_loss = F.binary_cross_entropy_with_logits(logits, target[valid]).item()
-        history.append({"epoch": epoch, "train_loss": train_loss, "valid_loss": valid_loss})
-        try:
-            check_finite(history[-1])
-        except NotFiniteError as error:
-            raise NotFiniteError(
-                f"{prop}, fold {fold}, epoch {epoch}: {error}. Lower the learning_rate of {prop}; "
-                f"the folds before it are kept."
-            ) from None
-        if valid_loss < best_loss:
-            best_loss, best_epoch = valid_loss, epoch
-            best_state = {k: v.clone() for k, v in net.state_dict().items()}
-        if epoch - best_epoch >= settings.patience:
-            break
-    net.load_state_dict(best_state)
-    scores = torch.sigmoid(_logits(net, images, valid, settings)).flatten().cpu().numpy()
-    auroc = float(roc_auc_score(labels[rows[1]], scores))
-    table = pd.DataFrame(history)
-    return Fold(prop, fold, net.eval(), table, rows[1], scores, auroc, best_loss, attempt)
-
-
-def train_epoch(
-    net: PropertyCNN,
-    optimizer: torch.optim.Optimizer,
-    images: Images,
-    target: Tensor,
-    rows: Tensor,
-    settings: CNNSettings,
-    shuffle: torch.Generator,
-) -> float:
-    """Trains one epoch on `rows` of images (N, H, H, 3), labels (N, 1); gives the mean loss."""
-    net.train()
-    order = rows[torch.randperm(len(rows), generator=shuffle).to(rows.device)]
-    total = torch.zeros((), device=images.device)
-    for batch in order.split(settings.batch):
-        pixels = to_unit(images[batch])  # (B, 3, H, H)
-        if settings.mirror:
-            flip = torch.rand(len(batch), 1, 1, 1, generator=shuffle).to(pixels.device) < 0.5
-            pixels = torch.where(flip, pixels.flip(3), pixels)
-        with autocast(images.device, settings.precision):
-            logits = net.logits(pixels.contiguous(memory_format=torch.channels_last))
-        loss = F.binary_cross_entropy_with_logits(logits, target[batch])
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        total += loss.detach() * len(batch)
-    return (total / len(rows)).item()
-
-
-@torch.no_grad()
-def _logits(net: PropertyCNN, images: Images, rows: Tensor, settings: CNNSettings) -> Tensor:
-    net.eval()
-    parts = rows.split(images_at_once(net.widest_map, images.device))
-    with autocast(images.device, settings.precision):
-        return torch.cat([net.logits(to_unit(images[part])) for part in parts])
 
 
 class Ensemble:
@@ -228,25 +53,17 @@ class Ensemble:
             net.to(device)
         return self
 
-    def _batches(self, images: Images, batch: int | None) -> Iterator[Tensor]:
-        """Images as the CNNs take them, float (B, 3, H, H)."""
+    def _batches(self, images: Images) -> Iterator[Tensor]:
+        """Images as the CNNs take them, float (B, 3, H, H), as many at a time as is fastest."""
         widest = max(net.widest_map for net in self.nets)
-        for part in images.split(batch or images_at_once(widest, images.device)):
+        for part in images.split(images_at_once(widest, images.device)):
             yield to_unit(part).contiguous(memory_format=torch.channels_last)
 
     @torch.no_grad()
-    def member_scores(self, images: Images, batch: int | None = None) -> dict[str, Tensor]:
-        """Scores of every CNN.
-
-        Args:
-            images: uint8, shape (N, H, H, 3), on the CNNs' device.
-            batch: Images at a time; None takes as many as is fastest.
-
-        Returns:
-            Probabilities by property, each of shape (N, K).
-        """
+    def member_scores(self, images: Images) -> dict[str, Tensor]:
+        """Scores of every CNN: of uint8 images (N, H, H, 3) on its device, (N, K) by property."""
         parts: dict[str, list[Tensor]] = {prop: [] for prop in self.members}
-        for pixels in self._batches(images, batch):
+        for pixels in self._batches(images):
             with autocast(images.device, self.precision):
                 for prop, nets in self.members.items():
                     parts[prop].append(torch.cat([net(pixels) for net in nets], dim=1))  # (B, K)
@@ -258,11 +75,10 @@ class Ensemble:
         return torch.stack([members[prop].mean(dim=1) for prop in self.members], dim=1)
 
     @torch.no_grad()
-    def features(self, images: Images, batch: int | None = None) -> Tensor:
+    def features(self, images: Images) -> Tensor:
         """Features of the first CNN of each property, side by side: uint8 images to (N, F)."""
-        nets = [members[0] for members in self.members.values()]
-        parts = []
-        for pixels in self._batches(images, batch):
+        nets, parts = [members[0] for members in self.members.values()], []
+        for pixels in self._batches(images):
             with autocast(images.device, self.precision):
                 parts.append(torch.cat([net.features(pixels).float() for net in nets], dim=1))
         return torch.cat(parts)
@@ -273,38 +89,15 @@ class Ensemble:
         return pd.DataFrame(self.scores(images).cpu().numpy(), columns=columns)
 
 
-def role_plans(
-    settings: CNNSettings, judge_folds: int, judge_learning_rate: Mapping[str, float]
-) -> dict[str, CNNSettings]:
-    """How to train the selector, as `settings` say, and the judge: other folds, seed and rates."""
-    rates = {**settings.learning_rate, **judge_learning_rate}
-    seed = settings.seed + 1000
-    judge = replace(settings, folds=judge_folds, learning_rate=rates, seed=seed)
-    return {"selector": settings, "judge": judge}
-
-
-def split_table(halves: Mapping[str, np.ndarray], img_no: pd.Series) -> pd.DataFrame:
-    """Which image trains whom: role, img_no."""
-    parts = {role: img_no.iloc[rows] for role, rows in halves.items()}
-    return pd.concat(parts, names=["role"]).reset_index("role")
-
-
 def import_cnns(source: Path, properties: Sequence[str], folder: Path) -> str:
-    """Takes over trained CNNs, each from a file with its property in its name.
+    """Copies trained CNNs to `<property>-fold<k>.safetensors` in a folder; a sentence says which.
 
-    Args:
-        source: Folder of `.pth` or `.safetensors` files.
-        properties: Which to take.
-        folder: Gets `<property>-fold<k>.safetensors`.
-
-    Returns:
-        What was taken over, a sentence.
+    The source is a folder of `.pth` or `.safetensors` files with a property in each name.
 
     Raises:
         ValueError: If a property has none, or a file is unreadable or another property's.
     """
-    visible = (path for path in sorted(source.iterdir()) if not path.name.startswith("."))
-    files = [path for path in visible if path.suffix in WEIGHTS]
+    files = [path for path in sorted(source.glob("[!.]*")) if path.suffix in WEIGHTS]
     folder.mkdir(parents=True, exist_ok=True)
     counts = {}
     for prop in properties:
@@ -324,35 +117,15 @@ def import_cnns(source: Path, properties: Sequence[str], folder: Path) -> str:
     return "Taken over: " + ", ".join(f"{n} CNNs for {prop}" for prop, n in counts.items()) + "."
 
 
-def fold_table(folds: Sequence[Fold]) -> pd.DataFrame:
-    """A row a fold: property, fold, AUROC and loss on its validation images, attempts, epochs."""
-    names = ("prop", "fold", "auroc", "best_loss", "attempts")
-    rows = [[getattr(f, n) for n in names] + [len(f.history)] for f in folds]
-    return pd.DataFrame(rows, columns=["property", *names[1:], "epochs"])
-
-
-def history_table(folds: Sequence[Fold]) -> pd.DataFrame:
-    """Loss curves of all folds: property, fold, epoch, train_loss, valid_loss."""
-    return pd.concat([f.history.assign(property=f.prop, fold=f.fold) for f in folds])
-
-
-def save_folds(folds: Sequence[Fold], folder: Path, role: str) -> None:
-    """Writes `<role>-folds.csv` and `<role>-history.csv`, which a page is drawn from."""
-    save_table(folder / f"{role}-folds.csv", fold_table(folds))
-    save_table(folder / f"{role}-history.csv", history_table(folds))
-
-
 def unseen_scores(ensemble: Ensemble, images: Images, labels: pd.DataFrame) -> pd.DataFrame:
     """Scores of images the ensemble never saw, tidy: image, property, score, label."""
-    scores = ensemble.scores(images).cpu().numpy()
-    parts = [
-        pd.DataFrame({
-            "image": labels.index, "property": prop, "score": scores[:, k],
-            "label": labels[prop].to_numpy(),
-        })
-        for k, prop in enumerate(ensemble.properties)
-    ]  # fmt: skip
-    return pd.concat(parts, ignore_index=True)
+    scores = ensemble.scores(images).cpu().numpy()  # (N, P)
+    return pd.DataFrame({
+        "image": np.tile(labels.index, len(ensemble.properties)),
+        "property": np.repeat(ensemble.properties, len(labels)),
+        "score": scores.T.ravel(),
+        "label": labels[ensemble.properties].to_numpy().T.ravel(),
+    })  # fmt: skip
 
 
 def unseen_auroc(scores: pd.DataFrame) -> dict[str, float]:

@@ -44,12 +44,6 @@ LINE_REWRITTEN = re.compile(r"[^\n]*\r(?=[^\n\r])")
 Report = Callable[..., None]  # takes news: which `cell` runs, the last `text` it printed
 
 
-class KernelDied(DeadKernelError):
-    """A kernel ended before its notebook did; `exit_code` is that of its process."""
-
-    exit_code: int | None = None
-
-
 class PrivateClient(PapermillNotebookClient):
     """Executes the cells, reports each, and merges printed text as it comes."""
 
@@ -77,14 +71,13 @@ class PrivateClient(PapermillNotebookClient):
             run_sync(self.km.finish_shutdown)()
 
     def papermill_execute_cells(self) -> None:
-        """Executes all cells; keeps the kernel's exit status if it dies."""
+        """Executes all cells; if the kernel dies, the error has its `exit_code`."""
         try:
             super().papermill_execute_cells()
         except DeadKernelError as error:
-            died = KernelDied(str(error))
-            if process := self._process():
-                died.exit_code = process.poll()
-            raise died from None
+            process = self._process()
+            error.exit_code = process and process.poll()
+            raise
 
     def _process(self) -> Any:
         """The kernel's process; None before it has started."""
@@ -163,10 +156,8 @@ class PrivateKernelEngine(NBClientEngine):
         **options: Any,
     ) -> None:
         """Executes the cells; the arguments are papermill's, but for `report`."""
-        timeout = execution_timeout or options.pop("timeout", None)
-        for name in ("input_path", "startup_timeout"):
-            options.pop(name, None)
-        options = {"iopub_timeout": IOPUB_TIMEOUT, "timeout": timeout, **options}
+        options.pop("input_path", None)
+        options = {"iopub_timeout": IOPUB_TIMEOUT, "timeout": execution_timeout, **options}
         options |= {"kernel_name": kernel_name, "startup_timeout": start_timeout, "log": logger}
         with private_sockets() as config:
             client = PrivateClient(nb_man, report, config=config, **options)
@@ -186,10 +177,8 @@ def private_sockets() -> Iterator[Config]:
 def run_notebook(job: dict[str, Any], report: Report) -> Outcome:
     """Executes a job's notebook and writes its page.
 
-    Args:
-        job: Paths of the `notebook`, its `output` and the project's `root`; `parameters`; and the
-            `command` to redo it.
-        report: Takes the news.
+    A job names the `notebook`, its `output`, the project's `root`, the `parameters`, and the
+    `command` to redo it.
     """
     from ohlora_lib.report.page import export_run  # takes seconds; plain papermill has no page
 
@@ -205,7 +194,7 @@ def run_notebook(job: dict[str, Any], report: Report) -> Outcome:
     except PapermillExecutionError as error:
         reason = of_error(error.ename, error.evalue)
         outcome = Outcome(Ended.FAILED, f"cell [{error.exec_count}]: {reason}")
-    except KernelDied as error:
+    except DeadKernelError as error:
         outcome = of_exit("its kernel", error.exit_code, kills)
     except (RuntimeError, TimeoutError) as error:
         outcome = Outcome(Ended.FAILED, of_error("its kernel did not answer", str(error)))

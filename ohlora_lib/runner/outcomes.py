@@ -12,6 +12,11 @@ from ohlora_lib.study import machine
 
 SMALLER = "Use a smaller batch or fewer samples"
 GO_ON = "a training resumes from its last checkpoint"
+CAUSES = (  # what an error says, its class first, and what is said instead
+    ("^OutOfMemoryError|CUDA.* out of memory", f"the GPU's memory ran out ({{}}). {SMALLER}"),
+    (r"^\w*MemoryError|(can't allocate|not enough) memory", f"memory ran out ({{}}). {SMALLER}"),
+    ("No space left", f"the disk is full ({{}}). Free room and start again: {GO_ON}"),
+)
 GRACE_SEC = {signal.SIGINT: 300, signal.SIGTERM: 7}  # that a stopped stage has to save its state
 STOPPED_BY = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 
@@ -52,11 +57,33 @@ def of_exit(who: str, exit_code: int | None, memory_kills: int | None = None) ->
     how = f"died ({signal.Signals(-exit_code).name})" if exit_code else "died"
     if exit_code == -signal.SIGTERM:
         how = f"was ended by SIGTERM. Start again: {GO_ON}"
-    if exit_code == -signal.SIGKILL:
+    elif exit_code == -signal.SIGKILL and memory_kills in {None, machine.memory_kills()}:
         how = f"died (killed; most often the memory ran out: {SMALLER.replace('Use', 'use')})"
-        if memory_kills is not None and machine.memory_kills() != memory_kills:
-            how = f"was killed by the system because memory ran out. {SMALLER}"
+    elif exit_code == -signal.SIGKILL:
+        how = f"was killed by the system because memory ran out. {SMALLER}"
     return Outcome(Ended.KILLED, f"{who} {how}")
+
+
+def of_error(name: str, text: str) -> str:
+    """What an error of a cell, of this class and with this text, says in one line."""
+    line = next((part.strip() for part in text.splitlines() if part.strip()), "")
+    if name in {"WriteError", "NotFiniteError"}:
+        return line
+    whole = f"{name}: {line}".rstrip(": ")
+    short = re.split(r"(?<=[^.\d])\. ", line)[0].rstrip(".")
+    for pattern, words in CAUSES:
+        if re.search(pattern, whole):
+            return words.format(short or name)
+    return whole
+
+
+def of_disk(error: OSError, path: str) -> str:
+    """What a failed write of the executed notebook or its page, at `path`, says in one line."""
+    if isinstance(error, WriteError):
+        return str(error)
+    if error.errno is None:  # papermill's own words for a folder that is gone
+        return f"{str(error).rstrip('.')}. Bring its disk back and start again: {GO_ON}"
+    return str(WriteError(error.errno, error.strerror, str(error.filename or path)))
 
 
 def last_error(text: str) -> str:
@@ -64,37 +91,3 @@ def last_error(text: str) -> str:
     ignored = re.compile(r"^Exception ignored.*\nTraceback.*\n(?: .*\n)*\S.*", re.MULTILINE)
     raised = re.findall(r"^Traceback \(.*\n(?: .*\n)+(\S.*)", ignored.sub("", text), re.MULTILINE)
     return (raised or text.strip().splitlines() or [""])[-1]
-
-
-def of_error(name: str, text: str) -> str:
-    """What an error of a cell says, in one line.
-
-    Args:
-        name: The error's class.
-        text: What it says.
-    """
-    line = next((part.strip() for part in text.splitlines() if part.strip()), "")
-    short = re.split(r"(?<=[^.\d])\. ", line)[0].rstrip(".")
-    if name == "OutOfMemoryError" or re.search("CUDA.* out of memory", line):
-        return f"the GPU's memory ran out ({short}). {SMALLER}"
-    if name.endswith("MemoryError") or re.search("(can't allocate|not enough) memory", line):
-        return f"memory ran out ({short or name}). {SMALLER}"
-    if name in {"WriteError", "NotFiniteError"}:
-        return line
-    if "No space left on device" in line:
-        return f"the disk is full ({short}). Free room and start again: {GO_ON}"
-    return f"{name}: {line}".rstrip(": ")
-
-
-def of_disk(error: OSError, path: str) -> str:
-    """What a failed write of the executed notebook or its page says, in one line.
-
-    Args:
-        error: What the system said.
-        path: The file, where the error does not name it.
-    """
-    if isinstance(error, WriteError):
-        return str(error)
-    if error.errno is None:  # papermill's own words for a folder that is gone
-        return f"{str(error).rstrip('.')}. Bring its disk back and start again: {GO_ON}"
-    return str(WriteError(error.errno, error.strerror, str(error.filename or path)))

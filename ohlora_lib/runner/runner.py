@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -105,14 +105,7 @@ def run_study(
 
 
 class Worker:
-    """The process that runs a study's notebooks; it starts with the first of them.
-
-    Args:
-        root: The project, where it works.
-        status: Takes its news.
-        stops: Where stops come from; Ctrl-C and SIGTERM if None.
-        env: More environment.
-    """
+    """The process that runs a study's notebooks in the project; starts with the first of them."""
 
     def __init__(
         self, root: Path, status: Status, stops: Stops | None, env: Mapping[str, str]
@@ -143,10 +136,8 @@ class Worker:
         kills = machine.memory_kills()
         with suppress(OSError):  # it has ended: said below
             self.pipe.send(job)
-        if self.stops is not None:
-            return self._follow(self.stops, kills)
-        with stop_on_interrupt(pass_on=False) as asked:
-            return self._follow(lambda: asked, kills)
+        with nullcontext() if self.stops else stop_on_interrupt(pass_on=False) as asked:
+            return self._follow(self.stops or (lambda: asked), kills)
 
     def _follow(self, stops: Stops, kills: int | None) -> Outcome:
         """Shows the news until there is an outcome; passes stops on."""
@@ -217,25 +208,17 @@ def _run_stage(
                 "command": redo,
             }
         )
-        finished = _has_finished(stage)
-        if outcome.ended == Ended.DONE and not finished:
+        # A finished run may be there however this ended: this one, or one shown again.
+        there = run_folder.read_json(stage.folder / "summary.json").get("status") == "finished"
+        if outcome.ended == Ended.DONE and not there:
             outcome = Outcome(Ended.FAILED, "the notebook ended without run.finish()")
         if outcome.ended != Ended.DONE:
-            more = "" if finished else _note_failure(stage, outcome, redo)
+            more = "" if there else _note_failure(stage, outcome, redo)
             raise _error(stage, outcome, more, root, fresh=anew)
     finally:
         if outcome:  # else it has not begun
             status.end(outcome.ended)
         lock.release()
-
-
-def _has_finished(stage: Stage) -> bool:
-    """Whether a finished run is in the folder: this one, or one that was to be shown again."""
-    try:
-        run_folder.read_summary(stage.folder)
-    except ValueError:
-        return False
-    return True
 
 
 def _note_failure(stage: Stage, outcome: Outcome, redo: str) -> str:

@@ -6,18 +6,17 @@ import fnmatch
 import hashlib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ohlora_lib.io.disk import dangling_link
-from ohlora_lib.io.pictures import find_images
-from ohlora_lib.population import labels
+from ohlora_lib.population import inputs
 from ohlora_lib.study import parameters, run, run_folder
 from ohlora_lib.study.look import conditions
-from ohlora_lib.study.parameters import NotebookParameters
+from ohlora_lib.study.parameters import NotebookParameters, SelectImages
 from ohlora_lib.verdict.logs import read_log
 
 
@@ -191,17 +190,17 @@ def check_study(stages: Sequence[Stage], root: Path) -> None:
     Raises:
         ValueError: Naming file, parameter, value and remedy.
     """
-    made: list[Path] = []
+    made: set[Path] = set()
     for stage in stages:
         try:
             run_folder.check_inside(stage.folder, root)
             _check_inputs(stage.parameters, made, root)
         except ValueError as error:
             raise ValueError(f"{stage.params_file}: {error}") from None
-        made.append(stage.folder)
+        made.add(stage.folder)
 
 
-def _check_inputs(model: NotebookParameters, made: Sequence[Path], root: Path) -> None:
+def _check_inputs(model: NotebookParameters, made: Collection[Path], root: Path) -> None:
     for name, text in run_folder.input_paths(model.config(), run_folder.RUNS):
         if root / text not in made:
             run_folder.check_input(name, text, root)
@@ -209,65 +208,41 @@ def _check_inputs(model: NotebookParameters, made: Sequence[Path], root: Path) -
                 model.check_trained(root)
     for name, text in run_folder.input_paths(model.config(), run_folder.FILES):
         path = root / text
-        if set(made) & set(path.parents):
+        if not made.isdisjoint(path.parents):
             continue
         kind = "folder" if name.endswith("_folder") else "file"
-        if not {"folder": os.path.isdir, "file": os.path.isfile}[kind](path):
+        if not (path.is_dir() if kind == "folder" else path.is_file()):
             reason = dangling_link(path) or f"Correct the path; it is relative to {root}."
             raise ValueError(f"{name} is {text!r}, and there is no such {kind}. {reason}")
         try:
-            READERS.get(name, lambda *_: None)(model, path, root)
+            LOOKS.get(name, lambda *_: None)(model, path, root)
         except ValueError as error:
             raise ValueError(f"{name}: {str(error).replace(f'{root}/', '')}") from None
 
 
-def _read_log(model: NotebookParameters, path: Path, _: Path) -> None:
+def _look_at_log(model: NotebookParameters, path: Path, _: Path) -> None:
     read_log(path, **model.pick("columns complete"))
 
 
-def _read_weights(kind: str, _: NotebookParameters, path: Path, __: Path) -> None:
+def _look_at_weights(kind: str, _: NotebookParameters, path: Path, __: Path) -> None:
     from ohlora_lib.io.weights import check_weights  # imports torch
 
     check_weights(path, kind)
 
 
-def _read_scores(model: parameters.SelectImages, path: Path, _: Path) -> None:
-    from ohlora_lib.selection.select import read_scores
+def _look_at_scores(model: SelectImages, path: Path, _: Path) -> None:
+    from ohlora_lib.selection.select import read_scores  # imports torch
 
     read_scores(path, conditions(model.concept, model.keep))
 
 
-def _read_images(model: NotebookParameters, folder: Path, _: Path) -> None:
-    """Finds the images of a folder, or CelebA's with its list, without opening one."""
-    if getattr(model, "source", "") != "celeba":
-        find_images(folder)
-        return
-    from ohlora_lib.population import sources  # imports torch
-
-    attributes, pictures = sources.find_celeba(folder)
-    table = labels.read_attributes(attributes)
-    labels.match_rows(table, _names_in(pictures), str(attributes))
-    labels.with_properties(table, model.label_rules or labels.CELEBA_LABELS, str(attributes))
-
-
-def _read_labels(model: NotebookParameters, path: Path, root: Path) -> None:
-    table, folder = labels.read_table(path), root / getattr(model, "image_folder", "")
-    if getattr(model, "source", "") == "folder" and folder.is_dir():
-        labels.match_rows(table, _names_in(folder), str(path))
-    labels.with_properties(table, getattr(model, "label_rules", {}), str(path))
-
-
-def _names_in(folder: Path) -> list[str]:
-    return [path.relative_to(folder).as_posix() for path in find_images(folder)]
-
-
-READERS = {  # read a file as its stage will, which may be hours later
-    **dict.fromkeys(("log_csv", "log_csvs", "earlier_csv"), _read_log),
-    "generator_file": partial(_read_weights, "generator"),
-    "discriminator_file": partial(_read_weights, "discriminator"),
-    "scores_csv": _read_scores,
-    "image_folder": _read_images,
-    "labels_csv": _read_labels,
+LOOKS = {  # into an input file before a run, as its stage will read it hours later
+    **dict.fromkeys(("log_csv", "log_csvs", "earlier_csv"), _look_at_log),
+    "generator_file": partial(_look_at_weights, "generator"),
+    "discriminator_file": partial(_look_at_weights, "discriminator"),
+    "scores_csv": _look_at_scores,
+    "image_folder": inputs.check_images,
+    "labels_csv": inputs.check_labels,
 }
 
 

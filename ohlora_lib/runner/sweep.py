@@ -13,11 +13,10 @@ import json
 import os
 import re
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent import futures
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,8 @@ TRAINING = "05_finetune_generator"  # whose parameter a bare name means, where o
 EVALUATION = "06_evaluate_samples"
 COMPARISON = "08_compare_runs"
 EVERYWHERE = ("concept", "device", "image_px", "precision")  # mean the same in every stage
-OWN = ("study", "variant", "seed")  # the sweep's to set
+OWN = {"study", "variant", "seed"}  # the sweep's to set
+HIDDEN = ["label", "path", "evaluation"]  # columns that only the comparison needs
 HEADER = "# Written by `ohlora sweep`, which overwrites it. To change it, copy the folder.\n"
 
 
@@ -59,8 +59,8 @@ class Study:
 
     name: str
     folder: Path  # of its params files
-    seed: int | None  # with which that folder is run
     stages: list[Stage]
+    seed: int | None = None  # with which that folder is run
     values: dict[str, Any] = field(default_factory=dict)  # of the grid, and the seed if given
     shared: list[Stage] = field(default_factory=list)  # stages of its parent
 
@@ -104,18 +104,22 @@ def run_sweep(
     home.mkdir(parents=True, exist_ok=True)
     stop = home / ".stop"
     stop.unlink(missing_ok=True)
-    share = {} if scheduler else thread_share(workers)
     for point in points * bool(axes):
         write_study(point, root)
-    pool = cluster(scheduler, root) if scheduler else futures.ThreadPoolExecutor(workers)
-    with pool as executor:
+    pool = cluster(scheduler, root) if scheduler else threads(workers)
+    with pool as (executor, env):
+
+        def run(studies: Sequence[Study]) -> list[str]:
+            begun = {executor.submit(run_point, s, root, env, stop): s.name for s in studies}
+            return follow(begun, stop, status)
+
         status.say(f"{len(points)} points, {len(every)} stages")
-        start = partial(executor.submit, run_point, share, root, stop)
-        run = partial(run_all, start=start, stop=stop, status=status)
-        failed = run(parents) + run(points)
-        done = {s.folder for s in every if stages.reason_to_run(s, root) is None}
-        failed += run(comparison(name, points, done, study, root))
-    page = write_points(points, done, home)
+        failed = run([parent for parent in parents if parent.stages])
+        failed += run([point for point in points if point.stages])
+        done = {stage.folder for stage in every if stages.reason_to_run(stage, root) is None}
+        table = tabulate(points, done)
+        failed += run(comparison(name, table, study, root))
+    page = write_points(table, home)
     if stop.exists():
         raise StageInterrupted("stopped by Ctrl-C. The same command resumes from there.")
     if failed:
@@ -152,12 +156,12 @@ def parse_grid(texts: Sequence[str], study: Sequence[Stage]) -> list[Axis]:
 
 def _stages_of(pattern: str, name: str, study: Sequence[Stage]) -> list[Stage]:
     """The stages an axis changes; without a pattern the fine-tunings, if these have such."""
+    fields = {stage.name: set(type(stage.parameters).model_fields) - OWN for stage in study}
+    having = [stage for stage in study if name in fields[stage.name]]
     globs = pattern or ("*" if name in EVERYWHERE else TRAINING)
-    having = [stage for stage in study if name in type(stage.parameters).model_fields]
-    chosen = [stage for stage in having if stages.matches(stage, globs)]
-    chosen = chosen or having * (not pattern)
-    if not chosen or name in OWN:
-        known = {k for stage in study for k in type(stage.parameters).model_fields} - set(OWN)
+    chosen = [stage for stage in having if stages.matches(stage, globs)] or having * (not pattern)
+    if not chosen:
+        known = set().union(*fields.values())
         close = [stage.name for stage in having] or difflib.get_close_matches(name, known, 1)
         raise ValueError(
             f"--grid: no stage {pattern} has a parameter {name!r} that a sweep can change (for "
@@ -167,11 +171,7 @@ def _stages_of(pattern: str, name: str, study: Sequence[Stage]) -> list[Stage]:
 
 
 def parse_seeds(text: str) -> list[int]:
-    """Reads `0-4` or `0,2,5-7`; empty text gives none.
-
-    Raises:
-        ValueError: If it is not of that form, or a seed comes twice.
-    """
+    """Reads `0-4` or `0,2,5-7`; ValueError if it is not of that form, or a seed comes twice."""
     seeds: list[int] = []
     for part in text.split(",") if text.strip() else []:
         match = re.fullmatch(r"\s*(\d{1,9})(?:-(\d{1,9}))?\s*", part)
@@ -191,35 +191,35 @@ def lay_out(
     parents, points = [], []
     for seed in seeds or [None]:
         study = stages.read_study(folder, root, seed)
-        reached: list[Stage] = []  # by the grid, or by what they read
+        reached: dict[str, Stage] = {}  # by the grid, or by what they read
         for stage in study:
-            given, places = stage.parameters.model_dump(), {other.path: "" for other in reached}
+            given = stage.parameters.model_dump()
             changed = any(stage.name in axis.stages for axis in axes)
-            reached += [stage] * (changed or stages.repoint(given, places) != given)
-        shared = [stage for stage in study if stage not in reached]
-        parents.append(Study(stages.seeded(folder.name, seed), folder, seed, shared))
+            if changed or stages.repoint(given, dict.fromkeys(reached, "")) != given:
+                reached[stage.path] = stage
+        shared = [stage for stage in study if stage.path not in reached]
+        parents.append(Study(stages.seeded(folder.name, seed), folder, shared, seed))
         for chosen in itertools.product(*(axis.values for axis in axes)):
             values = {axis.name: value for axis, value in zip(axes, chosen, strict=True)}
             words = [folder.name, *(f"{name}-{text_of(value)}" for name, value in values.items())]
             name = stages.seeded(stages.folder_name("-".join(words)), seed)
-            own = _moved(reached, root, axes, values, name)
+            own = _moved(reached, name, axes, values, root)
             values |= {} if seed is None else {"seed": seed}
-            points.append(Study(name, root / "params" / name, None, own, values, shared))
+            points.append(Study(name, root / "params" / name, own, None, values, shared))
     return parents, points
 
 
 def _moved(
-    reached: Sequence[Stage], root: Path, axes: Sequence[Axis], values: dict[str, Any], study: str
+    reached: Mapping[str, Stage], study: str, axes: Sequence[Axis], values: dict, root: Path
 ) -> list[Stage]:
-    """Stages with some values of the grid, in a study of their own."""
-    own: dict[str, Stage] = {}  # by the run folder it had
-    for stage in reached:
+    """Stages, by their run folders, with their values of the grid in a point's study."""
+    places, own = {old: f"outputs/{study}/{s.name}" for old, s in reached.items()}, []
+    for stage in reached.values():
         changes = {axis.name: values[axis.name] for axis in axes if stage.name in axis.stages}
         source = f"{stage.params_file} (--grid {changes})"
-        moved = {old: new.path for old, new in own.items()}
-        model = stages.derive(stage.parameters, moved, source, **changes, study=study)
-        own[stage.path] = stages.stage_of(model, Path("params", study), root)
-    return list(own.values())
+        model = stages.derive(stage.parameters, places, source, **changes, study=study)
+        own.append(stages.stage_of(model, Path("params", study), root))
+    return own
 
 
 def text_of(value: Any) -> str:
@@ -239,15 +239,16 @@ def write_study(study: Study, root: Path) -> None:
         write_atomic(root / stage.params_file, HEADER + given)
 
 
-def thread_share(workers: int) -> dict[str, str]:
-    """Environment in which each of several processes takes its share of the cores."""
-    if os.environ.get("OMP_NUM_THREADS"):
-        return {}
-    return {"OMP_NUM_THREADS": str(max(1, machine.usable_cores() // workers))}
+@contextmanager
+def threads(workers: int) -> Iterator[tuple[futures.Executor, dict[str, str]]]:
+    """Threads that run a study each, and the environment in which these share the cores."""
+    cores = str(max(1, machine.usable_cores() // workers))
+    with futures.ThreadPoolExecutor(workers) as executor:
+        yield executor, {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or cores}
 
 
 @contextmanager
-def cluster(address: str, root: Path) -> Iterator[futures.Executor]:
+def cluster(address: str, root: Path) -> Iterator[tuple[futures.Executor, dict[str, str]]]:
     """The workers of a Dask scheduler; ValueError if nobody answers or one lacks the project."""
     try:
         from distributed import Client
@@ -262,18 +263,16 @@ def cluster(address: str, root: Path) -> Iterator[futures.Executor]:
         seen = client.run(root.is_dir)
         if not seen or not all(seen.values()):
             raise ValueError(f"{address}: there must be workers that all see {root}: {seen}")
-        yield executor
+        yield executor, {}
 
 
-def run_all(
-    studies: list[Study], start: Callable[..., Any], stop: Path, status: Status
-) -> list[str]:
-    """Runs studies to their end and gives the names of those that failed.
+def follow(running: dict[futures.Future, str], stop: Path, status: Status) -> list[str]:
+    """Waits until all studies have ended and gives the names of those that failed.
 
     Ctrl-C lets those that run save their state and end: each adds a byte to the file `stop`, which
     workers on other machines see too.
     """
-    failed, running = [], {start(study): study.name for study in studies if study.stages}
+    failed = []
     while running:
         try:
             done, _ = futures.wait(running, 60, futures.FIRST_COMPLETED)
@@ -292,7 +291,7 @@ def run_all(
     return failed
 
 
-def run_point(share: Mapping[str, str], root: Path, stop: Path, study: Study) -> None:
+def run_point(study: Study, root: Path, env: Mapping[str, str], stop: Path) -> None:
     """Runs a study for a worker; what it says goes to `sweep.log` in its outputs."""
     home = root / "outputs" / study.name
     home.mkdir(parents=True, exist_ok=True)
@@ -309,68 +308,68 @@ def run_point(share: Mapping[str, str], root: Path, stop: Path, study: Study) ->
             seed=study.seed,
             status=Status(Console(file=log, soft_wrap=True, highlight=False)),
             stops=stops,
-            env=share,
+            env=env,
         )
 
 
-def comparison(
-    name: str, points: Sequence[Study], done: set[Path], study: Sequence[Stage], root: Path
-) -> list[Study]:
-    """The comparison of all fine-tunings that have finished, as a study; empty if it takes more.
+def tabulate(points: Sequence[Study], done: set[Path]) -> pd.DataFrame:
+    """A row for each fine-tuning of each point: its values, how far it is, what it reached.
 
-    Seeds of a point share a name; where there are several, a point with one is left out.
+    HIDDEN says how it is compared: its name, its run folder if it has finished, its evaluation's.
     """
-    groups: dict[str, dict[str, None]] = {}  # run folders in order, by name
-    evaluations: dict[str, str] = {}
-    for point in points:
-        for stage in (s for s in (*point.shared, *point.stages) if s.folder in done):
-            if stage.notebook.stem == TRAINING:
-                values = point.values if stage in point.stages else {}
-                words = [f"{k}={text_of(v)}" for k, v in values.items() if k != "seed"]
-                label = " ".join(filter(None, [stage.parameters.variant, *words])) or stage.name
-                groups.setdefault(label, {})[stage.path] = None
-            if stage.notebook.stem == EVALUATION:
-                evaluations[stage.parameters.finetune_run] = stage.path
-    pooled = any(len(runs) > 1 for runs in groups.values())
-    groups = {label: runs for label, runs in groups.items() if len(runs) > pooled}
-    if len(groups) < 2:
-        return []
-    runs = [run for found in groups.values() for run in found]
-    found = [evaluations.get(run, "") for run in runs]
-    like = next(s for s in reversed(study) if s.notebook.stem in (COMPARISON, TRAINING)).parameters
-    given = {"study": name, "concept": like.concept, "seed": like.seed, "finetune_runs": runs}
-    given["evaluation_runs"] = found if all(found) else []
-    given["names"] = [label for label, found in groups.items() for _ in found]
-    model = parameters.MODELS[COMPARISON].checked(given, f"comparison of {name}")
-    stage = stages.stage_of(model, Path("params", name), root)
-    compared = Study(name, root / "params" / name, None, [stage])
-    write_study(compared, root)
-    return [compared]
-
-
-def write_points(points: Sequence[Study], done: set[Path], home: Path) -> Path:
-    """Writes `points.csv`, a row for each fine-tuning of each point; gives the sweep's page."""
     rows = []
     for point in points:
         every = [*point.shared, *point.stages]
         found = {stage.path: read_summary(stage.folder) for stage in every if stage.folder in done}
-        facts = {name: text_of(value) for name, value in point.values.items()}
-        facts["finished"] = f"{len(found)} of {len(every)}"
+        evaluations = [s for s in every if s.notebook.stem == EVALUATION and s.path in found]
+        judged = {stage.parameters.finetune_run: stage.path for stage in evaluations}
+        values = {name: text_of(value) for name, value in point.values.items()}
+        facts = {"finished": f"{len(found)} of {len(every)}"}
         facts["work"] = duration(sum(summary["wall_sec"] for summary in found.values()))
         runs = [stage for stage in every if stage.notebook.stem == TRAINING]
         for run in runs or every[-1:]:
-            row = {"run": run.parameters.variant or run.name, **facts}
-            for stage in (s for s in every if s.notebook.stem == EVALUATION and s.path in found):
-                results = found[stage.path]["results"]
-                if stage.parameters.finetune_run == run.path and "distances" in results:
-                    for prop, distance in results["distances"].items():
-                        row[f"{prop}: distance"] = f"{distance['fine-tuned']:.4f}"
-                    row["diversity"] = f"{results['diversity']:.3f}"
-            rows.append({**row, "study": point.name})
-    table = pd.DataFrame(rows, dtype=object)
-    save_table(home / "points.csv", table)
-    text = table.fillna("").to_html(index=False, border=0)
-    text = re.sub(
-        r"<td>(.*)</td>(?=\s*</tr>)", r'<td><a href="../\1/index.html">\1</a></td>', text
-    )
+            row = {"run": run.parameters.variant or run.name, **values, **facts}
+            evaluation = judged.get(run.path, "")
+            results = found[evaluation]["results"] if evaluation else {}
+            if "distances" in results:
+                for prop, distance in results["distances"].items():
+                    row[f"{prop}: distance"] = f"{distance['fine-tuned']:.4f}"
+                row["diversity"] = f"{results['diversity']:.3f}"
+            own = [f"{k}={v}" for k, v in values.items() if k != "seed"] * (run in point.stages)
+            label = " ".join(filter(None, [run.parameters.variant, *own])) or run.name
+            path = run.path if run in runs and run.path in found else ""
+            hidden = dict(zip(HIDDEN, (label, path, evaluation), strict=True))
+            rows.append({**row, "study": point.name, **hidden})
+    return pd.DataFrame(rows, dtype=object)
+
+
+def comparison(name: str, table: pd.DataFrame, study: Sequence[Stage], root: Path) -> list[Study]:
+    """The comparison of all fine-tunings that have finished, as a study; empty if it takes more.
+
+    Seeds of a point share a name; where there are several, a point with one is left out.
+    """
+    runs = table[table["path"] != ""].drop_duplicates("path")
+    count = runs.groupby("label")["path"].transform("size")
+    runs = runs[count > (count.max() > 1)]
+    if runs["label"].nunique() < 2:
+        return []
+    runs = pd.concat([group for _, group in runs.groupby("label", sort=False)])
+    like = next(s for s in reversed(study) if s.notebook.stem in (COMPARISON, TRAINING)).parameters
+    given = {"study": name, "concept": like.concept, "seed": like.seed}
+    given |= {"finetune_runs": runs["path"].tolist(), "names": runs["label"].tolist()}
+    given["evaluation_runs"] = runs["evaluation"].tolist() * bool(runs["evaluation"].all())
+    model = parameters.MODELS[COMPARISON].checked(given, f"comparison of {name}")
+    stage = stages.stage_of(model, Path("params", name), root)
+    compared = Study(name, root / "params" / name, [stage])
+    write_study(compared, root)
+    return [compared]
+
+
+def write_points(table: pd.DataFrame, home: Path) -> Path:
+    """Writes `points.csv`; gives the sweep's page, which shows it."""
+    shown = table.drop(columns=HIDDEN)
+    save_table(home / "points.csv", shown)
+    text = shown.fillna("").to_html(index=False, border=0)
+    link = r'<td><a href="../\1/index.html">\1</a></td>'
+    text = re.sub(r"<td>(.*)</td>(?=\s*</tr>)", link, text)
     return write_index(home, part=f'<div class="table" tabindex="0">{text}</div>')

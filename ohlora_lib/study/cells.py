@@ -49,15 +49,8 @@ def check_history(session: Any, namespace: Mapping[str, Any], fields: Collection
     """Gives the parameters cell as last run in a kernel, which must set every parameter.
 
     A kernel keeps the value of a line that was deleted or misspelled since; this refuses it. It
-    also refuses to run where papermill's parameters did not reach, since a cell set them again.
-
-    Args:
-        session: The notebook's IPython session, whose history begins with the kernel.
-        namespace: Its variables.
-        fields: Names of the parameters.
-
-    Raises:
-        ValueError: One line that names the cell, the parameter and the remedy.
+    also refuses to run where papermill's parameters did not reach, since a cell set them again:
+    ValueError, of one line, names the cell, the parameter and the remedy.
     """
     history = session.history_manager
     cells = history.input_hist_parsed

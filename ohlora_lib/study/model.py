@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import pandas as pd
 import yaml
@@ -24,7 +24,6 @@ from pydantic import (
 )
 
 from ohlora_lib.study import cells
-from ohlora_lib.study.look import MEANING
 from ohlora_lib.study.run import Run, start_run
 from ohlora_lib.study.run_folder import project_root, read_json
 
@@ -65,9 +64,6 @@ def _check_name(name: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(_check_name)]
-Side = Literal[8, 16, 32, 64, 128, 256, 512, 1024]  # of images, pixels
-Share = Annotated[float, Field(ge=0, le=1)]
-Words = Annotated[list[str], Field(min_length=2, max_length=2)]  # what 0 and 1 mean
 
 
 class NotebookParameters(BaseModel):
@@ -178,22 +174,3 @@ class NotebookParameters(BaseModel):
         """Name and value of every parameter, and the comment on its line of the cell."""
         rows = [(k, str(v), self._comments.get(k, "")) for k, v in self.model_dump().items()]
         return pd.DataFrame(rows, columns=["parameter", "value", "meaning"]).set_index("parameter")
-
-
-class Compute(BaseModel):
-    """Where and in which number format a stage computes."""
-
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-
-
-class Meaning(BaseModel):
-    """What the scores say."""
-
-    meaning: dict[str, Words] = MEANING
-
-
-class Look(Meaning):
-    """The look to teach."""
-
-    concept: dict[str, Share] = Field(min_length=1)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     Field,
     NonNegativeFloat,
@@ -19,28 +18,42 @@ from pydantic import (
     model_validator,
 )
 
-from ohlora_lib.study.look import conditions, parse_condition
-from ohlora_lib.study.model import (
-    Compute,
-    Look,
-    Meaning,
-    NotebookParameters,
-    Share,
-    Side,
-    read_yaml,
-)
+from ohlora_lib.study.look import MEANING, conditions, parse_condition
+from ohlora_lib.study.model import NotebookParameters, read_yaml
 
 QUICKSTART = "outputs/quickstart"
 PROPERTIES = ["gender", "quality", "age", "glass"]
+Side = Literal[8, 16, 32, 64, 128, 256, 512, 1024]  # of images, pixels
+Share = Annotated[float, Field(ge=0, le=1)]
+Words = Annotated[list[str], Field(min_length=2, max_length=2)]  # what 0 and 1 mean
 AtLeastTwo = Annotated[int, Field(ge=2)]
-Rate = Annotated[float, Field(ge=0, le=1)]  # of learning or of decay
 Names = Annotated[list[str], Field(min_length=1)]
 
 
-def _check_rules(rules: dict[str, str]) -> dict[str, str]:
-    for rule in rules.values():
-        parse_condition(rule)
-    return rules
+class Compute(BaseModel):
+    """Where and in which number format a stage computes."""
+
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+
+
+class Meaning(BaseModel):
+    """What the scores say."""
+
+    meaning: dict[str, Words] = MEANING
+
+
+class Look(Meaning):
+    """The look to teach."""
+
+    concept: dict[str, Share] = Field(min_length=1)
+
+
+class OtherLogs(BaseModel):
+    """What is said of logs that were written elsewhere."""
+
+    columns: dict[str, str] = {}
+    complete: bool = False
 
 
 class MakePopulation(NotebookParameters):
@@ -57,10 +70,12 @@ class MakePopulation(NotebookParameters):
     generator_file: str = ""
     labels_csv: str = ""
     labelled_rows: NonNegativeInt = 0
-    label_rules: Annotated[dict[str, str], AfterValidator(_check_rules)] = {}
+    label_rules: dict[str, str] = {}
 
     @model_validator(mode="after")
     def _drawable(self) -> Self:
+        for rule in self.label_rules.values():
+            parse_condition(rule)
         if self.source == "faces" and not 32 <= self.image_px <= 512:
             raise ValueError(f"faces are drawn at 32 to 512 px; image_px is {self.image_px}")
         return self
@@ -86,7 +101,7 @@ class TrainBase(NotebookParameters, Compute):
     grow_kimg: dict[str, float] = {}
     fade_kimg: PositiveFloat = 15.0
     batch: AtLeastTwo = 32
-    learning_rate: Rate = 2e-3
+    learning_rate: Share = 2e-3
     decay_kimg: NonNegativeFloat = 100.0
     r1_gamma: NonNegativeFloat = 2.0
     r1_every: PositiveInt = 16
@@ -163,8 +178,8 @@ class FinetuneGenerator(NotebookParameters, Compute, Look):
     wide_dim: PositiveInt = 2048
     epochs: PositiveInt = 72
     batch: PositiveInt = 8
-    learning_rate: Rate = 1e-4
-    weight_decay: Rate = 0.01
+    learning_rate: Share = 1e-4
+    weight_decay: Share = 0.01
     r1_gamma: NonNegativeFloat = 10.0
     every_batches: PositiveInt = 50
     first_epoch_every: PositiveInt = 25
@@ -185,13 +200,6 @@ class EvaluateSamples(NotebookParameters, Compute, Look):
     selection_run: str
     finetune_run: str
     samples: int = Field(1000, ge=20)
-
-
-class OtherLogs(BaseModel):
-    """What is said of logs that were written elsewhere."""
-
-    columns: dict[str, str] = {}
-    complete: bool = False
 
 
 class ReportRun(NotebookParameters, Look, OtherLogs):
@@ -260,13 +268,7 @@ class ExploreLatents(NotebookParameters, Compute, Meaning):
     properties: Names = PROPERTIES
 
 
-MODELS: dict[str, type[NotebookParameters]] = {
-    model.NOTEBOOK: model
-    for model in (
-        MakePopulation, TrainBase, TrainPropertyCNN, SelectImages, FinetuneGenerator,
-        EvaluateSamples, ReportRun, CompareRuns, LabelImages, ExploreLatents,
-    )
-}  # fmt: skip
+MODELS = {model.NOTEBOOK: model for model in NotebookParameters.__subclasses__()}
 
 
 def load(path: Path | str) -> NotebookParameters:

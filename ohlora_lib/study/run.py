@@ -96,6 +96,10 @@ class Run:
     _started: str = field(default_factory=rf.now)
     _clock: float = field(default_factory=time.monotonic)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What the other processes of a training get: the lock stays with the first."""
+        return {**vars(self), "lock": None}
+
     @property
     def finished(self) -> bool:
         """Whether this is a finished run that is shown again, and nothing is to be made."""
@@ -175,7 +179,7 @@ def start_run(
     What an unfinished run left stays: resuming is the stage's business.
 
     Args:
-        notebook: Stem of the notebook.
+        notebook: Its stem.
         config: Resolved parameters, flat; `study` and `variant` name the folder.
         longer: The parameter that a finished training may be resumed with if it alone has grown.
         in_place: Whether the folder holds a person's work, which stays where it is.
@@ -222,10 +226,11 @@ def changes(
     folder: Path, summary: Mapping[str, Any], wanted: Mapping[str, Any], but: Collection[str] = ()
 ) -> dict[str, str]:
     """Why a finished run is not made from the wanted facts, but for some; empty if it is."""
-    gone = rf.changed_file(folder, summary)
     saved = summary.get("made_from") or rf.read_json(folder / "config.json")  # an older version's
-    found = rf.differences(saved, wanted, but=but)
-    return found or ({"artefacts": gone} if gone else {})
+    if found := rf.differences(saved, wanted, but=but):
+        return found
+    gone = rf.changed_file(folder, summary)
+    return {"artefacts": gone} if gone else {}
 
 
 def make_way(

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import re
+import threading
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -26,6 +27,7 @@ CODE = ("ohlora_lib", "notebook_code_sha256")  # facts that count for `ohlora ru
 RUNS = ("_run", "_runs")  # how the names end of parameters that name run folders ...
 FILES = ("_csv", "_csvs", "_file", "_folder")  # ... and files, or folders of files
 HASHED = {".csv", ".json", ".safetensors"}
+PARSING = threading.Lock()  # before Python 3.13, ast fails when two threads parse at once
 PICTURES = {".png", ".webp", ".mp4"}  # drawn from the results, so no part of them
 
 
@@ -144,7 +146,7 @@ def check_inside(folder: Path, root: Path) -> None:
     """Raises ValueError if a run folder leads out of the project's outputs, or to nowhere."""
     if reason := dangling_link(folder):
         raise ValueError(reason)
-    if not Path(os.path.realpath(folder)).is_relative_to((root / "outputs").resolve()):
+    if not folder.resolve().is_relative_to((root / "outputs").resolve()):
         raise ValueError(
             "It lies outside of the project's outputs. Give a run folder as "
             "outputs/STUDY/STAGE; of links, only outputs itself may be one."
@@ -239,7 +241,7 @@ def notebook_code(path: Path) -> str:
         tags = set(cell["metadata"].get("tags", []))
         if cell["cell_type"] == "code" and not tags & {"parameters", "injected-parameters"}:
             source = "".join(cell["source"])
-            with suppress(SyntaxError):  # a magic
+            with PARSING, suppress(SyntaxError):  # a magic
                 source = ast.dump(ast.parse(source))
             digest.update(f"{source}\n".encode())
     return digest.hexdigest()

@@ -36,11 +36,9 @@ def make_log(rows=24, seed=0):
 
 
 def make_scores():
-    rng = np.random.default_rng(0)
-    score = np.concatenate([rng.beta(a, 1, 300) for a in (2, 20)])
-    return pd.DataFrame({"stage": ["base"] * 300 + ["after"] * 300, "score": score}).assign(
-        property="gender"
-    )
+    score = np.random.default_rng(0).beta([[2], [20]], 1, (2, 300)).ravel()
+    stage = np.repeat(["base", "after"], 300)
+    return pd.DataFrame({"property": "gender", "stage": stage, "score": score})
 
 
 def make_history():

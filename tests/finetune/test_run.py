@@ -165,15 +165,6 @@ def same_results(*folders):
         assert there == here
 
 
-def test_interrupted_and_resumed_is_as_if_never_stopped(finished, tmp_path):
-    interrupted(tmp_path, rows=3)
-    run = open_run(tmp_path)
-    assert run.resumed
-    assert len(run.tuner.rows) == 3
-    assert run.train(lambda _: None)
-    same_results(finished[0], tmp_path)
-
-
 @pytest.mark.parametrize(
     "change",
     [

@@ -53,7 +53,7 @@ def losses(version, rule=RULE, recipe=None, **changes):
     images = grey[..., None].repeat(1, 1, 1, 3)
     tuner = FineTuner(generator, discriminator, images, recipe, settings)
     done = [tuner.train_batch(real) for *_, real in tuner.batches()][:6]
-    return torch.tensor([[b.d_loss, b.g_loss, b.d_count, b.g_count] for b in done])
+    return torch.tensor([list(batch.values()) for batch in done])
 
 
 def unlike(version, found):

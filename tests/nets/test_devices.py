@@ -6,6 +6,7 @@ values, so whatever would look at one raises, and so does an operation with a te
 
 import contextlib
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,8 +14,9 @@ from benchmarks.cases import QUICK, new_tuner
 from ohlora_lib.finetune import loop
 from ohlora_lib.nets import Generator, PropertyCNN
 from ohlora_lib.nets.samples import sample_images, to_signed
-from ohlora_lib.properties import ensemble as property_ensemble
-from ohlora_lib.properties.ensemble import CNNSettings, Ensemble, train_epoch
+from ohlora_lib.properties import ensemble, training
+from ohlora_lib.properties.ensemble import Ensemble
+from ohlora_lib.properties.training import CNNSettings, Lesson, train_epoch
 from ohlora_lib.training.losses import finite_loss
 
 CPU, META, GPU = map(torch.device, ("cpu", "meta", "cuda"))
@@ -35,7 +37,7 @@ class AnyDevicesGenerator(HostGenerator):
 def meta(monkeypatch):
     """Takes away what `meta` lacks: random states and automatic mixed precision."""
     monkeypatch.setattr(torch, "Generator", AnyDevicesGenerator)
-    for module in (loop, property_ensemble):
+    for module in (loop, ensemble, training):
         monkeypatch.setattr(module, "autocast", lambda *_: contextlib.nullcontext())
 
 
@@ -58,8 +60,8 @@ def test_an_update_never_asks_for_a_value():
 def test_scoring_asks_for_no_value_and_an_epoch_of_a_cnn_for_one(monkeypatch):
     net = PropertyCNN("gender", image_px=32, width=0.125).to(META)
     images = torch.zeros(10, 32, 32, 3, dtype=torch.uint8, device=META)
-    ensemble = Ensemble({"gender": [net]})
-    assert ensemble.scores(images).device == ensemble.features(images).device == META
+    cnns = Ensemble({"gender": [net]})
+    assert cnns.scores(images).device == cnns.features(images).device == META
     waits, item = [], torch.Tensor.item
 
     def wait(tensor):
@@ -70,9 +72,9 @@ def test_scoring_asks_for_no_value_and_an_epoch_of_a_cnn_for_one(monkeypatch):
 
     monkeypatch.setattr(torch.Tensor, "item", wait)
     optimizer = torch.optim.AdamW(net.requires_grad_(True).parameters())
-    target, rows = torch.zeros(10, 1, device=META), torch.arange(10, device=META)
-    settings = CNNSettings(batch=4)
-    assert train_epoch(net, optimizer, images, target, rows, settings, HostGenerator()) == 0.0
+    lesson = Lesson(images, np.zeros(10), "gender", CNNSettings(batch=4))
+    rows = torch.arange(10, device=META)
+    assert train_epoch(net, optimizer, lesson, rows, HostGenerator()) == 0.0
     assert waits == [()]  # the mean loss
 
 
@@ -94,7 +96,7 @@ def trained(device, *, own_draws=True, stop=False):
             state, tuner = tuner.state(), start()
             tuner.load(state)
         done.append(tuner.train_batch(to_signed(tuner.images)))
-    return [loss for batch in done for loss in (batch.d_loss, batch.g_loss)]
+    return [loss for batch in done for loss in (batch["d_loss"], batch["g_loss"])]
 
 
 @pytest.mark.gpu

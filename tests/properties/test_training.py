@@ -1,4 +1,4 @@
-"""A stopped training of property CNNs goes on with the next fold, and with nothing else."""
+"""Property CNNs learn what is there and not what is not; a stop costs no trained fold."""
 
 import itertools
 import shutil
@@ -7,52 +7,186 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 
 from ohlora_lib.io.weights import load_property_cnn
-from ohlora_lib.properties import ensemble
-from ohlora_lib.properties.ensemble import CNNSettings, fold_table, history_table
-from ohlora_lib.properties.training import train_ensemble
+from ohlora_lib.properties import training
+from ohlora_lib.properties.ensemble import Ensemble
+from ohlora_lib.properties.training import (
+    CNNSettings,
+    Lesson,
+    fold_table,
+    stratified_folds,
+    train_ensemble,
+    train_fold,
+)
+from ohlora_lib.training.losses import NotFiniteError
 
 SETTINGS = {
-    "folds": 2, "width": 0.125, "batch": 8, "max_epochs": 2, "patience": 12,
+    "folds": 2, "width": 0.125, "batch": 8, "max_epochs": 12, "patience": 12,
     "learning_rate": {"bright": 3e-3, "dark": 2e-3}, "max_attempts": 1, "seed": 1,
 }  # fmt: skip
 
 
-def train(folder, stop_after=99, bright=0, **changes):
-    random = np.random.default_rng(0)
-    labels = random.permutation(np.arange(48) % 2)
-    pixels = random.integers(0, 170, (48, 32, 32, 3)) + 80 * labels[:, None, None, None]
-    images = torch.from_numpy(pixels.astype(np.uint8))
+def planted(count=160, seed=0):
+    """Noise pictures, bright where the label is 1; the classes overlap pixel by pixel."""
+    random = np.random.default_rng(seed)
+    labels = random.permutation(np.arange(count) % 2)
+    images = random.integers(0, 170, (count, 32, 32, 3)) + 80 * labels[:, None, None, None]
+    return torch.from_numpy(images.astype(np.uint8)), labels
+
+
+def lesson(images, labels, **changes):
+    return Lesson(images, labels, "bright", CNNSettings(**SETTINGS | changes))
+
+
+def train_folds(images, labels, **changes):
+    one = lesson(images, labels, **changes)
+    return [train_fold(one, k, rows) for k, rows in enumerate(stratified_folds(one))]
+
+
+def first_fold(count, **changes):
+    one = lesson(*planted(count), **changes)
+    return train_fold(one, 0, stratified_folds(one)[0])
+
+
+def test_folds_are_stratified_disjoint_and_complete():
+    labels = np.repeat([0, 1], [80, 20])
+    folds, other = (stratified_folds(lesson(None, labels, folds=5, seed=seed)) for seed in (1, 2))
+    assert sorted(np.concatenate([valid for _, valid in folds])) == list(range(100))
+    for train, valid in folds:
+        assert not set(train) & set(valid)
+        assert len(train) + len(valid) == 100
+        assert labels[valid].sum() == 4  # unstratified folds would vary
+    assert not np.array_equal(folds[0][1], other[0][1])
+
+
+@pytest.mark.parametrize(("zeros", "ones"), [(10, 0), (10, 4)])
+def test_too_few_of_a_class(zeros, ones):
+    said = f"^bright: {zeros} images are labelled 0 and {ones} are labelled 1.* use fewer folds"
+    with pytest.raises(ValueError, match=said):
+        stratified_folds(lesson(None, np.repeat([0, 1], [zeros, ones]), folds=5))
+
+
+def test_planted_property_is_learnt_and_the_best_epoch_kept():
+    images, labels = planted()
+    rows = stratified_folds(lesson(images, labels))
+    for fold, (_, valid) in zip(train_folds(images, labels), rows, strict=True):
+        assert not fold.net.training
+        scores = Ensemble({"bright": [fold.net]}).scores(images[valid])[:, 0].numpy()
+        assert roc_auc_score(labels[valid], scores) == pytest.approx(fold.auroc, abs=1e-3)
+        assert fold.auroc > 0.95
+        loss = -np.log(np.where(labels[valid], scores, 1 - scores)).mean()
+        assert loss == pytest.approx(fold.best_loss, rel=1e-3)
+        assert fold.best_loss == fold.history["valid_loss"].min()
+
+
+def test_shuffled_labels_are_not_learnt():
+    """A validation set that leaks into training, or an AUROC of training images, would be high."""
+    images, labels = planted()
+    shuffled = np.random.default_rng(5).permutation(labels)
+    assert np.mean([fold.auroc for fold in train_folds(images, shuffled)]) < 0.7
+
+
+def test_a_seed_decides_the_weights_and_a_second_attempt_starts_from_others():
+    runs = [first_fold(64, max_epochs=2, seed=seed) for seed in (1, 1, 2)]
+    first, same, other = (run.net.state_dict()["conv1.0.weight"] for run in runs)
+    assert torch.equal(first, same)
+    assert not torch.equal(first, other)
+    pd.testing.assert_frame_equal(runs[0].history, runs[1].history)
+    one = lesson(*planted(64), max_epochs=2)
+    again = training._attempt(one, 0, stratified_folds(one)[0], 2)
+    assert not torch.equal(again.net.state_dict()["conv1.0.weight"], first)
+
+
+@pytest.mark.filterwarnings(  # the schedule is stepped, the replaced epoch steps no optimizer
+    "ignore:Detected call of `lr_scheduler.step"
+)
+@pytest.mark.parametrize(
+    ("changes", "losses", "kept", "attempts"),
+    [  # 0 is what scores are made of, at the end of each attempt
+        (
+            {"patience": 2, "max_epochs": 50, "loss_limit": {"bright": 0.45}},
+            [0.9, 0.6, 0.7, 0.8, 0, 0.8, 0.5, 0.9, 0.4, 0.45, 0.6, 0],
+            [0.8, 0.5, 0.9, 0.4, 0.45, 0.6],
+            2,
+        ),
+        (
+            {"max_epochs": 1, "loss_limit": {"bright": 0.1}},  # all are over it: the best is kept
+            [0.9, 0, 0.6, 0, 0.8, 0],
+            [0.6],
+            2,
+        ),
+    ],
+)
+def test_early_stop_and_attempts(monkeypatch, changes, losses, kept, attempts):
+    left = iter(losses)
+    monkeypatch.setattr(training, "train_epoch", lambda *_: 1.0)
+    monkeypatch.setattr(
+        training, "_logits", lambda _, __, rows: torch.full((len(rows), 1), next(left))
+    )
+    monkeypatch.setattr(
+        training.F, "binary_cross_entropy_with_logits", lambda logits, _: logits.mean()
+    )
+    fold = first_fold(8, max_attempts=3, **changes)
+    assert fold.history["valid_loss"].tolist() == pytest.approx(kept)
+    assert fold.best_loss == pytest.approx(min(kept))
+    assert fold.attempts == attempts
+    assert not list(left)
+
+
+def test_a_loss_that_is_no_number_ends_the_fold():
+    with pytest.raises(NotFiniteError, match=r"^bright, fold 0, epoch \d+: .*loss is (nan|inf)"):
+        first_fold(8, max_epochs=30, learning_rate={"bright": 1e30})
+
+
+def test_crop_of_the_settings_is_used():
+    crop = [0.0, 0.5, 0.0, 1.0]
+    assert lesson(*planted(2), crops={"bright": crop}).new_net().crop == tuple(crop)
+
+
+def train(folder, stop_after=99, bright=0, blank=False, **changes):
+    images, labels = planted(96)
     images[0] += bright
     table = pd.DataFrame({"bright": labels, "dark": 1 - labels})
-    settings = CNNSettings(**{**SETTINGS, **changes})
-    data = (images, table, np.arange(48), ["bright", "dark"], settings, folder)
+    if blank:
+        images[1::2], table.iloc[1::2] = 0, 0
+    settings = CNNSettings(**SETTINGS | {"max_epochs": 2} | changes)
+    data = (images, table, np.arange(0, 96, 2), list(table), settings, folder)
     return list(itertools.islice(train_ensemble(*data), stop_after))
 
 
-def test_stopped_after_a_fold_and_started_again_is_as_if_never_stopped(tmp_path, monkeypatch):
-    whole = train(tmp_path / "whole")
-    train(tmp_path / "stopped", stop_after=3)
-    (tmp_path / "stopped" / "dark-fold0.safetensors").unlink()  # killed between the two files
-    calls, original = [], ensemble._train_fold
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, train(folder)
 
-    def count(*args):
-        calls.append(args[2:5:2])
-        return original(*args)
 
-    monkeypatch.setattr(ensemble, "_train_fold", count)
-    again = train(tmp_path / "stopped")
+def test_stopped_after_a_fold_and_started_again_is_as_if_never_stopped(
+    whole, tmp_path, monkeypatch
+):
+    train(tmp_path, stop_after=3)
+    (tmp_path / "dark-fold0.safetensors").unlink()  # killed between the two files
+    calls, original = [], training.train_fold
+
+    def count(one, fold, rows):
+        calls.append((one.prop, fold))
+        return original(one, fold, rows)
+
+    monkeypatch.setattr(training, "train_fold", count)
+    again = train(tmp_path)
     assert calls == [("dark", 1)]
-    pd.testing.assert_frame_equal(fold_table(again), fold_table(whole))
-    pd.testing.assert_frame_equal(history_table(again), history_table(whole))
-    for a, b in zip(again, whole, strict=True):
-        assert np.array_equal(a.valid_scores, b.valid_scores)
-        assert np.array_equal(a.valid_rows, b.valid_rows)
+    pd.testing.assert_frame_equal(fold_table(again), fold_table(whole[1]))
+    for a, b in zip(again, whole[1], strict=True):
+        pd.testing.assert_frame_equal(a.history, b.history)
         name = f"{a.prop}-fold{a.fold}.safetensors"
-        nets = [load_property_cnn(tmp_path / part / name) for part in ("whole", "stopped")]
-        there, here = (net.state_dict() for net in nets)
+        there, here = (load_property_cnn(f / name).state_dict() for f in (whole[0], tmp_path))
         assert all(torch.equal(there[k], here[k]) for k in there)
+
+
+def test_only_the_given_rows_are_trained_on(whole, tmp_path):
+    (again,) = train(tmp_path, stop_after=1, blank=True)
+    assert again.best_loss == whole[1][0].best_loss
 
 
 @pytest.mark.parametrize(
@@ -66,9 +200,9 @@ def test_other_parameters_or_images_are_named(tmp_path, change, said):
 
 
 def test_folds_of_an_earlier_run_do_not_vote_on(tmp_path):
-    train(tmp_path / "cnns")
+    train(tmp_path)
     for name in ("bright-fold7.safetensors", "hat-fold0.safetensors"):
-        shutil.copy(tmp_path / "cnns" / "dark-fold0.safetensors", tmp_path / "cnns" / name)
-    train(tmp_path / "cnns")
-    names = {path.name for path in (tmp_path / "cnns").glob("*-fold*.safetensors")}
+        shutil.copy(tmp_path / "dark-fold0.safetensors", tmp_path / name)
+    train(tmp_path)
+    names = {path.name for path in tmp_path.glob("*-fold*.safetensors")}
     assert names == {f"{p}-fold{k}.safetensors" for p in ("bright", "dark") for k in range(2)}

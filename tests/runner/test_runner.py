@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import ClassVar
 
@@ -275,7 +276,7 @@ def test_what_cannot_run_is_one_line_before_anything_starts(project, monkeypatch
 @pytest.mark.slow
 def test_a_failing_cell_is_named_and_kept(project):
     """Here one of a notebook that sets another study after its parameters."""
-    raising = "from ohlora_lib.study import cells\ncells.check_started('other', '01_first')"
+    raising = "from ohlora_lib.study.run import *\nstart_run('01_first', {'study': 'other'})"
     write_notebook(project / "notebooks/01_first.ipynb", "value = 1", raising)
     with pytest.raises(StageError) as error:
         run_study("params/tiny", status=Listening())
@@ -343,6 +344,16 @@ def test_two_runners_of_one_stage_are_refused(project):
         with pytest.raises(ValueError, match=f"process {holder.pid}"):
             run_study("params/tiny", status=Listening())
         holder.stdin.close()
+
+
+def test_a_pipe_that_a_grandchild_holds_open_ends_with_its_process(tmp_path, monkeypatch):
+    left_behind = "import os, time\nif os.fork():\n    os._exit(3)\ntime.sleep(30)"
+    monkeypatch.setattr(runner, "WORKER", left_behind)
+    began = time.monotonic()
+    worker = runner.Worker(tmp_path, Listening(), None, {})
+    assert worker.run({}).reason == "its process ended (exit status 3)"
+    worker.close()
+    assert time.monotonic() - began < 25
 
 
 @pytest.mark.slow

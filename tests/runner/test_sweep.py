@@ -1,10 +1,12 @@
 """Sweeps of a study of tiny notebooks; those that start kernels or a cluster are slow."""
 
 import csv
+import gc
 import re
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 import pytest
@@ -15,8 +17,17 @@ from ohlora_lib.runner.runner import StageError, StageInterrupted
 from ohlora_lib.runner.sweep import lay_out, parse_grid, parse_seeds, run_sweep
 from ohlora_lib.study import machine
 from ohlora_lib.study.model import NAME
+from ohlora_lib.study.run_folder import notebook_code
 from tests.runner.test_runner import Listening
-from tests.stand_ins import Compare, Finetune, journal, make_project, write_notebook, write_params
+from tests.stand_ins import (
+    PACKAGE_ROOT,
+    Compare,
+    Finetune,
+    journal,
+    make_project,
+    write_notebook,
+    write_params,
+)
 
 V8, V9 = "05_finetune_generator-v8", "05_finetune_generator-v9"
 GRID = ["r1_gamma=1,10"]
@@ -111,9 +122,26 @@ def test_names_are_safe_short_and_apart():
 
 def test_processes_share_the_cores(monkeypatch):
     monkeypatch.setattr(machine, "usable_cores", lambda: 8)
-    for given, share in {"": {"OMP_NUM_THREADS": "2"}, "5,1": {}}.items():
+    for given, share in {"": "2", "5,1": "5,1"}.items():
         monkeypatch.setenv("OMP_NUM_THREADS", given)
-        assert sweep.thread_share(3) == share
+        with sweep.threads(3) as (_, env):
+            assert env == {"OMP_NUM_THREADS": share}
+
+
+def test_notebooks_can_be_hashed_by_several_threads():
+    """Before Python 3.13, ast fails if another thread parses while garbage is collected."""
+
+    def collected(*_):
+        time.sleep(0.001)  # lets the other threads go on
+
+    notebooks = sorted(PACKAGE_ROOT.glob("notebooks/*.ipynb"))
+    gc.callbacks.append(collected)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            hashes = list(pool.map(notebook_code, notebooks * 2))
+    finally:
+        gc.callbacks.remove(collected)
+    assert hashes[: len(notebooks)] == hashes[len(notebooks) :]
 
 
 def await_files(root, pattern, count):

@@ -18,7 +18,7 @@ TAKE = (
 )
 SHOW = "print(config.learning_rate, config.epochs)"
 RATE, TYPO = "learning_rate: float = 0.0001", "learning_rte: float = 0.01"
-ELSEWHERE = CELL.replace(RATE, "learning_rate: float = 0.005")
+ELSEWHERE, MISSPELLED = CELL.replace(RATE, RATE + "5"), CELL.replace(RATE, TYPO)
 WITHOUT = "\n".join(line for line in CELL.splitlines() if not line.startswith("epochs"))
 SESSIONS = """
 import contextlib, io, json, sys
@@ -46,93 +46,78 @@ def run_cells(*sessions):
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def said(number):
-    return f"{NOTEBOOK}: the parameters cell [{number}]"
-
-
+INJECTED = "# Parameters\nepochs = 5\n"
 AGAIN = (
-    f"{NOTEBOOK}: epochs was set again after the injected parameters. Tag the parameters cell "
-    "'parameters', and set it in no other."
+    "epochs was set again after the injected parameters. Tag the parameters cell 'parameters', "
+    "and set it in no other."
 )
-HISTORIES = {
+GOOD = {  # cells; learning rate and epochs that are taken
     "as it is": ([CELL], "0.0001 72"),
-    "misspelled": (
-        [CELL.replace(RATE, TYPO)],
-        f"{said(1)}: unknown parameter 'learning_rte'. Did you mean 'learning_rate'?",
-    ),
+    "mended": ([MISSPELLED, TAKE, "%who", ELSEWHERE], "0.00015 72"),
+    "injected": ([CELL, INJECTED], "0.0001 5"),
+}
+BAD = {  # cells; what is said
     "one too many, without a type": (
         [CELL + "\nlerning_rate = 0.01"],
-        f"{said(1)}: unknown parameter 'lerning_rate'. Did you mean 'learning_rate'?",
-    ),
-    "deleted": (
-        [WITHOUT],
-        f"{said(1)} does not set epochs. Give each parameter its line there, then run it again.",
+        "the parameters cell [1]: unknown parameter 'lerning_rate'. Did you mean 'learning_rate'?",
     ),
     "left over from before": (
-        [ELSEWHERE, "%who", CELL.replace(RATE, TYPO), "1 + 1"],
-        f"{said(3)}: unknown parameter 'learning_rte'. Did you mean 'learning_rate'?",
+        [ELSEWHERE, "%who", MISSPELLED, "1 + 1"],
+        "the parameters cell [3]: unknown parameter 'learning_rte'. Did you mean 'learning_rate'?",
     ),
     "left over, its line deleted": (
         [CELL, TAKE, WITHOUT],
-        f"{said(3)} does not set epochs. Give each parameter its line there, then run it again.",
+        "the parameters cell [3] does not set epochs. Give each parameter its line there, then "
+        "run it again.",
     ),
     "left over by a cell that is no Python": (
         [ELSEWHERE, CELL + "\n)"],
-        f"{said(2)} ended in an error. Correct it and run it again.",
+        "the parameters cell [2] ended in an error. Correct it and run it again.",
     ),
-    "mended": ([CELL.replace(RATE, TYPO), TAKE, "%who", ELSEWHERE], "0.005 72"),
-    "in odd order": ([TAKE, "epochs = 3", CELL, "%who\nx: int = 3"], "0.0001 72"),
-    "never run": (
-        ["study = 'mine'"], f"{NOTEBOOK}: the parameters cell has not run. Run it first."
-    ),
-    "injected": ([CELL, "# Parameters\nepochs = 5\n"], "0.0001 5"),
+    "never run": (["study = 'mine'"], "the parameters cell has not run. Run it first."),
     "injected, misspelled": (
         [CELL, "# Parameters\nepoch = 5\n"],
-        f"{NOTEBOOK}: the injected parameters: unknown parameter 'epoch'. Did you mean 'epochs'?",
+        "the injected parameters: unknown parameter 'epoch'. Did you mean 'epochs'?",
     ),
-    "injected before, for want of the tag": (["# Parameters\nepochs = 5\n", CELL], AGAIN),
-    "injected, then set by another cell": (
-        [CELL, "# Parameters\nepochs = 5\n", "import os\nepochs = 6"], AGAIN
-    ),
-}  # fmt: skip
+    "injected before, for want of the tag": ([INJECTED, CELL], AGAIN),
+    "injected, then set by another cell": ([CELL, INJECTED, "import os\nepochs = 6"], AGAIN),
+}
 
 
 @pytest.fixture(scope="module")
 def shown():
-    """What the sessions of `HISTORIES` showed at last."""
-    sessions = [[*cells, TAKE, SHOW] for cells, _ in HISTORIES.values()]
-    return dict(zip(HISTORIES, run_cells(*sessions), strict=True))
+    """What the last two cells of each session showed: parameters taken, and printed."""
+    histories = {**GOOD, **BAD}
+    sessions = run_cells(*([*cells, TAKE, SHOW] for cells, _ in histories.values()))
+    return {case: session[-2:] for case, session in zip(histories, sessions, strict=True)}
 
 
-@pytest.mark.parametrize("case", HISTORIES)
-def test_only_what_the_parameters_cell_now_says_counts(shown, case):
-    *_, taken, values = shown[case]
-    expected = HISTORIES[case][1]
-    refused = expected.startswith(NOTEBOOK)
-    assert taken == ([f"{expected}\n", "ValueError"] if refused else ["", "NoneType"])
-    if not refused:
-        assert values[0] == f"{expected}\n"
+@pytest.mark.parametrize("case", GOOD)
+def test_what_the_parameters_cell_now_says_is_taken(shown, case):
+    assert shown[case] == [["", "NoneType"], [f"{GOOD[case][1]}\n", "NoneType"]]
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_it_does_not_say_is_refused(shown, case):
+    assert shown[case][0] == [f"{NOTEBOOK}: {BAD[case][1]}\n", "ValueError"]
 
 
 @pytest.mark.slow
 def test_complaints_are_one_line_and_bugs_keep_their_traceback():
-    calls = {
-        "complaint": "import ohlora_lib.nets.compute as p\np.pick_device('tpu')",
-        "debugger": "%tb",
-        "bug": "import ohlora_lib.study.look as c\nc.conditions(None, {'a': 1})",
-        "C": "from ohlora_lib.study import run_folder\nrun_folder.Path('a').relative_to('b')",
-        "own": "raise ValueError('mine')",
-        "number": "from ohlora_lib.runner import cells\n"
-        "exec('def f(): int(\"x\")', cells.__dict__)\ncells.f()",
-        "state": "import sys; print(sys.last_type.__name__, sys.last_value, "
-        "get_ipython().InteractiveTB.tb.tb_next is not None)",
-    }
-    order = ["complaint", "state", "debugger", "bug", "C", "own", "number"]
-    (shown,) = run_cells([CELL, TAKE, *(calls[name] for name in order)])
-    by_name = dict(zip(order, shown[2:], strict=True))
     line = "device is 'tpu'; this machine knows auto, cpu"
-    assert by_name["complaint"] == [f"{line}\n", "ValueError"]
-    assert by_name["state"][0] == f"ValueError {line} True\n"  # what %debug works on
-    assert "in pick_device(name)" in by_name["debugger"][0]
-    for name in ("bug", "C", "own", "number"):
-        assert "Traceback (most recent call last)" in by_name[name][0], name
+    complaint, state, debugger, *bugs = run_cells([
+        CELL,
+        TAKE,
+        "import ohlora_lib.nets.compute as p\np.pick_device('tpu')",
+        "import sys; print(sys.last_type.__name__, sys.last_value, "
+        "get_ipython().InteractiveTB.tb.tb_next is not None)",
+        "%tb",
+        "import ohlora_lib.study.look as c\nc.conditions(None, {'a': 1})",
+        "from ohlora_lib.study import run_folder\nrun_folder.Path('a').relative_to('b')",
+        "raise ValueError('mine')",
+        "exec('def f(): int(\"x\")', run_folder.__dict__)\nrun_folder.f()",
+    ])[0][2:]  # fmt: skip
+    assert complaint == [f"{line}\n", "ValueError"]
+    assert state[0] == f"ValueError {line} True\n"  # what %debug works on
+    assert "in pick_device(name)" in debugger[0]
+    assert ["Traceback (most recent call last)" in said for said, _ in bugs] == [True] * 4

@@ -68,16 +68,13 @@ TRAIN, SELECT, COMPARE = "02_train_base", "04_select_images", "08_compare_runs"
 INPUTS = "base_run: a\ncnn_run: b\n"
 LOOK = "concept: {gender: 1.0}\nkeep: {gender: 0.9}\n"
 HAT = LOOK.replace("keep: {gender", "keep: {hat")
-HIGH = LOOK.replace("1.0", "high")
 AGE = "concept: {age: 0.0}\n"
 BAD = {  # file name, text, what the message must name
     "unknown parameter": (TRAIN, "totl_kimg: 3.0", ["'totl_kimg'", "'total_kimg'"]),
     "1e-4 as text": (TRAIN, "learning_rate: 1e-4", ["learning_rate", "'1e-4'", "1.0e-4"]),
     "negative size": (TRAIN, "z_dim: -3", ["z_dim is -3", "greater than 0"]),
     "no power of two": (TRAIN, "image_px: 48", ["image_px is 48", "32, 64, 128"]),
-    "number as text": (TRAIN, "batch: '32'", ["batch", "'32'", "integer"]),
     "float for int": (TRAIN, "batch: 3.5", ["batch", "3.5", "integer"]),
-    "not among the choices": (TRAIN, "source: borrowed", ["source", "'borrowed'", "'shipped'"]),
     "bad device": (TRAIN, "device: gpu", ["device", "'gpu'", "cuda"]),
     "study with a slash": (TRAIN, "study: a/b", ["study", "'a/b'", "letters, digits"]),
     "share over 1": ("01_make_population", "shares: {age: 1.5}", ["shares.age is 1.5", "equal"]),
@@ -87,9 +84,7 @@ BAD = {  # file name, text, what the message must name
     ),
     "unknown property": (SELECT, INPUTS + HAT, ["'hat'", "not in the concept"]),
     "missing": (SELECT, LOOK + "base_run: a", ["'base' needs cnn_run"]),
-    "wrong type inside": (SELECT, INPUTS + HIGH, ["concept.gender", "high"]),
     "seeds of one run alone": (COMPARE, AGE + "names: [v9, v9]", ["two at least"]),
-    "a name too few": (COMPARE, AGE + "names: [v8]", ["give each run one"]),
     "a run called base": (COMPARE, AGE + "names: [base, v9]", ["cannot be called 'base'"]),
     "nothing to compare": (
         COMPARE, AGE + "names: []\nfinetune_runs: []", ["two or more runs or logs"]
@@ -98,7 +93,6 @@ BAD = {  # file name, text, what the message must name
     "variant without a file name": (TRAIN, "variant: b", ["'b'", "02_train_base-b.yaml"]),
     "nearly a notebook's name": ("02_train_bases", "seed: 1", ["02_train_bases", "no notebook"]),
     "not YAML": (TRAIN, "seed: [1\nbatch: }", ["not readable YAML"]),
-    "a list": (TRAIN, "- seed: 1", ["name: value"]),
     "empty": (TRAIN, "", ["name: value"]),
     "a list for a name": (TRAIN, "? [a]\n: 1", ["not readable YAML"]),
 }  # fmt: skip

@@ -67,17 +67,16 @@ def test_the_summary_tells_what_was_made_and_how_to_make_it_again(root):
     assert read_config(run.path)["seed"] == 3  # before the first step
     with pytest.raises(ValueError, match="has not finished.*--only 01_first-v9"):
         read_summary(run.path)
-    write_atomic(run.path / "images" / "a.bin", b"1234")
-    write_atomic(run.path / "checkpoints" / "state.pt", b"of no use once it has finished")
-    for name in (".x.1-0.partial.bin", "OUT.ipynb", ".ipynb_checkpoints/OUT-checkpoint.csv"):
-        write_atomic(run.path / name, "no artefact")
+    hidden = (".x.1-0.partial.bin", ".ipynb_checkpoints/OUT-checkpoint.csv")
+    for name in ("images/a.bin", "checkpoints/state.pt", "OUT.ipynb", *hidden):
+        write_atomic(run.path / name, "1234")
     run.note(precision="float32")
-    summary = run.finish(verdict="learned", score=np.float64(0.5))
-    assert summary == {**read_summary(run.path), "results": summary["results"]}
-    assert read_summary(run.path)["results"] == {"verdict": "learned", "score": 0.5}
+    run.finish(verdict="learned", score=np.float64(0.5))
+    assert not (run.path / "checkpoints" / "state.pt").exists()  # of no use any more
+    summary = read_summary(run.path)
     hashed = "03ac674216f3e15c761ee1a5e255f067953623c8b388b4459e13f978d7c846f4"
     assert summary["artefacts"] == [{"path": "images/a.bin", "bytes": 4, "sha256": hashed}]
-    assert not (run.path / "checkpoints" / "state.pt").exists()
+    assert summary["results"] == {"verdict": "learned", "score": 0.5}
     assert summary["seeds"] == {"seed": 3}
     assert summary["facts"] == {"precision": "float32"}
     assert {"torch", "numpy", "pandas", "ohlora_lib"} <= summary["versions"].keys()
@@ -145,17 +144,13 @@ def forget(root):
     path.write_text(path.read_text().replace("made_from", "inputs"))
 
 
-CHANGES = {
-    "a parameter, of an older run": (
-        forget,
-        {"rate": 0.2},
-        "learning_rate was 0.1 and is now 0.2",
-    ),
-    "a parameter": (lambda root: None, {"rate": 0.2}, "learning_rate was 0.1 and is now 0.2"),
-    "fewer epochs": (lambda root: None, {"epochs": 1}, "epochs was 2 and is now 1"),
+CHANGES = {  # what happens, how the run is started, what is said
+    "a parameter": (str, {"rate": 0.2}, "learning_rate was 0.1 and is now 0.2"),
+    "one of an older run": (forget, {"rate": 0.2}, "learning_rate was 0.1 and is now 0.2"),
+    "fewer epochs": (str, {"epochs": 1}, "epochs was 2 and is now 1"),
     "an input run": (lambda root: make_base(root, "x"), {}, "base_run is another"),
     "a file": (lambda root: (root / "labels.csv").write_text("x"), {}, "labels_csv is another"),
-    "nothing": (lambda root: None, {"start_anew": True}, "run again from the start"),
+    "nothing": (str, {"start_anew": True}, "run again from the start"),
 }
 
 

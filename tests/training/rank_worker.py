@@ -22,6 +22,7 @@ from ohlora_lib.nets import Discriminator, Generator
 from ohlora_lib.training.checkpoint import tensors_sha256
 from ohlora_lib.training.losses import NotFiniteError
 from ohlora_lib.training.ranks import Ranks, join, leave
+from ohlora_lib.training.stopping import stop_on_interrupt
 
 
 def lively(generator: Generator) -> Generator:
@@ -52,15 +53,7 @@ def tuner(ranks: Ranks) -> FineTuner:
 
 def train(one: FineTuner, at: int = 0, do: Callable[[], None] = lambda: None) -> dict:
     """Fine-tunes; what came of each batch. The second rank calls `do` after batch `at`."""
-    batches, said, done = [], "", False
-
-    def on_batch(_: FineTuner) -> None:
-        fake = one.last_scores[1].tolist()  # of this rank's own images
-        nets = (one.generator, one.discriminator, one.average)
-        weights = [tensors_sha256(net.state_dict()) for net in nets]
-        batches.append({"weights": weights, "fake": fake, "seen": one.images_seen})
-        if len(batches) == at and not one.ranks.first:
-            do()
+    batches, said = [], ""
 
     def evaluate(generator: Generator, _: int) -> Evaluation:
         assert one.ranks.first
@@ -68,12 +61,18 @@ def train(one: FineTuner, at: int = 0, do: Callable[[], None] = lambda: None) ->
         return Evaluation({"mean_gender_score": total}, np.empty(0))
 
     try:
-        calls = {"on_row": lambda *_: None, "on_epoch": lambda _: None, "on_batch": on_batch}
-        done = finetune(one, evaluate, **calls)
+        with stop_on_interrupt(pass_on=False) as asked:
+            for _ in finetune(one, evaluate, asked):
+                fake = one.last_scores[1].tolist()  # of this rank's own images
+                nets = (one.generator, one.discriminator, one.average)
+                weights = [tensors_sha256(net.state_dict()) for net in nets]
+                batches.append({"weights": weights, "fake": fake, "seen": one.images_seen})
+                if len(batches) == at and not one.ranks.first:
+                    do()
     except NotFiniteError as error:
         said = str(error)
     rows = [{k: v for k, v in row.items() if k != "elapsed_sec"} for row in one.rows]
-    return {"done": done, "said": said, "batches": batches, "rows": rows}
+    return {"done": one.closing, "said": said, "batches": batches, "rows": rows}
 
 
 def main(folder: Path) -> None:

@@ -18,7 +18,8 @@ from ohlora_lib.evaluation import evaluator, evidence
 from ohlora_lib.io.images import new_store
 from ohlora_lib.nets import PropertyCNN
 from ohlora_lib.population.faces.faces import render_faces
-from ohlora_lib.properties.ensemble import Ensemble, split_table
+from ohlora_lib.properties.ensemble import Ensemble
+from ohlora_lib.properties.training import split_table
 from ohlora_lib.selection.candidates import judge_overlap
 from ohlora_lib.study.run import start_run
 from ohlora_lib.verdict import findings as failures

@@ -23,9 +23,9 @@ from ohlora_lib.finetune import run as stage
 from ohlora_lib.finetune.loop import FineTuner, FinetuneSettings
 from ohlora_lib.finetune.run import FinetuneRun
 from ohlora_lib.nets import Discriminator, Generator, PropertyCNN
-from ohlora_lib.properties import ensemble
 from ohlora_lib.properties import training as fold_training
-from ohlora_lib.properties.ensemble import CNNSettings, Ensemble
+from ohlora_lib.properties.ensemble import Ensemble
+from ohlora_lib.properties.training import CNNSettings
 from ohlora_lib.study import run_folder
 from ohlora_lib.study.run import Run, start_run
 from ohlora_lib.training import checkpoint
@@ -59,8 +59,8 @@ PLACES = {
         *(SAVE, FINISH),
     ],
     "cnn": [
-        (ensemble, "train_epoch", "training a fold"),
-        (ensemble, "_logits", "validating a fold"),
+        (fold_training, "train_epoch", "training a fold"),
+        (fold_training, "_logits", "validating a fold"),
         (fold_training, "save_weights", "writing weights"),
         (fold_training, "save_state", "saving a checkpoint"),
         FINISH,
@@ -178,5 +178,7 @@ def train_cnns(run: Run, say) -> None:
     there = len(list(run.path.rglob("state-*.pt")))
     say(f"fold {there} of 6" if there else "the start")
     folds = list(fold_training.train_ensemble(*data))
-    run_folder.write_atomic(run.path / "folds.csv", ensemble.fold_table(folds).to_csv(index=False))
+    run_folder.write_atomic(
+        run.path / "folds.csv", fold_training.fold_table(folds).to_csv(index=False)
+    )
     run.finish()

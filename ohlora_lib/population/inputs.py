@@ -1,0 +1,87 @@
+"""What a population is read from, and a look into it before a run, without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from ohlora_lib.io.disk import check_file
+from ohlora_lib.io.pictures import ATTRIBUTE_LISTS, find_images, walk
+from ohlora_lib.population.labels import match_rows, read_table, with_properties
+from ohlora_lib.study.parameters import LabelImages, MakePopulation
+
+CELEBA_LABELS = {  # its attributes are 1 and -1, and half of them point the other way
+    "gender": "Male<=0",
+    "quality": "Blurry<=0",
+    "age": "Young<=0",
+    "glass": "Eyeglasses>=1",
+}
+
+
+def check_images(config: MakePopulation | LabelImages, folder: Path, _: Path) -> None:
+    """Finds the images of a folder, or CelebA's with its list, without opening one.
+
+    Raises:
+        ValueError: If there are none, or the list does not fit them.
+    """
+    if getattr(config, "source", "") != "celeba":
+        find_images(folder)
+        return
+    attributes, pictures = find_celeba(folder)
+    table, rules = read_attributes(attributes), config.label_rules or CELEBA_LABELS
+    _check_table(table, pictures, rules, str(attributes))
+
+
+def check_labels(config: MakePopulation, path: Path, root: Path) -> None:
+    """Reads a label table; ValueError if it holds no labels, or none of a folder's images."""
+    folder = root / config.image_folder
+    pictures = folder if config.source == "folder" and folder.is_dir() else None
+    _check_table(read_table(path), pictures, config.label_rules, str(path))
+
+
+def _check_table(
+    table: pd.DataFrame, pictures: Path | None, rules: Mapping[str, str], source: str
+) -> None:
+    if pictures:
+        names = [path.relative_to(pictures).as_posix() for path in find_images(pictures)]
+        match_rows(table, names, source)
+    with_properties(table, rules, source)
+
+
+def find_celeba(image_folder: Path) -> tuple[Path, Path]:
+    """The attribute list and the folder of pictures of CelebA's layout; else a ValueError."""
+    found = [path for path in walk(image_folder) if path.name in ATTRIBUTE_LISTS]
+    pictures = image_folder / "img_align_celeba"
+    if len(found) != 1 or not pictures.is_dir():
+        raise ValueError(
+            f"{image_folder}: not laid out as CelebA; it must hold img_align_celeba/ and one "
+            f"{' or '.join(ATTRIBUTE_LISTS)}, and has {[str(path) for path in found]}. Give "
+            f"CelebA's folder as `image_folder`."
+        )
+    return found[0], pictures
+
+
+def read_attributes(path: Path) -> pd.DataFrame:
+    """Reads CelebA's attribute list, `.txt` or `.csv`; ValueError if it is damaged or none."""
+    if path.suffix == ".csv":
+        return read_table(path)
+    check_file(path, "attribute list")
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            count, names = int(file.readline()), ["file", *file.readline().split()]
+            columns = [*names, ""]  # "": what is too much
+            table = pd.read_csv(file, sep=r"\s+", names=columns, dtype={"file": str})
+        ragged = table[names].isna().any(axis=1) | table[""].notna()
+        if len(table) != count or ragged.any():
+            raise ValueError(
+                f"it says {count} images and lists {len(table)}, {ragged.sum()} of them in a line "
+                f"of too few or too many values"
+            )
+    except (OSError, ValueError, OverflowError) as error:
+        raise ValueError(
+            f"{path}: not CelebA's attribute list, a count, a line of names, a line an image "
+            f"({' '.join(str(error).split())}). Fetch it again."
+        ) from error
+    return table[names]
