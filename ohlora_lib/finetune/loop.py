@@ -61,45 +61,37 @@ class FinetuneSettings:
         return idx % self.every_batches == 0 or (epoch == 0 and early)
 
 
+@dataclass(eq=False)
 class FineTuner:
-    """Networks, optimizers, random state and place in the data of one fine-tuning.
+    """Networks, optimizers, random state and place in the data of one fine-tuning."""
 
-    Args:
-        generator: Base weights, already in the recipe's mapping, on its device.
-        discriminator: The base's discriminator, on the same device.
-        images: Selected images, uint8, shape (N, H, H, 3), on the same device.
-        recipe: What is trainable and when to stop updating.
-        settings: How to train; the batch is that of all ranks together.
-        ranks: The processes that train together. All hold the same networks and see the images in
-            the same order; the state of rank 0 is the state of all.
-    """
+    generator: Generator  # base weights, already in the recipe's mapping, on its device
+    discriminator: Discriminator  # the base's, on the same device
+    images: Images  # selected, uint8, (N, H, H, 3), on the same device
+    recipe: Recipe  # what is trainable, and when to stop updating
+    settings: FinetuneSettings  # its batch is that of all ranks together
+    ranks: Ranks = ALONE  # all see the images in one order; the state of rank 0 is that of all
 
-    def __init__(
-        self,
-        generator: Generator,
-        discriminator: Discriminator,
-        images: Images,
-        recipe: Recipe,
-        settings: FinetuneSettings,
-        ranks: Ranks = ALONE,
-    ) -> None:
-        self.images, self.recipe, self.settings, self.ranks = images, recipe, settings, ranks
-        self.device = images.device
-        self.generator = generator.to(memory_format=torch.channels_last).train()
-        self.discriminator = discriminator.to(memory_format=torch.channels_last).train()
-        self.g_names = trainable_names(generator, recipe.generator_trainable)
-        self.d_names = trainable_names(discriminator, recipe.discriminator_trainable)
-        self.g_optimizer = self._optimizer(generator, self.g_names)
-        self.d_optimizer = self._optimizer(discriminator, self.d_names)
-        self.result, self.average = generator, None  # the result is evaluated and kept
+    def __post_init__(self) -> None:
+        settings, recipe, self.device = self.settings, self.recipe, self.images.device
+        for net in (self.generator, self.discriminator):
+            net.to(memory_format=torch.channels_last).train()
+        self.g_names = trainable_names(self.generator, recipe.generator_trainable)
+        self.d_names = trainable_names(self.discriminator, recipe.discriminator_trainable)
+        self.g_optimizer = self._optimizer(self.generator, self.g_names)
+        self.d_optimizer = self._optimizer(self.discriminator, self.d_names)
+        self.result, self.average = self.generator, None  # the result is evaluated and kept
         if settings.average_batches:
-            self.result = self.average = copy.deepcopy(generator).eval().requires_grad_(False)
+            self.average = copy.deepcopy(self.generator).eval().requires_grad_(False)
+            self.result = self.average
         self.parts = {name: part for name in PARTS if (part := getattr(self, name)) is not None}
         torch.manual_seed(settings.seed)
         self.random = torch.Generator(self.device).manual_seed(settings.seed)
         self.order_random = torch.Generator().manual_seed(settings.seed)
         self.order = torch.empty(0, dtype=torch.long)
-        self.batches_per_epoch = -(-len(images) // settings.batch)  # the last, short one is kept
+        self.batches_per_epoch = -(
+            -len(self.images) // settings.batch
+        )  # the last, short one is kept
         self.total_batches = settings.epochs * self.batches_per_epoch + 1  # with the closing one
         self.epoch, self.idx = 0, 0  # the batch to do next
         self.last_g_loss: float | None = None

@@ -52,16 +52,16 @@ RECIPES = {
     "v9": Recipe(
         split_mapping=True,
         generator_trainable=(
-            *("mapping", "layers@4px", "layers@8px", "layers@16px"),
-            *("output@4px", "output@8px", "output@16px"),
+            "mapping", "layers@4px", "layers@8px", "layers@16px",
+            "output@4px", "output@8px", "output@16px",
         ),
         discriminator_trainable=(
-            *("layers@16px", "layers@8px", "layers@4px", "input@8px", "input@4px"),
+            "layers@16px", "layers@8px", "layers@4px", "input@8px", "input@4px",
         ),
         discriminator_rule=StepRule(max_updates=4, loss_ratio=2.5),
         generator_rule=StepRule(max_updates=4, loss_ratio=2.0),
     ),
-}
+}  # fmt: skip
 
 
 def _places(net: Generator | Discriminator) -> dict[str, list[str]]:
@@ -69,11 +69,8 @@ def _places(net: Generator | Discriminator) -> dict[str, list[str]]:
     if isinstance(net, Generator):
         places = {"mapping": ["mapping."]}
         for k in range(net.synthesis.num_blocks):
-            layers = [f"synthesis.layer{2 * k + i}." for i in (0, 1)]
-            places |= {
-                f"layers@{4 << k}px": layers,
-                f"output@{4 << k}px": [f"synthesis.output{k}."],
-            }
+            places[f"layers@{4 << k}px"] = [f"synthesis.layer{2 * k + i}." for i in (0, 1)]
+            places[f"output@{4 << k}px"] = [f"synthesis.output{k}."]
         return places
     places = {}
     for k in range(net.num_blocks):

@@ -111,7 +111,11 @@ class FinetuneRun:
         state = load_newest(self.state_path, self.facts, free=["epochs"])
         self.resumed = state is not None
         if self.resumed:
-            self._resume(state)
+            self.tuner.load(state)
+        epochs = self.settings.epochs
+        if self.tuner.batches_done > epochs * self.tuner.batches_per_epoch:
+            why = f"epochs is now {epochs}, and {self.tuner.epoch} are trained already"
+            raise cannot_resume(self.state_path, why)
         if self.ranks.first:
             self._settle_files()
 
@@ -125,13 +129,6 @@ class FinetuneRun:
             "selected": len(self.tuner.images),
             "checkpoint_share": round(self.pace.share, 4),
         }
-
-    def _resume(self, state: Mapping[str, Any]) -> None:
-        self.tuner.load(state)
-        epochs = self.settings.epochs
-        if self.tuner.batches_done > epochs * self.tuner.batches_per_epoch:
-            why = f"epochs is now {epochs}, and {self.tuner.epoch} are trained already"
-            raise cannot_resume(self.state_path, why)
 
     def _settle_files(self) -> None:
         """Leaves the log, weights and grids that an uninterrupted training has at this point.
@@ -166,7 +163,7 @@ class FinetuneRun:
         """Fine-tunes to the last epoch.
 
         Args:
-            watch: Called after each row of the log and at least every few seconds, on rank 0.
+            watch: Called after each row of the log and every few seconds, on rank 0 alone.
 
         Returns:
             Whether it finished; after an interrupt False, and the next start resumes.
@@ -308,16 +305,13 @@ def finetune_file(path: Path, monitor: Callable[..., Any], *, start_anew: bool) 
     ranks = join()
     config, run = ranks.from_first(lambda: _open(path, ranks.size, start_anew))
     training = open_training(config, run, ranks)
-    if not ranks.first:
-        finished = training.train(lambda _: None)
-        leave(ranks)
-        return finished
-    watch = monitor(config.concept, resumed=training.resumed, live=False)
+    watch = monitor(config.concept, resumed=training.resumed, live=False) if ranks.first else None
     finished = training.train(watch)
-    watch.close(finished)
-    run.note(**training.notes)
-    if finished:
-        run.finish(selected=training.notes["selected"], **results(run.path, config))
+    if ranks.first:
+        watch.close(finished)
+        run.note(**training.notes)
+        if finished:
+            run.finish(selected=training.notes["selected"], **results(run.path, config))
     leave(ranks)
     return finished
 

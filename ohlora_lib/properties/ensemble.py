@@ -90,21 +90,14 @@ class Ensemble:
 
 
 def import_cnns(source: Path, properties: Sequence[str], folder: Path) -> str:
-    """Takes over trained CNNs, each from a file with its property in its name.
+    """Copies trained CNNs to `<property>-fold<k>.safetensors` in a folder; a sentence says which.
 
-    Args:
-        source: Folder of `.pth` or `.safetensors` files.
-        properties: Which to take.
-        folder: Gets `<property>-fold<k>.safetensors`.
-
-    Returns:
-        What was taken over, a sentence.
+    The source is a folder of `.pth` or `.safetensors` files with a property in each name.
 
     Raises:
         ValueError: If a property has none, or a file is unreadable or another property's.
     """
-    visible = (path for path in sorted(source.iterdir()) if not path.name.startswith("."))
-    files = [path for path in visible if path.suffix in WEIGHTS]
+    files = [path for path in sorted(source.glob("[!.]*")) if path.suffix in WEIGHTS]
     folder.mkdir(parents=True, exist_ok=True)
     counts = {}
     for prop in properties:

@@ -92,14 +92,12 @@ class Lesson:
 
 @dataclass(frozen=True)
 class Fold:
-    """One trained fold: its network, its history and its scores on its validation images."""
+    """One trained fold: its network, its history and how well it does on its validation images."""
 
     prop: str
     fold: int
     net: PropertyCNN
     history: pd.DataFrame  # epoch, train_loss, valid_loss
-    valid_rows: np.ndarray  # row numbers, (V,)
-    valid_scores: np.ndarray  # probabilities, (V,)
     auroc: float
     best_loss: float
     attempts: int
@@ -125,7 +123,7 @@ def train_ensemble(
             fold, from which a next start goes on.
 
     Yields:
-        Each fold as it is done; its `valid_rows` count within `rows`.
+        Each fold as it is done.
 
     Raises:
         ValueError: If a class has fewer images than there are folds, or a fold is there that was
@@ -139,32 +137,18 @@ def train_ensemble(
         known = np.ascontiguousarray(lesson.labels, dtype=np.float64)
         facts = {**common, f"labels_{prop}_sha256": hashlib.sha256(known).hexdigest()}
         for k, split in enumerate(stratified_folds(lesson)):
-            state, path = _state_path(folder, prop, k), folder / f"{prop}-fold{k}.safetensors"
+            path = folder / f"{prop}-fold{k}.safetensors"
+            state = folder / "checkpoints" / f"state-{path.stem}.pt"
             fold = _read_fold(state, lesson, facts)
             if fold is None:
                 fold = train_fold(lesson, k, split)
-                _keep_fold(state, fold, facts)
+                plain = {"net": fold.net.state_dict(), "history": fold.history.to_dict("list")}
+                save_state(state, vars(fold) | plain, facts)
             save_weights(fold.net, path, validation_auroc=f"{fold.auroc:.4f}")
             made.add(path)
             yield fold
     for path in set(folder.glob("*-fold*.safetensors")) - made:
         path.unlink()  # of an earlier run with more folds: it would vote on
-
-
-def _state_path(folder: Path, prop: str, fold: int) -> Path:
-    """Where all of a trained fold is kept until the run has finished."""
-    return folder / "checkpoints" / f"state-{prop}-fold{fold}.pt"
-
-
-def _keep_fold(path: Path, fold: Fold, facts: Mapping[str, Any]) -> None:
-    """Writes a fold, and the facts it must be resumed with."""
-    changed = {
-        "net": fold.net.state_dict(),
-        "history": fold.history.to_dict("list"),
-        "valid_rows": torch.tensor(fold.valid_rows),
-        "valid_scores": torch.tensor(fold.valid_scores),
-    }
-    save_state(path, vars(fold) | changed, facts)
 
 
 def _read_fold(path: Path, lesson: Lesson, facts: Mapping[str, Any]) -> Fold | None:
@@ -174,8 +158,7 @@ def _read_fold(path: Path, lesson: Lesson, facts: Mapping[str, Any]) -> Fold | N
         return None
     net = lesson.new_net()
     net.load_state_dict(state["net"])
-    state |= {"net": net.eval(), "history": pd.DataFrame(state["history"])}
-    return Fold(**state | {name: state[name].numpy() for name in ("valid_rows", "valid_scores")})
+    return Fold(**state | {"net": net.eval(), "history": pd.DataFrame(state["history"])})
 
 
 def stratified_folds(lesson: Lesson) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -245,8 +228,7 @@ def _attempt(lesson: Lesson, fold: int, rows: tuple[np.ndarray, np.ndarray], att
     net.load_state_dict(best_state)
     scores = torch.sigmoid(_logits(net, lesson, valid)).flatten().cpu().numpy()
     auroc = float(roc_auc_score(lesson.labels[rows[1]], scores))
-    table = pd.DataFrame(history)
-    return Fold(prop, fold, net.eval(), table, rows[1], scores, auroc, best_loss, attempt)
+    return Fold(prop, fold, net.eval(), pd.DataFrame(history), auroc, best_loss, attempt)
 
 
 def train_epoch(

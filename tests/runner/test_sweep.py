@@ -137,8 +137,8 @@ def test_no_two_threads_parse_a_notebook_at_once(monkeypatch):
         inside.remove(source)
         return real(source)
 
-    monkeypatch.setattr(run_folder.ast, "parse", parse)
-    with ThreadPoolExecutor(4) as pool:
+    with monkeypatch.context() as patch, ThreadPoolExecutor(4) as pool:
+        patch.setattr(run_folder.ast, "parse", parse)
         list(pool.map(run_folder.notebook_code, PACKAGE_ROOT.glob("notebooks/*.ipynb")))
     assert max(most) == 1
 

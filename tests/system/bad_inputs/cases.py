@@ -9,8 +9,8 @@ import struct
 import zlib
 from collections.abc import Callable, Mapping
 from contextlib import chdir, redirect_stderr, redirect_stdout
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -22,25 +22,16 @@ BASE = "params/tiny/02_train_base.yaml"
 Content = bytes | str | Callable[[Path], object]  # a function is given the path
 
 
-@dataclass(frozen=True)
-class Bad:
-    """One mistake.
+class Bad(NamedTuple):
+    """One mistake."""
 
-    Attributes:
-        name: What was done, for people.
-        command: Of `ohlora`, called in the project.
-        words: Parts of the line: the file or flag, the value, what to do.
-        files: The bad files in an empty project, by path.
-    """
-
-    name: str
-    command: str
-    words: tuple[str, ...]
-    files: Mapping[str, Content] = field(default_factory=dict)
+    name: str  # what was done, for people
+    command: str  # of `ohlora`, called in the project
+    words: tuple[str, ...]  # parts of the line: the file or flag, the value, what to do
+    files: Mapping[str, Content]  # the bad files in an empty project, by path
 
 
-@dataclass(frozen=True)
-class Seen:
+class Seen(NamedTuple):
     """What came of it."""
 
     status: int
