@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -131,45 +130,36 @@ def grids_over_time(folder: Path | None, *, most: int = 12) -> dict[str, Path]:
     }
 
 
-@dataclass(frozen=True)
-class JudgedRun:
-    """A run of a comparison and its evaluation sampling."""
-
-    name: str
-    evaluation: Path
-    base: str  # run folder of its base, as its parameters name it
-
-
 def judged_runs(
     names: Sequence[str], runs: Sequence[Path], evaluations: Sequence[Path]
-) -> list[JudgedRun]:
-    """Pairs runs, by name, with the evaluation sampling whose parameters name the run.
+) -> dict[str, Path]:
+    """The evaluation sampling of each run, by its name: the one whose parameters name the run.
 
     ValueError if one judged a run that is not here, or two judged the same.
     """
     left = {run.resolve(): name for name, run in zip(names, runs, strict=False)}
-    found: dict[str, JudgedRun] = {}
+    found: dict[str, Path] = {}
     for folder in dict.fromkeys(evaluations):
-        config = read_config(folder)
-        name = left.pop((root_of(folder) / config["finetune_run"]).resolve(), None)
+        judged = read_config(folder)["finetune_run"]
+        name = left.pop((root_of(folder) / judged).resolve(), None)
         if name is None:
             raise ValueError(
-                f"evaluation_runs: {folder.name} judged {config['finetune_run']}, which is not "
-                "compared or has one already; name one of each of finetune_runs"
+                f"evaluation_runs: {folder.name} judged {judged}, which is not compared or has "
+                "one already; name one of each of finetune_runs"
             )
-        found[name] = JudgedRun(name, folder, config["base_run"])
-    return [found[name] for name in names if name in found]
+        found[name] = folder
+    return {name: found[name] for name in names if name in found}
 
 
-def last_evaluations(runs: Sequence[JudgedRun], concept: Mapping[str, float]) -> pd.DataFrame:
+def last_evaluations(judged: Mapping[str, Path], concept: Mapping[str, float]) -> pd.DataFrame:
     """Bases and last checkpoints of runs: distances by the held-out judge, and diversity."""
     rows: dict[str, pd.Series] = {}
     names = {f"heldout_{prop}_score": f"{prop}: distance" for prop in concept}
-    alike = len({run.base for run in runs}) == 1
-    for run in runs:
-        table = read_table(run.evaluation / "evaluations.csv", [*names, "diversity", "recall"])
+    alike = len({read_config(folder)["base_run"] for folder in judged.values()}) == 1
+    for run, folder in judged.items():
+        table = read_table(folder / "evaluations.csv", [*names, "diversity", "recall"])
         table[[*names]] = (table[[*names]] - [*concept.values()]).abs()
         table = table[[*names, "diversity", "recall", "frechet", "precision"]]
-        rows["base" if alike else f"base of {run.name}"] = table.iloc[0]
-        rows[run.name] = table.iloc[-1]
+        rows["base" if alike else f"base of {run}"] = table.iloc[0]
+        rows[run] = table.iloc[-1]
     return pd.DataFrame(rows).T.rename(columns=names).rename_axis("run")

@@ -58,12 +58,11 @@ def test_an_evaluation_belongs_to_the_run_it_judged(tmp_path):
         for v, end in (("v9", 0.9), ("v8", 0.6))
     )
     judged = judged_runs(["v8", "v9"], runs, [late, early])
-    assert [(r.name, r.evaluation.name) for r in judged] == [("v8", "06-v8"), ("v9", "06-v9")]
+    assert list(judged.items()) == [("v8", early), ("v9", late)]
     table = last_evaluations(judged, {"gender": 1.0})
     assert table.loc["v9", "gender: distance"] == pytest.approx(0.1)
     assert list(table.index) == ["base of v8", "v8", "base of v9", "v9"]  # two bases
-    (alone,) = judged_runs(["v8", "v9"], runs, [late])
-    table = last_evaluations([alone], {"gender": 1.0})
+    table = last_evaluations(judged_runs(["v8", "v9"], runs, [late]), {"gender": 1.0})
     assert table["gender: distance"].to_dict() == pytest.approx({"base": 0.5, "v9": 0.1})
     with pytest.raises(ValueError, match="06-v9 judged outputs/s/05-v9, which is not compared"):
         judged_runs(["v8"], runs[:1], [late])
