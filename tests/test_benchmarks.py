@@ -9,13 +9,21 @@ import pytest
 import torch
 
 from benchmarks import plain
-from benchmarks.cases import QUICK, SMALL, all_cases, new_tuner, plain_tuner
+from benchmarks.cases import QUICK, SMALL, evaluation_cases, new_tuner, plain_tuner
 from benchmarks.peak import count_flops, peak_flops
 from ohlora_lib.nets import Discriminator, Generator
 from ohlora_lib.nets.samples import to_signed
 
 ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")
+
+
+def measured(out, module, *options):
+    """Runs a benchmark as a person does: what it wrote and what it said."""
+    command = [sys.executable, "-m", module, *options, "--out", str(out)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(out.read_text()), done.stdout
 
 
 @pytest.fixture
@@ -28,11 +36,7 @@ def float64():
 
 @pytest.mark.slow
 def test_quick_measures_every_case(tmp_path):
-    out = tmp_path / "benchmarks.json"
-    command = [sys.executable, "-m", "benchmarks", "--quick", "--out", str(out)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(out.read_text())
+    found, said = measured(tmp_path / "out.json", "benchmarks", "--quick")
     assert [row["case"].split(",")[0] for row in found["cases"]] == [
         *("v9 step", "update of D") * 2, "update of G", "generating 4 images",
         "evaluation: 4 samples", "epoch of a property CNN",
@@ -40,7 +44,7 @@ def test_quick_measures_every_case(tmp_path):
     for row in found["cases"]:
         assert row["times_faster"] > 0
         assert row["plain_gflop"] >= row["ours_gflop"] * 0.9 > 0
-    assert found["hardware"]["cpu"] in done.stdout
+    assert found["hardware"]["cpu"] in said
     assert found["import"]["ohlora_lib_sec"] > 0
 
 
@@ -86,14 +90,9 @@ def test_both_ways_of_a_training_step_do_the_same_work():
 
 def test_both_ways_of_an_evaluation_see_the_same_faces(tmp_path):
     """JPEG files and other batches change a mean score by a little, another network by more."""
-    cases = {case.name: case for case in all_cases(QUICK, CPU, "float32")}
-    (name,) = (name for name in cases if name.startswith("evaluation"))
-    del cases
     torch.manual_seed(0)
-    from benchmarks.cases import evaluation_cases
-
-    case = [case for case in evaluation_cases(QUICK, CPU, "float32", tmp_path)][-1]
-    assert case.name == name
+    *_, case = evaluation_cases(QUICK, CPU, "float32", tmp_path)
+    assert case.name.startswith("evaluation")
     ours, theirs = case.ours(), case.plain()
     assert ours.shape == theirs.shape == (4,)
     assert torch.allclose(ours, theirs, atol=0.02)
@@ -109,25 +108,18 @@ def test_flops_are_counted():
 
 @pytest.mark.slow
 def test_two_workers_are_measured_beside_one(tmp_path):
-    out = tmp_path / "sweep.json"
-    command = [sys.executable, "-m", "benchmarks.sweep", "--quick", "--out", str(out)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(out.read_text())
+    found, said = measured(tmp_path / "out.json", "benchmarks.sweep", "--quick")
     ratio = found["one_worker_sec"] / found["two_workers_sec"]
     assert found["times_faster"] == pytest.approx(ratio)
-    assert f"{ratio:.2f} times as fast" in done.stdout
+    assert f"{ratio:.2f} times as fast" in said
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
 def test_memory_does_not_grow_with_the_images(tmp_path):
     """A quarter is kept: 44 MiB of the larger count, if they stayed in memory."""
-    command = [sys.executable, "-m", "benchmarks.memory", "2000", "62000"]
-    command += ["--out", str(tmp_path / "memory.json")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stdout + done.stderr
-    few, many = json.loads((tmp_path / "memory.json").read_text())["rows"]
+    found, _ = measured(tmp_path / "out.json", "benchmarks.memory", "2000", "62000")
+    few, many = found["rows"]
     assert many["kept"] > 10 * few["kept"] > 1000
     work = [row["peak_mib"] - row["before_mib"] for row in (few, many)]
     assert work[1] - work[0] < 32

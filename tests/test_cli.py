@@ -26,11 +26,6 @@ def call(capsys):
     return run
 
 
-def flat(text):
-    """Text without the box and the line breaks of a help page."""
-    return " ".join(text.replace("│", " ").split())
-
-
 def raising(error):
     def run_study(*_, **__):
         raise error
@@ -62,8 +57,7 @@ def test_python_m_is_the_command():
     ("error", "status", "message"),
     [
         (ValueError("a.yaml: seed is -1:\nmust be positive"), 1, "a.yaml: seed is -1: must be"),
-        (OSError(28, "No space left on device"), 1, "No space left"),
-        (runner.StageError("01_first: its kernel died"), 1, "01_first: its kernel died"),
+        (OSError(28, "No space left on device", "a.csv"), 1, "a.csv: No space left on device."),
         (runner.StageInterrupted("01_first: stopped"), 130, "01_first: stopped"),
         (ZeroDivisionError("oh"), 1, "unexpected ZeroDivisionError: oh (--debug shows"),
     ],
@@ -72,7 +66,7 @@ def test_every_error_is_one_line(call, monkeypatch, error, status, message):
     monkeypatch.setattr(runner, "run_study", raising(error))
     code, out, err = call("run", "params/tiny")
     assert (code, out) == (status, "")
-    assert err.startswith(f"ohlora: {message}") or message in err
+    assert err.startswith(f"ohlora: {message}")
     assert err.count("\n") == 1
     code, _, err = call("run", "params/tiny", "--debug")
     assert code == status
@@ -86,19 +80,18 @@ def test_ctrl_c_is_one_line(call, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("line", "message"),
     [
-        (("rum",), "No such command 'rum'"),
-        (("run",), "Missing argument"),
-        (("run", "params/tiny", "--seed", "-1"), "--seed"),
-        (("run", "params/tiny", "--farce"), "--farce"),
+        ("rum", "No such command 'rum'"),
+        ("run", "Missing argument"),
+        ("run params/tiny --seed -1", "--seed"),
+        ("run params/tiny --farce", "--farce"),
     ],
 )
-def test_a_wrong_command_line_is_one_line(call, arguments, message):
-    code, out, err = call(*arguments)
-    assert (code, out) == (2, "")
+def test_a_wrong_command_line_is_one_line(call, line, message):
+    code, out, err = call(*line.split())
+    assert (code, out, err.count("\n")) == (2, "", 1)
     assert message in err
-    assert err.count("\n") == 1
 
 
 PASSED = {  # function, command line, what the function is given beside the study
@@ -123,7 +116,8 @@ def test_options_are_passed_on(call, monkeypatch, function):
 def test_finetune_help_says_how_to_use_several_gpus(call):
     code, out, _ = call("finetune", "--help")
     assert code == 0
-    assert "accelerate launch --multi_gpu --num_processes 2 -m ohlora_lib finetune" in flat(out)
+    words = " ".join(out.replace("│", " ").split())  # without the box and its line breaks
+    assert "accelerate launch --multi_gpu --num_processes 2 -m ohlora_lib finetune" in words
 
 
 @pytest.mark.parametrize(

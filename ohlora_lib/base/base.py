@@ -145,10 +145,7 @@ class BaseRun:
             set_random_states(state["process_random"], images.device)
 
     def train(self, every_kimg: float) -> pd.DataFrame:
-        """Trains to the end and writes the weights.
-
-        Returns:
-            The log: kimg, d_loss, g_loss, lod, a row every so many kimg.
+        """Trains to the end, writes the weights, and gives the log: kimg, d_loss, g_loss, lod.
 
         Raises:
             KeyboardInterrupt: If it was asked to stop; its state is saved.

@@ -25,7 +25,6 @@ from ohlora_lib.nets.samples import to_signed
 from ohlora_lib.training.losses import (
     discriminator_loss,
     generator_loss,
-    logistic_discriminator_loss,
 )
 
 
@@ -146,7 +145,7 @@ class BaseTrainer:
             fake_scores = self.discriminator(fake, lod=lod)
         gamma = self.settings.r1_gamma * self.settings.r1_every * penalised
         _update(self.d_optimizer, discriminator_loss(real, real_scores, fake_scores, gamma))
-        return logistic_discriminator_loss(real_scores, fake_scores).detach()
+        return discriminator_loss(real, real_scores, fake_scores, 0.0).detach()
 
     def update_generator(self, lod: float) -> Tensor:
         """One update; the discriminator only passes gradients on."""

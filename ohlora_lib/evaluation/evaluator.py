@@ -95,13 +95,10 @@ class Evaluator:
         both = torch.cat([fresh, fixed])  # (2S, H, H, 3)
         selector, judge = self.selector.scores(both), self.judge.scores(both)  # (2S, P) each
         parts = selector[:size], judge[:size], selector[size:], judge[size:]
-        row = {
-            f"{kind}_{prop}_score": value
-            for kind, part in zip(
-                ("mean", "heldout", "fixed", "fixed_heldout"), parts, strict=True
-            )
-            for prop, value in zip(self.selector.properties, part.mean(0).tolist(), strict=True)
-        }
+        row = {}
+        for kind, part in zip(("mean", "heldout", "fixed", "fixed_heldout"), parts, strict=True):
+            names = [f"{kind}_{prop}_score" for prop in self.selector.properties]
+            row |= dict(zip(names, part.mean(0).tolist(), strict=True))
         row["diversity"], row["recall"] = self.diversity(self.judge.features(fresh))
         return Evaluation(row, fixed.cpu().numpy())
 
@@ -160,12 +157,7 @@ def measure_base(
 ) -> pd.DataFrame:
     """How close samples of a base come to a population, on features of the held-out judge.
 
-    Args:
-        generator: The base's, on the judge's device.
-        population: uint8, shape (N, H, H, 3).
-        judge: Held-out ensemble.
-        seed: Draws the latents.
-        precision: Number format to draw in.
+    The generator is on the judge's device; the population is uint8, shape (N, H, H, 3).
 
     Returns:
         Fréchet distance, precision and recall of `base` and of `population`: as many of its

@@ -24,18 +24,15 @@ COPIED_RATIO = 0.5  # nearer than this to a selected image, in their own distanc
 def auroc_table(unseen: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """How well each ensemble tells each property on images it never saw.
 
-    Args:
-        unseen: Tables of `ensemble.unseen_scores` by role.
-
-    Returns:
-        A row a role and property: auroc, auroc_low and auroc_high (95 % interval).
+    Of tables of `ensemble.unseen_scores` by role: a row a role and property, with auroc, auroc_low
+    and auroc_high (95 % interval).
     """
     rows = {}
     for role, table in unseen.items():
         for prop, auroc in unseen_auroc(table).items():
             labels = table.loc[table["property"] == prop, "label"]
-            interval = auroc_interval(auroc, (labels == 1).sum(), (labels == 0).sum())
-            rows[role, prop] = (auroc, *interval)
+            counts = (labels == 1).sum(), (labels == 0).sum()
+            rows[role, prop] = (auroc, *auroc_interval(auroc, *counts))
     index = pd.MultiIndex.from_tuples(rows, names=["by", "property"])
     return pd.DataFrame(rows.values(), index, ["auroc", "auroc_low", "auroc_high"])
 
@@ -60,25 +57,18 @@ def auroc_interval(auroc: float, ones: int, zeros: int) -> tuple[float, float]:
 
 
 def leakage(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
-    """Correlation (P, P) of the properties' changes over the same latents; NaN if none changed.
+    """Correlation (P, P) of the properties' changes; NaN if none changed.
 
-    Args:
-        before: Scores (S, P) of latents by the base, a column a property.
-        after: Scores of the same latents after fine-tuning.
+    Both are scores (S, P) of the same latents, a column a property.
     """
     return (after - before).corr()
 
 
 def member_table(ensembles: Mapping[str, Ensemble], images: Images) -> pd.DataFrame:
-    """Mean score of the same images by every single CNN.
+    """Mean score of the same images, uint8 (S, H, H, 3), by every single CNN on their device.
 
-    Args:
-        ensembles: By what they are called.
-        images: uint8, shape (S, H, H, 3), on the CNNs' device.
-
-    Returns:
-        A row an ensemble and property: its mean, the lowest and the highest of its CNNs' means,
-        and `disagreement`, the mean over images of the CNNs' standard deviation.
+    A row an ensemble and property: its mean, the lowest and the highest of its CNNs' means, and
+    `disagreement`, the mean over images of the CNNs' standard deviation.
     """
     rows = []
     for name, ensemble in ensembles.items():
@@ -125,15 +115,10 @@ def nearest_selected(samples: Tensor, selected: Tensor) -> Nearest:
 def examples(
     scores: pd.DataFrame, concept: Mapping[str, float], count: int
 ) -> dict[str, np.ndarray]:
-    """Rows of `count` samples: as they come, and nearest to the look, in the middle, farthest.
+    """Rows of at most `count` samples by kind: random, best, median, worst.
 
-    Args:
-        scores: A row a sample, a column a property.
-        concept: Target of each property.
-        count: Rows of each kind, at most.
-
-    Returns:
-        Row numbers by kind: random, best, median, worst; the last three from nearest on.
+    Random ones are as they come; the others are by their distance to the look, from nearest on.
+    `scores` have a row a sample and a column a property.
     """
     distance = sum((scores[prop] - target).abs() for prop, target in concept.items())
     order = np.argsort(distance.to_numpy(), kind="stable")

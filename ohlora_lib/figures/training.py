@@ -21,9 +21,6 @@ from ohlora_lib.verdict.verdict import (
     COLLAPSED_DIVERSITY,
     end_of,
     listed,
-    smooth,
-    smooth_band,
-    smoothing_window,
     start_of,
 )
 
@@ -61,7 +58,9 @@ def auroc(log: pd.DataFrame) -> Figure:
         line = style.series(0, len(log))
         ax.plot(time, log["pooled_auroc"], label="pooled over recent batches", **line)
     else:
-        _draw_trend(ax, log, "real_fake_auroc", f"mean of {smoothing_window(len(log))} batches", 0)
+        _draw_trend(
+            ax, log, "real_fake_auroc", f"mean of {_smoothing_window(len(log))} batches", 0
+        )
     ax.lines[0].set_label("one batch")
     ax.set_ylim(np.nanmin([0.45, log["real_fake_auroc"].min() - 0.02]), 1.02)
     style.rule_line(ax, 0.5, "0.5: cannot tell real from fake", above=True)
@@ -138,14 +137,14 @@ def property_comparison(
 @house_style()
 def heldout(log: pd.DataFrame, concept: Mapping[str, float]) -> Figure:
     """The distance to target by the selecting CNNs and by the held-out judge."""
-    ax, window, parts = new_axes(height_in=4.6), smoothing_window(len(log)), []
+    ax, window, parts = new_axes(height_in=4.6), _smoothing_window(len(log)), []
     hollow = {"ls": style.DASHES[2], "mfc": "white"}
     for order, (prop, target) in enumerate(concept.items()):
         ends = [abs(_ends(log, f"{who}_{prop}_score")[1] - target) for who in ("mean", "heldout")]
         parts.append(f"{prop} {ends[0]:.3f} and {ends[1]:.3f}")
         looks = {"mean": {"ls": "-", "label": shown_name(prop)}, "heldout": hollow}
         for who, look in looks.items():
-            distance = (smooth(log[f"{who}_{prop}_score"].dropna(), window) - target).abs()
+            distance = (_smooth(log[f"{who}_{prop}_score"].dropna(), window) - target).abs()
             time = log.loc[distance.index, "time_epochs"]
             ax.plot(time, distance, **style.series(order, len(distance)) | look)
     key = {"color": style.LINE_GREY, "lw": 2, "marker": "o", "ms": 5}
@@ -199,6 +198,26 @@ def _time_label(log: pd.DataFrame) -> str:
     return "training time (share of the log)" if by_step else "training time (epochs)"
 
 
+def _smoothing_window(rows: int) -> int:
+    """Rows to smooth over: odd, 25 for the published 958 rows, at least 3."""
+    return max(3, 2 * (rows // 76) + 1)
+
+
+def _smooth(series: pd.Series, window: int) -> pd.Series:
+    """Centred moving mean over `window` rows, fewer at the ends."""
+    return series.rolling(window, center=True, min_periods=1).mean()
+
+
+def _smooth_band(series: pd.Series, window: int) -> pd.DataFrame:
+    """About 95 % band (low, high) of the centred moving mean, rows taken as independent."""
+    middle = _smooth(series, window)
+    count = series.rolling(window, center=True, min_periods=1).count()
+    wide = max(3 * window, 25)  # a spread from a few rows would jump about
+    spread = (series - middle).rolling(wide, center=True, min_periods=2).std()
+    half = 1.96 * spread * np.sqrt(window / (window - 1)) / np.sqrt(count.clip(lower=1))
+    return pd.DataFrame({"low": middle - half, "high": middle + half})
+
+
 def _draw_raw(ax: Axes, time: pd.Series, value: pd.Series, order: int) -> None:
     """Draws raw values faint: few as markers, many as a thin line."""
     line = style.series(order, len(value))
@@ -212,13 +231,13 @@ def _draw_trend(ax: Axes, log: pd.DataFrame, column: str, label: str, order: int
     """Draws a column faint, its moving mean strong and the mean's band."""
     found = np.isfinite(log[column])
     time, value = log["time_epochs"][found], log.loc[found, column]
-    window, line = smoothing_window(len(log)), style.series(order, len(value))
+    window, line = _smoothing_window(len(log)), style.series(order, len(value))
     _draw_raw(ax, time, value, order)
-    band = smooth_band(value, window)
+    band = _smooth_band(value, window)
     if value.between(0, 1).all():
         band = band.clip(0, 1)
     ax.fill_between(time, band["low"], band["high"], color=line["color"], alpha=0.2, lw=0)
-    ax.plot(time, smooth(value, window), label=label, **line)
+    ax.plot(time, _smooth(value, window), label=label, **line)
 
 
 def _draw_targets(ax: Axes, targets: Sequence[float]) -> None:

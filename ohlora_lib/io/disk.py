@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import itertools
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PARTIAL = ".partial"  # part of the name of files that are being written
-ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+ROOM = {None, errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # NumPy gives no errno
 RIGHTS = {errno.EACCES, errno.EPERM, errno.EROFS}
 MOUNT = {errno.ENOENT, errno.ENOTDIR, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENODEV}
+REMEDIES = {
+    "Free room on its disk": ROOM,
+    "Make its folder writable again": RIGHTS,
+    "Mount its disk again, or bring its folder back": MOUNT,
+}
 NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES}  # of a folder
-_counter = itertools.count()
 held: dict[Path, Path] = {}  # a file beside each folder that this process has locked: the folder
 
 
@@ -23,12 +27,7 @@ class WriteError(OSError):
     """A file could not be written; the message is one line that names it and the remedy."""
 
     def __str__(self) -> str:
-        remedies = {
-            "Free room on its disk": {None, *ROOM},  # NumPy gives no errno
-            "Make its folder writable again": RIGHTS,
-            "Mount its disk again, or bring its folder back": MOUNT,
-        }
-        known = (remedy for remedy, numbers in remedies.items() if self.errno in numbers)
+        known = (remedy for remedy, numbers in REMEDIES.items() if self.errno in numbers)
         return (
             f"{self.filename}: cannot be written ({self.strerror or 'it was not written whole'}). "
             f"{next(known, 'Look at its disk')} and start again: a training resumes from its last "
@@ -36,23 +35,7 @@ class WriteError(OSError):
         )
 
 
-@contextmanager
-def explained(path: Path, temporary: Path) -> Iterator[None]:
-    """Turns a failed write of `path` into a `WriteError`; removes `temporary` on any error."""
-    try:
-        yield
-    except BaseException as error:
-        with suppress(OSError):  # the error on its way says why the disk takes nothing any more
-            temporary.unlink(missing_ok=True)
-        if not isinstance(error, OSError) or isinstance(error, WriteError):
-            raise
-        ours = {None, *map(str, (path, temporary, path.parent))}
-        if error.filename not in ours and error.errno not in ROOM:  # of reading another file
-            raise
-        raise WriteError(error.errno, error.strerror, str(path)) from error
-
-
-def sync(path: Path) -> None:
+def _sync(path: Path) -> None:
     """Makes a file, or the names in a folder, last through a power cut, where the system can."""
     try:
         handle = os.open(path, os.O_RDONLY)
@@ -88,17 +71,24 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     Its folder is made. WriteError if the disk does not take it; what was there before stays.
     """
     path = Path(path)
-    name = f".{path.stem}.{os.getpid()}-{next(_counter)}{PARTIAL}{path.suffix}"
-    temporary = path.with_name(name)
-    with explained(path, temporary):
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(6)}{PARTIAL}{path.suffix}")
+    try:
         for mark, folder in tuple(held.items()):  # what went with its disk is not made again
             if folder in path.parents and not (folder.is_dir() and mark.is_file()):
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         make_folder(path.parent)
         yield temporary
-        sync(temporary)
+        _sync(temporary)
         os.replace(temporary, path)
-        sync(path.parent)
+        _sync(path.parent)
+    except BaseException as error:
+        with suppress(OSError):  # the error on its way says why the disk takes nothing any more
+            temporary.unlink(missing_ok=True)
+        ours = {None, *map(str, (path, temporary, path.parent))}  # else of reading another file
+        told = not isinstance(error, OSError) or isinstance(error, WriteError)
+        if told or (error.filename not in ours and error.errno not in ROOM):
+            raise
+        raise WriteError(error.errno, error.strerror, str(path)) from error
 
 
 def write_atomic(path: Path | str, data: bytes | str) -> None:

@@ -23,7 +23,12 @@ def read_header(path: Path, *, kind: str = "table", short_rows: bool = True) -> 
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file)
             header = next((row for row in reader if row), [])
-            _check_names(header, path)
+            twice = [name for k, name in enumerate(header) if name in header[:k]]
+            if twice:
+                raise ValueError(f"{path}: column {twice[0]!r} appears twice. Remove one.")
+            if len(header) == 1 and any(mark in header[0] for mark in ";\t|"):
+                raise ValueError(f"{path}: its first line is one name, {header[0][:80]!r}. "
+                                 "Separate cells by commas.")  # fmt: skip
             for row in reader:
                 short = row and len(row) < len(header) and not short_rows
                 if short or len(row) > len(header):
@@ -35,16 +40,6 @@ def read_header(path: Path, *, kind: str = "table", short_rows: bool = True) -> 
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise _unreadable(path, error) from error
     return header
-
-
-def _check_names(header: list[str], path: Path) -> None:
-    twice = next((name for k, name in enumerate(header) if name in header[:k]), None)
-    if twice is not None:
-        raise ValueError(f"{path}: column {twice!r} appears twice. Rename or remove one.")
-    if len(header) == 1 and any(mark in header[0] for mark in ";\t|"):
-        raise ValueError(
-            f"{path}: its first line is one name, {header[0][:80]!r}. Separate cells by commas."
-        )
 
 
 def parse(path: Path, **options: Any) -> pd.DataFrame:

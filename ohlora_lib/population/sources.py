@@ -5,7 +5,7 @@ Axes: N images, H image height.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -133,26 +133,27 @@ def load_population(folder: Path, needed: Sequence[str] = ()) -> Population:
 
 
 def _draw_faces(config: MakePopulation, folder: Path) -> pd.DataFrame:
-    options = config.pick("seed image_px shares")
-    with new_store(folder / "images" / "images.npy", config.image_px) as store:
-        for first in track(range(0, config.labelled_images, FACES_AT_ONCE), "Drawing faces"):
-            part = range(first, min(first + FACES_AT_ONCE, config.labelled_images))
-            store.append(render_faces(part, **options))
-    return _named([f"face {k}" for k in range(config.labelled_images)])
+    count, options = config.labelled_images, config.pick("seed image_px shares")
+    firsts = track(range(0, count, FACES_AT_ONCE), "Drawing faces")
+    parts = (range(first, min(first + FACES_AT_ONCE, count)) for first in firsts)
+    images = (render_faces(part, **options) for part in parts)
+    return _store(images, [f"face {k}" for k in range(count)], folder, config.image_px)
 
 
 def _sample(config: MakePopulation | LabelImages, folder: Path, count: int) -> pd.DataFrame:
-    """Samples of a generator into the store of a run; a row each."""
     generator = load_generator(in_project(config.generator_file)).to(pick_device("auto"))
-    with new_store(folder / "images" / "images.npy", generator.image_px) as store:
-        draws = sample_images(generator, count, seed=config.seed)
-        for batch in track(draws, "Sampling", total=-(-count // 100)):
-            store.append(batch.cpu().numpy())
-    return _named([f"{k:06d}" for k in range(count)])
+    draws = sample_images(generator, count, seed=config.seed)
+    images = (batch.cpu().numpy() for batch in track(draws, "Sampling", total=-(-count // 100)))
+    return _store(images, [f"{k:06d}" for k in range(count)], folder, generator.image_px)
 
 
-def _named(names: list[str]) -> pd.DataFrame:
-    """A row an image that no file is behind."""
+def _store(
+    batches: Iterable[np.ndarray], names: Sequence[str], folder: Path, image_px: int
+) -> pd.DataFrame:
+    """Images that no file is behind into the store of a run; a row each."""
+    with new_store(folder / "images" / "images.npy", image_px) as store:
+        for batch in batches:
+            store.append(batch)
     rows = [(k, name, "read", "") for k, name in enumerate(names)]
     return pd.DataFrame(rows, columns=FILE_FACTS).astype({"img_no": "Int64"})
 

@@ -36,18 +36,11 @@ THUMBNAIL_PX = 480
 
 
 def write_index(study: Path, *, part: str = "") -> Path:
-    """Writes `index.html` of a study from what its run folders hold.
+    """Writes the page of a study's folder, `index.html`, from what its run folders hold.
 
-    Args:
-        study: The study's folder in outputs.
-        part: HTML that stands between the answer and the cards.
-
-    Returns:
-        The page.
+    HTML in `part` stands between the answer and the cards.
     """
-    begun = {
-        path.parent for name in ("config", "summary") for path in study.glob(f"*/{name}.json")
-    }
+    begun = {path.parent for path in [*study.glob("*/config.json"), *study.glob("*/summary.json")]}
     cards = [_card(folder) for folder in sorted(begun)]
     loader = FileSystemLoader(TEMPLATES / "ohlora")
     template = Environment(loader=loader, autoescape=True).get_template("study.html.j2")

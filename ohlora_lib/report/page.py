@@ -59,16 +59,16 @@ def export_notebook(notebook: Path) -> str:
     _clean(node)
     exporter = HTMLExporter(config=Config(SETTINGS))
     exporter.register_filter("text_base64", lambda text: base64.b64encode(text.encode()).decode())
-    crumbs = (notebook.parent.parent.name, notebook.parent.name)
-    page = {**LOOK, "title": notebook.stem, "crumbs": crumbs, "summary": summary}
-    resources = {"metadata": {"path": str(notebook.parent), "name": notebook.stem}, "ohlora": page}
+    folder = notebook.parent
+    page = {**LOOK, "title": notebook.stem, "crumbs": folder.parts[-2:], "summary": summary}
+    resources = {"metadata": {"path": str(folder), "name": notebook.stem}, "ohlora": page}
     html, _ = exporter.from_notebook_node(node, resources)
     soup = BeautifulSoup(html, features="html.parser")
     _disarm(soup)
-    _lead_links(soup, notebook.parent)
+    _lead_links(soup, folder)
     _dress_tables(soup)
     _fill_head(soup)
-    _hide_places(soup, run_folder.root_of(notebook.parent))
+    _hide_places(soup, run_folder.root_of(folder))
     if soup.select_one(".frames"):
         soup.body.append(soup.new_tag("script", string=SCRIPT))
     return TURNS.sub("", str(soup))
@@ -132,19 +132,16 @@ def _page_of(notebook: str, folder: Path) -> str:
     The page of an input, else that of the same variant, else that without a variant; where there
     is none yet, or there are several, the stage's place on the page of the study.
     """
-    try:
-        inputs = run_folder.input_paths(run_folder.read_config(folder), run_folder.RUNS)
-    except ValueError:  # no run folder
-        inputs = []
+    config = run_folder.read_json(folder / "config.json")  # none where it is no run folder
     root, same = run_folder.root_of(folder), "".join([notebook, *folder.name.partition("-")[1:]])
-    runs = [root / text for _, text in inputs]
+    runs = [root / text for _, text in run_folder.input_paths(config, run_folder.RUNS)]
     others = [folder.with_name(name) for name in (same, notebook)]
     pages = [page for run in runs if (page := run / f"{notebook}.html").is_file()]
     pages = pages or [page for run in others if (page := run / f"{notebook}.html").is_file()]
     pages.sort(key=lambda page: page.parent.name != same)
     if pages and (len(set(pages)) == 1 or pages[0].parent.name == same):
         return Path(os.path.relpath(pages[0], folder)).as_posix()
-    return f"../index.html#{notebook if pages else same}"
+    return f"../index.html#{notebook}"
 
 
 def _dress_tables(soup: BeautifulSoup) -> None:

@@ -21,24 +21,16 @@ TEMPLATES = Path(__file__).parent / "templates"
 def write_folder(source: Path, folder: Path) -> list[Path]:
     """Writes weights as `.safetensors`, `config.json` and `README.md`, ready to upload.
 
-    Args:
-        source: A finished run folder with `generator.safetensors`, or one weight file.
-        folder: Folder to write; made if it is not there.
-
-    Returns:
-        The files written.
-
-    Raises:
-        ValueError: If the source is not finished or unreadable, or the folder is not empty.
+    They are of a finished run folder, or of one weight file. Returns the files written; ValueError
+    if the source is not finished or unreadable, or the folder is not empty.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder}: is there and not empty. Give a new folder.")
-    summary: dict[str, Any] = {}
-    config: dict[str, Any] = {}
+    summary, config = dict[str, Any](), dict[str, Any]()
     if source.is_dir():
         summary, config = read_summary(source), read_config(source)
-        files = {name: source / f"{name}.safetensors" for name in NETS}
-        files = {name: path for name, path in files.items() if path.is_file()}
+        paths = {name: source / f"{name}.safetensors" for name in NETS}
+        files = {name: path for name, path in paths.items() if path.is_file()}
         if not files:
             raise ValueError(f"{source}: has no {' or '.join(NETS)}.safetensors to publish")
     else:

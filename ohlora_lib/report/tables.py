@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,30 +12,18 @@ import pandas as pd
 from ohlora_lib.population.labels import read_table
 from ohlora_lib.study.look import Meanings, meaning_of
 from ohlora_lib.study.machine import duration
-from ohlora_lib.study.parameters import CompareRuns, ReportRun
+from ohlora_lib.study.parameters import CompareRuns, NotebookParameters, ReportRun
 from ohlora_lib.study.run import Run
 from ohlora_lib.study.run_folder import in_project, read_config, read_summary, root_of
 from ohlora_lib.verdict.logs import log_names, read_log
 
-
-@dataclass(frozen=True)
-class LogSource:
-    """Where a log comes from: a run folder, or a file by itself."""
-
-    path: Path
-    folder: Path | None
-    name: str
-
-    def read(self, config: ReportRun | CompareRuns) -> pd.DataFrame:
-        """The log; what the parameters say about columns holds for one by itself."""
-        return read_log(self.path, **({} if self.folder else config.pick("columns complete")))
+Logs = tuple[list[str], list[pd.DataFrame]]  # names, and a log for each
 
 
-def find_logs(run: Run, config: ReportRun) -> list[LogSource]:
+def find_logs(run: Run, config: ReportRun) -> Logs:
     """The log that is reported and, where one is given, the earlier one.
 
-    Raises:
-        ValueError: If a run folder and a file are given for the same one, or the first is missing.
+    ValueError if a run folder and a file are given for the same one, or the first is missing.
     """
     found: list[tuple[Path, Path | None]] = []
     for run_name, csv_name in (("finetune_run", "log_csv"), ("earlier_run", "earlier_csv")):
@@ -46,19 +33,23 @@ def find_logs(run: Run, config: ReportRun) -> list[LogSource]:
         if folder or csv:
             found.append((folder / "train_log.csv" if folder else in_project(csv), folder))
     names = [of.name.rpartition("-")[2] if of else log_names([path])[0] for path, of in found]
-    return _named(found, names if len(set(names)) == len(names) else [])  # both are called v9
+    return _read(found, names if len(set(names)) == len(names) else [], config)  # both are v9
 
 
-def compared_logs(run: Run, config: CompareRuns) -> list[LogSource]:
+def compared_logs(run: Run, config: CompareRuns) -> Logs:
     """The logs that a comparison names: of run folders, then those by themselves."""
-    folders = run.inputs.get("finetune_runs", [])
-    found = [(folder / "train_log.csv", folder) for folder in folders]
-    return _named([*found, *((in_project(path), None) for path in config.log_csvs)], config.names)
+    found = [(folder / "train_log.csv", folder) for folder in run.inputs.get("finetune_runs", [])]
+    found += [(in_project(path), None) for path in config.log_csvs]
+    return _read(found, config.names, config)
 
 
-def _named(found: Sequence[tuple[Path, Path | None]], names: Sequence[str]) -> list[LogSource]:
-    names = names or log_names([path for path, _ in found])
-    return [LogSource(*place, name) for place, name in zip(found, names, strict=True)]
+def _read(
+    found: Sequence[tuple[Path, Path | None]], names: Sequence[str], config: NotebookParameters
+) -> Logs:
+    """Reads logs; what the parameters say about columns is of those that are in no run folder."""
+    options = config.pick("columns complete")
+    logs = [read_log(path, **({} if folder else options)) for path, folder in found]
+    return list(names or log_names([path for path, _ in found])), logs
 
 
 def verdict_table(table: pd.DataFrame, meaning: Meanings) -> pd.DataFrame:
@@ -139,46 +130,36 @@ def grids_over_time(folder: Path | None, *, most: int = 12) -> dict[str, Path]:
     }
 
 
-@dataclass(frozen=True)
-class JudgedRun:
-    """A run of a comparison and its evaluation sampling."""
-
-    name: str
-    evaluation: Path
-    base: str  # run folder of its base, as its parameters name it
-
-
 def judged_runs(
     names: Sequence[str], runs: Sequence[Path], evaluations: Sequence[Path]
-) -> list[JudgedRun]:
-    """Pairs runs, by name, with the evaluation sampling whose parameters name the run.
+) -> dict[str, Path]:
+    """The evaluation sampling of each run, by its name: the one whose parameters name the run.
 
-    Raises:
-        ValueError: If one judged a run that is not here, or two judged the same.
+    ValueError if one judged a run that is not here, or two judged the same.
     """
     left = {run.resolve(): name for name, run in zip(names, runs, strict=False)}
-    found: dict[str, JudgedRun] = {}
+    found: dict[str, Path] = {}
     for folder in dict.fromkeys(evaluations):
-        config = read_config(folder)
-        name = left.pop((root_of(folder) / config["finetune_run"]).resolve(), None)
+        judged = read_config(folder)["finetune_run"]
+        name = left.pop((root_of(folder) / judged).resolve(), None)
         if name is None:
             raise ValueError(
-                f"evaluation_runs: {folder.name} judged {config['finetune_run']}, which is not "
-                "compared or has one already; name one of each of finetune_runs"
+                f"evaluation_runs: {folder.name} judged {judged}, which is not compared or has "
+                "one already; name one of each of finetune_runs"
             )
-        found[name] = JudgedRun(name, folder, config["base_run"])
-    return [found[name] for name in names if name in found]
+        found[name] = folder
+    return {name: found[name] for name in names if name in found}
 
 
-def last_evaluations(runs: Sequence[JudgedRun], concept: Mapping[str, float]) -> pd.DataFrame:
+def last_evaluations(judged: Mapping[str, Path], concept: Mapping[str, float]) -> pd.DataFrame:
     """Bases and last checkpoints of runs: distances by the held-out judge, and diversity."""
     rows: dict[str, pd.Series] = {}
     names = {f"heldout_{prop}_score": f"{prop}: distance" for prop in concept}
-    alike = len({run.base for run in runs}) == 1
-    for run in runs:
-        table = read_table(run.evaluation / "evaluations.csv", [*names, "diversity", "recall"])
+    alike = len({read_config(folder)["base_run"] for folder in judged.values()}) == 1
+    for run, folder in judged.items():
+        table = read_table(folder / "evaluations.csv", [*names, "diversity", "recall"])
         table[[*names]] = (table[[*names]] - [*concept.values()]).abs()
         table = table[[*names, "diversity", "recall", "frechet", "precision"]]
-        rows["base" if alike else f"base of {run.name}"] = table.iloc[0]
-        rows[run.name] = table.iloc[-1]
+        rows["base" if alike else f"base of {run}"] = table.iloc[0]
+        rows[run] = table.iloc[-1]
     return pd.DataFrame(rows).T.rename(columns=names).rename_axis("run")

@@ -58,11 +58,6 @@ class Candidates:
         """Side H of the images, pixels."""
         return self.source.image_px if self.fresh else self.source.shape[1]
 
-    @property
-    def starts(self) -> range:
-        """First candidate of each chunk."""
-        return range(0, self.count, CHUNK)
-
     def draw(self, start: int) -> Tensor:
         """One chunk, uint8 (B, H, H, 3), on the device."""
         if not self.fresh:
@@ -73,7 +68,7 @@ class Candidates:
 
     def where(self, flags: np.ndarray) -> Iterator[np.ndarray]:
         """Candidates with a flag, in order, uint8 (b, H, H, 3), from a chunk at a time."""
-        for start in self.starts:
+        for start in range(0, self.count, CHUNK):
             rows = np.flatnonzero(flags[start : start + CHUNK])
             if len(rows):
                 yield self.draw(start).cpu().numpy()[rows]
@@ -117,15 +112,9 @@ def choose(
 ) -> Chosen:
     """Scores the candidates, and keeps those that meet every condition.
 
-    Args:
-        config: Parameters of `04_select_images`.
-        run: Gets `images/selected.npy`; of a finished run, scores and images are read.
-        offered: The candidates; None where there is a table of scores alone.
-        foreign: What to do instead of loosening, where the images are of something else.
-
-    Raises:
-        ValueError: If a table cannot be read, the images do not fit the CNNs, or nothing is kept
-            (says what to do; nothing is written then).
+    The run gets `images/selected.npy`; of a finished one, scores and images are read. `offered` is
+    None where there is a table of scores alone, `foreign` as in `select`. ValueError if a table
+    cannot be read, the images do not fit the CNNs, or nothing is kept; nothing is written then.
     """
     wanted = conditions(config.concept, config.keep)
     if config.scores_csv:
@@ -188,7 +177,7 @@ def _score_chunks(
             f"the images to choose from have {offered.image_px} px, the property CNNs read "
             f"{sorted(sizes)} px; population, base and CNNs need one `image_px`"
         )
-    for start in track(offered.starts, "Scoring"):
+    for start in track(range(0, offered.count, CHUNK), "Scoring"):
         file = folder / f"{start:08d}.npz"
         if file.is_file():
             continue

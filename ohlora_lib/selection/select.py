@@ -41,16 +41,10 @@ class Selection:
 def select(
     scores: pd.DataFrame, wanted: Sequence[Condition], *, skip_first: int = 0, foreign: str = ""
 ) -> Selection:
-    """Keeps the images that meet every condition.
+    """Keeps the images, a row of `<property>_score` each, that meet every condition.
 
-    Args:
-        scores: A row an image, columns `<property>_score`.
-        wanted: Conditions.
-        skip_first: Number of first images left out, because they were labelled for training.
-        foreign: What to do instead of loosening, where the images are of something else.
-
-    Raises:
-        ValueError: If all images are left out, or nothing is kept (says what to do).
+    The `skip_first` first ones, labelled for training, are left out. ValueError if that leaves
+    none or nothing is kept; says what to do, `foreign` where the images are of something else.
     """
     offered = scores.iloc[skip_first:]
     if offered.empty:
@@ -92,17 +86,10 @@ def _what_to_loosen(scores: pd.DataFrame, passes: pd.DataFrame, costs: pd.DataFr
 
 
 def read_scores(path: Path | str, wanted: Sequence[Condition]) -> pd.DataFrame:
-    """Reads a table of scores made elsewhere, a row an image in the images' order.
+    """Reads a CSV of scores made elsewhere, a row an image in the images' order.
 
-    Args:
-        path: CSV with columns `<property>_score`, or `<property>` by itself.
-        wanted: Conditions whose properties must be there.
-
-    Returns:
-        All columns; those of the conditions are numbers named `<property>_score`.
-
-    Raises:
-        ValueError: If the file, a column or a number is not right.
+    Gives all columns; those of the conditions' properties, `<property>_score` or `<property>` by
+    itself, become numbers named `<property>_score`. ValueError if a column or number is not right.
     """
     table = read_table(path)
     for name in dict.fromkeys(condition.prop for condition in wanted):
@@ -118,8 +105,6 @@ def read_scores(path: Path | str, wanted: Sequence[Condition]) -> pd.DataFrame:
         check_scores(table[column], path)
     numbers = table.get("img_no", table.index)
     if not (numbers.is_monotonic_increasing and numbers.is_unique):
-        raise ValueError(
-            f"{path}: img_no does not rise from row to row, which `skip_first` counts by. Sort "
-            f"the table, and keep one row an image."
-        )
+        raise ValueError(f"{path}: img_no does not rise from row to row. Sort the table, and keep "
+                         "one row an image.")  # fmt: skip
     return table

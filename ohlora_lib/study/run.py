@@ -96,6 +96,10 @@ class Run:
     _started: str = field(default_factory=rf.now)
     _clock: float = field(default_factory=time.monotonic)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What the other processes of a training get: the lock stays with the first."""
+        return {**vars(self), "lock": None}
+
     @property
     def finished(self) -> bool:
         """Whether this is a finished run that is shown again, and nothing is to be made."""

@@ -13,7 +13,7 @@ import io
 import json
 import pickle
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +59,8 @@ def load_state(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             raise ValueError("cut off or changed")
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except (KeyError, TypeError, ValueError, pickle.UnpicklingError, RuntimeError) as error:
-        raise ValueError(
-            f"{path}: damaged checkpoint. Delete it to start the stage anew."
-        ) from error
+        why = f"{path}: damaged checkpoint. Delete it to start the stage anew."
+        raise ValueError(why) from error
     return state, head["facts"]
 
 
@@ -70,13 +69,8 @@ def load_newest(
 ) -> dict[str, Any] | None:
     """Reads the state of the newest whole checkpoint of a training; None if there is none.
 
-    Args:
-        path: Where the newest one is; the one before it is looked for beside it.
-        facts: What the training is to be done with now.
-        free: Names of facts that may have changed.
-
-    Raises:
-        ValueError: If all are damaged, or the newest was trained with other facts (names them).
+    The one before it is looked for beside it. Of the facts that the training is to be done with
+    now, the `free` ones may have changed; ValueError names others, or says that all are damaged.
     """
     there = [p for p in (path, _before(path)) if p.is_file()]
     for candidate in there:
@@ -104,18 +98,19 @@ def cannot_resume(path: Path, why: str) -> ValueError:
 
 def tensors_sha256(tensors: Mapping[str, torch.Tensor]) -> str:
     """Hash of named tensors, in their order."""
-    digest = hashlib.sha256()
-    for name, value in tensors.items():
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().numpy())
-    return digest.hexdigest()
+    return _sha256(tensors.items())
 
 
 def images_sha256(images: Images) -> str:
     """Hash of uint8 images (N, H, H, 3)."""
+    return _sha256(("", part) for part in images.split(HASHED_AT_ONCE))
+
+
+def _sha256(parts: Iterable[tuple[str, torch.Tensor]]) -> str:
     digest = hashlib.sha256()
-    for part in images.split(HASHED_AT_ONCE):
-        digest.update(part.cpu().contiguous().numpy())
+    for name, value in parts:
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy())
     return digest.hexdigest()
 
 

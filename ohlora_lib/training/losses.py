@@ -15,11 +15,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def logistic_discriminator_loss(real_scores: Tensor, fake_scores: Tensor) -> Tensor:
-    """softplus(D(fake)) + softplus(-D(real)), each averaged; scores (B, 1), result ()."""
-    return F.softplus(fake_scores).mean() + F.softplus(-real_scores).mean()
-
-
 def generator_loss(fake_scores: Tensor) -> Tensor:
     """Non-saturating loss softplus(-D(fake)), averaged; scores (B, 1), result ()."""
     return F.softplus(-fake_scores).mean()
@@ -28,11 +23,12 @@ def generator_loss(fake_scores: Tensor) -> Tensor:
 def discriminator_loss(
     real_images: Tensor, real_scores: Tensor, fake_scores: Tensor, r1_gamma: float
 ) -> Tensor:
-    """Logistic loss and gamma / 2 times the R1 penalty, which gamma 0 leaves out.
+    """softplus(D(fake)) + softplus(-D(real)), each averaged, and gamma / 2 times the R1 penalty.
 
-    The real images (B, C, H, W) then require a gradient; the scores (B, 1) are made from them.
+    Gamma 0 leaves the penalty out; else the real images (B, C, H, W) must require a gradient.
+    Scores (B, 1), result ().
     """
-    loss = logistic_discriminator_loss(real_scores, fake_scores)
+    loss = F.softplus(fake_scores).mean() + F.softplus(-real_scores).mean()
     return loss + r1_gamma / 2 * r1_penalty(real_images, real_scores) if r1_gamma else loss
 
 

@@ -1,8 +1,9 @@
 """What is wrong with a run, by stated rules: on its log, and on what it was made from.
 
 A finding is a reason not to believe a score. A verdict says what moved; findings say whether that
-counts, so they come first wherever it is shown. docs/findings.md says how often each rule errs.
-A rule is a row: its name, whether it is broken, and what to say of it then.
+counts, so they come first wherever it is shown. docs/findings.md says what each rule means, where
+its limits come from and how often it errs. A rule is a row: its name, whether it is broken, and
+what to say of it then.
 """
 
 from __future__ import annotations
@@ -26,27 +27,16 @@ from ohlora_lib.verdict.verdict import (
     verdict_sentence,
 )
 
-# Two undecided networks have d_loss 2 log 2 = 1.39 and g_loss 0.69.
 DIVERGED_LOSS = 5.0
 SATURATED_D_LOSS = 0.1
 SATURATED_AUROC = 0.995
-JUMP_SCORE = 0.2  # least change of a mean score from one evaluation to the next ...
-JUMP_TIMES = 4.0  # ... and how many times the changes around it, the way back aside
-JUMP_NEAR = 3  # changes around it, on each side
+JUMP_SCORE, JUMP_TIMES, JUMP_NEAR = 0.2, 4.0, 3  # least change, times the largest of 3 each side
 LEARNING = 1 / 3  # of the rows: until then a steep change toward the target may be learning
 UNMOVED = 0.0005  # change of a fixed score that rounding can make
-FOOLED_SHARE = 0.5  # of the selector's gain, that the held-out judge must confirm
-FOOLED_SCORE = 0.1  # least gain in which they must differ, and least distance they end apart
-WEAK_AUROC = 0.8  # CNNs under this on images they never saw say little ...
-GUESSING_AUROC = 0.6  # ... and so do those whose 95 % interval includes this
-# Diversity is measured by half of the selected images, whose recall needs four: a third neighbour.
-LEAST_IMAGES = 8
-FEW_IMAGES = 50  # selected; of fewer, samples may be copies
-# Of the population's own precision and recall, that a base of such images has at least. Measured
-# on the shipped base, 60 to 2,000 images, judges trained on each kind: built-in faces, of other
-# shares too, 0.58 to 1 (1 of 1,377 draws under 0.6); noise, bars, digits and shapes 0 to 0.69
-# (2 of 589 draws missed); patches of two photographs 0 to 1.05 (41 of 316 missed).
-OTHER_RATIO = 0.6
+FOOLED_SHARE, FOOLED_SCORE = 0.5, 0.1  # of the gain; least gain, gap of gains and gap at the end
+WEAK_AUROC, GUESSING_AUROC = 0.8, 0.6  # least AUROC; what the low end of its interval must pass
+LEAST_IMAGES, FEW_IMAGES = 8, 50  # diversity needs the former; of fewer than the latter, copies
+OTHER_RATIO = 0.6  # of the population's own precision and recall
 CNN_ROLES = {"selector": "selecting", "judge": "judge"}
 INPUTS = {"base_run": "the base", "cnn_run": "the CNNs", "selection_run": "the selection"}
 UNSTABLE = {"not finite", "diverged", "saturated", "collapsed"}  # what training itself did
@@ -216,36 +206,33 @@ def _gains(log: pd.DataFrame, verdict: pd.DataFrame) -> pd.Series:
 def of_training(
     log: pd.DataFrame, folder: Path | None, concept: Mapping[str, float]
 ) -> list[Finding]:
-    """What speaks against a fine-tuning: `of_log`, and `of_run` where there is its run folder."""
-    return of_log(log, concept) + (of_run(folder, log, concept) if folder else [])
-
-
-def of_run(folder: Path, log: pd.DataFrame, concept: Mapping[str, float]) -> list[Finding]:
-    """What speaks against a fine-tuning, from its run folder (finished or not) and its inputs."""
-    config, root = read_config(folder), root_of(folder)
-    if not {"epochs", "concept"} <= config.keys():
-        raise ValueError(f"{folder / 'config.json'}: not of a fine-tuning, it has no `epochs` or "
-                         "no `concept`. Give the run folder of one.")  # fmt: skip
-    summary = read_summary(folder) if (folder / "summary.json").is_file() else {}
+    """What speaks against a fine-tuning: `of_log`, and its run folder and inputs where known."""
+    if folder is None:
+        return of_log(log, concept)
+    config, root, made_from = read_config(folder), root_of(folder), {}
+    if (folder / "summary.json").is_file():
+        made_from = read_summary(folder).get("made_from", {})
     inputs = {name: _summary(root / config[name]) for name in INPUTS if name in config}
     cnns, chosen = (
         inputs.get(name, {}).get("results", {}) for name in ("cnn_run", "selection_run")
     )
     epoch, shared = log["epoch"].iloc[-1], chosen.get("judge_overlap", 0)
+    kept = chosen.get("kept", FEW_IMAGES)
+    others = {name: made_from.get(f"{name}_sha256") for name, used in inputs.items() if used}
     return [
+        *of_log(log, concept),
         *_broken([("cut off", epoch < config["epochs"],
                    f"the log ends in epoch {epoch:.0f} of {config['epochs']}")]),
         *_other_targets(concept, config["concept"], chosen),
         *of_cnns(cnns, concept),
-        *(of_count(chosen["kept"]) if "kept" in chosen else []),
+        *of_count(kept),
         *_broken([("overlap", shared, f"{shared:,} of the images it learned from are among those "
                    "the held-out judge learned from")]),
         *_broken(
-            ("other input", known and used and known != [results_sha256(used)],
+            ("other input", known and known != [results_sha256(inputs[name])],
              f"{INPUTS[name]} ({config[name]}) was made anew after this run, which did not start "
              "from it")
-            for name, used in inputs.items()
-            for known in [summary.get("made_from", {}).get(f"{name}_sha256")]
+            for name, known in others.items()
         ),
     ]  # fmt: skip
 
@@ -276,9 +263,7 @@ def _other_targets(
 def of_cnns(results: Mapping[str, Any], properties: Iterable[str]) -> list[Finding]:
     """What speaks against property CNNs, by their AUROC on images they never saw.
 
-    Args:
-        results: Of 03_train_property_cnn: `auroc` and `auroc_low`, by role and property.
-        properties: Which matter.
+    `results` of 03_train_property_cnn hold `auroc` and `auroc_low`, by role and property.
     """
     weak: dict[str, list[str]] = {}
     for role, who in CNN_ROLES.items():
@@ -294,10 +279,9 @@ def of_cnns(results: Mapping[str, Any], properties: Iterable[str]) -> list[Findi
 
 
 def of_base(measured: pd.DataFrame | None) -> list[Finding]:
-    """What speaks against selecting from a base.
+    """What speaks against selecting from a base, by `evaluator.measure_base`.
 
-    Args:
-        measured: From `evaluator.measure_base`; None if there is no population to compare with.
+    Nothing does if `measured` is None, as there is no population to compare with.
     """
     if measured is None:
         return []

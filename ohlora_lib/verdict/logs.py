@@ -16,17 +16,17 @@ import pandas as pd
 from ohlora_lib.io.tables import check_scores, numbers, parse, read_header
 
 NEEDED = ("epoch", "idx", "d_loss", "g_loss")
+SCORES = r"(mean|heldout|fixed|fixed_heldout)_.+_score|.*auroc"  # all from 0 to 1
+KNOWN = re.compile(
+    r"epoch|idx|step|[dg]_loss|[dg]_train_count|(real|fake)_scores_mean|diversity|recall|"
+    rf"images_seen|elapsed_sec|{SCORES}"
+)
 WHO = {  # gives the scores of a source
     "mean": "the selecting CNNs",
     "heldout": "the held-out judge",
     "fixed": "the selecting CNNs, on the same latents",
     "fixed_heldout": "the held-out judge, on the same latents",
 }
-OTHERS = (
-    *("step", "real_fake_auroc", "pooled_auroc", "diversity", "recall", "images_seen"),
-    *("d_train_count", "g_train_count", "real_scores_mean", "fake_scores_mean", "elapsed_sec"),
-)
-SCORES = re.compile(r"(mean|heldout|fixed|fixed_heldout)_.+_score")
 
 
 def read_log(
@@ -46,13 +46,20 @@ def read_log(
     Raises:
         ValueError: If the file is absent, empty, cut off or something else than a log.
     """
-    path = Path(path)
+    path, columns = Path(path), columns or {}
     log = parse(path) if read_header(path, kind="file", short_rows=False) else pd.DataFrame()
     if log.empty:
         raise ValueError(f"{path}: no rows; give the train_log.csv of a fine-tuning run that has "
                          "evaluated at least once")  # fmt: skip
     log = log.loc[:, ~log.columns.str.startswith("Unnamed")]
-    log = _as_numbers(_renamed(log, columns or {}, path), path).dropna(axis=1, how="all")
+    for name, theirs in columns.items():
+        if not KNOWN.fullmatch(name) or len({name, theirs} & {*log}) != 1:
+            raise ValueError(f"{path}: columns says that {name} is called {theirs!r}; the first "
+                             "must be a column of docs/training-log.md, and the log must have "
+                             f"just one of the two; it has {_shown(log)}. Correct columns"
+                             )  # fmt: skip
+    log = log.rename(columns={theirs: name for name, theirs in columns.items()})
+    log = _as_numbers(log, path).dropna(axis=1, how="all")
     by_step = "step" in log and not {"epoch", "idx"} <= set(log)
     _check_columns(log, NEEDED[2:] if by_step else NEEDED, path)
     if by_step:
@@ -63,25 +70,8 @@ def read_log(
     return log
 
 
-def _renamed(log: pd.DataFrame, columns: Mapping[str, str], path: Path) -> pd.DataFrame:
-    """The log with its columns called as here."""
-    for name, theirs in columns.items():
-        there = {name, theirs} & set(log)
-        if not _is_known(name) or len(there) != 1:
-            raise ValueError(f"{path}: columns says that {name} is called {theirs!r}; the first "
-                             f"must be one of {', '.join((*NEEDED, *OTHERS))} or "
-                             "mean_<property>_score, and the log must have just one of the two; "
-                             f"it has {_shown(log)}. Correct columns")  # fmt: skip
-    called = {name: log[theirs] for name, theirs in columns.items() if theirs in log}
-    return log.drop(columns=list({column.name for column in called.values()})).assign(**called)
-
-
-def _is_known(name: str) -> bool:
-    return name in (*NEEDED, *OTHERS) or SCORES.fullmatch(name) is not None
-
-
-def _shown(log: pd.DataFrame, most: int = 12) -> str:
-    return ", ".join([*log.columns[:most], *["..."][: len(log.columns) > most]])
+def _shown(log: pd.DataFrame) -> str:
+    return ", ".join([*log.columns[:12], *["..."][: len(log.columns) > 12]])
 
 
 def _as_numbers(log: pd.DataFrame, path: Path) -> pd.DataFrame:
@@ -90,10 +80,10 @@ def _as_numbers(log: pd.DataFrame, path: Path) -> pd.DataFrame:
     for name in log:
         values = numbers(log[name])
         odd = log[name][log[name].notna() & values.isna()]
-        if len(odd) and _is_known(name):
+        if len(odd) and KNOWN.fullmatch(name):
             raise ValueError(f"{path}: {name} in row {odd.index[0]} is {str(odd.iloc[0])[:80]!r}, "
                              "not a number; correct that cell, or restore the file")  # fmt: skip
-        if SCORES.fullmatch(name) or name.endswith("auroc"):
+        if re.fullmatch(SCORES, name):
             check_scores(values, path)
         if odd.empty:
             columns[name] = values
@@ -106,15 +96,13 @@ def _check_columns(log: pd.DataFrame, needed: Sequence[str], path: Path) -> None
     missing += [] if properties_of(log) else ["mean_<property>_score"]
     say = "say so: --column {0}={1}, or columns: {{{0}: {1}}} in a params file"
     if missing:
-        step = " (step will do for epoch and idx)" if {"epoch", "idx"} & {*missing} else ""
-        raise ValueError(f"{path}: not a training log without {', '.join(missing)}{step}; it has "
-                         f"{_shown(log)}. If it calls them otherwise, "
+        raise ValueError(f"{path}: not a training log without {', '.join(missing)} (step will do "
+                         f"for epoch and idx); it has {_shown(log)}. If it calls them otherwise, "
                          f"{say.format(missing[-1], 'NAME')}")  # fmt: skip
     epochs = log["epoch"].nunique() if "epoch" in needed else 1
     if len(log) > 2 * epochs > 2 and (log["idx"].diff().iloc[1:] > 0).all():
-        raise ValueError(f"{path}: idx goes on from epoch to epoch; it must restart at 0 in each. "
-                         "If it counts from the start of training, "
-                         f"{say.format('step', 'idx')}")  # fmt: skip
+        raise ValueError(f"{path}: idx must restart at 0 in each epoch. If it counts from the "
+                         f"start of training, {say.format('step', 'idx')}")  # fmt: skip
 
 
 def time_epochs(log: pd.DataFrame, *, where: str | Path = "log", batches: float = 0) -> pd.Series:

@@ -29,26 +29,6 @@ COMPARED_COLUMNS = (
 )
 
 
-def smooth(series: pd.Series, window: int) -> pd.Series:
-    """Centred moving mean over `window` rows, fewer at the ends."""
-    return series.rolling(window, center=True, min_periods=1).mean()
-
-
-def smoothing_window(rows: int) -> int:
-    """Rows to smooth over: odd, 25 for the published 958 rows, at least 3."""
-    return max(3, 2 * (rows // 76) + 1)
-
-
-def smooth_band(series: pd.Series, window: int) -> pd.DataFrame:
-    """About 95 % band (low, high) of the centred moving mean, rows taken as independent."""
-    middle = smooth(series, window)
-    count = series.rolling(window, center=True, min_periods=1).count()
-    wide = max(3 * window, 25)  # a spread from a few rows would jump about
-    spread = (series - middle).rolling(wide, center=True, min_periods=2).std()
-    half = 1.96 * spread * np.sqrt(window / (window - 1)) / np.sqrt(count.clip(lower=1))
-    return pd.DataFrame({"low": middle - half, "high": middle + half})
-
-
 def start_of(time: np.ndarray) -> np.ndarray:
     """Marks the first rows: one epoch or a tenth of training, the shorter; at least 3 rows."""
     mask = time <= time[0] + min(1.0, 0.1 * (time[-1] - time[0]))
@@ -63,8 +43,11 @@ def end_of(time: np.ndarray) -> np.ndarray:
     return mask
 
 
-def scores_of(log: pd.DataFrame, source: str, prop: str) -> tuple[np.ndarray, np.ndarray]:
-    """Time and score of the rows that have a score."""
+def scores_of(log: pd.DataFrame, source: str, prop: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """Time and score of the rows that have a score.
+
+    None if they are too few, or stop in the last tenth of training or before it.
+    """
     column = f"{source}_{prop}_score"
     if column not in log:
         raise ValueError(
@@ -72,13 +55,10 @@ def scores_of(log: pd.DataFrame, source: str, prop: str) -> tuple[np.ndarray, np
             f"and sources {sources_of(log)}. Check `concept` and `source`"
         )
     found = log.loc[np.isfinite(log[column]), ["time_epochs", column]].to_numpy(float)
+    first, last = log["time_epochs"].iloc[[0, -1]]
+    if len(found) < 2 * MIN_ROWS or found[-1, 0] < last - 0.1 * (last - first):
+        return None
     return found[:, 0], found[:, 1]
-
-
-def ended_early(log: pd.DataFrame, time: np.ndarray) -> bool:
-    """Whether scores stop in the last tenth of training or before it, or are too few."""
-    last, first = log["time_epochs"].iloc[-1], log["time_epochs"].iloc[0]
-    return len(time) < 2 * MIN_ROWS or time[-1] < last - 0.1 * (last - first)
 
 
 def checked(concept: Mapping[str, float]) -> dict[str, float]:
@@ -103,50 +83,31 @@ def run_verdict(
     """
 
     def judge(number: int, prop: str, target: float, level: float) -> list[Any]:
-        scores = [(log, *scores_of(log, source, prop))] * 2
-        return _two_windows(scores, (start_of, end_of), target, level, [seed, number])
+        windows = [(log, start_of), (log, end_of)]
+        return two_windows(windows, source, prop, target, level, [seed, number])
 
     return verdict_table(judge, RUN_COLUMNS, concept, source, [log])
 
 
-def compare_logs(
-    log_a: pd.DataFrame,
-    log_b: pd.DataFrame,
-    concept: Mapping[str, float],
-    *,
-    names: Sequence[str] = ("A", "B"),
-    source: str = "mean",
-    seed: int = 0,
-) -> pd.DataFrame:
-    """Says for each property whether run B ended closer to the target than run A.
-
-    Returns:
-        One row a property: property, target, run_a, run_b, `COMPARED_COLUMNS`, confidence, source.
-        Distances are over the end of training, see `end_of`; difference is B less A, and effect
-        is of B against A.
-    """
-
-    def judge(number: int, prop: str, target: float, level: float) -> list[Any]:
-        scores = [(log, *scores_of(log, source, prop)) for log in (log_a, log_b)]
-        return _two_windows(scores, (end_of, end_of), target, level, [seed, number])[2:]
-
-    return verdict_table(judge, COMPARED_COLUMNS, concept, source, [log_a, log_b], names)
-
-
-def _two_windows(
-    scores: Sequence[tuple[pd.DataFrame, np.ndarray, np.ndarray]],
-    windows: Sequence[Callable[[np.ndarray], np.ndarray]],
+def two_windows(
+    windows: Sequence[tuple[pd.DataFrame, Callable[[np.ndarray], np.ndarray]]],
+    source: str,
+    prop: str,
     target: float,
     level: float,
     seed: list[int],
 ) -> list[Any]:
-    """`RUN_COLUMNS` of two windows, each of (log, time, score); NaN if scores do not reach on."""
-    if any(ended_early(log, time) for log, time, _ in scores):
-        return [*[np.nan] * 7, "not shown", 0, 0, 0]
-    a, b = (
-        window_mean(time, score, window(time), [*seed, side])
-        for side, ((_, time, score), window) in enumerate(zip(scores, windows, strict=True))
-    )
+    """`RUN_COLUMNS` of a property, from a window of one log to a window of another or the same.
+
+    NaN and "not shown" where `scores_of` gives none.
+    """
+    parts = []
+    for side, (log, window) in enumerate(windows):
+        scored = scores_of(log, source, prop)
+        if scored is None:
+            return [*[np.nan] * 7, "not shown", 0, 0, 0]
+        parts.append(window_mean(*scored, window(scored[0]), [*seed, side]))
+    a, b = parts
     change = distance_change(a, b, target, level)
     rows = a.rows, b.rows, max(a.block_rows, b.block_rows)
     return [a.mean, b.mean, *change, effect_word(*change[-2:]), *rows]
@@ -162,8 +123,8 @@ def verdict_table(
 ) -> pd.DataFrame:
     """A row a property; `attrs["by"]` says who gave the scores.
 
-    `judge` gives the columns' values for a property's number, name, target and confidence; `names`
-    are those of the two runs that are compared.
+    `judge` gives the columns' values for a property's number, name, target and confidence level;
+    `names` are those of the two runs that are compared.
     """
     concept = checked(concept)
     level = 1 - (1 - CONFIDENCE) / len(concept)
@@ -184,7 +145,7 @@ def listed(names: Sequence[str]) -> str:
 
 
 def verdict_sentence(table: pd.DataFrame) -> str:
-    """Says a table of `run_verdict` or `compare_logs` in plain words, and by whom."""
+    """Says a table of `run_verdict` or `compare_groups` in plain words, and by whom."""
     words = _comparison_words(table) if "run_a" in table else _run_words(table)
     return f"By {table.attrs.get('by', WHO[table['source'].iloc[0]])}: {words}"
 

@@ -63,11 +63,9 @@ class View:
 
 
 class Explorer:
-    """Draws one latent by several generators and scores the pictures.
+    """Draws one latent by several generators, and scores the pictures if there is an ensemble.
 
-    Args:
-        generators: By what they are called, such as before and after; all of one latent width.
-        ensemble: Scores the pictures; None for none.
+    The generators, by what they are called, such as before and after, have one latent width.
     """
 
     def __init__(
@@ -113,12 +111,9 @@ def side_by_side(view: View) -> np.ndarray:
 
 
 class ExploreWidget(iw.VBox):
-    """Redraws as a slider moves; keeps pictures and latents in a folder.
+    """Redraws as a slider moves; keeps latents, `latent-NNN.json`, and pictures in a folder.
 
-    Args:
-        explorer: Draws and scores.
-        folder: Gets `latent-NNN.png` and `.json`.
-        meaning: What scores of 0 and 1 of a property mean.
+    `meaning` says what scores of 0 and 1 of a property are.
     """
 
     def __init__(self, explorer: Explorer, folder: Path, meaning: Meanings) -> None:
@@ -131,17 +126,16 @@ class ExploreWidget(iw.VBox):
         self.scores, self.said = iw.HTML(), iw.Label()
         self.saved = iw.Dropdown(description="saved", layout={"width": "18em"})
         self._list_saved()
-        self.pictures, columns, buttons = {}, [], []
-        for name in explorer.generators:
-            self.pictures[name] = iw.Image(format="png", width=SIDE_PX)
-            title = iw.HTML(f"<b>{html.escape(name)}</b>")
-            columns.append(iw.VBox([title, self.pictures[name]]))
+        names = explorer.generators
+        self.pictures = {name: iw.Image(format="png", width=SIDE_PX) for name in names}
+        titles = {name: iw.HTML(f"<b>{html.escape(name)}</b>") for name in names}
+        columns = iw.HBox([iw.VBox([titles[name], self.pictures[name]]) for name in names])
         acts = {"another seed": self.another, "save": self.save, "load": self.load}
-        for text, act in acts.items():
-            buttons.append(iw.Button(description=text))
-            buttons[-1].on_click(lambda _, act=act: act())
+        buttons = [iw.Button(description=text) for text in acts]
+        for button in buttons:
+            button.on_click(lambda clicked: acts[clicked.description]())
         row = iw.HBox([*buttons, self.saved])
-        super().__init__([iw.HBox(columns), self.scores, *self.controls.values(), row, self.said])
+        super().__init__([columns, self.scores, *self.controls.values(), row, self.said])
         self.add_class("ohlora-explorer")
         self.draw()
 
@@ -150,7 +144,7 @@ class ExploreWidget(iw.VBox):
         """What the controls say."""
         return Latent(**{name: control.value for name, control in self.controls.items()})
 
-    def draw(self) -> None:
+    def draw(self) -> View:
         """Shows what the controls say."""
         view = self.explorer.view(self.latent)
         for name, pixels in view.images.items():
@@ -159,6 +153,7 @@ class ExploreWidget(iw.VBox):
         table.loc["meaning"] = [meaning_of(prop, self.meaning) for prop in table]
         self.scores.value = table.to_html(border=0) if view.scores.size else ""
         self.said.value = f"Drawn and scored in {1000 * view.seconds:.0f} ms."
+        return view
 
     def another(self) -> None:
         """Goes on to the next seed."""
@@ -228,9 +223,9 @@ def latent_walk(explorer: Explorer, seeds: Sequence[int]) -> Iterator[np.ndarray
 
 
 def training_film(folder: Path) -> Iterator[np.ndarray]:
-    """The grids of the same latents in the run folder of a fine-tuning, first to last.
+    """The grids of the same latents of a fine-tuning, uint8 (H, W, 3), first to last.
 
-    Yields frames, uint8 (H, W, 3); ValueError if it saved none, or one is damaged.
+    ValueError if its run folder holds none, or one is damaged.
     """
     grids = grids_over_time(folder, most=10**6).values()
     if not grids:
@@ -244,8 +239,7 @@ def training_film(folder: Path) -> Iterator[np.ndarray]:
 def write_film(frames: Iterable[np.ndarray], path: Path, *, fps: int) -> int:
     """Writes frames, uint8 (H, W, 3) of one size, as a film, and returns how many there were.
 
-    Raises:
-        ValueError: If `path` ends in neither .mp4 nor .webp, or the encoder of MP4 is missing.
+    ValueError if the path ends in neither .mp4 nor .webp, or the encoder of MP4 is missing.
     """
     webp = {"duration": round(1000 / fps), "loop": 0, "quality": 80}
     kinds = {".webp": webp, ".mp4": {"fps": fps, "macro_block_size": 2}}  # H.264: even sides

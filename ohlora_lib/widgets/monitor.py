@@ -30,11 +30,8 @@ MOST_SHARE = 0.02  # of the training time, that drawing may take
 class Monitor:
     """Shows how a fine-tuning goes: a progress line, and at the screen the trends and a grid.
 
-    Args:
-        concept: Target of each property.
-        resumed: Whether the training resumed from a checkpoint.
-        live: Whether to draw; None where somebody watches: Jupyter's server names the session of
-            the kernels that it starts.
+    The concept has the target of each property. Draws if `live`, or, where that is None, if
+    somebody watches: Jupyter's server names the session of the kernels that it starts.
     """
 
     def __init__(
@@ -77,11 +74,11 @@ class Monitor:
         """Says once what goes wrong, by the rules that the report judges stability by."""
         log = _timed(progress)
         self.checked_rows = len(log)
+        epoch, batch = log[["epoch", "idx"]].iloc[-1]
         for finding in findings.stability(log):
             if finding.rule not in self.warned:
                 self.warned.add(finding.rule)
-                where = f"epoch {log['epoch'].iloc[-1]}, batch {log['idx'].iloc[-1]}"
-                tqdm.write(f"Warning at {where}: {finding.text}.")
+                tqdm.write(f"Warning at epoch {epoch:.0f}, batch {batch:.0f}: {finding.text}.")
 
     def _print(self, progress: Progress) -> None:
         if self.bar is None:
@@ -92,7 +89,9 @@ class Monitor:
 
     def _draw(self, progress: Progress) -> None:
         began = time.perf_counter()
-        self._show("trends", _picture(figures.progress(_timed(progress), self.concept)))
+        figure = figures.progress(_timed(progress), self.concept)
+        style.find_fonts(figure.drawing)
+        self._show("trends", Image(style.drawn(figure.drawing, "png", dpi=80), alt=figure.alt))
         if progress.grid is not None:
             alt = "Newest samples of the same latents."
             self._show("grid", Image(filename=progress.grid, alt=alt))
@@ -105,11 +104,6 @@ class Monitor:
             self.places[name].update(what)
         else:
             self.places[name] = display(what, display_id=True)
-
-
-def _picture(figure: figures.Figure) -> Image:
-    style.find_fonts(figure.drawing)
-    return Image(style.drawn(figure.drawing, "png", dpi=80), alt=figure.alt)
 
 
 def _timed(progress: Progress) -> pd.DataFrame:

@@ -10,10 +10,10 @@ import pytest
 from matplotlib import font_manager
 
 from ohlora_lib import figures
-from ohlora_lib.figures import samples, style
+from ohlora_lib.figures import samples, style, training
 from ohlora_lib.report import show
 from ohlora_lib.study.run import Run
-from ohlora_lib.verdict import logs, verdict
+from ohlora_lib.verdict import logs
 from ohlora_lib.verdict.verdict import PUBLISHED_CONCEPT as CONCEPT
 
 ENDS = {"gender": (0.65, 0.9), "quality": (0.9, 0.85), "age": (0.31, 0.02), "glass": (0.19, 0.01)}
@@ -36,11 +36,9 @@ def make_log(rows=24, seed=0):
 
 
 def make_scores():
-    rng = np.random.default_rng(0)
-    score = np.concatenate([rng.beta(a, 1, 300) for a in (2, 20)])
-    return pd.DataFrame({"stage": ["base"] * 300 + ["after"] * 300, "score": score}).assign(
-        property="gender"
-    )
+    score = np.random.default_rng(0).beta([[2], [20]], 1, (2, 300)).ravel()
+    stage = np.repeat(["base", "after"], 300)
+    return pd.DataFrame({"property": "gender", "stage": stage, "score": score})
 
 
 def make_history():
@@ -116,9 +114,18 @@ def test_lines_are_the_data():
     ax = axes_of(figures.losses(log))
     raw, smoothed = (line.get_ydata() for line in ax.lines[:2])
     np.testing.assert_array_equal(raw, log["d_loss"])
-    np.testing.assert_allclose(smoothed, verdict.smooth(log["d_loss"], 3))
+    np.testing.assert_allclose(smoothed, training._smooth(log["d_loss"], 3))
     np.testing.assert_array_equal(ax.lines[0].get_xdata(), log["time_epochs"])
     assert ax.lines[0].get_alpha() < 0.5 < ax.lines[1].get_linewidth()
+
+
+def test_smoothing_is_centred_and_its_band_has_the_right_width():
+    series = pd.Series(np.random.default_rng(0).standard_normal(4000))
+    smoothed, band = training._smooth(series, 25), training._smooth_band(series, 25)
+    assert smoothed[100] == pytest.approx(series[88:113].mean())
+    inside = ((band["low"] < 0) & (band["high"] > 0))[100:-100].mean()
+    assert 0.88 < inside < 0.99
+    assert [training._smoothing_window(rows) for rows in (3, 24, 958)] == [3, 3, 25]
 
 
 def test_series_differ_by_more_than_colour_and_targets_are_named():

@@ -1,6 +1,5 @@
 """Properties of the discriminator at small sizes; figures of the public one are in test_parity."""
 
-import pytest
 import torch
 import torch.nn.functional as F
 
@@ -36,12 +35,3 @@ def test_level_of_detail_fades_from_one_input_to_the_next():
     wp = generator.styles(torch.randn(4, 16)).w.unsqueeze(1).expand(-1, 8, -1)
     for lod in (0.4, 1.0, 1.75, 2.0):
         assert net(generator.synthesis(wp, "fixed", lod), lod=lod).shape == (4, 1)
-
-
-def test_bad_arguments():
-    with pytest.raises(ValueError, match="image_px is 20; it must be a power of two"):
-        small(20)
-    with pytest.raises(ValueError, match=r"images has shape \(2, 3, 8, 8\)"):
-        small()(torch.zeros(2, 3, 8, 8))
-    with pytest.raises(ValueError, match="properties has shape"):
-        small()(torch.zeros(2, 3, 16, 16), torch.zeros(2, 3))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ohlora_lib.io.weights import split_mapping
-from ohlora_lib.nets import Generator
+from ohlora_lib.nets import Discriminator, Generator
 
 
 def small(image_px=16, **options):
@@ -112,8 +112,9 @@ def test_level_of_detail():
 
 def test_bad_arguments():
     for image_px in (4, 12, 2048, 0):
-        with pytest.raises(ValueError, match=f"image_px is {image_px}; it must be a power of two"):
-            Generator(image_px)
+        for net in (Generator, Discriminator):
+            with pytest.raises(ValueError, match=f"image_px is {image_px}; it must be a power of"):
+                net(image_px)
     net = small(8)
     z, properties = latents(net)
     with pytest.raises(ValueError, match="noise is 'none'"):
@@ -122,3 +123,8 @@ def test_bad_arguments():
         net(z[:, :-1], properties)
     with pytest.raises(ValueError, match="properties has shape"):
         net(z, properties[:, :-1])
+    judge = Discriminator(8, fmaps_base=64)
+    with pytest.raises(ValueError, match=r"images has shape \(2, 3, 4, 4\)"):
+        judge(torch.zeros(2, 3, 4, 4))
+    with pytest.raises(ValueError, match="properties has shape"):
+        judge(torch.zeros(2, 3, 8, 8), torch.zeros(2, 3))

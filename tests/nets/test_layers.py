@@ -58,17 +58,15 @@ def test_style_has_the_values_and_gradients_of_instance_norm(side, layout):
 
 @pytest.mark.parametrize(("side", "layout"), WAYS)
 def test_style_in_16_bits_has_the_values_and_gradients_of_32(side, layout):
-    layer, w, upstream = Style(5, 4), torch.randn(3, 5), torch.randn(3, 4, side, side)
-    x = (torch.randn(3, 4, side, side) * 2 + 1).bfloat16().contiguous(memory_format=layout)
-
-    def run(dtype):
-        leaves = [x.detach().to(dtype).requires_grad_(), w.clone().requires_grad_()]
-        y = layer(*leaves)
+    layer, w = Style(5, 4), torch.randn(3, 5, requires_grad=True)
+    x, upstream = torch.randn(2, 3, 4, side, side).bfloat16().unbind()
+    x, found = (x * 2 + 1).contiguous(memory_format=layout), []
+    for dtype in (torch.bfloat16, torch.float32):
+        leaves = [x.to(dtype).requires_grad_(), w, *layer.parameters()]
+        y = layer(*leaves[:2])
         assert y.dtype == dtype
-        leaves += list(layer.parameters())
-        return [y, *torch.autograd.grad(y, leaves, upstream.bfloat16().to(dtype))]
-
-    for half, full in zip(run(torch.bfloat16), run(torch.float32), strict=True):
+        found.append([y, *torch.autograd.grad(y, leaves, upstream.to(dtype))])
+    for half, full in zip(*found, strict=True):
         assert (half.float() - full).norm() < 0.01 * full.norm()
 
 

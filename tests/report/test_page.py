@@ -40,12 +40,10 @@ def printed(text, name="stderr"):
 def export(tmp_path):
     def run(*cells, **metadata):
         node = v4.new_notebook(metadata={"language_info": {"name": "python"}, **metadata})
-        node.cells = [
-            v4.new_markdown_cell(cell)
-            if isinstance(cell, str)
-            else v4.new_code_cell("x = 1", outputs=cell)
-            for cell in cells
-        ]
+        for cell in cells:
+            text = isinstance(cell, str)
+            new = v4.new_markdown_cell(cell) if text else v4.new_code_cell("x = 1", outputs=cell)
+            node.cells.append(new)
         path = tmp_path / "01_first.ipynb"
         nbformat.write(node, path)
         return BeautifulSoup(export_notebook(path), "html.parser")
@@ -76,10 +74,14 @@ def test_nothing_is_loaded_and_nothing_runs(export):
             shown({"text/html": f"<b>{HOSTILE}</b><iframe src='https://example.org'></iframe>"}),
             shown({"text/html": "<style>@import 'https://example.org/a.css'</style><p>kept</p>"}),
             shown({"application/javascript": "alert(4)", "text/plain": "<Javascript>"}),
+            shown({"application/vnd.jupyter.widget-view+json": {}, "text/plain": "VBox()"}),
             shown({"image/svg+xml": "<svg xmlns='http://www.w3.org/2000/svg'/>"}),
             printed(HOSTILE, "stdout"),
         ],
+        widgets={"application/vnd.jupyter.widget-state+json": {}},
     )
+    assert "VBox" not in page.get_text()
+    assert "widget" not in str(page.main)
     assert not page.select("script, iframe, link, object, embed, body style")
     assert not [tag for tag in page.select("*") for name in tag.attrs if name.startswith("on")]
     sources = [tag["src"] for tag in page.select("[src]")]
@@ -135,13 +137,6 @@ def test_standard_error_is_shown_where_a_cell_failed_and_without_places_of_this_
     for words in ("2%", "cell:6: UserWarning", "ohlora_lib/report/page.py:5", "ValueError: <no>"):
         assert words in text
     assert failed.select_one("details.source").has_attr("open")
-
-
-def test_widgets_are_dropped(export):
-    view = {"application/vnd.jupyter.widget-view+json": {"model_id": "a"}, "text/plain": "VBox()"}
-    page = export("# T", [shown(view)], widgets={"application/vnd.jupyter.widget-state+json": {}})
-    assert "VBox" not in page.get_text()
-    assert "widget" not in str(page.main)
 
 
 @pytest.mark.parametrize("names", [["name"], ["by", "name"]])

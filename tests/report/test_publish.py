@@ -28,7 +28,10 @@ def run_folder(tmp_path):
 
 
 def test_folder_of_a_run(run_folder, tmp_path):
-    out = tmp_path / "out"
+    out, path = tmp_path / "out", run_folder / "summary.json"
+    summary = json.loads(path.read_text())
+    summary["versions"] |= {"ohlora_lib": "0.0.7", "torch": "2.11.1"}  # trained elsewhere
+    path.write_text(json.dumps(summary))
     written = write_folder(run_folder, out)
     assert {path.name for path in written} == {
         "generator.safetensors", "discriminator.safetensors", "config.json", "README.md",
@@ -44,6 +47,7 @@ def test_folder_of_a_run(run_folder, tmp_path):
     assert "stylegan" in head["tags"]
     for words in ("Closer on all four.", "| mean_gender_score | 0.987 |", "Limits", "papermill"):
         assert words in card
+    assert "with ohlora 0.0.7 and torch 2.11.1." in card
 
 
 def test_one_file(tmp_path):
@@ -61,12 +65,3 @@ def test_what_cannot_be_published(run_folder, tmp_path):
     with pytest.raises(ValueError, match="not finished"):
         write_folder(run_folder, tmp_path / "out")
     assert not (tmp_path / "out").exists()
-
-
-def test_the_card_states_the_versions_of_the_training(run_folder, tmp_path):
-    path = run_folder / "summary.json"
-    summary = json.loads(path.read_text())
-    summary["versions"] |= {"ohlora_lib": "0.0.7", "torch": "2.11.1"}  # trained elsewhere
-    path.write_text(json.dumps(summary))
-    write_folder(run_folder, tmp_path / "out")
-    assert "with ohlora 0.0.7 and torch 2.11.1." in (tmp_path / "out" / "README.md").read_text()

@@ -1,11 +1,13 @@
 """Report notebooks find their logs and shape their tables."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
+from ohlora_lib.report import tables
 from ohlora_lib.report.tables import (
     find_logs,
     grids_over_time,
@@ -14,19 +16,21 @@ from ohlora_lib.report.tables import (
     run_facts,
     verdict_table,
 )
+from ohlora_lib.study.parameters import ReportRun
 
 
 def logs(log_csv="", earlier_csv="", **inputs):
-    config = SimpleNamespace(log_csv=log_csv, earlier_csv=earlier_csv)
+    config = ReportRun.model_construct(log_csv=log_csv, earlier_csv=earlier_csv, complete=True)
     return find_logs(SimpleNamespace(inputs=inputs), config)
 
 
-def test_logs_are_found_named_and_told_apart(tmp_path):
+def test_logs_are_found_named_and_told_apart(tmp_path, monkeypatch):
     runs = [tmp_path / study / "05_finetune_generator-v9" for study in ("first", "second")]
-    (source,) = logs(finetune_run=runs[0])
-    assert (source.path, source.name) == (runs[0] / "train_log.csv", "v9")
-    assert [s.name for s in logs(finetune_run=runs[0], earlier_csv="/a/v8.csv")] == ["v9", "v8"]
-    first, second = (s.name for s in logs(finetune_run=runs[0], earlier_run=runs[1]))
+    monkeypatch.setattr(tables, "read_log", lambda path, **how: (path, how.get("complete", False)))
+    assert logs(finetune_run=runs[0]) == (["v9"], [(runs[0] / "train_log.csv", False)])
+    names, (_, read) = logs(finetune_run=runs[0], earlier_csv="/a/v8.csv")
+    assert (names, read) == (["v9", "v8"], (Path("/a/v8.csv"), True))
+    (first, second), _ = logs(finetune_run=runs[0], earlier_run=runs[1])
     assert first != second
     assert first.startswith("first/")
     for given in ({"finetune_run": tmp_path, "log_csv": "x.csv"}, {}):
@@ -54,12 +58,11 @@ def test_an_evaluation_belongs_to_the_run_it_judged(tmp_path):
         for v, end in (("v9", 0.9), ("v8", 0.6))
     )
     judged = judged_runs(["v8", "v9"], runs, [late, early])
-    assert [(r.name, r.evaluation.name) for r in judged] == [("v8", "06-v8"), ("v9", "06-v9")]
+    assert list(judged.items()) == [("v8", early), ("v9", late)]
     table = last_evaluations(judged, {"gender": 1.0})
     assert table.loc["v9", "gender: distance"] == pytest.approx(0.1)
     assert list(table.index) == ["base of v8", "v8", "base of v9", "v9"]  # two bases
-    (alone,) = judged_runs(["v8", "v9"], runs, [late])
-    table = last_evaluations([alone], {"gender": 1.0})
+    table = last_evaluations(judged_runs(["v8", "v9"], runs, [late]), {"gender": 1.0})
     assert table["gender: distance"].to_dict() == pytest.approx({"base": 0.5, "v9": 0.1})
     with pytest.raises(ValueError, match="06-v9 judged outputs/s/05-v9, which is not compared"):
         judged_runs(["v8"], runs[:1], [late])

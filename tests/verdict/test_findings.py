@@ -211,7 +211,7 @@ def study(root, **results):
         (["guessing"], {"cnn_run": {"auroc": {"selector": {"glass": 0.55}}}}, {}),
         (["few images"], {"selection_run": {"kept": 20}}, {}),
         (["overlap"], {"selection_run": {"judge_overlap": 40}}, {}),
-        (["other target"], {}, {"age": 1.0}),
+        (["moved away", "other target"], {}, {"age": 1.0}),
     ],
 )
 def test_a_chain(tmp_path, monkeypatch, rules, results, changed):
@@ -219,10 +219,8 @@ def test_a_chain(tmp_path, monkeypatch, rules, results, changed):
     folder = study(tmp_path, **results)
     monkeypatch.delenv("OHLORA_ROOT", raising=False)
     monkeypatch.chdir(tmp_path.parent)  # in no project, or in another one
-    found = failures.of_run(folder, healthy(), CONCEPT | changed)
+    found = failures.of_training(healthy(), folder, CONCEPT | changed)
     assert [finding.rule for finding in found] == rules
-    both = failures.of_training(healthy().assign(diversity=0.4), folder, CONCEPT)
-    assert both[0].rule == "collapsed"
     assert failures.of_training(healthy(), None, CONCEPT) == []
 
 
@@ -243,7 +241,7 @@ def test_a_target_that_the_selected_images_are_far_from(tmp_path):
     folder, other = study(tmp_path, selection_run=KEPT), {**CONCEPT, "age": 1.0}
     config = folder / "config.json"
     config.write_text(config.read_text().replace('"age": 0.0', '"age": 1.0'))
-    (found,) = failures.of_run(folder, healthy(), other)
+    found = failures.of_training(healthy(), folder, other)[-1]
     assert found.text.endswith("but the images it learned from score 0.00")
 
 
@@ -251,7 +249,7 @@ def test_a_truncated_log(tmp_path):
     log = healthy()
     assert [called(log.iloc[:-rows]) for rows in (1, 2)] == [["cut off"]] * 2
     until = log[(log["epoch"] < 7) | ((log["epoch"] == 7) & (log["idx"] == 0))]
-    (found,) = failures.of_run(study(tmp_path), until, CONCEPT)
+    (found,) = failures.of_training(until, study(tmp_path), CONCEPT)
     assert found.text == "the log ends in epoch 7 of 9"  # it ends as a whole log does
 
 
@@ -260,7 +258,7 @@ def test_a_base_made_anew_after_the_run(tmp_path):
     base = start_run("02_train_base", {"study": "s"}, root=tmp_path, start_anew=True)
     (base.path / "generator.safetensors").write_bytes(b"another")
     base.finish()
-    (found,) = failures.of_run(folder, healthy(), CONCEPT)
+    (found,) = failures.of_training(healthy(), folder, CONCEPT)
     assert found.rule == "other input"
 
 

@@ -1,6 +1,7 @@
 """The monitor shows progress, and draws only where somebody watches."""
 
 import io
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -77,10 +78,11 @@ def test_line_at_the_screen():
 
 def test_drawing_takes_at_most_a_fiftieth_of_the_training(monkeypatch, capsys):
     """A training of a minute with an evaluation a second: drawn when there is time for it."""
-    shown = []
-    monkeypatch.setattr(figures, "progress", lambda log, _: shown.append(len(log)))
+    shown, figure = [], SimpleNamespace(drawing=None, alt="")
+    monkeypatch.setattr(figures, "progress", lambda log, _: shown.append(len(log)) or figure)
     monkeypatch.setattr(Monitor, "_show", lambda *_: None)
-    monkeypatch.setattr(mon, "_picture", lambda _: None)
+    drawing = SimpleNamespace(find_fonts=lambda _: "", drawn=lambda *_, **__: b"")
+    monkeypatch.setattr(mon, "style", drawing)
     clock = iter(np.arange(0, 1000, 0.15))  # a drawing takes 0.15 s
     monkeypatch.setattr(mon.time, "perf_counter", lambda: next(clock))
     monitor = Monitor(CONCEPT, live=True)

@@ -61,25 +61,25 @@ def test_pages_lead_to_pages_and_show_no_warning_and_no_place_of_this_machine(st
     pages = sorted((study / "outputs" / "smoke").rglob("*.html"))
     assert len(pages) == 12
     places = {str(place) for place in (study, ROOT, Path.home(), sysconfig.get_path("purelib"))}
+    soups = {
+        page.resolve(): BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser")
+        for page in pages
+    }
     between = 0
-    for page in pages:
-        soup = BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser")
+    for page, soup in soups.items():
         text = soup.get_text()
         assert "Warning:" not in text, page
         assert not [place for place in [*places, tempfile.gettempdir()] if place in text], page
-        ids = {tag["id"] for tag in soup.select("[id]")}
         for link in soup.select("a[href]"):
             target, _, part = str(link["href"]).partition("#")
             between += bool(target)
-            assert part in ids if not target else (page.parent / target).is_file(), link
+            there = soups[(page.parent / target).resolve()] if target else soup
+            assert not part or there.find(id=part), link
     assert between > 11 + 11 + 20  # the index's, back to it, and between the stages
-    report = BeautifulSoup((study / REPORT).read_text(encoding="utf-8"), "html.parser")
-    steps = {a.get_text(): a["href"] for a in report.select("main span.pages a")}
-    assert (
-        steps["5. Fine-tune the generator"]
-        == "../05_finetune_generator-v9/05_finetune_generator.html"
-    )
-    assert report.select_one(".crumbs").get_text(" ", strip=True).endswith("(also v8 )")
+    report = soups[(study / REPORT).resolve()]
+    links = {a.get_text(): a["href"] for a in report.select("a[href]")}
+    page = "../05_finetune_generator-v9/05_finetune_generator.html"
+    assert links["5. Fine-tune the generator"] == page
 
 
 @pytest.mark.slow
