@@ -105,10 +105,6 @@ class Run:
         """Whether this is a finished run that is shown again, and nothing is to be made."""
         return self.before is not None
 
-    def __getstate__(self) -> dict[str, Any]:
-        """What ranks that train along are sent: the lock stays with the process that took it."""
-        return vars(self) | {"lock": None}
-
     def note(self, **facts: Any) -> None:
         """Keeps facts for the summary, for instance the precision that was chosen."""
         self._facts.update(facts)
