@@ -264,13 +264,12 @@ def clean(
         return
     for folder, size in found.items():
         typer.echo(f"{size / 1e6:9,.1f} MB  {folder.relative_to(outputs.parent)}")
-    runs = "1 earlier run" if len(found) == 1 else f"{len(found)} earlier runs"
-    total = f"{runs}, {sum(found.values()) / 1e6:,.1f} MB"
-    if not yes and not typer.confirm(f"Delete {total}?"):
-        return
-    for folder in found:
-        shutil.rmtree(folder)
-    typer.echo(f"Deleted {total}.")
+    plural = "s" * (len(found) > 1)
+    total = f"{len(found)} earlier run{plural}, {sum(found.values()) / 1e6:,.1f} MB"
+    if yes or typer.confirm(f"Delete {total}?"):
+        for folder in found:
+            shutil.rmtree(folder)
+        typer.echo(f"Deleted {total}.")
 
 
 @weights_app.command()

@@ -1,7 +1,4 @@
-"""A project of tiny notebooks with the names of the real ones, for what runs many stages.
-
-`python stand_ins.py run params/tiny` is `ohlora run params/tiny` in it.
-"""
+"""A project of tiny notebooks with the names of the real ones, for what runs many stages."""
 
 from pathlib import Path
 from typing import ClassVar
@@ -9,7 +6,6 @@ from typing import ClassVar
 import nbformat
 from pydantic import Field
 
-from ohlora_lib import cli
 from ohlora_lib.study import parameters, run_folder
 from ohlora_lib.study.parameters import NotebookParameters
 
@@ -124,8 +120,3 @@ def journal(root: Path, kind: str) -> list[str]:
     path = root / "journal.txt"
     lines = path.read_text().splitlines() if path.exists() else []
     return [line.split()[1] for line in lines if line.startswith(f"{kind} ")]
-
-
-if __name__ == "__main__":
-    parameters.MODELS = {model.NOTEBOOK: model for model in MODELS}
-    cli.main()

@@ -147,9 +147,8 @@ def hold(
 ) -> Images:
     """Puts images, or some rows of them, on a device; more than `most_bytes` stay on the disk."""
     rows = np.arange(len(store)) if rows is None else np.asarray(rows)
-    if len(rows) * store[:1].nbytes <= most_bytes:
-        return to_tensor(store[rows], device)
-    return StoredImages(store, rows, device)
+    stored = StoredImages(store, rows, device)
+    return stored if len(rows) * store[:1].nbytes > most_bytes else stored[:]
 
 
 def take(images: Images, rows: np.ndarray | pd.Series) -> Images:

@@ -94,9 +94,8 @@ def _count(shapes: Shapes, pattern: str) -> int:
 
 def _feature_maps(channels: Mapping[int, int]) -> dict[str, int]:
     """The rule min(base / px, max) that gives these channels at these resolutions."""
-    largest = max(channels.values())
     base = max((px * n for px, n in channels.items() if n > 1), default=1)  # 1 is never less
-    return {"fmaps_base": base, "fmaps_max": largest}
+    return {"fmaps_base": base, "fmaps_max": max(channels.values())}
 
 
 def _generator(shapes: Shapes, _: Mapping[str, str]) -> Generator:

@@ -180,7 +180,7 @@ def select(stages: Sequence[Stage], only: str | None) -> list[Stage]:
     chosen = [stage for stage in stages if only is None or matches(stage, only)]
     if not chosen:
         names = [stage.name for stage in stages]
-        raise ValueError(f"--only {only!r} matches no stage; the study has {names}.")
+        raise ValueError(f"{only!r} matches no stage. Choose from {names}.")
     return chosen
 
 

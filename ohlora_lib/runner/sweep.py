@@ -7,7 +7,6 @@ parent, the study itself (with the seed), whose stages run first.
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import json
 import os
@@ -32,6 +31,7 @@ from ohlora_lib.runner.runner import StageError, StageInterrupted, run_study
 from ohlora_lib.runner.stages import Stage
 from ohlora_lib.runner.status import Status
 from ohlora_lib.study import machine, parameters
+from ohlora_lib.study.cells import check_known
 from ohlora_lib.study.machine import duration
 from ohlora_lib.study.run_folder import read_summary
 
@@ -156,18 +156,14 @@ def parse_grid(texts: Sequence[str], study: Sequence[Stage]) -> list[Axis]:
 
 def _stages_of(pattern: str, name: str, study: Sequence[Stage]) -> list[Stage]:
     """The stages an axis changes; without a pattern the fine-tunings, if these have such."""
-    fields = {stage.name: set(type(stage.parameters).model_fields) - OWN for stage in study}
+    fields = {stage.name: type(stage.parameters).model_fields for stage in study}
+    known = set().union(*fields.values()) - OWN
+    check_known([name], known, "--grid (of parameters; for seeds there is --seeds)")
     having = [stage for stage in study if name in fields[stage.name]]
-    globs = pattern or ("*" if name in EVERYWHERE else TRAINING)
-    chosen = [stage for stage in having if stages.matches(stage, globs)] or having * (not pattern)
-    if not chosen:
-        known = set().union(*fields.values())
-        close = [stage.name for stage in having] or difflib.get_close_matches(name, known, 1)
-        raise ValueError(
-            f"--grid: no stage {pattern} has a parameter {name!r} that a sweep can change (for "
-            f"seeds there is --seeds). Did you mean {close or sorted(known)}?"
-        )
-    return chosen
+    if pattern:
+        return stages.select(having, pattern)
+    usual = "*" if name in EVERYWHERE else TRAINING
+    return [stage for stage in having if stages.matches(stage, usual)] or having
 
 
 def parse_seeds(text: str) -> list[int]:

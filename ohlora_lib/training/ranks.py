@@ -70,10 +70,7 @@ class Ranks:
         return value
 
     def mean_gradients(self, loss: Tensor, parameters: Iterable[Tensor]) -> Tensor:
-        """Averages the parameters' gradients over ranks, in place; gives the mean of the loss ().
-
-        A parameter without a gradient must have none on any rank.
-        """
+        """Averages gradients, None on all ranks or on none, in place; gives the loss's mean ()."""
         for parameter in parameters:
             if parameter.grad is not None:
                 self.mean(parameter.grad)

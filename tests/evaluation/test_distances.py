@@ -4,11 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ohlora_lib.evaluation.distances import (
-    DiversityScale,
-    frechet_distance,
-    share_inside,
-)
+from ohlora_lib.evaluation.distances import DiversityScale, frechet_distance, share_inside
 
 
 @pytest.fixture(autouse=True)

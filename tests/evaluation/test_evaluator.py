@@ -36,12 +36,8 @@ def test_row_is_of_the_samples(evaluator, generator):
     assert list(evaluation.row) == [*names, "diversity", "recall"]
     fresh = evaluator.draw(generator, seed=4, batch=12, start=36)
     fixed = torch.from_numpy(evaluation.fixed_images)
-    for kind, judge, images in zip(
-        kinds,
-        (evaluator.selector, evaluator.judge) * 2,
-        (fresh, fresh, fixed, fixed),
-        strict=True,
-    ):
+    judges = (evaluator.selector, evaluator.judge) * 2
+    for kind, judge, images in zip(kinds, judges, (fresh, fresh, fixed, fixed), strict=True):
         wanted = judge.scores(images).mean(dim=0).tolist()
         found = [evaluation.row[f"{kind}_{prop}_score"] for prop in PROPERTIES]
         assert found == pytest.approx(wanted, rel=1e-5)
@@ -54,8 +50,7 @@ def test_fixed_samples_stay_and_fresh_ones_change(evaluator, generator):
     assert (first.fixed_images == second.fixed_images).all()
     assert first.row["fixed_gender_score"] == second.row["fixed_gender_score"]
     assert first.row["mean_gender_score"] != second.row["mean_gender_score"]
-    again = evaluator(generator, 0)
-    assert again.row == first.row
+    assert evaluator(generator, 0).row == first.row
 
 
 def test_looking_changes_nothing(evaluator, generator):
@@ -69,13 +64,3 @@ def test_looking_changes_nothing(evaluator, generator):
     generator.eval()
     evaluator(generator, 0)
     assert not generator.training
-
-
-def test_collapse_shows_in_diversity(evaluator, generator):
-    collapsed = Generator(32, z_dim=8, w_dim=8, fmaps_base=128)
-    collapsed.load_state_dict(generator.state_dict())
-    with torch.no_grad():
-        collapsed.mapping.dense7.weight.zero_()  # one w for every z
-    full, none = evaluator(generator, 0).row, evaluator(collapsed, 0).row
-    assert full["diversity"] > 0.02
-    assert none["diversity"] < 0.1 * full["diversity"]

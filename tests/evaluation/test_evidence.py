@@ -43,10 +43,7 @@ def test_copies_are_found():
     assert nearest.closest(1).tolist() == [3]
     assert nearest.rows[3] == 17
     assert nearest.sentence().startswith("1 of 20 samples")
-
-
-def test_one_selected_image_makes_no_copies():
-    nearest = evidence.nearest_selected(torch.randn(20, 32), torch.randn(1, 32))
+    nearest = evidence.nearest_selected(samples, selected[:1])
     assert "no two selected images" in nearest.sentence()
     assert len(nearest.closest(3)) == 3
 

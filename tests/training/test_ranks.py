@@ -80,13 +80,11 @@ def test_rows_are_dealt_evenly():
 
 def test_each_rank_takes_a_gpu_of_its_own_where_there_are_gpus(monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "1")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert Ranks(1, 2).device("auto") == torch.device("cpu")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "set_device", lambda _: None)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert Ranks(1, 2).device("auto") == torch.device("cuda:1")
-    assert Ranks(1, 2).device("cpu") == torch.device("cpu")
+    for gpus, name, wanted in ((0, "auto", "cpu"), (2, "auto", "cuda:1"), (2, "cpu", "cpu")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda gpus=gpus: gpus > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda gpus=gpus: gpus)
+        assert Ranks(1, 2).device(name) == torch.device(wanted)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(ValueError, match="'cuda:1'; this machine knows auto, cpu, cuda, cuda:0"):
         Ranks(1, 2).device("auto")

@@ -11,7 +11,19 @@ from ohlora_lib.verdict import comparison
 from ohlora_lib.verdict import logs as training_logs
 from tests.log_samples import PUBLISHED, make_log, write
 
-CONCEPT = {"gender": 1.0, "quality": 1.0, "age": 0.0, "glass": 0.0}
+CONCEPT = {"gender": 1.0}
+
+
+def seeds(rows, **ends):
+    """Logs of runs by name, a seed each for where its gender score ends."""
+    return {
+        name: [make_log(10 * k + len(name), rows, ends={"gender": end}) for k, end in enumerate(e)]
+        for name, e in ends.items()
+    }
+
+
+def compared(groups, a, b):
+    return comparison.compare_groups(groups, a, b, CONCEPT).iloc[0]
 
 
 def test_compare_files_is_json_and_names_runs_apart(tmp_path):
@@ -25,33 +37,25 @@ def test_compare_files_is_json_and_names_runs_apart(tmp_path):
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     with pytest.raises(ValueError, match="no score of smile"):
         comparison.compare_files([folder], {"smile": 1})
-    assert training_logs.log_names([Path("train_log_v8.csv"), Path("b/train_log_v9.csv")]) == [
-        "v8",
-        "v9",
-    ]
+    published = Path("train_log_v8.csv"), Path("b/train_log_v9.csv")
+    assert training_logs.log_names(published) == ["v8", "v9"]
     assert len(set(training_logs.log_names([folder / "train_log.csv"] * 2))) == 2
 
 
 def test_the_held_out_judge_decides_where_every_log_has_its_scores(tmp_path):
     """The judge sees a gain in b alone, the selecting CNNs in a alone."""
-    logs = {}
-    for k, name in enumerate("ab"):
-        log = make_log(k, 200, 10, ends={"gender": 0.9 if name == "a" else 0.5})
-        end = 0.5 if name == "a" else 0.9
-        logs[name] = log.assign(
-            heldout_gender_score=make_log(k, 200, 10, ends={"gender": end})["mean_gender_score"]
-        )
-    paths = [write(log, tmp_path / f"{name}.csv") for name, log in logs.items()]
-    found = comparison.compare_files(paths, {"gender": 1.0})
+    a, b = (logs[0] for logs in seeds(200, a=[0.9], b=[0.5]).values())
+    gained, lost = a["mean_gender_score"], b["mean_gender_score"]
+    a, b = a.assign(heldout_gender_score=lost), b.assign(heldout_gender_score=gained)
+    paths = [write(log, tmp_path / name) for log, name in ((a, "a.csv"), (b, "b.csv"))]
+    found = comparison.compare_files(paths, CONCEPT)
     (part,) = found["comparisons"]
-    assert part["sentence"].startswith(
-        "By the held-out judge: b ended closer to the target than a"
-    )
+    assert part["sentence"].startswith("By the held-out judge: b ended closer to the target than")
     assert part["by"] == "the held-out judge"
     assert [part[by][0]["effect"] for by in ("properties", "heldout")] == ["moved away", "closer"]
     assert all("By the held-out judge: " in run["sentence"] for run in found["runs"])
-    paths[1] = write(logs["b"].drop(columns="heldout_gender_score"), tmp_path / "c.csv")
-    (part,) = comparison.compare_files(paths, {"gender": 1.0})["comparisons"]
+    paths[1] = write(b.drop(columns="heldout_gender_score"), tmp_path / "c.csv")
+    (part,) = comparison.compare_files(paths, CONCEPT)["comparisons"]
     assert part["sentence"].startswith("By the selecting CNNs: c ended farther from the target")
     assert "heldout" not in part
 
@@ -84,21 +88,15 @@ def test_published_claim_is_checked_not_assumed():
 
 def test_seeds_are_pooled_as_seeds_not_as_rows(tmp_path):
     """Seeds that scatter show nothing, however many rows each has; seeds that agree do."""
-    ends = {"a": [0.70, 0.72, 0.71], "wild": [0.95, 0.50, 0.80], "calm": [0.90, 0.91, 0.92]}
-    groups = {
-        name: [make_log(10 * k + len(name), 400, ends={"gender": end}) for k, end in enumerate(e)]
-        for name, e in ends.items()
-    }
-    wild = comparison.compare_groups(groups, "a", "wild", {"gender": 1.0}).iloc[0]
-    calm = comparison.compare_groups(groups, "a", "calm", {"gender": 1.0}).iloc[0]
+    groups = seeds(400, a=[0.70, 0.72, 0.71], wild=[0.95, 0.50, 0.80], calm=[0.90, 0.91, 0.92])
+    wild, calm = compared(groups, "a", "wild"), compared(groups, "a", "calm")
     assert (wild["effect"], calm["effect"]) == ("not shown", "closer")
     assert (calm["rows_a"], calm["rows_b"]) == (3, 3)
     assert calm["difference"] == pytest.approx(-0.2, abs=0.02)
     pair = {name: logs[:1] for name, logs in groups.items()}
-    one = comparison.compare_groups(pair, "a", "wild", {"gender": 1.0}).iloc[0]
-    assert one["effect"] == "closer"  # by its rows: true of this one run, not of the recipe
+    assert compared(pair, "a", "wild")["effect"] == "closer"  # of this one run, not of the recipe
     with pytest.raises(ValueError, match="two or more of each"):
-        comparison.compare_groups(pair | {"a": groups["a"]}, "a", "wild", CONCEPT)
+        compared(pair | {"a": groups["a"]}, "a", "wild")
 
 
 def test_pooled_seeds_that_do_not_differ_are_rarely_called():
@@ -112,19 +110,16 @@ def test_pooled_seeds_that_do_not_differ_are_rarely_called():
             ]
             for name in "ab"
         }
-        row = comparison.compare_groups(groups, "a", "b", {"gender": 1.0}).iloc[0]
-        called += row["effect"] != "not shown"
+        called += compared(groups, "a", "b")["effect"] != "not shown"
     assert called <= 5  # 5 % of 40 is 2
 
 
 def test_a_log_given_twice_is_no_second_seed(tmp_path):
-    logs = [make_log(k) for k in (0, 1, 2)]
-    with pytest.raises(ValueError, match="two logs called 'v9' are the same training"):
-        comparison.group_logs(["v8", "v8", "v9", "v9"], [logs[0], logs[1], logs[2], logs[2]])
+    logs = [make_log(k) for k in range(4)]
     again = logs[2].assign(elapsed_sec=1.0)
-    with pytest.raises(ValueError, match="'v9'"):
-        comparison.group_logs(["v9", "v9"], [logs[2], again])
-    paths = [write(log, tmp_path / f"{k}.csv") for k, log in enumerate([*logs, make_log(3)])]
+    with pytest.raises(ValueError, match="two logs called 'v9' are the same training"):
+        comparison.group_logs(["v8", "v8", "v9", "v9"], [*logs[:3], again])
+    paths = [write(log, tmp_path / f"{k}.csv") for k, log in enumerate(logs)]
     found = comparison.compare_files(paths, names=["v8", "v8", "v9", "v9"])
     assert [run["name"] for run in found["runs"]] == ["v8 (1)", "v8 (2)", "v9 (1)", "v9 (2)"]
     assert [(c["a"], c["b"]) for c in found["comparisons"]] == [("v8", "v9")]
@@ -135,13 +130,9 @@ def test_a_log_given_twice_is_no_second_seed(tmp_path):
 @pytest.mark.parametrize("rows", [5, 24])
 def test_a_seed_whose_scores_stop_early_shows_nothing(rows):
     """Its last scores are not its end; with none at all there is nothing to index."""
-    groups = {
-        name: [make_log(10 * k + len(name), 24, ends={"gender": end}) for k, end in enumerate(e)]
-        for name, e in {"a": [0.7, 0.71, 0.72], "bb": [0.97, 0.98, 0.99]}.items()
-    }
-    row = comparison.compare_groups(groups, "a", "bb", {"gender": 1.0}).iloc[0]
-    assert row["effect"] == "closer"
+    groups = seeds(24, a=[0.7, 0.71, 0.72], bb=[0.97, 0.98, 0.99])
+    assert compared(groups, "a", "bb")["effect"] == "closer"
     groups["a"][1].loc[24 - rows :, "mean_gender_score"] = np.nan
-    row = comparison.compare_groups(groups, "a", "bb", {"gender": 1.0}).iloc[0]
+    row = compared(groups, "a", "bb")
     assert row["effect"] == "not shown"
     assert np.isnan(row["difference"])

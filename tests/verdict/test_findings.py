@@ -70,14 +70,6 @@ def test_rules_err_as_rarely_as_the_documentation_says():
 # ---- planted failures
 
 
-def test_fooled_selecting_cnns():
-    """Generators that were trained to please the selecting CNNs and to displease the judge."""
-    found = [called(log, {"glass": 1.0}) for log in findings.stored("fooled")]
-    assert len(found) == 11
-    assert {rule for rules in found for rule in rules} <= {"fooled", "moved away"}
-    assert sum("fooled" in rules for rules in found) >= 10  # one pleases neither
-
-
 @pytest.mark.parametrize(
     ("change", "rule"),
     [
@@ -154,14 +146,6 @@ def test_another_network_is_seen_by_its_jump():
     log["fixed_glass_score"] = np.tile([0.1, 0.5], len(log))[: len(log)]
     log.loc[5, "fixed_gender_score"] = np.nan
     assert "jump" in called(log)
-
-
-def test_a_collapsed_generator_with_perfect_scores():
-    log = healthy()
-    for prop, target in CONCEPT.items():
-        log.loc[log.index > 20, [f"{kind}_{prop}_score" for kind in ("mean", "heldout")]] = target
-    log.loc[log.index > 20, ["diversity", "recall"]] = 0.01, 0.0
-    assert called(log) == ["collapsed"]
 
 
 def test_moving_away_is_a_result_and_no_reason_to_distrust():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ from ohlora_lib.properties.ensemble import Ensemble
 from ohlora_lib.verdict import findings, logs
 from ohlora_lib.verdict import verdict as trends
 
-CONCEPT = {"gender": 1.0, "quality": 1.0, "age": 0.0, "glass": 0.0}
+CONCEPT = trends.PUBLISHED_CONCEPT
 WHOLE = (0.0, 1.0, 0.0, 1.0)
 
 
@@ -44,14 +45,13 @@ def train(
     folder: Path,
     learning_rate: float,
     recipe: str,
-    seed: int = 0,
     selector: Ensemble | None = None,
     epochs: int = 4,
-) -> trends.pd.DataFrame:
-    torch.manual_seed(seed)
+) -> pd.DataFrame:
+    torch.manual_seed(0)
     sizes = {"fmaps_base": 256, "fmaps_max": 16}
     base = Base(Generator(32, z_dim=32, w_dim=32, **sizes), Discriminator(32, **sizes))
-    pixels = np.random.default_rng(seed).integers(0, 255, (48, 32, 32, 3), dtype=np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 255, (48, 32, 32, 3), dtype=np.uint8)
     selected = torch.from_numpy(pixels // 4)  # dark: something to learn
     settings = FinetuneSettings(
         epochs=epochs, batch=8, learning_rate=learning_rate, every_batches=1, r1_gamma=1.0
@@ -78,14 +78,9 @@ def test_no_learning_is_not_called_learning(tmp_path: Path, recipe: str) -> None
     assert [finding.rule for finding in findings.of_log(log, CONCEPT)] == ["untrained"]
 
 
-def moves(folder: Path, seed: int = 0) -> trends.pd.DataFrame:
-    """Verdict of a training on dark images, by brightness."""
-    selector = Brightness(ensemble(1).members)
-    return trends.run_verdict(train(folder, 2e-2, "v9", seed, selector, 20), CONCEPT)
-
-
 @pytest.mark.slow
 def test_learning_is_called_learning(tmp_path: Path) -> None:
     """The samples darken: away from the targets of 1, towards those of 0."""
-    effects = moves(tmp_path / "run")["effect"]
+    log = train(tmp_path / "run", 2e-2, "v9", Brightness(ensemble(1).members), epochs=20)
+    effects = trends.run_verdict(log, CONCEPT)["effect"]
     assert list(effects) == ["moved away", "moved away", "closer", "closer"]

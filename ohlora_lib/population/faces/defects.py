@@ -7,22 +7,14 @@ import numpy as np
 
 
 def degrade(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Applies one or two different defects to an image.
-
-    Args:
-        image: One image in [0, 1], shape (H, W, 3).
-        rng: Where kinds and strengths are drawn from.
-
-    Returns:
-        The poorer image in [0, 1], shape (H, W, 3).
-    """
+    """Applies one or two different defects to an image in [0, 1], shape (H, W, 3)."""
     count = 1 + int(rng.random() < 0.35)
     for kind in sorted(rng.permutation(len(DEFECTS))[:count]):
         image = DEFECTS[kind](image, rng)
     return np.clip(image, 0, 1)
 
 
-def occlude(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _occlude(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Lays a soft blob, bar or finger-like group of bars in front of the face."""
     axis = np.linspace(-1, 1, len(image), dtype=np.float32)
     x, y = axis[None] - rng.uniform(-0.3, 0.3), axis[:, None] - rng.uniform(-0.2, 0.4)
@@ -60,20 +52,20 @@ def _ramp(inside: np.ndarray, width: float) -> np.ndarray:
     return t * t * (3 - 2 * t)
 
 
-def expose(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _expose(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Under- or over-exposes."""
     if rng.random() < 0.5:
         return image * np.float32(rng.uniform(0.18, 0.5))
     return np.clip(image * np.float32(rng.uniform(1.35, 2)) + np.float32(0.1), 0, 1)
 
 
-def wash_out(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _wash_out(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Takes most of the contrast away."""
     grey = np.float32(rng.uniform(0.4, 0.8))
     return grey + np.float32(rng.uniform(0.22, 0.55)) * (image - grey)
 
 
-def blur(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _blur(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Blurs with a Gaussian, one axis after the other."""
     sigma = rng.uniform(0.014, 0.036) * len(image)
     radius = int(2.5 * sigma) + 1
@@ -87,7 +79,7 @@ def blur(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return image
 
 
-def pixelate(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _pixelate(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Shows coarse blocks of few colours, like a picture compressed too far."""
     cells = int(rng.integers(14, 28))
     levels, mix = int(rng.integers(8, 24)), np.float32(rng.uniform(0.6, 1))
@@ -100,7 +92,7 @@ def pixelate(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return (image + mix * (blocks - image)).astype(np.float32)
 
 
-def add_noise(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _add_noise(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Adds grain, coarse enough to see: coloured or grey."""
     channels = 3 if rng.random() < 0.6 else 1
     grain = rng.standard_normal((*image.shape[:2], channels), np.float32)
@@ -108,4 +100,4 @@ def add_noise(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 OCCLUDERS = (_blob, _bar, _fingers)
-DEFECTS = (occlude, expose, wash_out, blur, pixelate, add_noise)  # in the order they combine
+DEFECTS = (_occlude, _expose, _wash_out, _blur, _pixelate, _add_noise)  # in the order they combine

@@ -40,13 +40,9 @@ def draw_attributes(
 ) -> pd.DataFrame:
     """Draws the label table of some faces, without their pixels.
 
-    Args:
-        indices: Which faces of the endless population that the seed names; each at least 0.
-        seed: At least 0.
-        shares: Share of ones for some of the four properties; the others keep `DEFAULT_SHARES`.
-
-    Returns:
-        Columns `PROPERTIES` (0 or 1) and `CONTINUOUS`, index named "image" holding `indices`.
+    `indices` are faces of the endless population that the seed names. `shares` gives the share of
+    ones for some properties; the others keep `DEFAULT_SHARES`. Columns `PROPERTIES` (0 or 1) and
+    `CONTINUOUS`, index named "image".
     """
     table = _attributes(_draw_traits(indices, seed), _checked_shares(shares))
     index = pd.Index(np.asarray(indices, dtype=np.int64), name="image")
@@ -67,8 +63,7 @@ def render_faces(
     """
     if not MIN_IMAGE_PX <= image_px <= MAX_IMAGE_PX:
         raise ValueError(
-            f"image_px {image_px} cannot be drawn; it must be {MIN_IMAGE_PX} to {MAX_IMAGE_PX}. "
-            "Render at the nearest allowed size and resize."
+            f"image_px {image_px} cannot be drawn; it must be {MIN_IMAGE_PX} to {MAX_IMAGE_PX}."
         )
     shares = _checked_shares(shares)
     images = np.empty((len(indices), image_px, image_px, 3), np.uint8)

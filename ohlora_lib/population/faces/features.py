@@ -15,8 +15,11 @@ LONGITUDE = 0.42  # of the eyes on the head's ball, in radians
 
 def draw_features(c: Canvas) -> None:
     """Draws all but the glasses, back to front."""
-    for draw in (_draw_age, _draw_beard, _draw_nose, _draw_mouth, _draw_eyes, _draw_brows):
+    for draw in (_draw_age, _draw_beard, _draw_nose, _draw_mouth):
         draw(c)
+    for side in (-1, 1):
+        _draw_eye(c, side)
+    _draw_brows(c)
 
 
 def _eye_place(c: Canvas, side: int) -> tuple[Plane, Plane]:
@@ -27,14 +30,9 @@ def _eye_place(c: Canvas, side: int) -> tuple[Plane, Plane]:
     return side * (c.x - center) / near, c.y - c["eye_line"]
 
 
-def _draw_eyes(c: Canvas) -> None:
-    """Draws both eyes with lids, lashes and gaze."""
-    c = c.rows(-0.4, 0.35)
-    for side in (-1, 1):
-        _draw_eye(c, side)
-
-
 def _draw_eye(c: Canvas, side: int) -> None:
+    """Draws an eye with lids, lashes and gaze."""
+    c = c.rows(-0.4, 0.35)
     woman = c["gender"]
     dx, dy = _eye_place(c, side)
     dy = dy + c.pick("eye_tilt", -0.12, 0.16) * dx
@@ -77,8 +75,7 @@ def _draw_lids(c: Canvas, dx: Plane, upper: Plane, lower: Plane, wide: Plane) ->
 def _draw_brows(c: Canvas) -> None:
     """Draws the eyebrows: thicker and straighter on most men."""
     c = c.rows(-0.5, 0.2)
-    woman = c["gender"]
-    grey = c["grey"]
+    woman, grey = c["gender"], c["grey"]
     darker = 0.6 + 0.28 * grey - 0.22 * ramp(c["hair_color"], 0.4, 0.9) * (1 - grey)
     color = c["hair"] * darker[:, None]
     for side in (-1, 1):
@@ -155,8 +152,7 @@ def _draw_mouth(c: Canvas) -> None:
 
 def _draw_beard(c: Canvas) -> None:
     """Draws stubble, a moustache, a goatee or a full beard on about half of the men."""
-    kind = c["beard_kind"]
-    bearded = np.flatnonzero((c["gender"] == 0) & (kind < 0.55))
+    bearded = np.flatnonzero((c["gender"] == 0) & (c["beard_kind"] < 0.55))
     whole, c = c, c.where(bearded)
     kind = c["beard_kind"]
     middle = c["half"] * cv.sine(c["yaw"] * 1.1)

@@ -111,6 +111,7 @@ def test_sigterm_to_papermill_alone_saves_and_ends(folder, tmp_path):
         error = process.communicate(timeout=SECONDS)[1]
     assert process.returncode == 143
     assert "Traceback" not in error
+    assert "warn" not in error.lower()  # such as of kernels on plain TCP
     assert (folder / "checkpoints" / "state.pt").exists()
     assert not (folder / "summary.json").exists()
 
@@ -161,29 +162,16 @@ def test_a_second_start_is_refused_and_a_dead_one_s_lock_is_taken_over(folder):
     assert run(folder)[0] == 0
 
 
-TROUBLES = {
-    "kernel killed": (
-        "import os; os.kill(os.getpid(), 9)",
-        "killed",
-        r"its kernel died \(killed; most often the memory ran out: use a smaller batch or fewer "
-        r"samples\)",
-    ),
-    "memory": (
-        "bytearray(2**62)",
-        "failed",
-        r"cell \[4\]: memory ran out \(MemoryError\). Use a smaller batch or fewer samples",
-    ),
-}
-
-
-@pytest.mark.parametrize("trouble", TROUBLES)
-def test_what_ended_a_stage_is_said_as_what_it_was(folder, trouble):
-    code, kind, reason = TROUBLES[trouble]
-    make_trouble(folder, code)
+def test_a_kernel_that_died_is_said_as_what_it_was(folder):
+    make_trouble(folder, "import os; os.kill(os.getpid(), 9)")
     status, _, error = run(folder)
+    reason = (
+        r"its kernel died \(killed; most often the memory ran out: use a smaller batch or fewer "
+        r"samples\)"
+    )
     assert status == 1
     assert re.fullmatch(f"ohlora: {STAGE}: {reason}{AS_FAR}", error), error
-    check_unfinished(folder, kind, reason)
+    check_unfinished(folder, "killed", reason)
 
 
 def mounted(path, size):
