@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from ohlora_lib.nets import Discriminator, Generator, PropertyCNN
+from ohlora_lib.nets import Discriminator, Generator, PropertyCNN, layers
 from ohlora_lib.nets.layers import leaky
 from ohlora_lib.training.losses import discriminator_loss, generator_loss, r1_penalty
 from tests.log_samples import DATA
@@ -160,3 +160,36 @@ def test_property_cnn(prop):
         tensor.copy_(normal(name, tuple(tensor.shape)) * scale)
     images = (normal("cnn_image", (2, 3, 256, 256)) * 0.2 + 0.5).clamp(0, 1)
     assert net(images).flatten().tolist() == near(case["output"])
+
+
+def without_bias(style, x, w):
+    modulation = w @ (style.weight * style.weight_scale).T
+    return layers.fused_style(x, *modulation.chunk(2, dim=1))
+
+
+NO_BLUR = ("nets.layers.Blur.forward", lambda _, x, bias=None: x)
+WRONG_GENERATORS = (
+    NO_BLUR,
+    ("nets.generator.FUSED_FROM_PX", 256),
+    ("nets.layers.Noise.forward", lambda noise, x, _: x + noise.noise),
+    ("nets.layers.Style.forward", without_bias),
+    ("nets.generator.MAPPING_LR_MULTIPLIER", 0.011),
+)
+WRONG = {
+    test_plain_generator: WRONG_GENERATORS,
+    test_split_generator: WRONG_GENERATORS,
+    test_discriminator_losses_and_gradients: (
+        NO_BLUR,
+        ("nets.discriminator.minibatch_deviation", lambda x: torch.cat([x, 0 * x[:, :1]], dim=1)),
+        ("training.losses.r1_penalty", lambda x, scores: 2 * r1_penalty(x, scores)),
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("check", "place", "wrong"), [(test, *wrong) for test in WRONG for wrong in WRONG[test]]
+)
+def test_a_wrong_network_or_loss_is_caught(monkeypatch, check, place, wrong):
+    monkeypatch.setattr(f"ohlora_lib.{place}", wrong)
+    with pytest.raises(AssertionError):
+        check()
