@@ -58,9 +58,8 @@ def auroc(log: pd.DataFrame) -> Figure:
         line = style.series(0, len(log))
         ax.plot(time, log["pooled_auroc"], label="pooled over recent batches", **line)
     else:
-        _draw_trend(
-            ax, log, "real_fake_auroc", f"mean of {_smoothing_window(len(log))} batches", 0
-        )
+        label = f"mean of {_smoothing_window(len(log))} batches"
+        _draw_trend(ax, log, "real_fake_auroc", label, 0)
     ax.lines[0].set_label("one batch")
     ax.set_ylim(np.nanmin([0.45, log["real_fake_auroc"].min() - 0.02]), 1.02)
     style.rule_line(ax, 0.5, "0.5: cannot tell real from fake", above=True)

@@ -150,9 +150,8 @@ def match_rows(table: pd.DataFrame, names: Sequence[str], source: str) -> pd.Ser
         check_cells(keys, keys.str.strip() != "", source, "it must name an image")
         found = find_names(keys.tolist(), names)
     rows = pd.Series(found, index=table.index, dtype="Int64")
-    check_cells(
-        keys, rows.isna() | ~rows.duplicated(), source, "that image is there more than once"
-    )
+    once = rows.isna() | ~rows.duplicated()
+    check_cells(keys, once, source, "that image is there more than once")
     if rows.isna().all():
         raise ValueError(
             f"{source}: none of its {len(rows)} rows is about an image in the folder; {column} "

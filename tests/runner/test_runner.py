@@ -315,15 +315,6 @@ def test_what_the_environment_puts_in_the_way_decides_nothing(project, monkeypat
     assert (project / "which").read_text() == sys.executable
 
 
-def real_notebook(folder):
-    """A real notebook in a project of its own."""
-    (folder / "params").mkdir(exist_ok=True)
-    (folder / "notebooks").mkdir(exist_ok=True)
-    notebook = folder / "notebooks/01_make_population.ipynb"
-    notebook.write_bytes((PACKAGE_ROOT / "notebooks" / notebook.name).read_bytes())
-    return notebook
-
-
 REFUSED = {
     "no tag": (("\"parameters\"", "\"param\""), {"seed": 3}, "seed was set again after the inj"),
     "a misspelled parameter": (
@@ -337,8 +328,10 @@ REFUSED = {
 def test_plain_papermill_refuses_what_would_not_reach_the_notebook(tmp_path, monkeypatch, case):
     (old, new), given, expected = REFUSED[case]
     monkeypatch.chdir(tmp_path)
-    notebook = real_notebook(tmp_path)
-    notebook.write_text(notebook.read_text().replace(old, new))
+    for name in ("params", "notebooks"):
+        Path(name).mkdir()
+    notebook = Path("notebooks/01_make_population.ipynb")
+    notebook.write_text((PACKAGE_ROOT / notebook).read_text().replace(old, new))
     with pytest.raises(PapermillExecutionError) as caught:
         execute_notebook(
             notebook, "out.ipynb", given, engine_name=kernel.ENGINE, progress_bar=False

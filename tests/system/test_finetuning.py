@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -55,7 +56,9 @@ def root(tmp_path_factory):
         store.append(pixels)
     for folder in (base, cnns, selection):
         write_atomic(folder / "summary.json", '{"status": "finished", "results": {}}')
-    return root
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OHLORA_ROOT", str(root))
+        yield root
 
 
 def params_file(root, variant, **changes):
@@ -66,8 +69,7 @@ def params_file(root, variant, **changes):
 
 
 @pytest.mark.slow
-def test_by_one_process_it_leaves_what_the_notebook_leaves(root, monkeypatch):
-    monkeypatch.setenv("OHLORA_ROOT", str(root))
+def test_by_one_process_it_leaves_what_the_notebook_leaves(root):
     path, alone = params_file(root, "alone")
     assert run.finetune_file(path, Monitor, start_anew=False)
     summary = json.loads((alone / "summary.json").read_text())
@@ -84,37 +86,27 @@ def test_by_one_process_it_leaves_what_the_notebook_leaves(root, monkeypatch):
     assert json.loads((alone / "config.json").read_text())["variant"] == "alone"
 
 
-def launched(path, root):
-    """The documented command."""
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
-    command += ["--num_processes", "2", "--main_process_port", "0"]
-    command += ["-m", "ohlora_lib", "finetune", str(path)]
-    env = {**os.environ, "OHLORA_ROOT": str(root), "OMP_NUM_THREADS": "1"}
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen(command, env=env, **options)
-
-
 def rows(folder):
     path = folder / "train_log.csv"
     return len(pd.read_csv(path)) if path.exists() else 0
 
 
-def second_rank(process):
-    for child in psutil.Process(process.pid).children(recursive=True):
-        if child.environ().get("RANK") == "1":
-            return child
-    raise AssertionError("there is no second rank")
-
-
-def signal_second(path, folder, root, number, wanted):
-    """Starts two ranks and sends the second a signal once the log has that many rows."""
-    process = launched(path, root)
+def launched(path, folder, number=0, wanted=0):
+    """The documented command; sends the second rank a signal once the log has as many rows."""
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
+    command += ["--num_processes", "2", "--main_process_port", "0"]
+    command += ["-m", "ohlora_lib", "finetune", str(path)]
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, **options)
     end = time.monotonic() + SECONDS
-    while rows(folder) < wanted:
+    while number and rows(folder) < wanted:
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < end, "it hangs"
         time.sleep(0.02)
-    second_rank(process).send_signal(number)
+    if number:
+        ranks = psutil.Process(process.pid).children(recursive=True)
+        (second,) = (child for child in ranks if child.environ().get("RANK") == "1")
+        second.send_signal(number)
     said = process.communicate(timeout=SECONDS)[0]
     return process.returncode, said
 
@@ -123,22 +115,19 @@ def signal_second(path, folder, root, number, wanted):
 def test_two_ranks_interrupted_killed_and_resumed_end_as_uninterrupted(root):
     pytest.importorskip("accelerate", reason="needs accelerate")
     (whole, whole_folder), (path, folder) = (params_file(root, name) for name in ("whole", "pair"))
-    process = launched(whole, root)
-    said = process.communicate(timeout=SECONDS)[0]
-    assert process.returncode == 0, said
+    status, said = launched(whole, whole_folder)
+    assert status == 0, said
     assert json.loads((whole_folder / "summary.json").read_text())["facts"]["processes"] == 2
-
-    status, said = signal_second(path, folder, root, signal.SIGINT, 3)
+    status, said = launched(path, folder, signal.SIGINT, 3)
     assert status == 0, said
     assert "Interrupted; the checkpoint is saved." in said
     kept = rows(folder)
     assert kept < 25
-    status, said = signal_second(path, folder, root, signal.SIGKILL, kept + 2)
+    status, said = launched(path, folder, signal.SIGKILL, kept + 2)
     assert status != 0, said
     assert not (folder / "summary.json").exists()
-    process = launched(path, root)
-    said = process.communicate(timeout=SECONDS)[0]
-    assert process.returncode == 0, said
+    status, said = launched(path, folder)
+    assert status == 0, said
     assert "Going on from the checkpoint" in said
     one, two = (pd.read_csv(place / "train_log.csv") for place in (whole_folder, folder))
     pd.testing.assert_frame_equal(*(log.drop(columns="elapsed_sec") for log in (one, two)))
@@ -147,30 +136,36 @@ def test_two_ranks_interrupted_killed_and_resumed_end_as_uninterrupted(root):
         assert all(torch.equal(one[key], two[key]) for key in one)
 
 
+def test_an_open_run_is_sent_to_the_other_ranks_without_its_lock(root):
+    opened = run._open(params_file(root, "sent")[0], 2, False)[1]
+    sent = pickle.loads(pickle.dumps(opened))
+    assert (sent.lock, sent.path, sent.inputs) == (None, opened.path, opened.inputs)
+    opened.lock.release()
+
+
+def refused(path, said):
+    with pytest.raises(ValueError, match=said):
+        run.finetune_file(path, Monitor, start_anew=False)
+
+
 def test_a_batch_that_does_not_divide_is_one_line(root, monkeypatch):
     monkeypatch.setattr(run, "join", lambda: Ranks(0, 2))
     monkeypatch.setattr(Ranks, "from_first", lambda _, make: make())
     path, _ = params_file(root, "five", batch=5)
-    with pytest.raises(ValueError, match=r"batch is 5, which 2 processes cannot share"):
-        run.finetune_file(path, Monitor, start_anew=False)
+    refused(path, r"batch is 5, which 2 processes cannot share")
 
 
-def test_another_notebooks_file_is_told(root, monkeypatch):
-    monkeypatch.setenv("OHLORA_ROOT", str(root))
+def test_another_notebooks_file_is_told(root):
     path = root / "params" / "tiny" / "02_train_base.yaml"
     path.write_text("study: tiny\n")
-    with pytest.raises(ValueError, match="holds parameters of 02_train_base"):
-        run.finetune_file(path, Monitor, start_anew=False)
+    refused(path, "holds parameters of 02_train_base")
 
 
-def test_too_few_images_are_refused_before_anything_starts(root, monkeypatch):
-    monkeypatch.setenv("OHLORA_ROOT", str(root))
+def test_too_few_images_are_refused_before_anything_starts(root):
     selection = root / "outputs" / "tiny" / "04_select_images-three"
     with new_store(selection / "images" / "selected.npy", 32) as store:
         store.append(np.zeros((3, 32, 32, 3), np.uint8))
     write_atomic(selection / "summary.json", '{"status": "finished", "results": {"kept": 3}}')
-    changes = {"selection_run": "outputs/tiny/04_select_images-three"}
-    path, folder = params_file(root, "three", **changes)
-    with pytest.raises(ValueError, match=r"^3 images are too few to fine-tune on \(at least 8\)"):
-        run.finetune_file(path, Monitor, start_anew=False)
+    path, folder = params_file(root, "three", selection_run=str(selection.relative_to(root)))
+    refused(path, r"^3 images are too few to fine-tune on \(at least 8\)")
     assert not [left for left in folder.rglob("*") if left.suffix in {".csv", ".pt", ".png"}]
