@@ -202,6 +202,13 @@ def test_a_log_of_another_program_is_read_by_what_it_calls_its_columns(tmp_path,
     assert (run["epochs"], run["steps"]) == (None, 6000)
 
 
+def test_batches_counted_from_the_start_are_a_step(tmp_path):
+    path = write(make_log().assign(idx=range(0, 240, 10)), tmp_path / "log.csv")
+    with pytest.raises(ValueError, match="idx must restart at 0 .* --column step=idx"):
+        logs.read_log(path)
+    assert logs.read_log(path, columns={"step": "idx"}).attrs["by_step"]
+
+
 def test_somebody_may_say_that_a_log_is_whole(tmp_path):
     path = write(make_log().iloc[:-1], tmp_path / "log.csv")
     for complete, rules in ((False, ["cut off"]), (True, [])):
