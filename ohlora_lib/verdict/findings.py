@@ -210,6 +210,8 @@ def of_training(
     if folder is None:
         return of_log(log, concept)
     config, root, made_from = read_config(folder), root_of(folder), {}
+    if missing := {"epochs", "concept"} - config.keys():
+        raise ValueError(f"{folder}: config.json has no {min(missing)}; give a run of stage 5.")
     if (folder / "summary.json").is_file():
         made_from = read_summary(folder).get("made_from", {})
     inputs = {name: _summary(root / config[name]) for name in INPUTS if name in config}
