@@ -98,7 +98,7 @@ def write_atomic(path: Path | str, data: bytes | str) -> None:
 
 
 def check_file(path: Path, kind: str, remedy: str = "Check the path.") -> None:
-    """Raises a ValueError that names the path and the kind wanted if there is no file at it."""
+    """Raises ValueError unless the path is a file; the message names the path and `kind`."""
     if path.is_dir():
         raise ValueError(f"{path}: is a folder, not a {kind}. Give a file.")
     if not path.is_file():

@@ -95,7 +95,7 @@ def import_images(
 
 
 def open_store(path: Path | str) -> np.ndarray:
-    """Opens a store memory-mapped, uint8 (N, H, H, 3); ValueError if the file is none."""
+    """Opens a store memory-mapped, uint8 (N, H, H, 3); ValueError for any other file."""
     path = Path(path)
     check_file(path, "image store", "Run the stage that makes it first.")
     try:

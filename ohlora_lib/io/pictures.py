@@ -86,7 +86,8 @@ def _formats() -> list[str]:
 def open_image(path: Path) -> Iterator[Image.Image]:
     """Opens an image file, of a format that runs no program and of a size that fits in memory.
 
-    ValueError if it is none, or decoding it in the block shows damage; says why.
+    Raises ValueError, with the reason, for any other file, and when decoding it inside the block
+    fails.
     """
     try:
         with Image.open(path, formats=_formats()) as file:

@@ -21,7 +21,7 @@ Networks = dict[str, dict[str, Tensor]]  # tensors by their names, by the networ
 
 
 def read_networks(path: Path | str) -> tuple[Networks, dict[str, str]]:
-    """Reads every network of a weight file, and the file's metadata; ValueError if it is none.
+    """Reads every network of a weight file, and its metadata; ValueError for any other file.
 
     A network is known by its name in the file, or by its path there if another has that name.
     """

@@ -137,7 +137,7 @@ def _property_cnn(shapes: Shapes, facts: Mapping[str, str]) -> PropertyCNN:
         same = net.fc1[0].in_features == flat
         if same and len(net.pools) == _count(shapes, r"conv\d+\.0\.weight"):
             return net
-    raise ValueError("it is none of the published ones at 256 px and has no metadata")
+    raise ValueError("it has no metadata, and its shapes match no published CNN at 256 px")
 
 
 KINDS: dict[str, tuple[str, Callable[[Shapes, Mapping[str, str]], nn.Module]]] = {

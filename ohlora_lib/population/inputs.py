@@ -24,7 +24,7 @@ def check_images(config: MakePopulation | LabelImages, folder: Path, _: Path) ->
     """Finds the images of a folder, or CelebA's with its list, without opening one.
 
     Raises:
-        ValueError: If there are none, or the list does not fit them.
+        ValueError: If the folder holds no images, or the list does not match them.
     """
     if getattr(config, "source", "") != "celeba":
         find_images(folder)

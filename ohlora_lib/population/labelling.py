@@ -162,7 +162,7 @@ def merge_tables(paths: Sequence[Path]) -> Merged:
             known = find_names(table[key].tolist(), images, any_folder=False)
             firsts = [None if place is None else images[place] for place in known]
             table[key] = pd.Series(firsts, table.index, dtype=object).fillna(table[key])
-        check_cells(table[key], ~table[key].duplicated(), name, "that image is there twice")
+        check_cells(table[key], ~table[key].duplicated(), name, "that image appears twice")
         frames[name] = table.set_index(key)[mine].astype(float).astype("Int64")
         images = list(dict.fromkeys([*images, *table[key]]))
     answers = pd.concat(frames, axis=1).reindex(images)  # columns: person, property

@@ -129,8 +129,8 @@ def _lead_links(soup: BeautifulSoup, folder: Path) -> None:
 def _page_of(notebook: str, folder: Path) -> str:
     """Address of a notebook's page, from a run folder.
 
-    The page of an input, else that of the same variant, else that without a variant; where there
-    is none yet, or there are several, the stage's place on the page of the study.
+    An input's page comes first, then the page of the same variant, then the one without a variant.
+    If no page exists yet, or several match, the address is the stage's card on the study's page.
     """
     config = run_folder.read_json(folder / "config.json")  # none where it is no run folder
     root, same = run_folder.root_of(folder), "".join([notebook, *folder.name.partition("-")[1:]])

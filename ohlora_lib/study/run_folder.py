@@ -32,7 +32,7 @@ PICTURES = {".png", ".webp", ".mp4"}  # drawn from the results, so no part of th
 
 
 def project_root(start: Path | None = None) -> Path:
-    """Finds the folder that holds `params/` and `notebooks/`; ValueError if there is none.
+    """Finds the folder that holds `params/` and `notebooks/`; ValueError if no folder does.
 
     Args:
         start: Where to look from, upwards, as the path is written; then OHLORA_ROOT, where set.

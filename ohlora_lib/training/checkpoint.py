@@ -67,10 +67,13 @@ def load_state(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 def load_newest(
     path: Path, facts: Mapping[str, Any], *, free: Collection[str] = ()
 ) -> dict[str, Any] | None:
-    """Reads the state of the newest whole checkpoint of a training; None if there is none.
+    """Reads the newest undamaged checkpoint of a training; None if the training has no checkpoint.
 
-    The one before it is looked for beside it. Of the facts that the training is to be done with
-    now, the `free` ones may have changed; ValueError names others, or says that all are damaged.
+    If the newest is damaged, the one before it is read. `facts` describe the training now; those
+    named in `free` may differ from the checkpoint's.
+
+    Raises:
+        ValueError: If another fact differs, which is named, or if every checkpoint is damaged.
     """
     there = [p for p in (path, _before(path)) if p.is_file()]
     for candidate in there:

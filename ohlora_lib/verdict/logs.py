@@ -134,7 +134,7 @@ def properties_of(log: pd.DataFrame) -> list[str]:
 
 
 def present(concept: Mapping[str, float], *logs: pd.DataFrame) -> dict[str, float]:
-    """The concept's properties that every log scores; ValueError if there are none."""
+    """Keeps the properties of a concept that every log scores; ValueError if none is left."""
     found = {p: t for p, t in concept.items() if all(p in properties_of(log) for log in logs)}
     if not found:
         raise ValueError(f"concept is {dict(concept)}, the logs score {properties_of(logs[0])}; "

@@ -62,7 +62,7 @@ def scores_of(log: pd.DataFrame, source: str, prop: str) -> tuple[np.ndarray, np
 
 
 def checked(concept: Mapping[str, float]) -> dict[str, float]:
-    """Targets as floats; raises ValueError if there are none or one is not in 0 to 1."""
+    """Reads targets as floats; ValueError unless there is at least one and all lie in 0 to 1."""
     if not concept or not all(0 <= target <= 1 for target in concept.values()):
         raise ValueError(f"concept is {dict(concept)}; give at least one property, targets 0 to 1")
     return {name: float(target) for name, target in concept.items()}

@@ -144,7 +144,7 @@ def test_merging_two_people(tmp_path):
     ("otto", "words"),
     [
         ("name,hat\na,1\n", "no column in common"),
-        ("file,hat\n001,1\n001,0\n", "row 1 has file = '001'; that image is there twice"),
+        ("file,hat\n001,1\n001,0\n", "row 1 has file = '001'; that image appears twice"),
         ("file,hat\n001,1\nb.jpg,yes\n", r"otto\.csv: row 1 has hat = 'yes';"),
         ("file,hat\n001,1\nb.jpg,0.7\n", r"otto\.csv: row 1 has hat = 0.7;"),
     ],
