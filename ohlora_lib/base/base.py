@@ -163,7 +163,7 @@ class BaseRun:
                     self._save_state()
         if trainer.kimg < total_kimg:
             raise KeyboardInterrupt(
-                f"stopped and saved at {trainer.kimg:.2f} kimg; the next start goes on"
+                f"stopped and saved at {trainer.kimg:.2f} kimg; the next start resumes"
             )
         _save(trainer.average, trainer.discriminator, self.folder)
         return pd.DataFrame(self.rows)

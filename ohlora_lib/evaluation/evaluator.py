@@ -48,7 +48,7 @@ class Judged:
     fixed_images: np.ndarray  # uint8, (at most 36, H, H, 3)
 
     def heldout(self, kind: str = "scores") -> pd.DataFrame:
-        """The judge's `scores` or `fixed_scores`, a column a property."""
+        """The judge's `scores` or `fixed_scores`, one column per property."""
         table = getattr(self, kind).filter(regex="^heldout_")
         return table.rename(columns=lambda name: name[len("heldout_") : -len("_score")])
 

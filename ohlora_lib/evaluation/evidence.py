@@ -59,7 +59,7 @@ def auroc_interval(auroc: float, ones: int, zeros: int) -> tuple[float, float]:
 def leakage(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
     """Correlation (P, P) of the properties' changes; NaN if none changed.
 
-    Both are scores (S, P) of the same latents, a column a property.
+    Both are scores (S, P) of the same latents, one column per property.
     """
     return (after - before).corr()
 
@@ -67,7 +67,7 @@ def leakage(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
 def member_table(ensembles: Mapping[str, Ensemble], images: Images) -> pd.DataFrame:
     """Mean score of the same images, uint8 (S, H, H, 3), by every single CNN on their device.
 
-    A row an ensemble and property: its mean, the lowest and the highest of its CNNs' means, and
+    One row per ensemble and property: its mean, the lowest and the highest of its CNNs' means, and
     `disagreement`, the mean over images of the CNNs' standard deviation.
     """
     rows = []
@@ -118,7 +118,7 @@ def examples(
     """Rows of at most `count` samples by kind: random, best, median, worst.
 
     Random ones are as they come; the others are by their distance to the look, from nearest on.
-    `scores` have a row a sample and a column a property.
+    `scores` has one row per sample and one column per property.
     """
     distance = sum((scores[prop] - target).abs() for prop, target in concept.items())
     order = np.argsort(distance.to_numpy(), kind="stable")

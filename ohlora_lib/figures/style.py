@@ -108,7 +108,7 @@ def _letters_of(file: str) -> frozenset[str]:
 
 
 def series(order: int, rows: int) -> dict[str, Any]:
-    """Colour, dash and about eight markers of a line of so many rows, unlike other series'."""
+    """Colour, dash and about eight markers for a line of that many rows, distinct per series."""
     step = max(1, rows // 8)
     return {
         "color": COLORS[order % len(COLORS)], "ls": DASHES[order % len(DASHES)], "lw": 2, "ms": 5,

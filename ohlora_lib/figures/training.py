@@ -24,7 +24,7 @@ from ohlora_lib.verdict.verdict import (
     start_of,
 )
 
-FEW_ROWS = 80  # up to so many rows, raw values are drawn as markers
+FEW_ROWS = 80  # with at most this many rows, raw values are drawn as markers
 
 
 @house_style()

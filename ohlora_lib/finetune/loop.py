@@ -56,7 +56,7 @@ class FinetuneSettings:
     precision: str = "float32"
 
     def evaluation_due(self, epoch: int, idx: int) -> bool:
-        """Every so many batches, and more often in the first epoch, most of all at its start."""
+        """Whether a batch is evaluated: at regular intervals, more often in the first epoch."""
         early = idx < self.first_epoch_each or idx % self.first_epoch_every == 0
         return idx % self.every_batches == 0 or (epoch == 0 and early)
 
@@ -153,7 +153,7 @@ class FineTuner:
                 whole = self.order[self.idx * size : (self.idx + 1) * size]
                 rows = self.ranks.deal(whole).to(self.device)
                 epoch, idx = self.epoch, self.idx
-                self.idx += 1  # before the yield: a state saved after this batch goes on behind it
+                self.idx += 1  # before the yield: a state saved then resumes with the next
                 yield epoch, idx, to_signed(self.images[rows])
             if self.closing:
                 return

@@ -74,7 +74,7 @@ class LabelSession:
         return self.questions[self.place] if self.place < len(self.questions) else None
 
     def answer(self, answer: str) -> None:
-        """Writes an answer, one of `LABELS`, to the disk; goes on to the next open question."""
+        """Writes an answer, one of `LABELS`, to the disk and moves to the next open question."""
         question = self.question
         if answer not in LABELS or question is None:
             raise ValueError(f"{answer!r} is not one of {list(LABELS)}, or all is answered")

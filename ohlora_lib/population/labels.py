@@ -1,4 +1,4 @@
-"""Label tables: a row an image, a column a property, values 0 or 1."""
+"""Label tables: one row per image, one column per property, values 0 or 1."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ class Lesson:
     prop: str
     settings: CNNSettings
 
-    @property
+    @cached_property
     def target(self) -> Tensor:
         """The labels on the device, float (N, 1)."""
         return torch.tensor(self.labels, dtype=torch.float32, device=self.images.device)[:, None]
@@ -115,12 +116,12 @@ def train_ensemble(
 
     Args:
         images: All images, uint8, shape (N, H, H, 3), on the device to train on.
-        labels: A row an image, a column of 0 and 1 a property.
+        labels: One row per image, one column of 0 and 1 per property.
         rows: Row numbers to train on; the others are never looked at.
         properties: Columns to learn.
         settings: How to train.
-        folder: Gets `<property>-fold<k>.safetensors`, and until the run has finished all of each
-            fold, from which a next start goes on.
+        folder: Gets `<property>-fold<k>.safetensors`, and checkpoints of the finished folds, from
+            which the next start resumes.
 
     Yields:
         Each fold as it is done.
@@ -154,8 +155,8 @@ def train_ensemble(
 def _read_fold(path: Path, lesson: Lesson, facts: Mapping[str, Any]) -> Fold | None:
     """A fold, if it was trained before."""
     state = load_newest(path, facts)
-    if state is None:
-        return None
+    if state is None or state.keys() != Fold.__dataclass_fields__.keys():
+        return None  # not trained, or by an earlier version, which kept other facts
     net = lesson.new_net()
     net.load_state_dict(state["net"])
     return Fold(**state | {"net": net.eval(), "history": pd.DataFrame(state["history"])})
@@ -268,7 +269,7 @@ def _logits(net: PropertyCNN, lesson: Lesson, rows: Tensor) -> Tensor:
 
 
 def fold_table(folds: Sequence[Fold]) -> pd.DataFrame:
-    """A row a fold: property, fold, AUROC and loss on its validation images, attempts, epochs."""
+    """One row per fold: property, fold, AUROC and loss in validation, attempts, epochs."""
     names = ("prop", "fold", "auroc", "best_loss", "attempts")
     rows = [[getattr(f, n) for n in names] + [len(f.history)] for f in folds]
     return pd.DataFrame(rows, columns=["property", *names[1:], "epochs"])

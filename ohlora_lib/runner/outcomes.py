@@ -12,7 +12,7 @@ from ohlora_lib.study import machine
 
 SMALLER = "Use a smaller batch or fewer samples"
 GO_ON = "a training resumes from its last checkpoint"
-CAUSES = (  # what an error says, its class first, and what is said instead
+CAUSES = (  # pattern of an error, its class first, and the message shown instead
     ("^OutOfMemoryError|CUDA.* out of memory", f"the GPU's memory ran out ({{}}). {SMALLER}"),
     (r"^\w*MemoryError|(can't allocate|not enough) memory", f"memory ran out ({{}}). {SMALLER}"),
     ("No space left", f"the disk is full ({{}}). Free room and start again: {GO_ON}"),

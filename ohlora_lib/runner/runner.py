@@ -92,7 +92,7 @@ def run_study(
             _run_stage(stage, worker, label, why, command, anew=force)
             write_index(outputs)
     except BaseException:
-        with suppress(OSError):  # what ended the study is said, which may be a full disk
+        with suppress(OSError):  # the error that ended the study counts; it may be a full disk
             if outputs.is_dir():  # or a lost one
                 write_index(outputs)
         raise

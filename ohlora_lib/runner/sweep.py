@@ -183,7 +183,7 @@ def parse_seeds(text: str) -> list[int]:
 def lay_out(
     folder: Path, root: Path, axes: Sequence[Axis], seeds: Sequence[int]
 ) -> tuple[list[Study], list[Study]]:
-    """The parents of a sweep, one a seed, and its points; ValueError if a stage takes no value."""
+    """The parents of a sweep, one per seed, and its points; ValueError for a value not allowed."""
     parents, points = [], []
     for seed in seeds or [None]:
         study = stages.read_study(folder, root, seed)

@@ -84,7 +84,7 @@ class Chosen:
     thrown: np.ndarray  # uint8, (at most 48, H, H, 3)
 
     def table(self) -> pd.DataFrame:
-        """A row a candidate: img_no, its scores, whether it was kept."""
+        """One row per candidate: img_no, its scores, whether it was kept."""
         scores = self.scores.rename_axis("img_no").reset_index()
         return scores.assign(kept=self.selection.kept.astype(int))
 

@@ -1,6 +1,6 @@
 """What the parameters of all notebooks share: strict YAML, one-line errors, common fields.
 
-What a parameter means is said in one place, the comment on its line of the parameters cell.
+The meaning of a parameter stands in one place, the comment on its line of the parameters cell.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class Look(Meaning):
 
 
 class OtherLogs(BaseModel):
-    """What is said of logs that were written elsewhere."""
+    """How to read logs that other programs wrote."""
 
     columns: dict[str, str] = {}
     complete: bool = False

@@ -1,6 +1,6 @@
 """A stage at work in its run folder.
 
-Files are written whole or not at all. Success is said by `summary.json`, written last. A finished
+Files are written whole or not at all. `summary.json`, written last, marks success. A finished
 run is never written over: asked for again as it was, it is shown again; asked for with other
 parameters or inputs, it moves whole to `.earlier` before the new run starts.
 """

@@ -121,7 +121,7 @@ def verdict_table(
     logs: Sequence[pd.DataFrame],
     names: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """A row a property; `attrs["by"]` says who gave the scores.
+    """One row per property; `attrs["by"]` says who gave the scores.
 
     `judge` gives the columns' values for a property's number, name, target and confidence level;
     `names` are those of the two runs that are compared.

@@ -58,7 +58,7 @@ class View:
     """A latent as every generator draws it."""
 
     images: dict[str, np.ndarray]  # uint8, (H, H, 3)
-    scores: pd.DataFrame  # a row a generator, a column a property; empty without CNNs
+    scores: pd.DataFrame  # one row per generator, one column per property; empty without CNNs
     seconds: float
 
 

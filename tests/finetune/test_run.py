@@ -1,4 +1,4 @@
-"""A fine-tuning in its folder: log, grids, checkpoints, and how it goes on."""
+"""A fine-tuning in its folder: log, grids, checkpoints, and how it resumes."""
 
 import os
 import re

@@ -77,7 +77,7 @@ def test_property_cnn_of_any_size_comes_back(tmp_path):
     assert (back.prop, back.crop, back.width) == ("hat", (0.25, 1.0, 0.0, 0.5), 0.25)
     assert same(net.state_dict(), back.state_dict())
     assert describe(tmp_path / "c.safetensors")["validation_auroc"] == "0.9"
-    with pytest.raises(ValueError, match="none of the published ones"):  # without its metadata
+    with pytest.raises(ValueError, match="match no published CNN"):  # without its metadata
         convert(tmp_path / "c.safetensors", tmp_path / "c.pth")
     assert not (tmp_path / "c.pth").exists()
 

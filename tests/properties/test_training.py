@@ -20,6 +20,7 @@ from ohlora_lib.properties.training import (
     train_ensemble,
     train_fold,
 )
+from ohlora_lib.training.checkpoint import load_state, save_state
 from ohlora_lib.training.losses import NotFiniteError
 
 SETTINGS = {
@@ -167,6 +168,9 @@ def test_stopped_after_a_fold_and_started_again_is_as_if_never_stopped(
 ):
     train(tmp_path, stop_after=3)
     (tmp_path / "dark-fold0.safetensors").unlink()  # killed between the two files
+    older = tmp_path / "checkpoints" / "state-bright-fold0.pt"  # of an earlier version
+    state, facts = load_state(older)
+    save_state(older, {"valid_rows": 0} | state, facts)
     calls, original = [], training.train_fold
 
     def count(one, fold, rows):
@@ -175,7 +179,7 @@ def test_stopped_after_a_fold_and_started_again_is_as_if_never_stopped(
 
     monkeypatch.setattr(training, "train_fold", count)
     again = train(tmp_path)
-    assert calls == [("dark", 1)]
+    assert calls == [("bright", 0), ("dark", 1)]
     pd.testing.assert_frame_equal(fold_table(again), fold_table(whole[1]))
     for a, b in zip(again, whole[1], strict=True):
         pd.testing.assert_frame_equal(a.history, b.history)
