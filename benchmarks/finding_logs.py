@@ -42,7 +42,7 @@ TRAINED = {"epochs": 3, "every_batches": 5, "first_epoch_every": 5}
 
 
 def first_cnns(root: Path, config: params.FinetuneGenerator) -> list[Ensemble]:
-    """The selector and the judge, with one CNN a property."""
+    """The selector and the judge, with one CNN per property."""
     whole = (
         load_ensemble(root / config.cnn_run / role, list(config.concept))
         for role in ("selector", "judge")

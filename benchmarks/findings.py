@@ -245,7 +245,7 @@ def called(log: Log) -> set[str]:
 
 
 def rates() -> pd.DataFrame:
-    """One row a rule: false alarms of so many logs, hits of so many."""
+    """One row per rule: false alarms and hits, each with the number of logs."""
     fine = [called(log) for log in healthy()]
     rows = []
     for rule in PLANTS:

@@ -152,7 +152,7 @@ def _show_verdict(part: dict[str, Any]) -> None:
 
 @app.command()
 def select(
-    scores: Annotated[Path, Argument(help="CSV with a row an image: <property>_score.")],
+    scores: Annotated[Path, Argument(help="CSV with one row per image: <property>_score.")],
     keep: Annotated[list[str], Option(help='Condition, such as "gender>=0.92"; once for each.')],
     skip_first: Annotated[int, Option(min=0, help="First images, which are left out.")] = 0,
     as_json: AsJson = False,

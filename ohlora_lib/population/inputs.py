@@ -81,7 +81,7 @@ def read_attributes(path: Path) -> pd.DataFrame:
             )
     except (OSError, ValueError, OverflowError) as error:
         raise ValueError(
-            f"{path}: not CelebA's attribute list, a count, a line of names, a line an image "
+            f"{path}: not CelebA's attribute list, a count, a line of names, one line per image "
             f"({' '.join(str(error).split())}). Fetch it again."
         ) from error
     return table[names]

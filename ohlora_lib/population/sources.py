@@ -36,7 +36,7 @@ class Population:
 
     images: np.ndarray  # uint8, shape (N, H, H, 3), memory-mapped
     labels: pd.DataFrame  # a row a labelled image: `img_no` (row of `images`), properties, others
-    files: pd.DataFrame  # a row an image or file: `FILE_FACTS`; what was left out too
+    files: pd.DataFrame  # one row per image or file, also those left out: `FILE_FACTS`
     properties: list[str]  # columns of `labels` that hold 0 and 1
 
     def by_label(self, prop: str, value: int, count: int = 12) -> np.ndarray:

@@ -53,7 +53,7 @@ def _read(
 
 
 def verdict_table(table: pd.DataFrame, meaning: Meanings) -> pd.DataFrame:
-    """What people read of `verdict.run_verdict` or `compare_groups`: a row a property."""
+    """The columns of `verdict.run_verdict` or `compare_groups` to show: one row per property."""
     first, both = table.iloc[0], {"meaning": "score", "target": "target"}
     if "run_b" in table:
         moved, columns = "difference", {"effect": f"{first['run_b']} is", **both}

@@ -14,7 +14,7 @@ QUIET_SEC = 8.0  # longest silence where there is no live line
 
 
 class Status:
-    """One line a stage.
+    """One line per stage.
 
     Args:
         console: Where to write; standard output if None.

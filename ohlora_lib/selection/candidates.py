@@ -89,7 +89,7 @@ class Chosen:
         return scores.assign(kept=self.selection.kept.astype(int))
 
     def means(self) -> pd.DataFrame:
-        """Mean scores of all candidates and of those kept, a row a property."""
+        """Mean scores of all candidates and of those kept, one row per property."""
         kept = self.scores[self.selection.kept]
         return pd.DataFrame({"candidates": self.scores.mean(), "kept": kept.mean()})
 

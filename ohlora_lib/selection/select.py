@@ -86,7 +86,7 @@ def _what_to_loosen(scores: pd.DataFrame, passes: pd.DataFrame, costs: pd.DataFr
 
 
 def read_scores(path: Path | str, wanted: Sequence[Condition]) -> pd.DataFrame:
-    """Reads a CSV of scores made elsewhere, a row an image in the images' order.
+    """Reads a CSV of scores made elsewhere, one row per image in the order of the images.
 
     Gives all columns; those of the conditions' properties, `<property>_score` or `<property>` by
     itself, become numbers named `<property>_score`. ValueError if a column or number is not right.
@@ -106,5 +106,5 @@ def read_scores(path: Path | str, wanted: Sequence[Condition]) -> pd.DataFrame:
     numbers = table.get("img_no", table.index)
     if not (numbers.is_monotonic_increasing and numbers.is_unique):
         raise ValueError(f"{path}: img_no does not rise from row to row. Sort the table, and keep "
-                         "one row an image.")  # fmt: skip
+                         "one row per image.")  # fmt: skip
     return table

@@ -1,7 +1,7 @@
 """Training logs as tables: reading, checking, what they hold.
 
-A log has one row an evaluation: place in training, losses, and for each property and kind of score
-a mean over the samples, `mean_gender_score`, `heldout_gender_score`, and so on.
+A log has one row per evaluation: its place in training, the losses, and for each property and kind
+of score a mean over the samples, `mean_gender_score`, `heldout_gender_score`, and so on.
 """
 
 from __future__ import annotations

@@ -77,8 +77,8 @@ def run_verdict(
     seed is the bootstrap's.
 
     Returns:
-        One row a property: property, target, `RUN_COLUMNS`, confidence, source. start and end are
-        mean scores over `start_of` and `end_of`; effect is "closer", "moved away" or "not shown".
+        One row per property: property, target, `RUN_COLUMNS`, confidence, source. start and end
+        are mean scores over `start_of` and `end_of`; effect is "closer", "moved away" or "not shown".
         Rows too few, or scores that stop early, give NaN and "not shown".
     """
 
