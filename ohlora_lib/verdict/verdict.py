@@ -78,8 +78,8 @@ def run_verdict(
 
     Returns:
         One row per property: property, target, `RUN_COLUMNS`, confidence, source. start and end
-        are mean scores over `start_of` and `end_of`; effect is "closer", "moved away" or "not shown".
-        Rows too few, or scores that stop early, give NaN and "not shown".
+        are mean scores over `start_of` and `end_of`; effect is "closer", "moved away" or "not
+        shown". Rows too few, or scores that stop early, give NaN and "not shown".
     """
 
     def judge(number: int, prop: str, target: float, level: float) -> list[Any]:
