@@ -61,8 +61,8 @@ def compare_groups(
     Returns:
         One row per property: property, target, run_a, run_b, `COMPARED_COLUMNS`, confidence,
         source. Distances are over the end of training, see `end_of`; difference is B less A, and
-        effect is of B against A. With seeds, rows_a and rows_b count seeds and block_rows is 0. Scores
-        that stop early give NaN and "not shown".
+        effect is of B against A. With seeds, rows_a and rows_b count seeds and block_rows is 0.
+        Scores that stop early give NaN and "not shown".
 
     Raises:
         ValueError: If one run has several seeds and the other has one.
