@@ -63,9 +63,16 @@ def require(met: object, line: str) -> None:
 
 def leads(link: str, path: Path, ids: set[str]) -> bool:
     """Whether a link of a page leads to a part of it, to a file that is there, or elsewhere."""
-    if link.startswith("#"):
-        return link[1:] in ids
-    return bool(NETWORK.match(link)) or (path.parent / unquote(link)).is_file()
+    if NETWORK.match(link):
+        return True
+    name, _, part = link.partition("#")
+    if name:
+        target, page = path.parent / unquote(name), Loads()
+        if not target.is_file():
+            return False
+        page.feed(target.read_text(encoding="utf-8") if part else "")
+        ids = page.ids
+    return not part or part in ids
 
 
 def read_page(path: Path) -> Loads:

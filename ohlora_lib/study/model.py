@@ -171,6 +171,8 @@ class NotebookParameters(BaseModel):
         return {k: getattr(self, k) for k in wanted if k in known and k not in but.split()}
 
     def table(self) -> pd.DataFrame:
-        """Name and value of every parameter, and the comment on its line of the cell."""
-        rows = [(k, str(v), self._comments.get(k, "")) for k, v in self.model_dump().items()]
+        """Name and value of every parameter, and the comment on its line, in the cell's order."""
+        values, said = self.model_dump(), self._comments
+        names = dict.fromkeys([name for name in [*said, *values] if name in values])
+        rows = [(name, str(values[name]), said.get(name, "")) for name in names]
         return pd.DataFrame(rows, columns=["parameter", "value", "meaning"]).set_index("parameter")

@@ -16,7 +16,7 @@ TAKE = (
     "from ohlora_lib.study import parameters\n"
     "config = parameters.FinetuneGenerator.from_cell(globals())"
 )
-SHOW = "print(config.learning_rate, config.epochs)"
+SHOW = "print(config.learning_rate, config.epochs, *config.table().index[:2])"
 RATE, TYPO = "learning_rate: float = 0.0001", "learning_rte: float = 0.01"
 ELSEWHERE, MISSPELLED = CELL.replace(RATE, RATE + "5"), CELL.replace(RATE, TYPO)
 WITHOUT = "\n".join(line for line in CELL.splitlines() if not line.startswith("epochs"))
@@ -51,10 +51,10 @@ AGAIN = (
     "epochs was set again after the injected parameters. Tag the parameters cell 'parameters', "
     "and set it in no other."
 )
-GOOD = {  # cells; learning rate and epochs that are taken
-    "as it is": ([CELL], "0.0001 72"),
-    "mended": ([MISSPELLED, TAKE, "%who", ELSEWHERE], "0.00015 72"),
-    "injected": ([CELL, INJECTED], "0.0001 5"),
+GOOD = {  # cells; learning rate and epochs that are taken, first rows of the table
+    "as it is": ([CELL], "0.0001 72 study variant"),
+    "mended": ([MISSPELLED, TAKE, "%who", ELSEWHERE], "0.00015 72 study variant"),
+    "injected": ([CELL, INJECTED], "0.0001 5 study variant"),
 }
 BAD = {  # cells; what is said
     "one too many, without a type": (
