@@ -154,8 +154,7 @@ def await_files(root, pattern, count):
 WAIT = (
     "mark = pathlib.Path(f'at-work-{r1_gamma}-{os.getpid()}')\n"
     "if r1_gamma in HELD and not pathlib.Path('go').exists():\n"
-    "    mark.touch()\n"
-    "    try:\n        time.sleep(600)\n"
+    "    try:\n        mark.touch()\n        time.sleep(600)\n"  # the stop may come at once
     "    except KeyboardInterrupt:\n        pathlib.Path(f'saved-{r1_gamma}').touch()"
 )
 
