@@ -123,7 +123,7 @@ class ExploreWidget(iw.VBox):
         self.controls = {name: _control(**facts) for name, facts in schema.items()}
         for control in self.controls.values():
             control.observe(lambda _: self.draw(), "value")
-        self.scores, self.said = iw.HTML(), iw.Label()
+        self.scores, self.drawn, self.said = iw.HTML(), iw.Label(), iw.Label()
         self.saved = iw.Dropdown(description="saved", layout={"width": "18em"})
         self._list_saved()
         names = explorer.generators
@@ -135,7 +135,9 @@ class ExploreWidget(iw.VBox):
         for button in buttons:
             button.on_click(lambda clicked: acts[clicked.description]())
         row = iw.HBox([*buttons, self.saved])
-        super().__init__([columns, self.scores, *self.controls.values(), row, self.said])
+        super().__init__(
+            [columns, self.scores, *self.controls.values(), self.drawn, row, self.said]
+        )
         self.add_class("ohlora-explorer")
         self.draw()
 
@@ -152,7 +154,7 @@ class ExploreWidget(iw.VBox):
         table = view.scores.map("{:.2f}".format)
         table.loc["meaning"] = [meaning_of(prop, self.meaning) for prop in table]
         self.scores.value = table.to_html(border=0) if view.scores.size else ""
-        self.said.value = f"Drawn and scored in {1000 * view.seconds:.0f} ms."
+        self.drawn.value = f"Drawn and scored in {1000 * view.seconds:.0f} ms."
         return view
 
     def another(self) -> None:

@@ -69,6 +69,7 @@ def test_widget_draws_saves_and_loads(explorer, tmp_path):
     assert widget.said.value == "No saved latent is chosen."
     widget.save()
     widget.another()
+    assert widget.said.value == "Saved latent-001.json and its picture."  # drawing leaves it
     for name, value in CHANGES.items():
         widget.controls[name].value = value
     assert widget.pictures["before"].value != first
