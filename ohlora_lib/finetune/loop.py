@@ -36,7 +36,7 @@ from ohlora_lib.training.ranks import ALONE, Ranks
 
 PARTS = ("generator", "discriminator", "g_optimizer", "d_optimizer", "average")
 GENERATORS = ("random", "order_random")
-PLAIN = ("order", "epoch", "idx", "last_g_loss", "images_seen", "elapsed_sec", "rows", "pool")
+PLAIN = ("order", "last_g_loss", "images_seen", "elapsed_sec", "rows", "pool")
 
 
 @dataclass(frozen=True)
@@ -89,11 +89,9 @@ class FineTuner:
         self.random = torch.Generator(self.device).manual_seed(settings.seed)
         self.order_random = torch.Generator().manual_seed(settings.seed)
         self.order = torch.empty(0, dtype=torch.long)
-        self.batches_per_epoch = -(
-            -len(self.images) // settings.batch
-        )  # the last, short one is kept
+        self.batches_per_epoch = math.ceil(len(self.images) / settings.batch)
         self.total_batches = settings.epochs * self.batches_per_epoch + 1  # with the closing one
-        self.epoch, self.idx = 0, 0  # the batch to do next
+        self.batches_done = 0
         self.last_g_loss: float | None = None
         self.images_seen, self.elapsed_sec = 0, 0.0
         self.rows: list[dict[str, float]] = []  # of the log
@@ -110,6 +108,7 @@ class FineTuner:
             **{name: part.state_dict() for name, part in self.parts.items()},
             **{name: getattr(self, name).get_state() for name in GENERATORS},
             **{name: getattr(self, name) for name in PLAIN},
+            **dict(zip(("epoch", "idx"), self.place(self.batches_done), strict=True)),
             "process_random": random_states(self.device),
         }
 
@@ -121,23 +120,23 @@ class FineTuner:
             getattr(self, name).set_state(state[name])
         for name in PLAIN:
             setattr(self, name, state[name])
+        self.batches_done = state["epoch"] * self.batches_per_epoch + state["idx"]
         self.pool = [tuple(scores.to(self.device) for scores in pair) for pair in self.pool]
         set_random_states(state["process_random"], self.device)
 
-    @property
-    def batches_done(self) -> int:
-        """Batches trained so far."""
-        return self.epoch * self.batches_per_epoch + self.idx
+    def place(self, batch: int) -> tuple[int, int]:
+        """Epoch and idx, the place in the epoch, of a batch counted from the start."""
+        return divmod(batch, self.batches_per_epoch)
 
     @property
-    def closing(self) -> bool:
-        """Whether all epochs are done; the closing batch is left, or the training has finished."""
-        return self.epoch == self.settings.epochs
+    def finished(self) -> bool:
+        """Whether all batches are done, the closing one included."""
+        return self.batches_done == self.total_batches
 
     @property
     def epoch_ended(self) -> bool:
         """Whether the last batch trained was the last one of an epoch."""
-        return self.idx == self.batches_per_epoch and not self.closing
+        return self.place(self.batches_done)[1] == 0 and not self.finished
 
     def batches(self) -> Iterator[tuple[int, int, Tensor]]:
         """Yields epoch, idx and this rank's real images (b, 3, H, H) in [-1, 1], from here on.
@@ -145,19 +144,14 @@ class FineTuner:
         One closing batch follows the last epoch, as in the published run: its row of the log
         shows what whole epochs have made of the networks, as every epoch's first row does.
         """
-        size = self.settings.batch
-        while self.epoch <= self.settings.epochs:
-            if self.idx == 0:
+        size = self.settings.batch  # the last batch of an epoch may be shorter
+        while not self.finished:
+            epoch, idx = self.place(self.batches_done)
+            if idx == 0:
                 self.order = torch.randperm(len(self.images), generator=self.order_random)
-            while self.idx < (1 if self.closing else self.batches_per_epoch):
-                whole = self.order[self.idx * size : (self.idx + 1) * size]
-                rows = self.ranks.deal(whole).to(self.device)
-                epoch, idx = self.epoch, self.idx
-                self.idx += 1  # before the yield: a state saved then resumes with the next
-                yield epoch, idx, to_signed(self.images[rows])
-            if self.closing:
-                return
-            self.epoch, self.idx = self.epoch + 1, 0
+            rows = self.ranks.deal(self.order[idx * size : (idx + 1) * size]).to(self.device)
+            self.batches_done += 1  # before the yield: a state saved then resumes with the next
+            yield epoch, idx, to_signed(self.images[rows])
 
     def latents(self, count: int) -> Tensor:
         """Standard normal latents, (count, Z); property scores stay zero."""

@@ -64,9 +64,6 @@ class Progress:
         return self.elapsed_sec / max(self.batches_done, 1) * left
 
 
-Watch = Callable[[Progress], None]
-
-
 @dataclass(eq=False)
 class FinetuneRun:
     """Fine-tunes in a folder, and resumes from its checkpoint if the settings are the same.
@@ -112,9 +109,9 @@ class FinetuneRun:
         self.resumed = state is not None
         if self.resumed:
             self.tuner.load(state)
-        epochs = self.settings.epochs
-        if self.tuner.batches_done > epochs * self.tuner.batches_per_epoch:
-            why = f"epochs is now {epochs}, and {self.tuner.epoch} are trained already"
+        if self.tuner.batches_done >= self.tuner.total_batches:
+            (trained, _), epochs = self.tuner.place(self.tuner.batches_done), self.settings.epochs
+            why = f"epochs is now {epochs}, and {trained} are trained already"
             raise cannot_resume(self.state_path, why)
         if self.ranks.first:
             self._settle_files()
@@ -136,15 +133,15 @@ class FinetuneRun:
         What was made after the checkpoint is made again; so is the last generator that a shorter
         training kept, which has learned from its closing batch.
         """
-        tuner, grids = self.tuner, {_grid_name(row) for row in self.tuner.rows}
-        for path in (self.folder / "images").glob("fixed-*.png"):
-            if path.name not in grids:
-                path.unlink()
-        for path in (self.folder / "checkpoints").glob("generator-epoch*.safetensors"):
-            if int(path.stem.removeprefix("generator-epoch")) > tuner.epoch:
-                path.unlink()
-        for name in ("train_log.csv", "generator.safetensors", "discriminator.safetensors"):
-            (self.folder / name).unlink(missing_ok=True)
+        tuner = self.tuner
+        epochs, _ = tuner.place(tuner.batches_done - 1)
+        kept = {_weights_name(epoch) for epoch in range(epochs + 1)}
+        kept |= {_grid_name(row) for row in tuner.rows}
+        finals = ("train_log.csv", "generator.safetensors", "discriminator.safetensors")
+        for pattern in ("images/fixed-*.png", "checkpoints/generator-epoch*.safetensors", *finals):
+            for path in self.folder.glob(pattern):
+                if path.name not in kept:
+                    path.unlink()
         if self.resumed:
             write_log(self.folder / "train_log.csv", tuner.rows)
             self._keep_weights()
@@ -152,14 +149,14 @@ class FinetuneRun:
     def _keep_weights(self) -> None:
         """Keeps the generator if an epoch has ended that is one to keep."""
         tuner = self.tuner
-        epochs = tuner.epoch + tuner.epoch_ended
+        epochs = min(tuner.place(tuner.batches_done)[0], self.settings.epochs)
         due = epochs % self.checkpoint_every == 0 or epochs == self.settings.epochs
-        if due and (tuner.epoch_ended or tuner.closing):
-            path = self.folder / "checkpoints" / f"generator-epoch{epochs:04d}.safetensors"
+        if due and (tuner.epoch_ended or tuner.finished):
+            path = self.folder / "checkpoints" / _weights_name(epochs)
             facts = {"epochs": str(epochs), "images_seen": str(tuner.images_seen)}
             save_weights(tuner.result, path, **facts)
 
-    def train(self, watch: Watch) -> bool:
+    def train(self, watch: Callable[[Progress], None]) -> bool:
         """Fine-tunes to the last epoch.
 
         Args:
@@ -184,20 +181,20 @@ class FinetuneRun:
                         shown = time.monotonic()
                         watch(self._progress())
                     self._save()
-                if self.ranks.first and not tuner.closing:
+                if self.ranks.first and not tuner.finished:
                     self.pace.save(self.state_path, tuner.state(), self.facts)
         except NotFiniteError as error:
             message = self.ranks.from_first(partial(self._post_mortem, str(error)))
             raise NotFiniteError(message) from None
-        if tuner.closing and self.ranks.first:
+        if tuner.finished and self.ranks.first:
             save_weights(tuner.result, self.folder / "generator.safetensors")
             save_weights(tuner.discriminator, self.folder / "discriminator.safetensors")
-        return tuner.closing
+        return tuner.finished
 
     def _progress(self) -> Progress:
-        tuner = self.tuner
-        counts = tuner.batches_done, tuner.total_batches, tuner.elapsed_sec
-        return Progress(pd.DataFrame(tuner.rows), self.grid, *counts, tuner.batches_per_epoch)
+        counts = ("batches_done", "total_batches", "elapsed_sec", "batches_per_epoch")
+        values = (getattr(self.tuner, name) for name in counts)
+        return Progress(pd.DataFrame(self.tuner.rows), self.grid, *values)
 
     def _keep_row(self, evaluation: Evaluation) -> None:
         rows = self.tuner.rows
@@ -211,23 +208,28 @@ class FinetuneRun:
 
         The closing batch is not in the state: a longer training does it as one of its own.
         """
-        tuner, ended = self.tuner, self.tuner.epoch_ended
+        tuner = self.tuner
         self._keep_weights()
-        last = ended and tuner.epoch + 1 == self.settings.epochs
-        if not tuner.closing and (last or self.pace.due(epoch_ended=ended)):
+        last = tuner.batches_done == tuner.total_batches - 1
+        if last or (not tuner.finished and self.pace.due(epoch_ended=tuner.epoch_ended)):
             self.pace.save(self.state_path, tuner.state(), self.facts)
 
     def _post_mortem(self, reason: str) -> str:
         """Keeps the state in which a number was not finite, and says where; one line."""
         tuner, path = self.tuner, self.state_path.with_name("not-finite.pt")
         save_state(path, tuner.state() | {"reason": reason}, self.facts)
+        epoch, idx = tuner.place(tuner.batches_done - 1)
         last = self.state_path.name if self.state_path.exists() else "none yet"
         return (
-            f"{reason} at epoch {tuner.epoch}, batch {tuner.idx - 1}: training diverged. "
+            f"{reason} at epoch {epoch}, batch {idx}: training diverged. "
             f"Kept in {path.parent}: the last finite checkpoint ({last}) and this state "
             f"({path.name}). Lower learning_rate or raise r1_gamma, then start anew "
             f"{start_anew_words()}"
         )
+
+
+def _weights_name(epochs: int) -> str:
+    return f"generator-epoch{epochs:04d}.safetensors"
 
 
 def _grid_name(row: Mapping[str, Any]) -> str:
@@ -248,7 +250,7 @@ class FinishedTraining:
     notes: dict[str, Any]
     resumed: bool = False
 
-    def train(self, watch: Watch) -> bool:
+    def train(self, watch: Callable[[Progress], None]) -> bool:
         """Trains nothing."""
         return True
 

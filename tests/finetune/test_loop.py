@@ -45,7 +45,7 @@ def train(one, on_batch=lambda _: None):
     with stop_on_interrupt() as asked:
         for _ in finetune(one, evaluate, asked):
             on_batch(one)
-    return one.closing
+    return one.finished
 
 
 def trained(**changes):

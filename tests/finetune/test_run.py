@@ -183,7 +183,7 @@ def test_a_longer_training_is_the_one_asked_for_at_once(tmp_path, shorter):
 
 def test_fewer_epochs_than_are_trained_are_refused(tmp_path):
     interrupted(tmp_path, rows=4)
-    with pytest.raises(ValueError, match="epochs is now 1, and 1 are trained already"):
+    with pytest.raises(ValueError, match="epochs is now 1, and 2 are trained already"):
         open_run(tmp_path, epochs=1)
 
 
@@ -249,7 +249,7 @@ def test_no_number_stops_at_that_step_and_keeps_what_was_before(tmp_path, troubl
     assert "then start anew with" in message
     assert len((tmp_path / "train_log.csv").read_text().splitlines()) == 4  # no row of it
     last = load_state(tmp_path / "checkpoints" / "state.pt")[0]
-    assert (last["epoch"], last["idx"]) == (0, 3)
+    assert (last["epoch"], last["idx"]) == (1, 0)
     assert all(v.isfinite().all() for v in last["generator"].values())
     wreck = load_state(tmp_path / "checkpoints" / "not-finite.pt")[0]
     assert (wreck["reason"], wreck["epoch"], wreck["idx"]) == (said, 1, 2)

@@ -72,7 +72,7 @@ def train(one: FineTuner, at: int = 0, do: Callable[[], None] = lambda: None) ->
     except NotFiniteError as error:
         said = str(error)
     rows = [{k: v for k, v in row.items() if k != "elapsed_sec"} for row in one.rows]
-    return {"done": one.closing, "said": said, "batches": batches, "rows": rows}
+    return {"done": one.finished, "said": said, "batches": batches, "rows": rows}
 
 
 def main(folder: Path) -> None:

@@ -147,8 +147,8 @@ def finetune(run: Run, say) -> None:
     )  # fmt: skip
     options = {"recipe": "v9", "wide_dim": 12, "checkpoint_minutes": 0.005}
     training = FinetuneRun(run.path, nets, selected, evaluator, settings=settings, **options)
-    done = training.tuner
-    say(f"epoch {done.epoch}, batch {done.idx}" if training.resumed else "the start")
+    epoch, idx = training.tuner.place(training.tuner.batches_done)
+    say(f"epoch {epoch}, batch {idx}" if training.resumed else "the start")
     assert training.train(lambda _: None)
     run.finish(checkpoint_share=training.pace.share)
 
