@@ -74,16 +74,20 @@ class FineTuner:
 
     def __post_init__(self) -> None:
         settings, recipe, self.device = self.settings, self.recipe, self.images.device
-        for net in (self.generator, self.discriminator):
+        nets = self.generator, self.discriminator
+        for net in nets:
             net.to(memory_format=torch.channels_last).train()
         self.g_names = trainable_names(self.generator, recipe.generator_trainable)
         self.d_names = trainable_names(self.discriminator, recipe.discriminator_trainable)
-        self.g_optimizer = self._optimizer(self.generator, self.g_names)
-        self.d_optimizer = self._optimizer(self.discriminator, self.d_names)
-        self.result, self.average = self.generator, None  # the result is evaluated and kept
+        options = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
+        self.g_optimizer, self.d_optimizer = (
+            torch.optim.AdamW(map(net.get_parameter, names), **options)
+            for net, names in zip(nets, (self.g_names, self.d_names), strict=True)
+        )
+        self.average = None
         if settings.average_batches:
             self.average = copy.deepcopy(self.generator).eval().requires_grad_(False)
-            self.result = self.average
+        self.result = self.average or self.generator  # is evaluated and kept
         self.parts = {name: part for name in PARTS if (part := getattr(self, name)) is not None}
         torch.manual_seed(settings.seed)
         self.random = torch.Generator(self.device).manual_seed(settings.seed)
@@ -97,10 +101,6 @@ class FineTuner:
         self.rows: list[dict[str, float]] = []  # of the log
         self.pool: list[tuple[Tensor, Tensor]] = []  # real and fake scores since the last row
         self.last_scores = (torch.empty(0), torch.empty(0))
-
-    def _optimizer(self, net: torch.nn.Module, names: list[str]) -> torch.optim.AdamW:
-        options = {"lr": self.settings.learning_rate, "weight_decay": self.settings.weight_decay}
-        return torch.optim.AdamW([net.get_parameter(name) for name in names], **options)
 
     def state(self) -> dict[str, Any]:
         """Everything needed to resume as if never stopped."""

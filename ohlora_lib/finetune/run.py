@@ -46,24 +46,6 @@ GRID_IMAGES = 24
 SHOWN_EVERY_SEC = 5  # between rows of the log
 
 
-@dataclass(frozen=True)
-class Progress:
-    """Where a fine-tuning is, for whoever watches."""
-
-    log: pd.DataFrame
-    grid: Path | None
-    batches_done: int
-    batches_total: int
-    elapsed_sec: float
-    batches_per_epoch: int
-
-    @property
-    def left_sec(self) -> float:
-        """Estimate of the time left, seconds."""
-        left = self.batches_total - self.batches_done
-        return self.elapsed_sec / max(self.batches_done, 1) * left
-
-
 @dataclass(eq=False)
 class FinetuneRun:
     """Fine-tunes in a folder, and resumes from its checkpoint if the settings are the same.
@@ -88,7 +70,8 @@ class FinetuneRun:
 
     def __post_init__(self, base: Base, selected: Images, checkpoint_minutes: float) -> None:
         self.state_path = self.folder / "checkpoints" / "state.pt"
-        self.pace, self.grid = Pace(checkpoint_minutes), None
+        self.pace = Pace(checkpoint_minutes)
+        self.grid: Path | None = None  # the newest
         recipe, generator = RECIPES[self.recipe], base.generator
         if recipe.split_mapping:
             random = torch.Generator().manual_seed(self.settings.seed)
@@ -156,11 +139,11 @@ class FinetuneRun:
             facts = {"epochs": str(epochs), "images_seen": str(tuner.images_seen)}
             save_weights(tuner.result, path, **facts)
 
-    def train(self, watch: Callable[[Progress], None]) -> bool:
+    def train(self, watch: Callable[[FinetuneRun], None]) -> bool:
         """Fine-tunes to the last epoch.
 
         Args:
-            watch: Called after each row of the log and every few seconds, on rank 0 alone.
+            watch: Called with this run after each row and every few seconds, on rank 0 alone.
 
         Returns:
             Whether it finished; after an interrupt False, and the next start resumes.
@@ -169,32 +152,27 @@ class FinetuneRun:
             NotFiniteError: If a loss, gradient or score is NaN or infinite, on all ranks: the last
                 checkpoint stays, and the state it led to is kept beside it.
         """
-        tuner, shown = self.tuner, time.monotonic()
+        tuner, first, shown = self.tuner, self.ranks.first, time.monotonic()
         try:
             with stop_on_interrupt(pass_on=self.ranks.size == 1) as asked:
                 for evaluation in finetune(tuner, self.evaluator, asked):
-                    if not self.ranks.first:
+                    if not first:
                         continue
                     if evaluation:
                         self._keep_row(evaluation)
                     if evaluation or time.monotonic() - shown > SHOWN_EVERY_SEC:
                         shown = time.monotonic()
-                        watch(self._progress())
+                        watch(self)
                     self._save()
-                if self.ranks.first and not tuner.finished:
+                if first and not tuner.finished:
                     self.pace.save(self.state_path, tuner.state(), self.facts)
         except NotFiniteError as error:
             message = self.ranks.from_first(partial(self._post_mortem, str(error)))
             raise NotFiniteError(message) from None
-        if tuner.finished and self.ranks.first:
+        if first and tuner.finished:
             save_weights(tuner.result, self.folder / "generator.safetensors")
             save_weights(tuner.discriminator, self.folder / "discriminator.safetensors")
         return tuner.finished
-
-    def _progress(self) -> Progress:
-        counts = ("batches_done", "total_batches", "elapsed_sec", "batches_per_epoch")
-        values = (getattr(self.tuner, name) for name in counts)
-        return Progress(pd.DataFrame(self.tuner.rows), self.grid, *values)
 
     def _keep_row(self, evaluation: Evaluation) -> None:
         rows = self.tuner.rows
@@ -250,7 +228,7 @@ class FinishedTraining:
     notes: dict[str, Any]
     resumed: bool = False
 
-    def train(self, watch: Callable[[Progress], None]) -> bool:
+    def train(self, watch: Callable[[FinetuneRun], None]) -> bool:
         """Trains nothing."""
         return True
 

@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from ohlora_lib import figures
 from ohlora_lib.figures import style
-from ohlora_lib.finetune.run import Progress
+from ohlora_lib.finetune.loop import FineTuner
+from ohlora_lib.finetune.run import FinetuneRun
 from ohlora_lib.study.machine import duration
 from ohlora_lib.verdict import findings
 from ohlora_lib.verdict.logs import time_epochs
@@ -39,63 +40,63 @@ class Monitor:
     ) -> None:
         self.concept = concept
         self.live = "JPY_SESSION_NAME" in os.environ if live is None else live
-        self.newest: Progress | None = None
+        self.log, self.grid = pd.DataFrame(), None  # the newest
         self.drawn: list[float] = []  # seconds that each drawing took
-        self.drawn_rows = self.checked_rows = 0  # rows of the log that was drawn, looked through
+        self.drawn_rows = 0  # of the log
         self.warned: set[str] = set()  # rules of `findings.stability` that are broken
         self.bar: tqdm | None = None
         self.places: dict[str, DisplayHandle] = {}  # what is shown, by what it is
         if resumed:
             print("Going on from the checkpoint of an earlier start.")  # noqa: T201
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, training: FinetuneRun) -> None:
         """Shows the newest state."""
-        self.newest = progress
-        if len(progress.log) >= max(WARNED_ROWS, self.checked_rows + 1):
-            self._warn(progress)
+        tuner, log = training.tuner, pd.DataFrame(training.tuner.rows)
+        times = time_epochs(log, batches=tuner.batches_per_epoch)
+        self.log, self.grid = log.assign(time_epochs=times), training.grid
+        if len(log) >= WARNED_ROWS:
+            self._warn()
         if not self.live:
-            self._print(progress)
+            self._print(tuner)
             return
-        self._show("line", HTML(progress_line(progress, self.concept)))
-        if len(progress.log) >= max(MIN_ROWS, self.drawn_rows + 1):
+        self._show("line", HTML(progress_line(tuner, self.concept)))
+        if len(log) >= max(MIN_ROWS, self.drawn_rows + 1):
             spent, cost = sum(self.drawn), sum(self.drawn) / max(len(self.drawn), 1)
-            if not self.drawn or spent + cost <= MOST_SHARE * progress.elapsed_sec:
-                self._draw(progress)
+            if not self.drawn or spent + cost <= MOST_SHARE * tuner.elapsed_sec:
+                self._draw()
 
     def close(self, finished: bool) -> None:
         """Ends the progress line and says whether training finished."""
         if self.bar is not None:
             self.bar.close()
-        if self.live and self.newest is not None and len(self.newest.log) > self.drawn_rows:
-            self._draw(self.newest)  # training is over: the last state, whatever it costs
+        if self.live and len(self.log) > self.drawn_rows:
+            self._draw()  # training is over: the last state, whatever it costs
         print("Finished." if finished else "Interrupted; the checkpoint is saved.")  # noqa: T201
 
-    def _warn(self, progress: Progress) -> None:
+    def _warn(self) -> None:
         """Says once what goes wrong, by the rules that the report judges stability by."""
-        log = _timed(progress)
-        self.checked_rows = len(log)
-        epoch, batch = log[["epoch", "idx"]].iloc[-1]
-        for finding in findings.stability(log):
+        epoch, batch = self.log[["epoch", "idx"]].iloc[-1]
+        for finding in findings.stability(self.log):
             if finding.rule not in self.warned:
                 self.warned.add(finding.rule)
                 tqdm.write(f"Warning at epoch {epoch:.0f}, batch {batch:.0f}: {finding.text}.")
 
-    def _print(self, progress: Progress) -> None:
+    def _print(self, tuner: FineTuner) -> None:
+        done, total = tuner.batches_done, tuner.total_batches
         if self.bar is None:
-            done, total = progress.batches_done - 1, progress.batches_total
-            self.bar = tqdm(total=total, initial=done, desc="Fine-tuning", ncols=100)
-        self.bar.n = progress.batches_done
-        self.bar.set_postfix_str(latest_scores(progress.log, self.concept), refresh=True)
+            self.bar = tqdm(total=total, initial=done - 1, desc="Fine-tuning", ncols=100)
+        self.bar.n = done
+        self.bar.set_postfix_str(latest_scores(tuner, self.concept), refresh=True)
 
-    def _draw(self, progress: Progress) -> None:
+    def _draw(self) -> None:
         began = time.perf_counter()
-        figure = figures.progress(_timed(progress), self.concept)
+        figure = figures.progress(self.log, self.concept)
         style.find_fonts(figure.drawing)
         self._show("trends", Image(style.drawn(figure.drawing, "png", dpi=80), alt=figure.alt))
-        if progress.grid is not None:
+        if self.grid is not None:
             alt = "Newest samples of the same latents."
-            self._show("grid", Image(filename=progress.grid, alt=alt))
-        self.drawn_rows = len(progress.log)
+            self._show("grid", Image(filename=self.grid, alt=alt))
+        self.drawn_rows = len(self.log)
         self.drawn.append(time.perf_counter() - began)
 
     def _show(self, name: str, what: Any) -> None:
@@ -106,26 +107,18 @@ class Monitor:
             self.places[name] = display(what, display_id=True)
 
 
-def _timed(progress: Progress) -> pd.DataFrame:
-    times = time_epochs(progress.log, batches=progress.batches_per_epoch)
-    return progress.log.assign(time_epochs=times)
-
-
-def progress_line(progress: Progress, concept: Mapping[str, float]) -> str:
+def progress_line(tuner: FineTuner, concept: Mapping[str, float]) -> str:
     """How far, how long it will take, and the newest scores, as HTML."""
-    done, total = progress.batches_done, progress.batches_total
-    batches = progress.batches_per_epoch
-    scores = html.escape(latest_scores(progress.log, concept))
+    done, total, batches = tuner.batches_done, tuner.total_batches, tuner.batches_per_epoch
+    left_sec = tuner.elapsed_sec / done * (total - done)
     return (
         f'<progress value="{done}" max="{total}" aria-label="Fine-tuning"></progress> '
         f"{done:,} of {total:,} batches ({(total - 1) // batches:,} epochs of {batches:,}, and "
-        f"one that closes the last), {duration(progress.left_sec)} left. {scores}"
+        f"one that closes the last), {duration(left_sec)} left. "
+        f"{html.escape(latest_scores(tuner, concept))}"
     )
 
 
-def latest_scores(log: pd.DataFrame, concept: Mapping[str, float]) -> str:
+def latest_scores(tuner: FineTuner, concept: Mapping[str, float]) -> str:
     """The newest mean scores in a few letters."""
-    if log.empty:
-        return ""
-    last = log.iloc[-1]
-    return " ".join(f"{prop} {last[f'mean_{prop}_score']:.2f}" for prop in concept)
+    return " ".join(f"{prop} {tuner.rows[-1][f'mean_{prop}_score']:.2f}" for prop in concept)

@@ -66,11 +66,16 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
+def watched(run):
+    """How many rows of the log, batches done, and batches in all."""
+    return len(run.tuner.rows), run.tuner.batches_done, run.tuner.total_batches
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("v9")
     seen = []
-    assert open_run(folder).train(seen.append)
+    assert open_run(folder).train(lambda run: seen.append((*watched(run), run.grid.is_file())))
     return folder, seen
 
 
@@ -120,17 +125,16 @@ def test_files(finished):
 
 
 def test_whoever_watches_sees_it_advance(finished):
-    seen = finished[1]
-    assert [len(p.log) for p in seen[:4]] == [1, 2, 3, 4]
-    assert {p.batches_total for p in seen} == {7}
-    done = [p.batches_done for p in seen]
-    assert done == sorted(done)
-    assert all(p.left_sec >= 0 and p.grid.is_file() for p in seen)
+    rows, done, total, drawn = zip(*finished[1], strict=True)
+    assert rows[:4] == (1, 2, 3, 4)
+    assert set(total) == {7}
+    assert list(done) == sorted(done)
+    assert all(drawn)
 
 
 def interrupted(folder, rows=2, **options):
-    def stop(progress):
-        if len(progress.log) == rows:
+    def stop(run):
+        if len(run.tuner.rows) == rows:
             os.kill(os.getpid(), signal.SIGINT)
 
     run = open_run(folder, **options)
@@ -237,8 +241,8 @@ def broken_loss(tuner):
 def test_no_number_stops_at_that_step_and_keeps_what_was_before(tmp_path, trouble, said):
     run = open_run(tmp_path)
 
-    def break_it(progress):
-        if len(progress.log) == 3 and progress.batches_done == 4:
+    def break_it(run):
+        if watched(run)[:2] == (3, 4):
             trouble(run.tuner)
 
     with pytest.raises(NotFiniteError) as caught:

@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 
 from ohlora_lib import figures
-from ohlora_lib.finetune.run import Progress
 from ohlora_lib.widgets import monitor as mon
 from ohlora_lib.widgets.monitor import Monitor
 
@@ -25,8 +24,11 @@ def log(rows):
     })  # fmt: skip
 
 
-def progress(log, done, total, seconds=1.0, batches=25):
-    return Progress(log, None, done, total, elapsed_sec=seconds, batches_per_epoch=batches)
+def training(log, done, total, seconds=1.0, batches=25):
+    """As much of a `FinetuneRun` as the monitor looks at."""
+    facts = {"batches_done": done, "total_batches": total, "batches_per_epoch": batches}
+    tuner = SimpleNamespace(rows=log.to_dict("records"), elapsed_sec=seconds, **facts)
+    return SimpleNamespace(tuner=tuner, grid=None)
 
 
 def test_time_of_the_first_epoch_is_known_from_its_batches(monkeypatch):
@@ -36,7 +38,7 @@ def test_time_of_the_first_epoch_is_known_from_its_batches(monkeypatch):
         figures, "progress", lambda log, concept: drawn.append(log) or draw(log, concept)
     )
     monkeypatch.setattr(mon, "display", lambda what, **_: shown.append(what))
-    Monitor(CONCEPT, live=True)(progress(log(3), 3, 76))
+    Monitor(CONCEPT, live=True)(training(log(3), 3, 76))
     assert drawn[0]["time_epochs"].tolist() == pytest.approx([0, 0.04, 0.08])
     width, height = Image.open(io.BytesIO(shown[1].data)).size
     assert width > 2 * height > 400
@@ -45,7 +47,7 @@ def test_time_of_the_first_epoch_is_known_from_its_batches(monkeypatch):
 def test_batch_runs_print_one_line_and_draw_nothing(monkeypatch, capsys):
     monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
     monitor = Monitor(CONCEPT)
-    monitor(progress(log(6), 3, 10))
+    monitor(training(log(6), 3, 10))
     monitor.close(finished=False)
     said = capsys.readouterr()
     assert "3/10" in said.err
@@ -59,7 +61,7 @@ def test_a_divergence_is_warned_of_once_by_the_rules_of_the_report(capsys):
     wild = log(60).assign(d_loss=1.0)
     wild.loc[30:, "g_loss"] = 7.5
     for rows in (10, 29, 45, 45, 50, 60):
-        monitor(progress(wild[:rows], rows, 60, batches=7))
+        monitor(training(wild[:rows], rows, 60, batches=7))
         if rows == 29:
             assert "Warning" not in capsys.readouterr().out
     said = [line for line in capsys.readouterr().out.splitlines() if "Warning" in line]
@@ -67,13 +69,12 @@ def test_a_divergence_is_warned_of_once_by_the_rules_of_the_report(capsys):
 
 
 def test_line_at_the_screen():
-    line = mon.progress_line(progress(log(10), 25, 1001, 10.0), {"gender": 1.0})
+    line = mon.progress_line(training(log(10), 25, 1001, 10.0).tuner, {"gender": 1.0})
     assert 'value="25" max="1001"' in line
     assert line.endswith(
         "25 of 1,001 batches (40 epochs of 25, and one that closes the last), 6 min 30 s left. "
         "gender 0.86"
     )
-    assert mon.latest_scores(pd.DataFrame(), CONCEPT) == ""
 
 
 def test_drawing_takes_at_most_a_fiftieth_of_the_training(monkeypatch, capsys):
@@ -87,7 +88,7 @@ def test_drawing_takes_at_most_a_fiftieth_of_the_training(monkeypatch, capsys):
     monkeypatch.setattr(mon.time, "perf_counter", lambda: next(clock))
     monitor = Monitor(CONCEPT, live=True)
     for second in range(1, 61):
-        monitor(progress(log(second), second, 60, float(second), batches=59))
+        monitor(training(log(second), second, 60, float(second), batches=59))
         assert sum(monitor.drawn) <= max(0.15, 0.02 * second) + 1e-9
     monitor.close(finished=True)
     assert shown[0] == 3  # as soon as there is a trend
