@@ -12,10 +12,10 @@ import pandas as pd
 from ohlora_lib.population.labels import read_table
 from ohlora_lib.study.look import Meanings, meaning_of
 from ohlora_lib.study.machine import duration
-from ohlora_lib.study.parameters import CompareRuns, NotebookParameters, ReportRun
+from ohlora_lib.study.parameters import CompareRuns, ReportRun
 from ohlora_lib.study.run import Run
 from ohlora_lib.study.run_folder import in_project, read_config, read_summary, root_of
-from ohlora_lib.verdict.logs import log_names, read_log
+from ohlora_lib.verdict.logs import log_names, read_logs
 
 Logs = tuple[list[str], list[pd.DataFrame]]  # names, and a log for each
 
@@ -25,31 +25,22 @@ def find_logs(run: Run, config: ReportRun) -> Logs:
 
     ValueError if a run folder and a file are given for the same one, or the first is missing.
     """
-    found: list[tuple[Path, Path | None]] = []
+    found: list[Path] = []
     for run_name, csv_name in (("finetune_run", "log_csv"), ("earlier_run", "earlier_csv")):
         folder, csv = run.inputs.get(run_name), getattr(config, csv_name)
         if (folder and csv) or not (folder or csv or found):
             raise ValueError(f"give either {run_name} or {csv_name}, and leave the other empty")
         if folder or csv:
-            found.append((folder / "train_log.csv" if folder else in_project(csv), folder))
-    names = [of.name.rpartition("-")[2] if of else log_names([path])[0] for path, of in found]
-    return _read(found, names if len(set(names)) == len(names) else [], config)  # both are v9
+            found.append(folder or in_project(csv))
+    short = [p.name.rpartition("-")[2] if p.is_dir() else log_names([p])[0] for p in found]
+    names = short if len(set(short)) == len(short) else None  # both are v9
+    return read_logs(found, names, **config.pick("columns complete"))
 
 
 def compared_logs(run: Run, config: CompareRuns) -> Logs:
     """The logs that a comparison names: of run folders, then those by themselves."""
-    found = [(folder / "train_log.csv", folder) for folder in run.inputs.get("finetune_runs", [])]
-    found += [(in_project(path), None) for path in config.log_csvs]
-    return _read(found, config.names, config)
-
-
-def _read(
-    found: Sequence[tuple[Path, Path | None]], names: Sequence[str], config: NotebookParameters
-) -> Logs:
-    """Reads logs; what the parameters say about columns is of those that are in no run folder."""
-    options = config.pick("columns complete")
-    logs = [read_log(path, **({} if folder else options)) for path, folder in found]
-    return list(names or log_names([path for path, _ in found])), logs
+    found = [*run.inputs.get("finetune_runs", []), *map(in_project, config.log_csvs)]
+    return read_logs(found, config.names, **config.pick("columns complete"))
 
 
 def verdict_table(table: pd.DataFrame, meaning: Meanings) -> pd.DataFrame:
