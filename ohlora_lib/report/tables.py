@@ -45,14 +45,15 @@ def compared_logs(run: Run, config: CompareRuns) -> Logs:
 
 def verdict_table(table: pd.DataFrame, meaning: Meanings) -> pd.DataFrame:
     """The columns of `verdict.run_verdict` or `compare_groups` to show: one row per property."""
-    first, both = table.iloc[0], {"meaning": "score", "target": "target"}
+    both = {"meaning": "score", "target": "target"}
     if "run_b" in table:
-        moved, columns = "difference", {"effect": f"{first['run_b']} is", **both}
-        columns |= {f"distance_{run}": f"distance of {first[f'run_{run}']}" for run in "ab"}
-        columns |= {moved: moved}
+        a, b = table[["run_a", "run_b"]].iloc[0]
+        columns = {"effect": f"{b} is", **both, "distance_a": f"distance of {a}"}
+        columns |= {"distance_b": f"distance of {b}", "difference": "difference"}
     else:
-        moved, columns = "change", {"effect": "verdict", **both, "start": "score at the start"}
-        columns |= {"end": "at the end", moved: "change of distance"}
+        columns = {"effect": "verdict", **both, "start": "score at the start"}
+        columns |= {"end": "at the end", "change": "change of distance"}
+    *_, moved = columns
     ends = zip(table[f"{moved}_low"], table[f"{moved}_high"], strict=True)
     shown = table.assign(meaning=[meaning_of(prop, meaning) for prop in table["property"]])
     shown = shown.set_index("property")[list(columns)].rename(columns=columns)
@@ -61,16 +62,16 @@ def verdict_table(table: pd.DataFrame, meaning: Meanings) -> pd.DataFrame:
 
 def method_sentence(table: pd.DataFrame) -> str:
     """How sure a table of verdicts is: what its intervals are, and from how many rows."""
-    level = f"Intervals are 95 %, for all {len(table)} properties at once"
-    blocks = int(table["block_rows"].max())
-    rows = ["rows_a", "rows_b"] if "rows_a" in table else ["start_rows", "end_rows"]
-    first, last = table[rows].max().astype(int)
-    if "rows_a" in table and not blocks and first:
-        return f"{level}: Welch's, over seeds ({first} and {last})."
+    blocks, compared = table["block_rows"].max(), "rows_a" in table
+    rows = ["rows_a", "rows_b"] if compared else ["start_rows", "end_rows"]
+    first, last = table[rows].max()
     parts = f"the first {first} and the last {last} rows"
-    if "rows_a" in table:
+    if compared:
         parts = f"{first} rows of one run and {last} of the other"
-    return f"{level}: a bootstrap of {parts}, in blocks of up to {blocks} (neighbours are alike)."
+    how = f"a bootstrap of {parts}, in blocks of up to {blocks} (neighbours are alike)"
+    if compared and first and not blocks:
+        how = f"Welch's, over seeds ({first} and {last})"
+    return f"Intervals are 95 %, for all {len(table)} properties at once: {how}."
 
 
 def run_facts(log: pd.DataFrame, folder: Path | None) -> pd.DataFrame:

@@ -118,14 +118,16 @@ def compare_files(
         says it; `properties`, by the selecting CNNs; `heldout`, by the held-out judge, where the
         logs have its scores: the sentence is then based on them.
     """
-    targets = dict(concept or trends.PUBLISHED_CONCEPT)
+    given = concept or trends.PUBLISHED_CONCEPT
+    targets = {prop: float(target) for prop, target in given.items()}
     names, logs = training_logs.read_logs(paths, names, columns=columns, complete=complete)
     for log in logs:
         scored = training_logs.properties_of(log)
         if absent := [prop for prop in targets if prop not in scored]:
-            raise ValueError(f"{log.attrs['file']}: no score of {trends.listed(absent)}, it scores "
-                             f"{trends.listed(scored)}. Say their targets, such as --concept "
-                             f"{scored[0]}=1")  # fmt: skip
+            raise ValueError(
+                f"{log.attrs['file']}: no score of {trends.listed(absent)}, it scores "
+                f"{trends.listed(scored)}. Say their targets, such as --concept {scored[0]}=1"
+            )
     groups = group_logs(names, logs)
     runs = []
     for name, path, log in zip(training_logs.unique_names(names), paths, logs, strict=True):

@@ -140,25 +140,28 @@ def verdict_sentence(table: pd.DataFrame) -> str:
     """Says a table of `run_verdict` or `compare_groups` in plain words, and by whom."""
     words = _comparison_words if "run_a" in table else _run_words
     effects = ("closer", "moved away", "not shown")
-    parts = words(table, *(table[table["effect"] == effect] for effect in effects))
-    return f"By {table.attrs['by']}: {'; '.join(parts)}."
+    said = words(table, *(table[table["effect"] == effect] for effect in effects))
+    return f"By {table.attrs['by']}: {said}"
 
 
 def _named(part: pd.DataFrame) -> str:
     return listed(list(part["property"]))
 
 
-def _run_words(table: pd.DataFrame, *effects: pd.DataFrame) -> list[str]:
-    closer, away, unshown = effects
+def _run_words(
+    table: pd.DataFrame, closer: pd.DataFrame, away: pd.DataFrame, unshown: pd.DataFrame
+) -> str:
     if table["change"].isna().all():
-        return ["nothing can be shown: the log has too few scored rows"]
+        return "nothing can be shown: the log has too few scored rows."
     head = f"{len(closer)} of {len(table)} properties came closer to their target"
     if len(closer) == len(table) > 1:
         head = "every property came closer to its target"
     parts = [head + _moves(closer, "{0.property} ")]
     if len(away):
         parts.append(f"moved away: {_named(away)}{_moves(away)}")
-    return [*parts, f"not shown: {_named(unshown)}"] if len(unshown) else parts
+    if len(unshown):
+        parts.append(f"not shown: {_named(unshown)}")
+    return f"{'; '.join(parts)}."
 
 
 def _moves(part: pd.DataFrame, name: str = "") -> str:
@@ -167,18 +170,20 @@ def _moves(part: pd.DataFrame, name: str = "") -> str:
     return f" (mean distance, start to end: {moves})" if moves else ""
 
 
-def _comparison_words(table: pd.DataFrame, *effects: pd.DataFrame) -> list[str]:
-    closer, away, unshown = effects
+def _comparison_words(
+    table: pd.DataFrame, closer: pd.DataFrame, away: pd.DataFrame, unshown: pd.DataFrame
+) -> str:
     a, b = table[["run_a", "run_b"]].iloc[0]
     if table["difference"].isna().all():
-        return [f"nothing can be shown of {b} against {a}: a log has too few scored rows"]
+        return f"nothing can be shown of {b} against {a}: a log has too few scored rows."
     if (table["difference"] == 0).all():
-        return [f"no difference at all between {a} and {b}; are they the same log?"]
+        return f"no difference at all between {a} and {b}; are they the same log?"
     parts = [
         f"{b} ended {where} the target than {a} on {len(part)} of {len(table)}: {_named(part)}"
         for where, part in {"closer to": closer, "farther from": away}.items()
         if len(part)
     ]
-    between = "" if parts else f" between {a} and {b}"
-    words = f"no difference{between} shown on {_named(unshown)}"
-    return [*parts, words] if len(unshown) else parts
+    if len(unshown):
+        between = "" if parts else f" between {a} and {b}"
+        parts.append(f"no difference{between} shown on {_named(unshown)}")
+    return f"{'; '.join(parts)}."
