@@ -83,7 +83,7 @@ def stopped(folder, pids):
     return process.returncode, said, error
 
 
-@pytest.mark.parametrize("pids", [lambda pid: [pid], family])
+@pytest.mark.parametrize("pids", [lambda pid: [pid], family], ids=["command", "all"])
 def test_sigterm_saves_and_ends(folder, whole, pids):
     """Schedulers send it to the command alone, or to every process of a job at once."""
     status, said, error = stopped(folder, pids)
