@@ -61,7 +61,7 @@ def options(
 @app.command()
 def run(
     study: Study,
-    only: Annotated[str | None, Option(help="Globs of stages, separated by commas.")] = None,
+    only: Annotated[str, Option(help="Globs of stages, separated by commas.")] = "*",
     force: Force = False,
     seed: Annotated[int | None, Option(min=0, max=MOST_SEED, help="Run as NAME-seedN.")] = None,
 ) -> None:
