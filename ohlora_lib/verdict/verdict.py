@@ -30,6 +30,9 @@ COMPARED_COLUMNS = (
 )
 
 
+Window = Callable[[np.ndarray], np.ndarray]  # marks rows by their time
+
+
 def start_of(time: np.ndarray) -> np.ndarray:
     """Marks the first rows: one epoch or a tenth of training, the shorter; at least 3 rows."""
     mask = time <= time[0] + min(1.0, 0.1 * (time[-1] - time[0]))
@@ -44,8 +47,10 @@ def end_of(time: np.ndarray) -> np.ndarray:
     return mask
 
 
-def scores_of(log: pd.DataFrame, source: str, prop: str) -> tuple[np.ndarray, np.ndarray] | None:
-    """Time and score of the rows that have a score.
+def scores_of(
+    log: pd.DataFrame, window: Window, source: str, prop: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Time and score of the rows that have a score, and which of them lie in a window.
 
     None if they are too few, or stop in the last tenth of training or before it.
     """
@@ -59,7 +64,7 @@ def scores_of(log: pd.DataFrame, source: str, prop: str) -> tuple[np.ndarray, np
     first, last = log["time_epochs"].iloc[[0, -1]]
     if len(found) < 2 * MIN_ROWS or found[-1, 0] < last - 0.1 * (last - first):
         return None
-    return found[:, 0], found[:, 1]
+    return found[:, 0], found[:, 1], window(found[:, 0])
 
 
 def run_verdict(
@@ -80,7 +85,7 @@ def run_verdict(
 
 
 def two_windows(
-    windows: Sequence[tuple[pd.DataFrame, Callable[[np.ndarray], np.ndarray]]],
+    windows: Sequence[tuple[pd.DataFrame, Window]],
     source: str,
     seed: int,
     number: int,
@@ -92,13 +97,10 @@ def two_windows(
 
     NaN and "not shown" where `scores_of` gives none.
     """
-    parts = []
-    for side, (log, window) in enumerate(windows):
-        scored = scores_of(log, source, prop)
-        if scored is None:
-            return [*[np.nan] * 7, "not shown", 0, 0, 0]
-        parts.append(window_mean(*scored, window(scored[0]), [seed, number, side]))
-    a, b = parts
+    scored = [scores_of(log, window, source, prop) for log, window in windows]
+    if None in scored:
+        return [*[np.nan] * 7, "not shown", 0, 0, 0]
+    a, b = (window_mean(*part, [seed, number, side]) for side, part in enumerate(scored))
     change = distance_change(a, b, target, level)
     rows = a.rows, b.rows, max(a.block_rows, b.block_rows)
     return [a.mean, b.mean, *change, effect_word(*change[-2:]), *rows]
