@@ -9,15 +9,17 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from scipy import stats
 
 from ohlora_lib.study.run_folder import read_json
 from ohlora_lib.verdict import logs as training_logs
 from ohlora_lib.verdict import verdict as trends
-from ohlora_lib.verdict.bootstrap import effect_word
 from ohlora_lib.verdict.findings import judged_sentence, of_training
+
+COMPARED_COLUMNS = (
+    *("distance_a", "distance_b", "difference", "difference_low", "difference_high"),
+    *("effect", "rows_a", "rows_b", "block_rows"),
+)
 
 
 def group_logs(
@@ -68,28 +70,10 @@ def compare_groups(
         raise ValueError(
             f"{a} has {sizes[0]} seeds and {b} has {sizes[1]}; give two or more of each, or one"
         )
-    logs = [*groups[a], *groups[b]]
-
-    def by_rows(*case: Any) -> list[Any]:
-        windows = [(log, trends.end_of) for log in logs]
-        return trends.two_windows(windows, source, seed, *case)[2:]
-
-    def by_seeds(_: int, prop: str, target: float, level: float) -> list[Any]:
-        mine, theirs = (
-            [_end_distance(log, source, prop, target) for log in groups[name]] for name in (a, b)
-        )
-        means = np.mean(mine), np.mean(theirs)
-        low, high = stats.ttest_ind(theirs, mine, equal_var=False).confidence_interval(level)
-        return [*means, means[1] - means[0], low, high, effect_word(low, high), *sizes, 0]
-
-    judge = by_rows if sizes == (1, 1) else by_seeds
-    return trends.verdict_table(judge, trends.COMPARED_COLUMNS, concept, source, logs, (a, b))
-
-
-def _end_distance(log: pd.DataFrame, source: str, prop: str, target: float) -> float:
-    """Distance to the target of the mean score over the end; NaN if scores stop early."""
-    scored = trends.scores_of(log, trends.end_of, source, prop)
-    return np.nan if scored is None else abs(scored[1][scored[2]].mean() - target)
+    sides = [[(log, trends.end_of) for log in groups[name]] for name in (a, b)]
+    columns = ("run_a", "run_b", *COMPARED_COLUMNS)  # the runs stand where means would
+    table = trends.change_table(sides, columns, concept, source, seed)
+    return table.assign(run_a=a, run_b=b)
 
 
 def compare_files(
