@@ -60,7 +60,7 @@ def calibration(table: pd.DataFrame, role: str) -> Figure:
         gap = np.average((points["score"] - points["share"]).abs(), weights=points["images"])
         gaps.append(f"{prop} {gap:.3f}")
     ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
-    finish(ax, "Calibration", "share of images labelled 1", "mean score", columns=3)
+    finish(ax, "Calibration", "share of images labelled 1", "mean score")
     alt = f"Calibration curves; mean gap between score and share of ones: {', '.join(gaps)}."
     return Figure(ax.figure, f"calibration-{role}", alt)
 
@@ -111,7 +111,7 @@ def _draw_scores(ax: Axes, scores: pd.DataFrame, prop: str, meaning: Meanings, g
         parts.append(f"{stage} mean {score.mean():.3f}, median {score.median():.3f}")
     ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     title, xlabel = f"{shown_name(prop)}: scores", f"score {style.shown_meaning(prop, meaning)}"
-    finish(ax, title, "share of images", xlabel, columns=2)
+    finish(ax, title, "share of images", xlabel)
     return f"Histogram of {prop} scores{goal}: {'; '.join(parts)}."
 
 

@@ -126,16 +126,19 @@ def rule_line(ax: Axes, height: float, text: str, *, above: bool) -> None:
     )  # fmt: skip
 
 
-def finish(ax: Axes, title: str, ylabel: str, xlabel: str, *, columns: int = 4) -> None:
+def finish(ax: Axes, title: str, ylabel: str, xlabel: str) -> None:
     """Titles, labels, and the legend under the axes, where it hides no data."""
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.set_title(title, loc="left", weight="bold", size=12)
     sns.despine(ax=ax)
     below = ScaledTranslation(0, -0.5, ax.figure.dpi_scale_trans)  # inches, past the label
+    labels = ax.get_legend_handles_labels()[1]
+    longest = max(map(len, labels))
+    columns = 4 if longest <= 10 else 3 if longest <= 24 else 2  # what fits beside one another
     legend = ax.legend(
         loc="upper center", bbox_to_anchor=(0.5, 0), bbox_transform=ax.transAxes + below,
-        ncols=min(columns, len(ax.get_legend_handles_labels()[0])), frameon=False,
-        handlelength=3.2, fontsize=10, borderpad=0.1,
+        ncols=min(columns, len(labels)), frameon=False, handlelength=3.2, fontsize=10,
+        borderpad=0.1,
     )  # fmt: skip
     for handle in legend.legend_handles:  # faint lines must be seen here
         handle.set_alpha(max(handle.get_alpha() or 1, 0.5))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from ohlora_lib.study.run_folder import read_failure
+from ohlora_lib.study.run_folder import read_json
 from ohlora_lib.verdict import logs as training_logs
 from ohlora_lib.verdict import verdict as trends
 from ohlora_lib.verdict.bootstrap import effect_word
@@ -74,17 +73,16 @@ def compare_groups(
         )
     logs = [*groups[a], *groups[b]]
 
-    def by_rows(number: int, prop: str, target: float, level: float) -> list[Any]:
+    def by_rows(*case: Any) -> list[Any]:
         windows = [(log, trends.end_of) for log in logs]
-        return trends.two_windows(windows, source, prop, target, level, [seed, number])[2:]
+        return trends.two_windows(windows, source, seed, *case)[2:]
 
     def by_seeds(_: int, prop: str, target: float, level: float) -> list[Any]:
         ends = [_end_distance(log, source, prop, target) for log in logs]
         mine, theirs = np.split(np.array(ends), [sizes[0]])
         means = mine.mean(), theirs.mean()
         low, high = stats.ttest_ind(theirs, mine, equal_var=False).confidence_interval(level)
-        change = means[1] - means[0], low, high
-        return [*means, *change, effect_word(low, high), *sizes, 0]
+        return [*means, means[1] - means[0], low, high, effect_word(low, high), *sizes, 0]
 
     judge = by_rows if sizes == (1, 1) else by_seeds
     return trends.verdict_table(judge, trends.COMPARED_COLUMNS, concept, source, logs, (a, b))
@@ -120,59 +118,50 @@ def compare_files(
         says it; `properties`, by the selecting CNNs; `heldout`, by the held-out judge, where the
         logs have its scores: the sentence is then based on them.
     """
-    targets = trends.checked(concept or trends.PUBLISHED_CONCEPT)
-    files, folders, logs = [], [], []
-    for path in map(Path, paths):
-        whole = path.is_dir()
-        files.append(path / "train_log.csv" if whole else path)
-        folders.append(path if whole else None)
-        foreign = {} if whole else {"columns": columns, "complete": complete}
-        logs.append(training_logs.read_log(files[-1], **foreign))
-        scored = training_logs.properties_of(logs[-1])
+    given = concept or trends.PUBLISHED_CONCEPT
+    targets = {prop: float(target) for prop, target in given.items()}
+    names, logs = training_logs.read_logs(paths, names, columns=columns, complete=complete)
+    for log in logs:
+        scored = training_logs.properties_of(log)
         if absent := [prop for prop in targets if prop not in scored]:
-            raise ValueError(f"{files[-1]}: no score of {trends.listed(absent)}, it scores "
-                             f"{trends.listed(scored)}. Say their targets, such as --concept "
-                             f"{scored[0]}=1")  # fmt: skip
-    names = names or training_logs.log_names(files)
+            raise ValueError(
+                f"{log.attrs['file']}: no score of {trends.listed(absent)}, it scores "
+                f"{trends.listed(scored)}. Say their targets, such as --concept {scored[0]}=1"
+            )
     groups = group_logs(names, logs)
-    runs = [
-        {"name": name, "file": str(file), **_run_facts(folder, log, targets, seed)}
-        for name, file, folder, log in zip(
-            training_logs.unique_names(names), files, folders, logs, strict=True
-        )
-    ]
+    runs = []
+    for name, path, log in zip(training_logs.unique_names(names), paths, logs, strict=True):
+        facts = _run_facts(Path(path), log, targets, seed)
+        runs.append({"name": name, "file": str(log.attrs["file"]), **facts})
     first, *others = groups
     comparisons = []
     for other in others:
-        judge = partial(compare_groups, groups, first, other, targets, seed=seed)
-        table, judged = _judged(judge, [*groups[first], *groups[other]])
+        both = [*groups[first], *groups[other]]
+        table, judged = _judged(both, compare_groups, groups, first, other, targets, seed=seed)
         words = trends.verdict_sentence(table)
         comparisons.append({"a": first, "b": other, "sentence": words, **judged})
     return {"concept": targets, "runs": runs, "comparisons": comparisons}
 
 
 def _run_facts(
-    folder: Path | None, log: pd.DataFrame, concept: Mapping[str, float], seed: int
+    path: Path, log: pd.DataFrame, concept: Mapping[str, float], seed: int
 ) -> dict[str, Any]:
     epochs, steps = round(float(log["time_epochs"].iloc[-1]), 2), float(log["idx"].iloc[-1])
     time = {"epochs": None, "steps": steps} if log.attrs["by_step"] else {"epochs": epochs}
-    table, judged = _judged(partial(trends.run_verdict, log, concept, seed=seed), [log])
-    ended = folder and (folder / "summary.json").is_file() and read_failure(folder) is None
-    findings = of_training(log, folder if ended else None, concept)
+    table, judged = _judged([log], trends.run_verdict, log, concept, seed=seed)
+    finished = read_json(path / "summary.json").get("status") == "finished"
+    findings = of_training(log, path if finished else None, concept)
     said = {"sentence": judged_sentence(table, findings), **judged}
     return {"rows": len(log), **time, **said, "findings": [asdict(found) for found in findings]}
 
 
 def _judged(
-    judge: Callable[..., pd.DataFrame], logs: Sequence[pd.DataFrame]
+    logs: Sequence[pd.DataFrame], judge: Callable[..., pd.DataFrame], *args: Any, seed: int
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """The table that decides; who says it, and the rows by the selecting CNNs and the judge."""
-    decides = training_logs.judge_of(*logs)
-    tables = {source: judge(source=source) for source in dict.fromkeys(("mean", decides))}
-    rows = {
-        "properties" if source == "mean" else source: json.loads(
-            table.to_json(orient="records", double_precision=6)  # NaN becomes None
-        )
-        for source, table in tables.items()
-    }
-    return tables[decides], {"by": tables[decides].attrs["by"], **rows}
+    decides, rows = training_logs.judge_of(*logs), {}
+    for source in dict.fromkeys(("mean", decides)):
+        table = judge(*args, source=source, seed=seed)
+        records = table.to_json(orient="records", double_precision=6)  # NaN becomes None
+        rows["properties" if source == "mean" else source] = json.loads(records)
+    return table, {"by": table.attrs["by"], **rows}

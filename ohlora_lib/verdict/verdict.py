@@ -7,13 +7,14 @@ at once (Bonferroni).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ohlora_lib.verdict.bootstrap import distance_change, effect_word, window_mean
-from ohlora_lib.verdict.logs import WHO, properties_of, sources_of, who
+from ohlora_lib.verdict.logs import properties_of, sources_of, who
 
 PUBLISHED_CONCEPT = {"gender": 1.0, "quality": 1.0, "age": 0.0, "glass": 0.0}
 MIN_ROWS = 3  # rows of a window, at the least
@@ -61,13 +62,6 @@ def scores_of(log: pd.DataFrame, source: str, prop: str) -> tuple[np.ndarray, np
     return found[:, 0], found[:, 1]
 
 
-def checked(concept: Mapping[str, float]) -> dict[str, float]:
-    """Reads targets as floats; ValueError unless there is at least one and all lie in 0 to 1."""
-    if not concept or not all(0 <= target <= 1 for target in concept.values()):
-        raise ValueError(f"concept is {dict(concept)}; give at least one property, targets 0 to 1")
-    return {name: float(target) for name, target in concept.items()}
-
-
 def run_verdict(
     log: pd.DataFrame, concept: Mapping[str, float], *, source: str = "mean", seed: int = 0
 ) -> pd.DataFrame:
@@ -81,21 +75,18 @@ def run_verdict(
         are mean scores over `start_of` and `end_of`; effect is "closer", "moved away" or "not
         shown". Rows too few, or scores that stop early, give NaN and "not shown".
     """
-
-    def judge(number: int, prop: str, target: float, level: float) -> list[Any]:
-        windows = [(log, start_of), (log, end_of)]
-        return two_windows(windows, source, prop, target, level, [seed, number])
-
+    judge = partial(two_windows, [(log, start_of), (log, end_of)], source, seed)
     return verdict_table(judge, RUN_COLUMNS, concept, source, [log])
 
 
 def two_windows(
     windows: Sequence[tuple[pd.DataFrame, Callable[[np.ndarray], np.ndarray]]],
     source: str,
+    seed: int,
+    number: int,
     prop: str,
     target: float,
     level: float,
-    seed: list[int],
 ) -> list[Any]:
     """`RUN_COLUMNS` of a property, from a window of one log to a window of another or the same.
 
@@ -106,7 +97,7 @@ def two_windows(
         scored = scores_of(log, source, prop)
         if scored is None:
             return [*[np.nan] * 7, "not shown", 0, 0, 0]
-        parts.append(window_mean(*scored, window(scored[0]), [*seed, side]))
+        parts.append(window_mean(*scored, window(scored[0]), [seed, number, side]))
     a, b = parts
     change = distance_change(a, b, target, level)
     rows = a.rows, b.rows, max(a.block_rows, b.block_rows)
@@ -124,15 +115,16 @@ def verdict_table(
     """One row per property; `attrs["by"]` says who gave the scores.
 
     `judge` gives the columns' values for a property's number, name, target and confidence level;
-    `names` are those of the two runs that are compared.
+    `names` are those of the two runs that are compared. ValueError for an impossible concept.
     """
-    concept = checked(concept)
+    if not concept or not all(0 <= target <= 1 for target in concept.values()):
+        raise ValueError(f"concept is {dict(concept)}; give at least one property, targets 0 to 1")
     level = 1 - (1 - CONFIDENCE) / len(concept)
     runs = dict(zip(("run_a", "run_b"), names, strict=False))
     rows = []
     for number, (prop, target) in enumerate(concept.items()):
         values = dict(zip(columns, judge(number, prop, target, level), strict=True))
-        row = {"property": prop, "target": target, **runs, **values}
+        row = {"property": prop, "target": float(target), **runs, **values}
         rows.append(row | {"confidence": level, "source": source})
     table = pd.DataFrame(rows)
     table.attrs["by"] = who(source, *logs)
@@ -146,21 +138,30 @@ def listed(names: Sequence[str]) -> str:
 
 def verdict_sentence(table: pd.DataFrame) -> str:
     """Says a table of `run_verdict` or `compare_groups` in plain words, and by whom."""
-    words = _comparison_words(table) if "run_a" in table else _run_words(table)
-    return f"By {table.attrs.get('by', WHO[table['source'].iloc[0]])}: {words}"
+    words = _comparison_words if "run_a" in table else _run_words
+    effects = ("closer", "moved away", "not shown")
+    said = words(table, *(table[table["effect"] == effect] for effect in effects))
+    return f"By {table.attrs['by']}: {said}"
 
 
-def _run_words(table: pd.DataFrame) -> str:
+def _named(part: pd.DataFrame) -> str:
+    return listed(list(part["property"]))
+
+
+def _run_words(
+    table: pd.DataFrame, closer: pd.DataFrame, away: pd.DataFrame, unshown: pd.DataFrame
+) -> str:
     if table["change"].isna().all():
         return "nothing can be shown: the log has too few scored rows."
-    closer, away = (table[table["effect"] == effect] for effect in ("closer", "moved away"))
     head = f"{len(closer)} of {len(table)} properties came closer to their target"
     if len(closer) == len(table) > 1:
         head = "every property came closer to its target"
     parts = [head + _moves(closer, "{0.property} ")]
     if len(away):
-        parts.append(f"moved away: {listed(list(away['property']))}{_moves(away)}")
-    return "; ".join([*parts, *_unshown(table, "not shown: ")]) + "."
+        parts.append(f"moved away: {_named(away)}{_moves(away)}")
+    if len(unshown):
+        parts.append(f"not shown: {_named(unshown)}")
+    return f"{'; '.join(parts)}."
 
 
 def _moves(part: pd.DataFrame, name: str = "") -> str:
@@ -169,22 +170,20 @@ def _moves(part: pd.DataFrame, name: str = "") -> str:
     return f" (mean distance, start to end: {moves})" if moves else ""
 
 
-def _unshown(table: pd.DataFrame, words: str) -> list[str]:
-    names = list(table.loc[table["effect"] == "not shown", "property"])
-    return [words + listed(names)] if names else []
-
-
-def _comparison_words(table: pd.DataFrame) -> str:
+def _comparison_words(
+    table: pd.DataFrame, closer: pd.DataFrame, away: pd.DataFrame, unshown: pd.DataFrame
+) -> str:
     a, b = table[["run_a", "run_b"]].iloc[0]
     if table["difference"].isna().all():
         return f"nothing can be shown of {b} against {a}: a log has too few scored rows."
     if (table["difference"] == 0).all():
         return f"no difference at all between {a} and {b}; are they the same log?"
-    parts = []
-    for effect, where in (("closer", "closer to"), ("moved away", "farther from")):
-        names = list(table.loc[table["effect"] == effect, "property"])
-        if names:
-            parts.append(f"{b} ended {where} the target than {a} on {len(names)} of "
-                         f"{len(table)}: {listed(names)}")  # fmt: skip
-    between = "" if parts else f" between {a} and {b}"
-    return "; ".join([*parts, *_unshown(table, f"no difference{between} shown on ")]) + "."
+    parts = [
+        f"{b} ended {where} the target than {a} on {len(part)} of {len(table)}: {_named(part)}"
+        for where, part in {"closer to": closer, "farther from": away}.items()
+        if len(part)
+    ]
+    if len(unshown):
+        between = "" if parts else f" between {a} and {b}"
+        parts.append(f"no difference{between} shown on {_named(unshown)}")
+    return f"{'; '.join(parts)}."

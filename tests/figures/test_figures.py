@@ -67,11 +67,9 @@ MEANING = {"gender": ["male", "female"]}
 LEAKS = pd.DataFrame([[1, 0.4], [0.4, 1]], index=["age", "glass"], columns=["age", "glass"])
 FIGURES = {
     "losses-v9": lambda: figures.losses(make_log(), run="v9"),
-    "figure-1-losses": lambda: figures.losses(make_log(), number=1),
-    "figure-2-auroc": lambda: figures.auroc(make_log()),
-    "scores-target-1": lambda: figures.scores(make_log(), list(CONCEPT), CONCEPT, MEANING),
-    "figure-4-age-glass": lambda: figures.scores(
-        make_log(), ["age", "glass"], CONCEPT, MEANING, number=4
+    "auroc": lambda: figures.auroc(make_log()),
+    "scores-gender-quality-age-glass": lambda: figures.scores(
+        make_log(), list(CONCEPT), CONCEPT, MEANING
     ),
     "property-age": lambda: figures.property_comparison(LONG, "age", 0, MEANING),
     "heldout": lambda: figures.heldout(make_log(), CONCEPT),
@@ -129,7 +127,7 @@ def test_smoothing_is_centred_and_its_band_has_the_right_width():
 
 
 def test_series_differ_by_more_than_colour_and_targets_are_named():
-    ax = axes_of(FIGURES["scores-target-1"]())
+    ax = axes_of(FIGURES["scores-gender-quality-age-glass"]())
     strong = [line for line in ax.lines if line.get_linewidth() == 2]
     assert len({line.get_marker() for line in strong}) == len(strong) == 4
     assert len({str(line._unscaled_dash_pattern) for line in strong}) == 4

@@ -9,7 +9,7 @@ from PIL import Image, PngImagePlugin, features
 
 from ohlora_lib.io.pictures import FORMATS, find_images, read_image
 from ohlora_lib.study.run_folder import content_hash
-from tests.system.bad_inputs.cases import noise, png_bomb
+from tests.system.bad_inputs.mistakes import noise, png_bomb
 
 
 def halves(left=(255, 255, 255), right=(0, 0, 0)):

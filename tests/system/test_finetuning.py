@@ -91,41 +91,37 @@ def rows(folder):
     return len(pd.read_csv(path)) if path.exists() else 0
 
 
-def launched(path, folder, number=0, wanted=0):
-    """The documented command; sends the second rank a signal once the log has as many rows."""
+def launched(path, folder, stop_at=0):
+    """The documented command; interrupts the second rank once the log has as many rows."""
     command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
     command += ["--num_processes", "2", "--main_process_port", "0"]
     command += ["-m", "ohlora_lib", "finetune", str(path)]
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, **options)
     end = time.monotonic() + SECONDS
-    while number and rows(folder) < wanted:
+    while rows(folder) < stop_at:
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < end, "it hangs"
         time.sleep(0.02)
-    if number:
+    if stop_at:
         ranks = psutil.Process(process.pid).children(recursive=True)
         (second,) = (child for child in ranks if child.environ().get("RANK") == "1")
-        second.send_signal(number)
+        second.send_signal(signal.SIGINT)
     said = process.communicate(timeout=SECONDS)[0]
     return process.returncode, said
 
 
 @pytest.mark.slow
-def test_two_ranks_interrupted_killed_and_resumed_end_as_uninterrupted(root):
+def test_two_ranks_interrupted_and_resumed_end_as_uninterrupted(root):
     pytest.importorskip("accelerate", reason="needs accelerate")
     (whole, whole_folder), (path, folder) = (params_file(root, name) for name in ("whole", "pair"))
     status, said = launched(whole, whole_folder)
     assert status == 0, said
     assert json.loads((whole_folder / "summary.json").read_text())["facts"]["processes"] == 2
-    status, said = launched(path, folder, signal.SIGINT, 3)
+    status, said = launched(path, folder, stop_at=3)
     assert status == 0, said
     assert "Interrupted; the checkpoint is saved." in said
-    kept = rows(folder)
-    assert kept < 25
-    status, said = launched(path, folder, signal.SIGKILL, kept + 2)
-    assert status != 0, said
-    assert not (folder / "summary.json").exists()
+    assert rows(folder) < 25
     status, said = launched(path, folder)
     assert status == 0, said
     assert "Going on from the checkpoint" in said

@@ -1,9 +1,6 @@
 """The explorer in a real browser: a slider moves, the picture follows, a latent is kept."""
 
-from __future__ import annotations
-
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -20,7 +17,7 @@ pytestmark = browser_marks
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def project(tmp_path_factory):
     """A project with the shipped base, its split twin and untrained CNNs."""
     root = tmp_path_factory.mktemp("project")
     for name in ("params", "notebooks"):
@@ -44,7 +41,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_a_slider_moves_the_picture_and_a_latent_is_kept(project: Path) -> None:
+def test_a_slider_moves_the_picture_and_a_latent_is_kept(project):
     folder = project / "outputs" / "quickstart" / "explore_latents"
     with lab_page(project, "explore_latents", height=1400) as (page, run_all):
         run_all()
@@ -54,7 +51,7 @@ def test_a_slider_moves_the_picture_and_a_latent_is_kept(project: Path) -> None:
         assert pictures.count() == 2  # before and after
         assert explorer.locator("table").inner_text().split()[:4] == list(PROPERTIES)
 
-        def moved(act) -> None:  # noqa: ANN001
+        def moved(act):
             """Does something, and waits until the picture is another one."""
             before = pictures.first.get_attribute("src")
             act()
@@ -67,7 +64,7 @@ def test_a_slider_moves_the_picture_and_a_latent_is_kept(project: Path) -> None:
         moved(lambda: explorer.get_by_role("button", name="another seed").click())
         way = explorer.locator(".noUi-handle").first  # toward the second seed
 
-        def drag() -> None:
+        def drag():
             way.hover()
             page.mouse.down()
             x = way.bounding_box()["x"]

@@ -1,9 +1,6 @@
 """Labelling in a real browser: JupyterLab on loopback, answers by keys, a reload half-way."""
 
-from __future__ import annotations
-
 import json
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -19,7 +16,7 @@ pytestmark = browser_marks
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def project(tmp_path_factory):
     """A project with a population and the notebook, which is to ask about glasses."""
     root = tmp_path_factory.mktemp("project")
     (root / "params").mkdir()
@@ -45,7 +42,7 @@ def open_labeller(page, run_all):
     return labeller
 
 
-def press(page, labeller, key: str) -> None:  # noqa: ANN001
+def press(page, labeller, key):
     """Presses a key and waits until the next question is there."""
     before = labeller.get_attribute("data-place")
     page.keyboard.press(key)
@@ -56,7 +53,7 @@ def press(page, labeller, key: str) -> None:  # noqa: ANN001
     )
 
 
-def test_twenty_images_by_keys_with_a_reload_half_way(project: Path) -> None:
+def test_twenty_images_by_keys_with_a_reload_half_way(project):
     truth = pd.read_csv(project / "outputs/quickstart/01_make_population/labels.csv")["glass"]
     truth = truth.tolist()[:COUNT]
     assert 0 < sum(truth) < COUNT

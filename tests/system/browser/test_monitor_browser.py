@@ -1,11 +1,8 @@
 """The live monitor in a real browser: redrawn in place; an interrupt ends cleanly."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import time
-from pathlib import Path
 
 import nbformat
 import pytest
@@ -19,7 +16,7 @@ pytestmark = browser_marks
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def project(tmp_path_factory):
     """The smoke study up to its selection, and the notebook with enough epochs to watch."""
     root = tmp_path_factory.mktemp("project")
     shutil.copytree(ROOT / "params" / "smoke", root / "params" / "smoke")
@@ -34,7 +31,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_trends_are_redrawn_in_place_and_an_interrupt_saves(project: Path) -> None:
+def test_trends_are_redrawn_in_place_and_an_interrupt_saves(project):
     folder = project / "outputs" / "smoke" / f"{NOTEBOOK}-v9"
     with lab_page(project, NOTEBOOK, height=4000) as (page, run_all):
         run_all()
