@@ -9,15 +9,17 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from scipy import stats
 
 from ohlora_lib.study.run_folder import read_json
 from ohlora_lib.verdict import logs as training_logs
 from ohlora_lib.verdict import verdict as trends
-from ohlora_lib.verdict.bootstrap import effect_word
 from ohlora_lib.verdict.findings import judged_sentence, of_training
+
+COMPARED_COLUMNS = (
+    *("distance_a", "distance_b", "difference", "difference_low", "difference_high"),
+    *("effect", "rows_a", "rows_b", "block_rows"),
+)
 
 
 def group_logs(
@@ -25,8 +27,7 @@ def group_logs(
 ) -> dict[str, list[pd.DataFrame]]:
     """Logs by name, in order of first appearance; logs of one name are seeds of one run.
 
-    Raises:
-        ValueError: If there are not as many names as logs, or a log is given twice as two seeds.
+    ValueError if there are not as many names as logs, or a log is given twice as two seeds.
     """
     if len(names) != len(logs):
         raise ValueError(f"{len(names)} names for {len(logs)} logs; give each log one, {names}")
@@ -55,43 +56,24 @@ def compare_groups(
 
     One log each is compared by its rows. Several logs of a run are pooled as seeds: each gives one
     number, its mean distance over the end of training, and the interval of the difference is
-    Welch's, over seeds. A seed's rows say nothing about other seeds.
+    Welch's, over seeds. A seed's rows say nothing about other seeds, so that it is a ValueError if
+    one run has several seeds and the other has one.
 
     Returns:
         One row per property: property, target, run_a, run_b, `COMPARED_COLUMNS`, confidence,
         source. Distances are over the end of training, see `end_of`; difference is B less A, and
         effect is of B against A. With seeds, rows_a and rows_b count seeds and block_rows is 0.
         Scores that stop early give NaN and "not shown".
-
-    Raises:
-        ValueError: If one run has several seeds and the other has one.
     """
     sizes = len(groups[a]), len(groups[b])
     if 1 in sizes and sizes != (1, 1):
         raise ValueError(
             f"{a} has {sizes[0]} seeds and {b} has {sizes[1]}; give two or more of each, or one"
         )
-    logs = [*groups[a], *groups[b]]
-
-    def by_rows(*case: Any) -> list[Any]:
-        windows = [(log, trends.end_of) for log in logs]
-        return trends.two_windows(windows, source, seed, *case)[2:]
-
-    def by_seeds(_: int, prop: str, target: float, level: float) -> list[Any]:
-        ends = [_end_distance(log, source, prop, target) for log in logs]
-        mine, theirs = np.split(np.array(ends), [sizes[0]])
-        means = mine.mean(), theirs.mean()
-        low, high = stats.ttest_ind(theirs, mine, equal_var=False).confidence_interval(level)
-        return [*means, means[1] - means[0], low, high, effect_word(low, high), *sizes, 0]
-
-    judge = by_rows if sizes == (1, 1) else by_seeds
-    return trends.verdict_table(judge, trends.COMPARED_COLUMNS, concept, source, logs, (a, b))
-
-
-def _end_distance(log: pd.DataFrame, source: str, prop: str, target: float) -> float:
-    """Distance to the target of the mean score over the end; NaN if scores stop early."""
-    scored = trends.scores_of(log, source, prop)
-    return np.nan if scored is None else abs(scored[1][trends.end_of(scored[0])].mean() - target)
+    sides = [[(log, trends.end_of) for log in groups[name]] for name in (a, b)]
+    columns = ("run_a", "run_b", *COMPARED_COLUMNS)  # the runs stand where means would
+    table = trends.change_table(sides, columns, concept, source, seed)
+    return table.assign(run_a=a, run_b=b)
 
 
 def compare_files(
@@ -105,13 +87,8 @@ def compare_files(
 ) -> dict[str, Any]:
     """Judges each log, and each later run against the first; JSON-serialisable.
 
-    Args:
-        paths: Logs, or run folders that hold a `train_log.csv`.
-        concept: Target of each property; the published one by default.
-        names: What to call them; logs of one name are seeds of one run.
-        columns: As of `read_log`, like `complete`; of logs that are in no run folder.
-        complete: As of `read_log`.
-        seed: Of the bootstrap.
+    For paths and names see `read_logs` and `group_logs`, for columns and complete `read_log`; the
+    concept is the published one by default, and the seed is the bootstrap's.
 
     Returns:
         The concept, and what is found of each run and each comparison: `sentence` and `by`, who

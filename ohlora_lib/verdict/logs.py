@@ -75,7 +75,7 @@ def read_log(
 def read_logs(
     paths: Sequence[str | Path], names: Sequence[str] | None = None, **options: Any
 ) -> tuple[list[str], list[pd.DataFrame]]:
-    """Reads logs by themselves and logs of run folders, and names those that are not named.
+    """Reads logs, given as files or run folders, and names them if they have no names.
 
     `options` are those of `read_log`, for logs that are in no run folder.
     """

@@ -45,13 +45,14 @@ def train(
     folder: Path,
     learning_rate: float,
     recipe: str,
+    seed: int = 0,
     selector: Ensemble | None = None,
     epochs: int = 4,
 ) -> pd.DataFrame:
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     sizes = {"fmaps_base": 256, "fmaps_max": 16}
     base = Base(Generator(32, z_dim=32, w_dim=32, **sizes), Discriminator(32, **sizes))
-    pixels = np.random.default_rng(0).integers(0, 255, (48, 32, 32, 3), dtype=np.uint8)
+    pixels = np.random.default_rng(seed).integers(0, 255, (48, 32, 32, 3), dtype=np.uint8)
     selected = torch.from_numpy(pixels // 4)  # dark: something to learn
     settings = FinetuneSettings(
         epochs=epochs, batch=8, learning_rate=learning_rate, every_batches=1, r1_gamma=1.0
@@ -78,9 +79,14 @@ def test_no_learning_is_not_called_learning(tmp_path: Path, recipe: str) -> None
     assert [finding.rule for finding in findings.of_log(log, CONCEPT)] == ["untrained"]
 
 
+def moves(folder: Path, seed: int = 0) -> pd.DataFrame:
+    """Verdict of a training on dark images, by brightness; `benchmarks.margins` measures it."""
+    selector = Brightness(ensemble(1).members)
+    return trends.run_verdict(train(folder, 2e-2, "v9", seed, selector, 20), CONCEPT)
+
+
 @pytest.mark.slow
 def test_learning_is_called_learning(tmp_path: Path) -> None:
     """The samples darken: away from the targets of 1, towards those of 0."""
-    log = train(tmp_path / "run", 2e-2, "v9", Brightness(ensemble(1).members), epochs=20)
-    effects = trends.run_verdict(log, CONCEPT)["effect"]
+    effects = moves(tmp_path / "run")["effect"]
     assert list(effects) == ["moved away", "moved away", "closer", "closer"]
