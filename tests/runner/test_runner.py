@@ -22,7 +22,7 @@ from ohlora_lib.runner.runner import StageError, StageInterrupted, run_study
 from ohlora_lib.runner.status import Status
 from ohlora_lib.study import run_folder
 from ohlora_lib.study.run import start_run
-from ohlora_lib.study.run_folder import read_failure
+from ohlora_lib.study.run_folder import read_json
 from tests.stand_ins import (
     PACKAGE_ROOT,
     Finetune,
@@ -231,7 +231,7 @@ def test_a_failing_cell_is_named_and_kept(project):
     assert str(error.value).endswith(kept)
     folder = project / "outputs/tiny/01_first"
     assert "opens outputs/other" in (folder / "01_first.html").read_text()
-    failure = read_failure(folder)
+    failure = read_json(folder / "summary.json")
     assert failure["status"] == "failed"
     assert failure["reason"].startswith(reason)
     page = (project / "outputs/tiny/index.html").read_text()
