@@ -31,8 +31,7 @@ def fold_losses(history: pd.DataFrame, prop: str) -> Figure:
     look = style.series(0, len(mean))
     ax.fill_between(low.index, low, high, color=look["color"], alpha=0.2, lw=0)
     ax.plot(mean["valid_loss"], label="validation, and its range", **look)
-    hollow = {"lw": 1.2, "ls": style.DASHES[2], "mfc": "white"}
-    ax.plot(mean["train_loss"], label="training", **look | hollow)
+    ax.plot(mean["train_loss"], label="training", **look | style.HOLLOW | {"lw": 1.2})
     ax.set_ylim(0)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     best = part.groupby("fold")["valid_loss"].min()

@@ -120,9 +120,8 @@ def property_comparison(
 def heldout(log: pd.DataFrame, concept: Mapping[str, float]) -> Figure:
     """The distance to target by the selecting CNNs and by the held-out judge."""
     ax, window, parts = new_axes(height_in=4.6), _smoothing_window(len(log)), []
-    hollow = {"ls": style.DASHES[2], "mfc": "white"}
     for order, (prop, target) in enumerate(concept.items()):
-        looks, ends = {"mean": {"ls": "-", "label": shown_name(prop)}, "heldout": hollow}, []
+        looks, ends = {"mean": {"ls": "-", "label": shown_name(prop)}, "heldout": style.HOLLOW}, []
         for who, look in looks.items():
             column = f"{who}_{prop}_score"
             ends.append(f"{abs(_ends(log, column)[1] - target):.3f}")
@@ -132,7 +131,7 @@ def heldout(log: pd.DataFrame, concept: Mapping[str, float]) -> Figure:
         parts.append(f"{prop} {listed(ends)}")
     key = {"color": style.LINE_GREY, "lw": 2, "marker": "o", "ms": 5}
     ax.plot([], [], label="selecting CNNs", **key)
-    ax.plot([], [], label="held-out judge", **key | hollow)
+    ax.plot([], [], label="held-out judge", **key | style.HOLLOW)
     ax.set_ylim(-0.05 * ax.get_ylim()[1])
     ax.axhline(0, **style.RULE)
     title, ylabel = "Does the held-out judge agree?", "distance to target (score)"

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import shorten
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -66,12 +68,27 @@ def read_log(
         log = log.assign(epoch=0, idx=log["step"])
     log = log.assign(time_epochs=time_epochs(log, where=path))
     foreign = bool(columns) or by_step or complete
-    log.attrs = {"complete": complete, "by_step": by_step, "foreign": foreign}
+    log.attrs = {"file": path, "complete": complete, "by_step": by_step, "foreign": foreign}
     return log
 
 
+def read_logs(
+    paths: Sequence[str | Path], names: Sequence[str] | None = None, **options: Any
+) -> tuple[list[str], list[pd.DataFrame]]:
+    """Reads logs, given as files or run folders, and names them if they have no names.
+
+    `options` are those of `read_log`, for logs that are in no run folder.
+    """
+    folders = [Path(path).is_dir() for path in paths]
+    logs = [
+        read_log(Path(path, "train_log.csv")) if folder else read_log(path, **options)
+        for path, folder in zip(paths, folders, strict=True)
+    ]
+    return list(names or log_names([log.attrs["file"] for log in logs])), logs
+
+
 def _shown(log: pd.DataFrame) -> str:
-    return ", ".join([*log.columns[:12], *["..."][: len(log.columns) > 12]])
+    return shorten(", ".join(log), 200, placeholder=" ...")
 
 
 def _as_numbers(log: pd.DataFrame, path: Path) -> pd.DataFrame:

@@ -13,26 +13,17 @@ from ohlora_lib import figures
 from ohlora_lib.figures import samples, style, training
 from ohlora_lib.report import show
 from ohlora_lib.study.run import Run
-from ohlora_lib.verdict import logs
 from ohlora_lib.verdict.verdict import PUBLISHED_CONCEPT as CONCEPT
+from tests import log_samples
 
-ENDS = {"gender": (0.65, 0.9), "quality": (0.9, 0.85), "age": (0.31, 0.02), "glass": (0.19, 0.01)}
 
-
-def make_log(rows=24, seed=0):
+def make_log(seed=0):
     """A short log with all our columns."""
-    rng = np.random.default_rng(seed)
-    log = pd.DataFrame({"epoch": np.arange(rows) // 8, "idx": np.arange(rows) % 8 * 5})
-    way = np.linspace(0, 1, rows)
-    log["d_loss"], log["g_loss"] = rng.normal(1.3, 0.1, rows), rng.normal(1, 0.2, rows)
-    log["real_fake_auroc"] = rng.uniform(0.6, 1, rows)
-    for source in ("mean", "heldout"):
-        for prop, (start, end) in ENDS.items():
-            mean = start + (end - start) * way
-            log[f"{source}_{prop}_score"] = rng.binomial(100, mean) / 100
-    log["pooled_auroc"] = log["real_fake_auroc"].expanding().mean()
-    log["diversity"], log["recall"] = 1 - 0.1 * way, 0.9 - 0.1 * way
-    return log.assign(time_epochs=logs.time_epochs(log))
+    ends = {"gender": 0.9, "quality": 0.85, "age": 0.02, "glass": 0.01}
+    log = log_samples.make_log(seed, ends=ends)
+    heldout = {f"heldout_{prop}_score": log[f"mean_{prop}_score"] for prop in ends}
+    pooled = log["real_fake_auroc"].expanding().mean()
+    return log.assign(**heldout, pooled_auroc=pooled, recall=log["diversity"] - 0.1)
 
 
 def make_scores():

@@ -1,5 +1,7 @@
 """Populations from every source: images, labels that point the right way, what was left out."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,6 +12,7 @@ from ohlora_lib.io.weights import save_weights
 from ohlora_lib.nets import Generator
 from ohlora_lib.population import sources as pop
 from ohlora_lib.population.faces.faces import draw_attributes, render_faces
+from ohlora_lib.population.inputs import check_labels
 from ohlora_lib.study.parameters import MakePopulation
 
 COUNT = 12
@@ -180,6 +183,13 @@ def test_published_label_format(tmp_path):
     assert made.labels["img_no"].tolist() == list(range(8))  # 000001.png is row 0 of the store
     assert made.labels["gender"].tolist() == faces["gender"].astype(int).tolist()[:8]
     assert made.files["status"].value_counts().to_dict() == {"read": 8, "unlabelled": 4}
+    table["gender"] = table.pop("gender_score")  # without a rule, 0.4567 is no label
+    table.to_csv(tmp_path / "labels.csv", index=False)
+    for rows in (8, 0):
+        given = {"source": "folder", "image_folder": "in", "labelled_rows": rows}
+        config = MakePopulation.model_construct(label_rules={}, **given)
+        with nullcontext() if rows else pytest.raises(ValueError, match="row 8 has gender"):
+            check_labels(config, tmp_path / "labels.csv", tmp_path)
 
 
 def test_samples_of_a_generator(tmp_path):
