@@ -18,6 +18,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
+
 from ohlora_lib.io.weights import read_tensors
 from ohlora_lib.study.run_folder import read_summary
 from ohlora_lib.training.checkpoint import tensors_sha256
@@ -37,14 +39,8 @@ class Kill:
     moment_sec: float
     where: str
     log_rows: int
-    log_whole: bool
     resumed: str
-    differs: list[str]
-
-    @property
-    def identical(self) -> bool:
-        """Whether the log was whole at the kill, and all results are those of the other run."""
-        return self.log_whole and not self.differs
+    differs: list[str]  # by name; and the log at the kill, if it was not whole
 
 
 class Harness:
@@ -110,11 +106,12 @@ class Harness:
             raise RuntimeError(f"the run ended {TRIES} times before it could be killed in {aim}")
         run = self.run_folder(root.name)
         rows = log_of(run)
+        differs = [] if rows == self.log[: len(rows)] else ["the log at the kill"]
         resumed = self.finish(root, most_share=OFTEN)
         there = results(run)
         names = sorted(self.wanted.keys() | there.keys())
-        differs = [name for name in names if self.wanted.get(name) != there.get(name)]
-        return Kill(moment, where, len(rows), rows == self.log[: len(rows)], resumed, differs)
+        differs += [name for name in names if self.wanted.get(name) != there.get(name)]
+        return Kill(moment, where, len(rows), resumed, differs)
 
     def start_and_kill(self, root: Path, aim: str | None, late: float) -> tuple[float, str | None]:
         """Kills at a random moment, or at the next one after it in a place; None: it was over.
@@ -168,36 +165,25 @@ def results(run: Path) -> dict[str, str]:
     return found
 
 
-def show(kills: list[Kill], share: float | None) -> None:
-    """Prints the table."""
-    print(f"       moment  {'where it was':<20}  log rows  {'went on at':<20}  same")
-    for number, kill in enumerate(kills, 1):
-        same = "yes" if kill.identical else f"NO: {kill.differs or 'the log was not whole'}"
-        rows = max(kill.log_rows - 1, 0)
-        print(
-            f"{number:>3}  {kill.moment_sec:>6.2f} s  {kill.where:<20}  {rows:>8}  "
-            f"{kill.resumed:<20}  {same}"
-        )
-    print(f"{sum(kill.identical for kill in kills)} of {len(kills)} identical")
-    if share is not None:
-        print(f"checkpoints took {share:.2%} of the time of the run that was not killed")
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Runs the harness."""
+def main() -> int:
+    """Runs the harness and prints the table."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.system.faults.kill", description=__doc__
     )
     parser.add_argument("--times", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--what", choices=sorted(NOTEBOOKS), default="finetune")
-    given = parser.parse_args(arguments)
+    given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="ohlora-kill-") as folder:
         harness = Harness(given.what, Path(folder), given.seed)
         harness.reference()
         kills = [harness.kill(number) for number in range(given.times)]
-    show(kills, harness.share)
-    return 0 if all(kill.identical for kill in kills) else 1
+    print(pd.DataFrame(map(vars, kills), index=range(1, len(kills) + 1)).round(2).to_string())
+    same = sum(not kill.differs for kill in kills)
+    print(f"{same} of {len(kills)} identical")
+    if harness.share is not None:
+        print(f"checkpoints took {harness.share:.2%} of the time of the run that was not killed")
+    return 0 if same == len(kills) else 1
 
 
 if __name__ == "__main__":
