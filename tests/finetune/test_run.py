@@ -200,6 +200,7 @@ def test_resumed_is_as_if_never_stopped_with_a_damaged_checkpoint_too(
     newest.write_bytes(left[damage])
     run, kept = open_run(tmp_path), 3 if damage == "none" else 2  # the older: first epoch's end
     assert run.resumed
+    assert run.tuner.elapsed_sec > 0
     assert ("state.pt: damaged checkpoint" in capsys.readouterr().out) == (damage != "none")
     assert len(run.tuner.rows) == len(pd.read_csv(tmp_path / "train_log.csv")) == kept
     assert run.train(lambda _: None)

@@ -15,4 +15,5 @@ def test_a_sigterm_is_put_off_until_the_block_has_ended():
                 seen.append(asked == [signal.SIGTERM])
     finally:
         signal.signal(signal.SIGTERM, before)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler  # given back
     assert seen == [True, "arrived", True]
