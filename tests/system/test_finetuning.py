@@ -1,6 +1,5 @@
 """The command: what one process leaves, and that two resume after a stop and end together."""
 
-import json
 import os
 import pickle
 import signal
@@ -20,6 +19,7 @@ from ohlora_lib.io.images import new_store
 from ohlora_lib.io.weights import read_tensors, save_weights
 from ohlora_lib.nets import Discriminator, Generator, PropertyCNN
 from ohlora_lib.study.parameters import FinetuneGenerator
+from ohlora_lib.study.run_folder import read_config, read_summary, to_json
 from ohlora_lib.training.ranks import Ranks
 from ohlora_lib.widgets.monitor import Monitor
 from tests.training.rank_worker import lively
@@ -64,7 +64,7 @@ def root(tmp_path_factory):
 def params_file(root, variant, **changes):
     config = FinetuneGenerator.checked({**VALUES, "variant": variant, **changes}, "here")
     path = root / "params" / "tiny" / f"{config.stage}.yaml"
-    path.write_text(json.dumps(config.config()).replace("1e-05", "1.0e-05"))
+    path.write_text(to_json(config.config()))
     return path, root / "outputs" / "tiny" / config.stage
 
 
@@ -72,9 +72,7 @@ def params_file(root, variant, **changes):
 def test_by_one_process_it_leaves_what_the_notebook_leaves(root):
     path, alone = params_file(root, "alone")
     assert run.finetune_file(path, Monitor, start_anew=False)
-    summary = json.loads((alone / "summary.json").read_text())
-    log = pd.read_csv(alone / "train_log.csv")
-    assert summary["status"] == "finished"
+    summary, log = read_summary(alone), pd.read_csv(alone / "train_log.csv")
     assert (log["epoch"].iloc[-1], log["idx"].iloc[-1]) == (24, 0)
     results = summary["results"]
     assert results["rows"] == len(log) == 25
@@ -83,7 +81,7 @@ def test_by_one_process_it_leaves_what_the_notebook_leaves(root):
     assert results["mean_gender_score"] == log["mean_gender_score"].iloc[-1]
     assert (alone / results["thumbnail"]).is_file()
     assert summary["facts"]["processes"] == 1
-    assert json.loads((alone / "config.json").read_text())["variant"] == "alone"
+    assert read_config(alone)["variant"] == "alone"
 
 
 def rows(folder):
@@ -117,7 +115,7 @@ def test_two_ranks_interrupted_and_resumed_end_as_uninterrupted(root):
     (whole, whole_folder), (path, folder) = (params_file(root, name) for name in ("whole", "pair"))
     status, said = launched(whole, whole_folder)
     assert status == 0, said
-    assert json.loads((whole_folder / "summary.json").read_text())["facts"]["processes"] == 2
+    assert read_summary(whole_folder)["facts"]["processes"] == 2
     status, said = launched(path, folder, stop_at=3)
     assert status == 0, said
     assert "Interrupted; the checkpoint is saved." in said
