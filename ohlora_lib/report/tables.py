@@ -104,8 +104,7 @@ def evaluation_grids(folder: Path | None) -> dict[str, Path]:
     epochs = read_table(folder / "evaluations.csv", ["epoch"])["epoch"]
     during, after = (f"after {epochs.iloc[k]:g} epochs" for k in (len(epochs) // 2, -1))
     names = {"base": "base", "during": f"during, {during}", "after": after}
-    paths = {name: folder / "images" / f"{stage}.png" for stage, name in names.items()}
-    return {name: path for name, path in paths.items() if path.is_file()}
+    return {name: folder / "images" / f"{stage}.png" for stage, name in names.items()}
 
 
 def grids_over_time(folder: Path | None, *, most: int = 12) -> dict[str, Path]:
