@@ -18,7 +18,6 @@ class First(NotebookParameters):
     NOTEBOOK: ClassVar[str] = "01_first"
     value: int = Field(1, ge=0)
     r1_gamma: float = 0.0
-    extra: int = 0
 
 
 class Finetune(NotebookParameters):
@@ -34,7 +33,6 @@ class Evaluate(NotebookParameters):
     first_run: str
     finetune_run: str
     concept: dict[str, float]
-    extra: int = 0
 
 
 class Compare(NotebookParameters):
