@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -36,9 +37,7 @@ AsJson = Annotated[bool, Option("--json", help="Print JSON.")]
 WeightFile = Annotated[Path, Argument(help="A .safetensors or .pth file.")]
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
-weights_app = typer.Typer(
-    help="Look into weight files, convert and publish them.", no_args_is_help=True
-)
+weights_app = typer.Typer(help="Inspect, convert and publish weight files.", no_args_is_help=True)
 app.add_typer(weights_app, name="weights")
 labels_app = typer.Typer(help="Work with label tables.", no_args_is_help=True)
 app.add_typer(labels_app, name="labels")
@@ -61,7 +60,7 @@ def options(
 @app.command()
 def run(
     study: Study,
-    only: Annotated[str | None, Option(help="Globs of stages, separated by commas.")] = None,
+    only: Annotated[str, Option(help="Globs of stages, separated by commas.")] = "*",
     force: Force = False,
     seed: Annotated[int | None, Option(min=0, max=MOST_SEED, help="Run as NAME-seedN.")] = None,
 ) -> None:
@@ -126,8 +125,10 @@ def compare(
 
     given = [part.strip() for part in names.split(",")] if names else None
     columns = _pairs(column or [], "--column", "OURS=THEIRS, such as d_loss=loss_D")
+    form = f"NAME=TARGET, such as {PUBLISHED_CONCEPT}"
+    targets = _pairs(concept.split(","), "--concept", form, float)
     options = {"names": given, "columns": columns, "complete": complete}
-    found = comparison.compare_files(logs, _read_concept(concept), **options)
+    found = comparison.compare_files(logs, targets, **options)
     if as_json:
         typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return
@@ -250,8 +251,6 @@ def clean(
     yes: Annotated[bool, Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Free room on the disk: says how much, and asks before it deletes."""
-    import shutil
-
     from ohlora_lib.study.run import earlier_runs
     from ohlora_lib.study.run_folder import project_root
 
@@ -317,25 +316,18 @@ def _check_output(out: Path, *inputs: Path) -> None:
             raise ValueError(f"--out is {out}, which is an input; give another name")
 
 
-def _pairs(texts: Sequence[str], option: str, form: str) -> dict[str, str]:
+def _pairs(texts: Sequence[str], option: str, form: str, kind: type = str) -> dict[str, Any]:
     """Reads `NAME=VALUE` texts; ValueError if one is not of that form or a name is repeated."""
-    pairs: dict[str, str] = {}
+    pairs: dict[str, Any] = {}
     for text in texts:
         name, _, value = (part.strip() for part in text.partition("="))
-        if not name or not value or name in pairs:
-            raise ValueError(f"{option} is {text!r}; it must be {form}, each name once")
-        pairs[name] = value
+        try:
+            if not name or not value or name in pairs:
+                raise ValueError
+            pairs[name] = kind(value)
+        except ValueError:
+            raise ValueError(f"{option} is {text!r}; it must be {form}, each name once") from None
     return pairs
-
-
-def _read_concept(text: str) -> dict[str, float]:
-    """Reads `gender=1,age=0`; whether targets are possible is the comparison's check."""
-    form = f"NAME=TARGET, such as {PUBLISHED_CONCEPT}"
-    pairs = _pairs(text.split(","), "--concept", form)
-    try:
-        return {name: float(value) for name, value in pairs.items()}
-    except ValueError:
-        raise ValueError(f"--concept is {text!r}; it must be {form}") from None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

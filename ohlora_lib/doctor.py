@@ -29,20 +29,16 @@ class Check(NamedTuple):
 
 def examine() -> list[Check]:
     """Looks at packages first; where all are there, at hardware, kernel and project too."""
-    missing = list(_missing_packages())
-    if missing:
-        return missing
-    versions = ", ".join(f"{name} {version}" for name, version in machine.versions().items())
-    return [Check("packages", versions), *_hardware(), *_project()]
-
-
-def _missing_packages() -> Iterator[Check]:
-    """One check for each package that cannot be imported."""
+    missing = []
     for name in PACKAGES.split():
         try:
             importlib.import_module(name)
         except ImportError as error:
-            yield Check(name, f"not usable: {error}", "run: make setup")
+            missing.append(Check(name, f"not usable: {error}", "run: make setup"))
+    if missing:
+        return missing
+    versions = ", ".join(f"{name} {version}" for name, version in machine.versions().items())
+    return [Check("packages", versions), *_hardware(), *_project()]
 
 
 def _hardware() -> Iterator[Check]:

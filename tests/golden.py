@@ -20,11 +20,11 @@ from pathlib import Path
 import pandas as pd
 from safetensors.numpy import load_file
 
+from tests.log_samples import PUBLISHED
+
 ROOT = Path(__file__).parents[1]
 CLOCK = "elapsed_sec"
 TABLES = ("train_log.csv", "verdict.csv", "comparison.csv", "evaluations.csv", "scores.csv")
-LOGS = ("train_log_v8.csv", "train_log_v9.csv")
-AWAY = ("farther away", "not closer")  # said "moved away" since then, knowingly
 
 
 def run(folder: Path, *words: str) -> str:
@@ -38,7 +38,6 @@ def run(folder: Path, *words: str) -> str:
 
 
 def sha256(data: bytes) -> str:
-    """Hash of bytes."""
     return hashlib.sha256(data).hexdigest()[:12]
 
 
@@ -62,20 +61,13 @@ def facts(folder: Path, study: str) -> dict[str, str]:
         name = str(path.relative_to(outputs))
         if path.name in TABLES:
             table = pd.read_csv(path).drop(columns=CLOCK, errors="ignore")
-            found[name] = sha256(plain(table.to_csv()).encode())
+            found[name] = sha256(table.to_csv().encode())
         elif path.suffix == ".safetensors":
             tensors = load_file(path)
             found |= {f"{name}: {key}": sha256(tensors[key].tobytes()) for key in sorted(tensors)}
-    logs = [str(ROOT / "tests" / "data" / name) for name in LOGS]
-    found["compare --json"] = sha256(plain(run(folder, "compare", *logs, "--json")).encode())
+    logs = [str(path) for path in PUBLISHED]
+    found["compare --json"] = sha256(run(folder, "compare", *logs, "--json").encode())
     return found
-
-
-def plain(text: str) -> str:
-    """Text in the words of now."""
-    for before in AWAY:
-        text = text.replace(before, "moved away")
-    return text
 
 
 def at(commit: str, study: str, home: Path) -> dict[str, str]:
@@ -90,7 +82,6 @@ def at(commit: str, study: str, home: Path) -> dict[str, str]:
 
 
 def main() -> int:
-    """Compares and prints."""
     parser = argparse.ArgumentParser(prog="python -m tests.golden", description=__doc__)
     parser.add_argument("before")
     parser.add_argument("after", nargs="?", default="HEAD")

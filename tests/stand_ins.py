@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import nbformat
+import yaml
 from pydantic import Field
 
 from ohlora_lib.study import parameters, run_folder
@@ -17,7 +18,6 @@ class First(NotebookParameters):
     NOTEBOOK: ClassVar[str] = "01_first"
     value: int = Field(1, ge=0)
     r1_gamma: float = 0.0
-    extra: int = 0
 
 
 class Finetune(NotebookParameters):
@@ -33,7 +33,6 @@ class Evaluate(NotebookParameters):
     first_run: str
     finetune_run: str
     concept: dict[str, float]
-    extra: int = 0
 
 
 class Compare(NotebookParameters):
@@ -48,31 +47,24 @@ MODELS = (First, Finetune, Evaluate, Compare)
 OPEN = """
 import os, pathlib, time
 from ohlora_lib.study.run import start_run
-given = ("study", "variant", "seed", *NAMES)
-config = {name: globals()[name] for name in given}
+config = {name: globals()[name] for name in GIVEN}
 run = start_run(STEM, config)
 journal = open("journal.txt", "a")
-print("start", f"{study}/{run.path.name}", os.getppid(), file=journal, flush=True)
+print("start", f"{study}/{run.path.name}", file=journal, flush=True)
 """
 CLOSE = """
-print("end", f"{study}/{run.path.name}", os.getppid(), file=journal, flush=True)
+print("end", f"{study}/{run.path.name}", file=journal, flush=True)
 summary = run.finish(verdict=f"{run.path.name} ended", value=1)
 """
 
 
 def write_notebook(root: Path, model: type[NotebookParameters], work: str = "pass") -> None:
     """Writes the stand-in of a notebook; `work` is what it does between start and end."""
-    v4 = nbformat.v4
-    node = v4.new_notebook(
-        metadata={"kernelspec": {"name": "python3", "display_name": "P", "language": "python"}}
-    )
-    names = [
-        name
-        for name in model.model_fields
-        if name not in ("study", "variant", "seed", "start_anew")
-    ]
+    v4, kernel = nbformat.v4, {"name": "python3", "display_name": "P", "language": "python"}
+    node = v4.new_notebook(metadata={"kernelspec": kernel})
+    given = [name for name in model.model_fields if name != "start_anew"]
     cell = "\n".join(f"{name} = ''" for name in model.model_fields)
-    opening = OPEN.replace("NAMES", repr(names)).replace("STEM", repr(model.NOTEBOOK))
+    opening = OPEN.replace("GIVEN", repr(given)).replace("STEM", repr(model.NOTEBOOK))
     tagged = v4.new_code_cell(cell, metadata={"tags": ["parameters"]})
     cells = [v4.new_code_cell(source) for source in (opening, work, CLOSE)]
     node.cells = [v4.new_markdown_cell("# A tiny stage"), tagged, *cells]
@@ -102,16 +94,13 @@ def make_project(root: Path, monkeypatch, variants: tuple[str, ...] = ("v8", "v9
         run = f"finetune_run: outputs/tiny/05_finetune_generator-{name}\n"
         write_params(root, f"06_evaluate_samples-{name}", f"variant: {name}\n{early}{run}{LOOK}")
     if len(variants) > 1:
-        parts = {
+        fields = {
             "finetune_runs": "05_finetune_generator",
             "evaluation_runs": "06_evaluate_samples",
         }
-        lists = [
-            f"{field}: [{', '.join(f'outputs/tiny/{stem}-{name}' for name in variants)}]\n"
-            for field, stem in parts.items()
-        ]
-        names = f"names: [{', '.join(variants)}]\n"
-        write_params(root, "08_compare_runs", f"seed: 5\n{''.join(lists)}{names}{LOOK}")
+        lists = {k: [f"outputs/tiny/{stem}-{v}" for v in variants] for k, stem in fields.items()}
+        lists |= {"names": list(variants), "seed": 5}
+        write_params(root, "08_compare_runs", f"{yaml.safe_dump(lists)}{LOOK}")
     return root
 
 

@@ -31,8 +31,7 @@ def fold_losses(history: pd.DataFrame, prop: str) -> Figure:
     look = style.series(0, len(mean))
     ax.fill_between(low.index, low, high, color=look["color"], alpha=0.2, lw=0)
     ax.plot(mean["valid_loss"], label="validation, and its range", **look)
-    hollow = {"lw": 1.2, "ls": style.DASHES[2], "mfc": "white"}
-    ax.plot(mean["train_loss"], label="training", **look | hollow)
+    ax.plot(mean["train_loss"], label="training", **look | style.HOLLOW | {"lw": 1.2})
     ax.set_ylim(0)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     best = part.groupby("fold")["valid_loss"].min()
@@ -60,7 +59,7 @@ def calibration(table: pd.DataFrame, role: str) -> Figure:
         gap = np.average((points["score"] - points["share"]).abs(), weights=points["images"])
         gaps.append(f"{prop} {gap:.3f}")
     ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
-    finish(ax, "Calibration", "share of images labelled 1", "mean score", columns=3)
+    finish(ax, "Calibration", "share of images labelled 1", "mean score")
     alt = f"Calibration curves; mean gap between score and share of ones: {', '.join(gaps)}."
     return Figure(ax.figure, f"calibration-{role}", alt)
 
@@ -111,7 +110,7 @@ def _draw_scores(ax: Axes, scores: pd.DataFrame, prop: str, meaning: Meanings, g
         parts.append(f"{stage} mean {score.mean():.3f}, median {score.median():.3f}")
     ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     title, xlabel = f"{shown_name(prop)}: scores", f"score {style.shown_meaning(prop, meaning)}"
-    finish(ax, title, "share of images", xlabel, columns=2)
+    finish(ax, title, "share of images", xlabel)
     return f"Histogram of {prop} scores{goal}: {'; '.join(parts)}."
 
 

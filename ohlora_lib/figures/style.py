@@ -27,6 +27,7 @@ COLORS = sns.color_palette("colorblind")
 DASHES = ("-", (0, (6, 2)), (0, (2, 1.2)), (0, (7, 2, 1.5, 2)), (0, (4, 1, 1, 1, 1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINE_GREY = "0.35"
+HOLLOW: dict[str, Any] = {"ls": DASHES[2], "mfc": "white"}  # a second line of one colour
 RULE: dict[str, Any] = {"color": LINE_GREY, "ls": ":", "lw": 1.4, "zorder": 1.5}
 FONT = "DejaVu Sans"  # matplotlib brings it
 
@@ -44,8 +45,7 @@ class Figure:
 def house_style() -> Iterator[None]:
     """Sets size, typography and palette inside a block or, as a decorator, a function only."""
     rc = {
-        "figure.figsize": (7.2, 4.2), "figure.dpi": 100, "savefig.dpi": 150, "font.family": FONT,
-        "font.size": 11, "axes.titlesize": 12, "axes.titleweight": "bold",
+        "font.family": FONT, "font.size": 11, "axes.titlesize": 12, "axes.titleweight": "bold",
         "axes.titlelocation": "left", "axes.labelsize": 11, "xtick.labelsize": 10,
         "ytick.labelsize": 10, "legend.fontsize": 10, "grid.color": "0.9",
         "axes.edgecolor": "0.6", "svg.hashsalt": "ohlora", "axes.formatter.useoffset": False,
@@ -126,16 +126,17 @@ def rule_line(ax: Axes, height: float, text: str, *, above: bool) -> None:
     )  # fmt: skip
 
 
-def finish(ax: Axes, title: str, ylabel: str, xlabel: str, *, columns: int = 4) -> None:
+def finish(ax: Axes, title: str, ylabel: str, xlabel: str) -> None:
     """Titles, labels, and the legend under the axes, where it hides no data."""
-    ax.set(xlabel=xlabel, ylabel=ylabel)
-    ax.set_title(title, loc="left", weight="bold", size=12)
+    ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
     sns.despine(ax=ax)
     below = ScaledTranslation(0, -0.5, ax.figure.dpi_scale_trans)  # inches, past the label
+    labels = ax.get_legend_handles_labels()[1]
+    longest = max(map(len, labels))
+    columns = 4 if longest <= 10 else 3 if longest <= 24 else 2  # what fits beside one another
     legend = ax.legend(
         loc="upper center", bbox_to_anchor=(0.5, 0), bbox_transform=ax.transAxes + below,
-        ncols=min(columns, len(ax.get_legend_handles_labels()[0])), frameon=False,
-        handlelength=3.2, fontsize=10, borderpad=0.1,
+        ncols=min(columns, len(labels)), frameon=False, handlelength=3.2, borderpad=0.1,
     )  # fmt: skip
     for handle in legend.legend_handles:  # faint lines must be seen here
         handle.set_alpha(max(handle.get_alpha() or 1, 0.5))

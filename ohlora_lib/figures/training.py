@@ -1,8 +1,7 @@
 """Figures over training: figure 1 to figure 8 of the published report, and two that it lacks.
 
 Each takes a log (`verdict.logs.read_log`) and says in a sentence what it shows. Raw values are
-faint, the centred moving mean is strong, its shaded band is about 95 %. A `number` is the figure's
-in a report, whose file name it begins.
+faint, the centred moving mean is strong, its shaded band is about 95 %.
 """
 
 from __future__ import annotations
@@ -17,20 +16,13 @@ from matplotlib.figure import Figure as Drawing
 from ohlora_lib.figures import style
 from ohlora_lib.figures.style import Figure, finish, house_style, new_axes, shown_name
 from ohlora_lib.study.look import Meanings
-from ohlora_lib.verdict.verdict import (
-    COLLAPSED_DIVERSITY,
-    end_of,
-    listed,
-    start_of,
-)
+from ohlora_lib.verdict.verdict import COLLAPSED_DIVERSITY, end_of, listed, start_of
 
 FEW_ROWS = 80  # with at most this many rows, raw values are drawn as markers
 
 
 @house_style()
-def losses(
-    log: pd.DataFrame, *, run: str = "", number: int | None = None, ax: Axes | None = None
-) -> Figure:
+def losses(log: pd.DataFrame, *, run: str = "", ax: Axes | None = None) -> Figure:
     """Figure 1: G and D loss over training, a moving mean over the raw values."""
     ax = ax or new_axes()
     _draw_trend(ax, log, "d_loss", "discriminator", 0)
@@ -42,8 +34,7 @@ def losses(
         f"Line chart of losses {_span(log)}: the discriminator's goes from {d[0]:.2f} to "
         f"{d[1]:.2f}, the generator's from {g[0]:.2f} to {g[1]:.2f}."
     )
-    plain = f"losses-{run}" if run else "losses"
-    return Figure(ax.figure, _numbered(number, "losses", plain), alt)
+    return Figure(ax.figure, f"losses-{run}" if run else "losses", alt)
 
 
 @house_style()
@@ -52,25 +43,24 @@ def auroc(log: pd.DataFrame) -> Figure:
 
     A log without `pooled_auroc` (the published ones) gets the moving mean of the batches' AUROC.
     """
-    ax, time, pooled = new_axes(), log["time_epochs"], "pooled_auroc" in log
-    if pooled:
+    ax, time, column = new_axes(), log["time_epochs"], "real_fake_auroc"
+    how, label = "mean of single batches", f"mean of {_smoothing_window(len(log))} batches"
+    if "pooled_auroc" in log:
+        column, how = "pooled_auroc", "pooled over recent batches"
         _draw_raw(ax, time, log["real_fake_auroc"], 0)
-        line = style.series(0, len(log))
-        ax.plot(time, log["pooled_auroc"], label="pooled over recent batches", **line)
+        ax.plot(time, log[column], label=how, **style.series(0, len(log)))
     else:
-        label = f"mean of {_smoothing_window(len(log))} batches"
-        _draw_trend(ax, log, "real_fake_auroc", label, 0)
+        _draw_trend(ax, log, column, label, 0)
     ax.lines[0].set_label("one batch")
     ax.set_ylim(np.nanmin([0.45, log["real_fake_auroc"].min() - 0.02]), 1.02)
     style.rule_line(ax, 0.5, "0.5: cannot tell real from fake", above=True)
     finish(ax, "Discriminator: real against fake", "AUROC", _time_label(log))
-    start, end = _ends(log, "pooled_auroc" if pooled else "real_fake_auroc")
-    how = "pooled over recent batches" if pooled else "mean of single batches"
+    start, end = _ends(log, column)
     alt = (
         f"Line chart of the discriminator's AUROC, real against fake, {_span(log)}: "
         f"{start:.2f} at the start, {end:.2f} at the end ({how}); 0.5 would be guessing."
     )
-    return Figure(ax.figure, "figure-2-auroc", alt)
+    return Figure(ax.figure, "auroc", alt)
 
 
 @house_style()
@@ -80,28 +70,23 @@ def scores(
     concept: Mapping[str, float],
     meaning: Meanings | None = None,
     *,
-    number: int | None = None,
     ax: Axes | None = None,
 ) -> Figure:
     """Figure 3 (targets of 1) and figure 4 (targets of 0): mean scores of properties.
 
     The order of the concept decides the colours; `meaning`, where given, says what 0 and 1 are.
     """
-    ax, order, labels = ax or new_axes(), list(concept), [*map(shown_name, properties)]
-    if meaning is not None:
-        labels = [f"{shown_name(p)} {style.shown_meaning(p, meaning)}" for p in properties]
-    for prop, label in zip(properties, labels, strict=True):
+    ax, order, names = ax or new_axes(), list(concept), [*map(shown_name, properties)]
+    for prop, name in zip(properties, names, strict=True):
+        label = name if meaning is None else f"{name} {style.shown_meaning(prop, meaning)}"
         _draw_trend(ax, log, f"mean_{prop}_score", label, order.index(prop))
     targets = sorted({concept[prop] for prop in properties}, reverse=True)
     _draw_targets(ax, targets)
-    goal = listed([f"{target:g}" for target in targets])
-    title = f"{listed([*map(shown_name, properties)])}: toward {goal}"
-    columns = 2 if max(map(len, labels)) > 24 else 4
-    finish(ax, title, "mean score of the samples", _time_label(log), columns=columns)
+    title = f"{listed(names)}: toward {listed([f'{target:g}' for target in targets])}"
+    finish(ax, title, "mean score of the samples", _time_label(log))
     moves = [f"{_move(log, prop, prop)}, target {concept[prop]:g}" for prop in properties]
     alt = f"Line chart of mean scores {_span(log)}: {'; '.join(moves)}."
-    plain = f"scores-target-{concept[properties[0]]:g}"
-    return Figure(ax.figure, _numbered(number, "-".join(properties), plain), alt)
+    return Figure(ax.figure, f"scores-{'-'.join(properties)}", alt)
 
 
 def property_groups(concept: Mapping[str, float]) -> dict[float, list[str]]:
@@ -116,8 +101,6 @@ def property_comparison(
     prop: str,
     target: float,
     meaning: Meanings,
-    *,
-    number: int | None = None,
 ) -> Figure:
     """Figure 5, figure 6, figure 7 and figure 8: one property's mean score in several runs."""
     ax = new_axes()
@@ -127,35 +110,36 @@ def property_comparison(
     names = [shown_name(name) for name in reversed(logs)]
     runs = " against ".join(names) if len(names) < 3 else f"{len(names)} runs"
     ylabel = f"mean score of the samples\n{style.shown_meaning(prop, meaning)}"
-    finish(ax, f"{shown_name(prop)}: {runs}", ylabel, _time_label(log), columns=3)
+    finish(ax, f"{shown_name(prop)}: {runs}", ylabel, _time_label(log))
     moves = "; ".join(_move(log, prop, name) for name, log in logs.items())
     alt = f"Line chart of the mean {prop} score, target {target:g}: {moves}."
-    return Figure(ax.figure, _numbered(number, prop, f"property-{prop}"), alt)
+    return Figure(ax.figure, f"property-{prop}", alt)
 
 
 @house_style()
 def heldout(log: pd.DataFrame, concept: Mapping[str, float]) -> Figure:
     """The distance to target by the selecting CNNs and by the held-out judge."""
     ax, window, parts = new_axes(height_in=4.6), _smoothing_window(len(log)), []
-    hollow = {"ls": style.DASHES[2], "mfc": "white"}
     for order, (prop, target) in enumerate(concept.items()):
-        ends = [abs(_ends(log, f"{who}_{prop}_score")[1] - target) for who in ("mean", "heldout")]
-        parts.append(f"{prop} {ends[0]:.3f} and {ends[1]:.3f}")
-        looks = {"mean": {"ls": "-", "label": shown_name(prop)}, "heldout": hollow}
+        looks, ends = {"mean": {"ls": "-", "label": shown_name(prop)}, "heldout": style.HOLLOW}, []
         for who, look in looks.items():
-            distance = (_smooth(log[f"{who}_{prop}_score"].dropna(), window) - target).abs()
+            column = f"{who}_{prop}_score"
+            ends.append(f"{abs(_ends(log, column)[1] - target):.3f}")
+            distance = (_smooth(log[column].dropna(), window) - target).abs()
             time = log.loc[distance.index, "time_epochs"]
             ax.plot(time, distance, **style.series(order, len(distance)) | look)
+        parts.append(f"{prop} {listed(ends)}")
     key = {"color": style.LINE_GREY, "lw": 2, "marker": "o", "ms": 5}
     ax.plot([], [], label="selecting CNNs", **key)
-    ax.plot([], [], label="held-out judge", **key | hollow)
+    ax.plot([], [], label="held-out judge", **key | style.HOLLOW)
     ax.set_ylim(-0.05 * ax.get_ylim()[1])
     ax.axhline(0, **style.RULE)
     title, ylabel = "Does the held-out judge agree?", "distance to target (score)"
-    finish(ax, title, ylabel, _time_label(log), columns=3)
-    by = "by the selecting CNNs and by the held-out judge"
-    alt = f"Line chart of the distance to target by two judges; at the end, {by}: "
-    alt += f"{'; '.join(parts)}."
+    finish(ax, title, ylabel, _time_label(log))
+    alt = (
+        "Line chart of the distance to target by two judges; at the end, by the selecting CNNs "
+        f"and by the held-out judge: {'; '.join(parts)}."
+    )
     return Figure(ax.figure, "heldout", alt)
 
 
@@ -167,14 +151,13 @@ def diversity(log: pd.DataFrame) -> Figure:
     if "recall" in log and log["recall"].notna().any():
         _draw_trend(ax, log, "recall", "recall", 1)
     ax.set_ylim(min(0.45, ax.get_ylim()[0]), max(1.05, ax.get_ylim()[1]))
-    limit = f"{COLLAPSED_DIVERSITY:g}: lower diversity is a collapse"
-    style.rule_line(ax, COLLAPSED_DIVERSITY, limit, above=False)
+    limit, (start, end) = COLLAPSED_DIVERSITY, _ends(log, "diversity")
+    style.rule_line(ax, limit, f"{limit:g}: lower diversity is a collapse", above=False)
     finish(ax, "Diversity of the samples", "ratio to the selected images", _time_label(log))
-    start, end = _ends(log, "diversity")
-    side = "under" if end < COLLAPSED_DIVERSITY else "not under"
     alt = (
         f"Line chart of the samples' diversity as a ratio to the selected images {_span(log)}: "
-        f"from {start:.2f} to {end:.2f}, {side} the line at {COLLAPSED_DIVERSITY:g}."
+        f"from {start:.2f} to {end:.2f}, {'' if end < limit else 'not '}under the line at "
+        f"{limit:g}."
     )
     return Figure(ax.figure, "diversity", alt)
 
@@ -193,8 +176,8 @@ def progress(log: pd.DataFrame, concept: Mapping[str, float]) -> Figure:
 
 def _time_label(log: pd.DataFrame) -> str:
     """What the axis of training time says: of a log by step, it has no epochs."""
-    by_step = log.attrs.get("by_step")
-    return "training time (share of the log)" if by_step else "training time (epochs)"
+    unit = "share of the log" if log.attrs.get("by_step") else "epochs"
+    return f"training time ({unit})"
 
 
 def _smoothing_window(rows: int) -> int:
@@ -244,11 +227,6 @@ def _draw_targets(ax: Axes, targets: Sequence[float]) -> None:
     for target in targets:
         style.rule_line(ax, target, f"target {target:g}", above=target > 0)
     ax.margins(y=0.1)
-
-
-def _numbered(number: int | None, what: str, plain: str) -> str:
-    """The name of a figure's files: with its number in a report, plain elsewhere."""
-    return plain if number is None else f"figure-{number}-{what}"
 
 
 def _ends(log: pd.DataFrame, column: str) -> tuple[float, float]:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ohlora_lib.nets.generator import check_resolution, feature_maps
+from ohlora_lib.nets.generator import count_blocks, feature_maps
 from ohlora_lib.nets.layers import EqualConv, EqualDense, check_shape, leaky, minibatch_deviation
 
 
@@ -29,10 +29,9 @@ class Discriminator(nn.Module):
         fmaps_max: int = 512,
     ) -> None:
         super().__init__()
-        check_resolution(image_px)
         self.image_px, self.num_properties = image_px, num_properties
         self.register_buffer("lod", torch.zeros(()))
-        self.num_blocks = int(math.log2(image_px)) - 1
+        self.num_blocks = count_blocks(image_px)
         last = 2 * (self.num_blocks - 1)
         for k in range(self.num_blocks):
             channels, half = (

@@ -37,10 +37,11 @@ FUSED_FROM_PX = 128  # from here on, upsampling and convolution are one kernel
 NEW_BRANCH_STD = 0.15  # at the usual 1 / lr_multiplier the first images stop looking like faces
 
 
-def check_resolution(image_px: int) -> None:
-    """Raises ValueError unless the resolution is a power of two from 8 to 1024."""
+def count_blocks(image_px: int) -> int:
+    """Resolutions from 4 px on; ValueError unless the last is a power of two from 8 to 1024."""
     if image_px not in {2**k for k in range(3, 11)}:
         raise ValueError(f"image_px is {image_px}; it must be a power of two from 8 to 1024")
+    return int(math.log2(image_px)) - 1
 
 
 def feature_maps(image_px: int, fmaps_base: int, fmaps_max: int) -> int:
@@ -171,7 +172,7 @@ class Synthesis(nn.Module):
     def __init__(self, image_px: int, w_dim: int, fmaps_base: int, fmaps_max: int) -> None:
         super().__init__()
         self.register_buffer("lod", torch.zeros(()))
-        self.num_blocks = int(math.log2(image_px)) - 1
+        self.num_blocks = count_blocks(image_px)
         self.widest_map, before = 0, 0  # numbers in the widest feature map of an image
         for k in range(self.num_blocks):
             px = 4 * 2**k
@@ -246,7 +247,6 @@ class Generator(nn.Module):
         wide_dim: int = 0,
     ) -> None:
         super().__init__()
-        check_resolution(image_px)
         self.image_px, self.z_dim, self.w_dim = image_px, z_dim, w_dim
         self.num_properties, self.wide_dim = num_properties, wide_dim
         self.fmaps_base, self.fmaps_max = fmaps_base, fmaps_max

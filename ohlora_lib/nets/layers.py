@@ -73,20 +73,15 @@ class EqualConv(nn.Module):
     """
 
     def __init__(
-        self,
-        in_channels: int,
-        channels: int,
-        kernel: int,
-        down: bool = False,
-        linear: bool = False,
+        self, inputs: int, channels: int, kernel: int, *, down: bool = False, linear: bool = False
     ) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(channels, in_channels, kernel, kernel))
+        self.weight = nn.Parameter(torch.randn(channels, inputs, kernel, kernel))
         self.bias = nn.Parameter(torch.zeros(channels))
-        self.weight_scale = (1 if linear else math.sqrt(2)) / math.sqrt(in_channels * kernel**2)
+        self.weight_scale = (1 if linear else math.sqrt(2)) / math.sqrt(inputs * kernel**2)
         self.padding, self.down, self.linear = kernel // 2, down, linear
         if down:
-            self.blur = Blur(in_channels)
+            self.blur = Blur(inputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, C_in, H, W) to (B, C, H, W), or half as high and wide."""

@@ -38,7 +38,7 @@ def check_labels(config: MakePopulation, path: Path, root: Path) -> None:
     """Reads a label table; ValueError if it holds no labels, or none of a folder's images."""
     folder = root / config.image_folder
     pictures = folder if config.source == "folder" and folder.is_dir() else None
-    _check_table(read_table(path), pictures, config.label_rules, str(path))
+    _check_table(read_labels(config, path), pictures, config.label_rules, str(path))
 
 
 def _check_table(
@@ -48,6 +48,12 @@ def _check_table(
         names = [path.relative_to(pictures).as_posix() for path in find_images(pictures)]
         match_rows(table, names, source)
     with_properties(table, rules, source)
+
+
+def read_labels(config: MakePopulation, path: Path) -> pd.DataFrame:
+    """Reads a label table, or the first `labelled_rows` of it; ValueError as of `read_table`."""
+    table = read_table(path)
+    return table.head(config.labelled_rows or len(table))
 
 
 def find_celeba(image_folder: Path) -> tuple[Path, Path]:

@@ -167,9 +167,9 @@ def merge_tables(paths: Sequence[Path]) -> Merged:
         images = list(dict.fromkeys([*images, *table[key]]))
     answers = pd.concat(frames, axis=1).reindex(images)  # columns: person, property
     rows = answers.stack(future_stack=True).rename_axis([key, "property"])  # columns: person
-    low, high = rows.min(axis=1), rows.max(axis=1)
-    agreed = low.where(low == high).unstack().reindex(index=images, columns=properties)
-    differ = rows[low.ne(high).fillna(False).astype(bool)].reset_index()
+    kinds = rows.nunique(axis=1)  # of answers
+    agreed = rows.min(axis=1).where(kinds == 1).unstack().reindex(index=images, columns=properties)
+    differ = rows[kinds > 1].reset_index()
     columns = dict.fromkeys(name for table in tables.values() for name in table)
     left_out = [name for name in columns if name not in [key, *properties]]
     return Merged(agreed.rename_axis(index=key, columns=None).reset_index(), differ, left_out)

@@ -22,12 +22,11 @@ FILE_COLUMNS = ("file", "img_path", "image_id", "image", "filename", "path")
 EMPTY = ["", "NA", "N/A", "NaN", "nan", "None", "null", "<NA>"]  # cells that hold nothing
 
 
-def read_table(path: Path | str, columns: Sequence[str] = ()) -> pd.DataFrame:
+def read_table(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
     """Reads a CSV that has these columns; names of files stay as they are written.
 
     ValueError if the file is missing, empty, unreadable, ragged or lacks a column.
     """
-    path = Path(path)
     header = read_header(path)
     if not header:
         raise ValueError(f"{path}: not a readable CSV table, it is empty. Check the path.")

@@ -20,7 +20,7 @@ from ohlora_lib.nets.compute import pick_device
 from ohlora_lib.nets.samples import sample_images
 from ohlora_lib.population import labels as lb
 from ohlora_lib.population.faces.faces import draw_attributes, render_faces
-from ohlora_lib.population.inputs import CELEBA_LABELS, find_celeba, read_attributes
+from ohlora_lib.population.inputs import CELEBA_LABELS, find_celeba, read_attributes, read_labels
 from ohlora_lib.study.machine import track
 from ohlora_lib.study.parameters import LabelImages, MakePopulation
 from ohlora_lib.study.run import Run
@@ -39,10 +39,10 @@ class Population:
     files: pd.DataFrame  # one row per image or file, also those left out: `FILE_FACTS`
     properties: list[str]  # columns of `labels` that hold 0 and 1
 
-    def by_label(self, prop: str, value: int, count: int = 12) -> np.ndarray:
-        """The first images with a label, uint8 (n, H, H, 3)."""
+    def by_label(self, prop: str, value: int) -> np.ndarray:
+        """The first 12 images with a label, uint8 (n, H, H, 3)."""
         chosen = self.labels.loc[self.labels[prop] == value, "img_no"]
-        return self.images[chosen.to_numpy(dtype=np.int64)[:count]]
+        return self.images[chosen.to_numpy(dtype=np.int64)[:12]]
 
     @property
     def shares(self) -> dict[str, float]:
@@ -91,8 +91,7 @@ def make(config: MakePopulation, folder: Path) -> Population:
         files, rules = _import(pictures, folder, config), rules or CELEBA_LABELS
     else:
         if config.labels_csv:  # read before the images, which take longer
-            table = lb.read_table(in_project(config.labels_csv))
-            table = table.head(config.labelled_rows or len(table))
+            table = read_labels(config, in_project(config.labels_csv))
         if config.source == "folder":
             files = _import(in_project(config.image_folder), folder, config)
         else:
@@ -135,8 +134,7 @@ def load_population(folder: Path, needed: Sequence[str] = ()) -> Population:
 def _draw_faces(config: MakePopulation, folder: Path) -> pd.DataFrame:
     count, options = config.labelled_images, config.pick("seed image_px shares")
     firsts = track(range(0, count, FACES_AT_ONCE), "Drawing faces")
-    parts = (range(first, min(first + FACES_AT_ONCE, count)) for first in firsts)
-    images = (render_faces(part, **options) for part in parts)
+    images = (render_faces(range(count)[k : k + FACES_AT_ONCE], **options) for k in firsts)
     return _store(images, [f"face {k}" for k in range(count)], folder, config.image_px)
 
 

@@ -51,15 +51,12 @@ def export_run(notebook: Path) -> Path:
 
 def export_notebook(notebook: Path) -> str:
     """Turns an executed notebook into a page, with the facts of its run folder at the foot."""
-    try:
-        summary = run_folder.read_summary(notebook.parent)
-    except ValueError:
-        summary = {}
+    folder = notebook.parent
+    summary = run_folder.read_json(folder / "summary.json")
     node = nbformat.read(notebook, as_version=4)
     _clean(node)
     exporter = HTMLExporter(config=Config(SETTINGS))
     exporter.register_filter("text_base64", lambda text: base64.b64encode(text.encode()).decode())
-    folder = notebook.parent
     page = {**LOOK, "title": notebook.stem, "crumbs": folder.parts[-2:], "summary": summary}
     resources = {"metadata": {"path": str(folder), "name": notebook.stem}, "ohlora": page}
     html, _ = exporter.from_notebook_node(node, resources)

@@ -24,9 +24,12 @@ from ohlora_lib.io.pictures import open_image
 from ohlora_lib.study.run import Run
 
 
-def figure(run: Run, figure: Figure) -> None:
-    """Saves a figure as PNG and SVG, shows it, and below it what it shows."""
-    path = run.path / figure_file(figure.name)
+def figure(run: Run, figure: Figure, *, number: int | None = None) -> None:
+    """Saves a figure as PNG and SVG, shows it, and below it what it shows.
+
+    Its number in a report, where it has one, begins the name of its files.
+    """
+    path = run.path / figure_file(figure.name, number)
     missing = style.find_fonts(figure.drawing)
     for kind in ("png", "svg"):
         write_atomic(path.with_suffix(f".{kind}"), style.drawn(figure.drawing, kind))
@@ -38,9 +41,9 @@ def figure(run: Run, figure: Figure) -> None:
         )
 
 
-def figure_file(name: str) -> str:
+def figure_file(name: str, number: int | None = None) -> str:
     """Where `figure` puts the PNG of a name, relative to the run folder."""
-    return f"figures/{file_name(name)}.png"
+    return f"figures/{file_name(name if number is None else f'figure-{number}-{name}')}.png"
 
 
 def file_name(text: str) -> str:

@@ -12,10 +12,10 @@ import pandas as pd
 from ohlora_lib.population.labels import read_table
 from ohlora_lib.study.look import Meanings, meaning_of
 from ohlora_lib.study.machine import duration
-from ohlora_lib.study.parameters import CompareRuns, NotebookParameters, ReportRun
+from ohlora_lib.study.parameters import CompareRuns, ReportRun
 from ohlora_lib.study.run import Run
 from ohlora_lib.study.run_folder import in_project, read_config, read_summary, root_of
-from ohlora_lib.verdict.logs import log_names, read_log
+from ohlora_lib.verdict.logs import log_names, read_logs
 
 Logs = tuple[list[str], list[pd.DataFrame]]  # names, and a log for each
 
@@ -25,43 +25,35 @@ def find_logs(run: Run, config: ReportRun) -> Logs:
 
     ValueError if a run folder and a file are given for the same one, or the first is missing.
     """
-    found: list[tuple[Path, Path | None]] = []
+    found: list[Path] = []
     for run_name, csv_name in (("finetune_run", "log_csv"), ("earlier_run", "earlier_csv")):
         folder, csv = run.inputs.get(run_name), getattr(config, csv_name)
         if (folder and csv) or not (folder or csv or found):
             raise ValueError(f"give either {run_name} or {csv_name}, and leave the other empty")
         if folder or csv:
-            found.append((folder / "train_log.csv" if folder else in_project(csv), folder))
-    names = [of.name.rpartition("-")[2] if of else log_names([path])[0] for path, of in found]
-    return _read(found, names if len(set(names)) == len(names) else [], config)  # both are v9
+            found.append(folder or in_project(csv))
+    short = [p.name.rpartition("-")[2] if p.is_dir() else log_names([p])[0] for p in found]
+    names = short if len(set(short)) == len(short) else None  # both are v9
+    return read_logs(found, names, **config.pick("columns complete"))
 
 
 def compared_logs(run: Run, config: CompareRuns) -> Logs:
     """The logs that a comparison names: of run folders, then those by themselves."""
-    found = [(folder / "train_log.csv", folder) for folder in run.inputs.get("finetune_runs", [])]
-    found += [(in_project(path), None) for path in config.log_csvs]
-    return _read(found, config.names, config)
-
-
-def _read(
-    found: Sequence[tuple[Path, Path | None]], names: Sequence[str], config: NotebookParameters
-) -> Logs:
-    """Reads logs; what the parameters say about columns is of those that are in no run folder."""
-    options = config.pick("columns complete")
-    logs = [read_log(path, **({} if folder else options)) for path, folder in found]
-    return list(names or log_names([path for path, _ in found])), logs
+    found = [*run.inputs.get("finetune_runs", []), *map(in_project, config.log_csvs)]
+    return read_logs(found, config.names, **config.pick("columns complete"))
 
 
 def verdict_table(table: pd.DataFrame, meaning: Meanings) -> pd.DataFrame:
     """The columns of `verdict.run_verdict` or `compare_groups` to show: one row per property."""
-    first, both = table.iloc[0], {"meaning": "score", "target": "target"}
+    both = {"meaning": "score", "target": "target"}
     if "run_b" in table:
-        moved, columns = "difference", {"effect": f"{first['run_b']} is", **both}
-        columns |= {f"distance_{run}": f"distance of {first[f'run_{run}']}" for run in "ab"}
-        columns |= {moved: moved}
+        a, b = table[["run_a", "run_b"]].iloc[0]
+        columns = {"effect": f"{b} is", **both, "distance_a": f"distance of {a}"}
+        columns |= {"distance_b": f"distance of {b}", "difference": "difference"}
     else:
-        moved, columns = "change", {"effect": "verdict", **both, "start": "score at the start"}
-        columns |= {"end": "at the end", moved: "change of distance"}
+        columns = {"effect": "verdict", **both, "start": "score at the start"}
+        columns |= {"end": "at the end", "change": "change of distance"}
+    *_, moved = columns
     ends = zip(table[f"{moved}_low"], table[f"{moved}_high"], strict=True)
     shown = table.assign(meaning=[meaning_of(prop, meaning) for prop in table["property"]])
     shown = shown.set_index("property")[list(columns)].rename(columns=columns)
@@ -70,16 +62,16 @@ def verdict_table(table: pd.DataFrame, meaning: Meanings) -> pd.DataFrame:
 
 def method_sentence(table: pd.DataFrame) -> str:
     """How sure a table of verdicts is: what its intervals are, and from how many rows."""
-    level = f"Intervals are 95 %, for all {len(table)} properties at once"
-    blocks = int(table["block_rows"].max())
-    rows = ["rows_a", "rows_b"] if "rows_a" in table else ["start_rows", "end_rows"]
-    first, last = table[rows].max().astype(int)
-    if "rows_a" in table and not blocks and first:
-        return f"{level}: Welch's, over seeds ({first} and {last})."
+    blocks, compared = table["block_rows"].max(), "rows_a" in table
+    rows = ["rows_a", "rows_b"] if compared else ["start_rows", "end_rows"]
+    first, last = table[rows].max()
     parts = f"the first {first} and the last {last} rows"
-    if "rows_a" in table:
+    if compared:
         parts = f"{first} rows of one run and {last} of the other"
-    return f"{level}: a bootstrap of {parts}, in blocks of up to {blocks} (neighbours are alike)."
+    how = f"a bootstrap of {parts}, in blocks of up to {blocks} (neighbours are alike)"
+    if compared and first and not blocks:
+        how = f"Welch's, over seeds ({first} and {last})"
+    return f"Intervals are 95 %, for all {len(table)} properties at once: {how}."
 
 
 def run_facts(log: pd.DataFrame, folder: Path | None) -> pd.DataFrame:
@@ -112,8 +104,7 @@ def evaluation_grids(folder: Path | None) -> dict[str, Path]:
     epochs = read_table(folder / "evaluations.csv", ["epoch"])["epoch"]
     during, after = (f"after {epochs.iloc[k]:g} epochs" for k in (len(epochs) // 2, -1))
     names = {"base": "base", "during": f"during, {during}", "after": after}
-    paths = {name: folder / "images" / f"{stage}.png" for stage, name in names.items()}
-    return {name: path for name, path in paths.items() if path.is_file()}
+    return {name: folder / "images" / f"{stage}.png" for stage, name in names.items()}
 
 
 def grids_over_time(folder: Path | None, *, most: int = 12) -> dict[str, Path]:

@@ -209,18 +209,14 @@ def run_notebook(job: dict[str, Any], report: Report) -> Outcome:
 
 def end_with_runner() -> None:
     """Sends this process a SIGTERM once its standard input ends, which the runner holds open."""
-
-    def wait() -> None:
-        while os.read(0, 4096):
-            pass
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=wait, daemon=True).start()
+    while os.read(0, 4096):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def main() -> None:
     """Runs the jobs that come through the pipe whose number is the argument."""
-    end_with_runner()
+    threading.Thread(target=end_with_runner, daemon=True).start()
     pipe = Connection(int(sys.argv[1]))
 
     def report(**news: Any) -> None:

@@ -47,7 +47,7 @@ class StageInterrupted(StageError):
 def run_study(
     folder: Path | str,
     *,
-    only: str | None = None,
+    only: str = "*",
     force: bool = False,
     seed: int | None = None,
     status: Status | None = None,
@@ -58,7 +58,7 @@ def run_study(
 
     Args:
         folder: The study's params folder.
-        only: Glob of the stages to run.
+        only: Globs of the stages to run, separated by commas.
         force: Run them from the beginning even if unchanged; earlier runs move aside.
         seed: Run the study under the name `<study>-seed<seed>` with this seed.
         status: Where to say how it goes.
@@ -195,7 +195,7 @@ def _run_stage(
     lock = FolderLock(stage.folder, ".runner.lock")
     try:
         if line := stages.make_way(stage, root, anew=anew):
-            status.say(f"{label}  {line.replace(f'{root}/', '')}")
+            status.say(f"{label}  {line}")
         stage.folder.mkdir(exist_ok=True)
         status.start(label, why)
         outcome = Outcome(Ended.FAILED)
@@ -213,32 +213,29 @@ def _run_stage(
         if outcome.ended == Ended.DONE and not there:
             outcome = Outcome(Ended.FAILED, "the notebook ended without run.finish()")
         if outcome.ended != Ended.DONE:
-            more = "" if there else _note_failure(stage, outcome, redo)
-            raise _error(stage, outcome, more, root, fresh=anew)
+            note = {} if there else {"notebook": stage.notebook.stem, "command": redo}
+            raise _failure(stage, outcome, note, root, fresh=anew)
     finally:
         if outcome:  # else it has not begun
             status.end(outcome.ended)
         lock.release()
 
 
-def _note_failure(stage: Stage, outcome: Outcome, redo: str) -> str:
-    """Writes how a stage ended into its folder; gives what to add where that is impossible."""
-    facts = {"notebook": stage.notebook.stem, "command": redo}
-    try:
-        run_folder.write_failure(stage.folder, outcome.ended, outcome.reason, **facts)
-    except OSError as error:
-        return f" (nor could summary.json say so: {error.strerror})"
-    return ""
-
-
-def _error(stage: Stage, outcome: Outcome, more: str, root: Path, *, fresh: bool) -> StageError:
+def _failure(
+    stage: Stage, outcome: Outcome, note: dict[str, str], root: Path, *, fresh: bool
+) -> StageError:
+    """The error that says how a stage ended; with a note, its `summary.json` says so, too."""
     message = f"{stage.name}: {outcome.reason}"
+    try:
+        if note:
+            run_folder.write_failure(stage.folder, outcome.ended, outcome.reason, **note)
+    except OSError as error:
+        message += f" (nor could summary.json say so: {error.strerror})"
     if outcome.ended == Ended.INTERRUPTED:
         again = "Without --force, the same command" if fresh else "The same command"
-        error: StageError = StageInterrupted(f"{message}. {again} resumes from there.")
+        found: StageError = StageInterrupted(f"{message}. {again} resumes from there.")
     else:
-        if stage.executed.is_file():
-            more += f" (as far as it got: {stages.shown_path(stage.executed, root)})"
-        error = StageError(message + more)
-    error.exit_status = outcome.exit_status
-    return error
+        seen = f" (as far as it got: {stages.shown_path(stage.executed, root)})"
+        found = StageError(message + seen * stage.executed.is_file())
+    found.exit_status = outcome.exit_status
+    return found

@@ -74,17 +74,12 @@ def find_study(folder: Path | str) -> tuple[Path, Path]:
 def read_study(folder: Path, root: Path, seed: int | None = None) -> list[Stage]:
     """Reads and checks every params file of a study, in order of name.
 
-    Args:
-        folder: The params folder; its name is the study's.
-        root: The project.
-        seed: Replaces every seed; the study is then named `<study>-seed<seed>`.
-
-    Raises:
-        ValueError: If a file is not allowed; one line.
+    A seed replaces those of the files; the study is then named `<study>-seed<seed>`. ValueError,
+    of one line, if a file is not allowed.
     """
-    files = sorted(folder.glob("*.yaml"))
-    if other := next(iter(sorted(folder.glob("*.yml"))), None):
+    for other in sorted(folder.glob("*.yml")):
         raise ValueError(f"{shown_path(other, root)}: params files end in .yaml. Rename it.")
+    files = sorted(folder.glob("*.yaml"))
     if not files:
         raise ValueError(f"{folder}: holds no params files (*.yaml), so there is nothing to run.")
     return [_read_stage(path, root, seed) for path in files]
@@ -117,9 +112,9 @@ def _read_stage(path: Path, root: Path, seed: int | None) -> Stage:
 
 def stage_of(model: NotebookParameters, folder: Path, root: Path) -> Stage:
     """The stage that some parameters are of, whose file lies in a params folder."""
-    notebook = root / "notebooks" / f"{model.NOTEBOOK}.ipynb"
-    outputs = root / "outputs" / model.study / model.stage
-    return Stage(model.stage, folder / f"{model.stage}.yaml", notebook, outputs, model)
+    name, notebook = model.stage, root / "notebooks" / f"{model.NOTEBOOK}.ipynb"
+    outputs = root / "outputs" / model.study / name
+    return Stage(name, folder / f"{name}.yaml", notebook, outputs, model)
 
 
 def shown_path(path: Path, root: Path) -> Path:
@@ -132,25 +127,20 @@ def seeded(study: str, seed: int | None) -> str:
     return study if seed is None else f"{study}-seed{seed}"
 
 
-def folder_name(text: str, longest: int = 50) -> str:
+def folder_name(text: str) -> str:
     """A text as a study's name, short enough for a seed behind it, and no other text's name."""
     safe = re.sub(r"[^A-Za-z0-9_.-]+", "_", text)
-    if safe == text and len(text) <= longest:
+    if safe == text and len(text) <= 50:
         return text
-    mark = hashlib.sha256(text.encode()).hexdigest()[:8]
-    return f"{safe[: longest - 9].rstrip('_.-')}-{mark}"
+    return f"{safe[:41].rstrip('_.-')}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def derive(
     model: NotebookParameters, places: Mapping[str, str], source: str, **changes: Any
 ) -> NotebookParameters:
-    """The same parameters with some changed, and with inputs read from other places.
+    """The same parameters with some changed, and inputs read from other places, see `repoint`.
 
-    Args:
-        model: The parameters.
-        places: New folder by the one that the parameters name, relative to the root.
-        source: What an error begins with.
-        **changes: New values.
+    An error begins with `source`.
     """
     return type(model).checked(repoint({**model.model_dump(), **changes}, places), source)
 
@@ -172,23 +162,21 @@ def repoint(value: Any, places: Mapping[str, str]) -> Any:
 def matches(stage: Stage, globs: str) -> bool:
     """Whether a stage's name, or its notebook's, matches one of the globs, given by comma."""
     names = (stage.name, stage.notebook.stem)
-    return any(fnmatch.fnmatchcase(name, glob) for name in names for glob in globs.split(","))
+    return any(fnmatch.filter(names, glob) for glob in globs.split(","))
 
 
-def select(stages: Sequence[Stage], only: str | None) -> list[Stage]:
+def select(stages: Sequence[Stage], only: str) -> list[Stage]:
     """The stages that match some globs, given by comma; ValueError if none does."""
-    chosen = [stage for stage in stages if only is None or matches(stage, only)]
-    if not chosen:
-        names = [stage.name for stage in stages]
-        raise ValueError(f"{only!r} matches no stage. Choose from {names}.")
-    return chosen
+    if chosen := [stage for stage in stages if matches(stage, only)]:
+        return chosen
+    names = [stage.name for stage in stages]
+    raise ValueError(f"{only!r} matches no stage. Choose from {names}.")
 
 
 def check_study(stages: Sequence[Stage], root: Path) -> None:
     """Checks that all inputs can be read, or will be made before they are needed.
 
-    Raises:
-        ValueError: Naming file, parameter, value and remedy.
+    ValueError if not, naming file, parameter, value and remedy.
     """
     made: set[Path] = set()
     for stage in stages:
@@ -252,8 +240,7 @@ def reason_to_run(stage: Stage, root: Path) -> str | None:
         summary = run_folder.read_summary(stage.folder)
     except ValueError:
         return "did not finish last time" if stage.folder.is_dir() else "has not run yet"
-    changes = run.changes(stage.folder, summary, _made_from(stage, root))
-    if changes:
+    if changes := run.changes(stage.folder, summary, _made_from(stage, root)):
         return ", ".join(changes.values())
     return None if stage.page.is_file() else "has no page yet"
 
@@ -265,13 +252,11 @@ def _made_from(stage: Stage, root: Path) -> dict[str, Any]:
 def make_way(stage: Stage, root: Path, *, anew: bool) -> str:
     """Moves aside what the stage's next run must not write over; gives what to tell the user.
 
-    Raises:
-        ValueError: If another process writes to the folder.
+    ValueError if another process writes to the folder.
     """
-    lock = run.FolderLock(stage.folder)
+    lock, longer = run.FolderLock(stage.folder), stage.parameters.LONGER
     try:
-        wanted, longer = _made_from(stage, root), stage.parameters.LONGER
-        shown, line = run.make_way(stage.folder, wanted, longer, anew)
-        return "" if shown else line
+        shown, line = run.make_way(stage.folder, _made_from(stage, root), longer, anew)
+        return "" if shown else line.replace(f"{root}/", "")
     finally:
         lock.release()

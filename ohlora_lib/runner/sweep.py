@@ -61,7 +61,7 @@ class Study:
     folder: Path  # of its params files
     stages: list[Stage]
     seed: int | None = None  # with which that folder is run
-    values: dict[str, Any] = field(default_factory=dict)  # of the grid, and the seed if given
+    values: dict[str, str] = field(default_factory=dict)  # of the grid, and the seed if given
     shared: list[Stage] = field(default_factory=list)  # stages of its parent
 
 
@@ -196,26 +196,19 @@ def lay_out(
         shared = [stage for stage in study if stage.path not in reached]
         parents.append(Study(stages.seeded(folder.name, seed), folder, shared, seed))
         for chosen in itertools.product(*(axis.values for axis in axes)):
-            values = {axis.name: value for axis, value in zip(axes, chosen, strict=True)}
-            words = [folder.name, *(f"{name}-{text_of(value)}" for name, value in values.items())]
-            name = stages.seeded(stages.folder_name("-".join(words)), seed)
-            own = _moved(reached, name, axes, values, root)
-            values |= {} if seed is None else {"seed": seed}
+            values = {axis.name: text_of(v) for axis, v in zip(axes, chosen, strict=True)}
+            words = "-".join([folder.name, *(f"{axis}-{value}" for axis, value in values.items())])
+            name, own = stages.seeded(stages.folder_name(words), seed), []
+            places = {path: f"outputs/{name}/{stage.name}" for path, stage in reached.items()}
+            for stage in reached.values():
+                pairs = zip(axes, chosen, strict=True)
+                changes = {axis.name: v for axis, v in pairs if stage.name in axis.stages}
+                source = f"{stage.params_file} (--grid {changes})"
+                model = stages.derive(stage.parameters, places, source, **changes, study=name)
+                own.append(stages.stage_of(model, Path("params", name), root))
+            values |= {} if seed is None else {"seed": str(seed)}
             points.append(Study(name, root / "params" / name, own, None, values, shared))
     return parents, points
-
-
-def _moved(
-    reached: Mapping[str, Stage], study: str, axes: Sequence[Axis], values: dict, root: Path
-) -> list[Stage]:
-    """Stages, by their run folders, with their values of the grid in a point's study."""
-    places, own = {old: f"outputs/{study}/{s.name}" for old, s in reached.items()}, []
-    for stage in reached.values():
-        changes = {axis.name: values[axis.name] for axis in axes if stage.name in axis.stages}
-        source = f"{stage.params_file} (--grid {changes})"
-        model = stages.derive(stage.parameters, places, source, **changes, study=study)
-        own.append(stages.stage_of(model, Path("params", study), root))
-    return own
 
 
 def text_of(value: Any) -> str:
@@ -319,20 +312,20 @@ def tabulate(points: Sequence[Study], done: set[Path]) -> pd.DataFrame:
         found = {stage.path: read_summary(stage.folder) for stage in every if stage.folder in done}
         evaluations = [s for s in every if s.notebook.stem == EVALUATION and s.path in found]
         judged = {stage.parameters.finetune_run: stage.path for stage in evaluations}
-        values = {name: text_of(value) for name, value in point.values.items()}
-        facts = {"finished": f"{len(found)} of {len(every)}"}
+        own = [f"{name}={value}" for name, value in point.values.items() if name != "seed"]
+        facts = {**point.values, "finished": f"{len(found)} of {len(every)}"}
         facts["work"] = duration(sum(summary["wall_sec"] for summary in found.values()))
         runs = [stage for stage in every if stage.notebook.stem == TRAINING]
         for run in runs or every[-1:]:
-            row = {"run": run.parameters.variant or run.name, **values, **facts}
+            row = {"run": run.parameters.variant or run.name, **facts}
             evaluation = judged.get(run.path, "")
             results = found[evaluation]["results"] if evaluation else {}
             if "distances" in results:
                 for prop, distance in results["distances"].items():
                     row[f"{prop}: distance"] = f"{distance['fine-tuned']:.4f}"
                 row["diversity"] = f"{results['diversity']:.3f}"
-            own = [f"{k}={v}" for k, v in values.items() if k != "seed"] * (run in point.stages)
-            label = " ".join(filter(None, [run.parameters.variant, *own])) or run.name
+            words = [run.parameters.variant, *own * (run in point.stages)]
+            label = " ".join(filter(None, words)) or run.name
             path = run.path if run in runs and run.path in found else ""
             hidden = dict(zip(HIDDEN, (label, path, evaluation), strict=True))
             rows.append({**row, "study": point.name, **hidden})

@@ -107,12 +107,6 @@ def read_summary(run_folder: Path | str) -> dict[str, Any]:
     raise ValueError(f"{folder}: this run {state}. {_remedy(folder)}")
 
 
-def read_failure(run_folder: Path | str) -> dict[str, Any] | None:
-    """What `write_failure` wrote: how a run ended that did not finish; None where it did not."""
-    summary = read_json(Path(run_folder) / "summary.json")
-    return summary if "reason" in summary else None
-
-
 def write_failure(run_folder: Path, status: str, reason: str, **facts: Any) -> None:
     """Writes a `summary.json` that says how and why a run ended before it had finished."""
     facts = {"status": status, "reason": reason, "ended": now(), **facts}

@@ -136,7 +136,7 @@ class Pace:
     But only once all so far and one more like the last take less than 2 % of the time.
     """
 
-    def __init__(self, every_minutes: float = 10.0) -> None:
+    def __init__(self, every_minutes: float) -> None:
         self.every_sec = 60 * every_minutes
         self.began = self.last = time.monotonic()
         self.spent_sec = self.cost_sec = 0.0  # of all checkpoints so far, and of the last one

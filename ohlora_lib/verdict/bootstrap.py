@@ -34,10 +34,6 @@ class WindowMean:
     block_rows: int
     freedom: float  # rows' worth of knowledge about the error
 
-    def distance_error(self, target: float) -> np.ndarray:
-        """Draws of the distance's error; signed, so that a mean near its target stays fair."""
-        return self.error if self.mean >= target else -self.error
-
 
 def _autocorrelation(values: np.ndarray, lags: int) -> np.ndarray:
     """Autocorrelation at lags 0 to `lags`."""
@@ -116,7 +112,9 @@ def distance_change(
     distances = abs(a.mean - target), abs(b.mean - target)
     estimate, tail = distances[1] - distances[0], (1 - level) / 2
     wider = stats.t.isf(tail, min(a.freedom, b.freedom)) / stats.norm.isf(tail)
-    error = (b.distance_error(target) - a.distance_error(target)) * wider
+    # Signed errors, so that a mean near its target stays fair.
+    errors = [side.error if side.mean >= target else -side.error for side in (a, b)]
+    error = (errors[1] - errors[0]) * wider
     low, high = np.quantile(error, [tail, 1 - tail])
     return *distances, estimate, estimate + float(low), estimate + float(high)
 

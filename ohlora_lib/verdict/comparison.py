@@ -5,20 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from scipy import stats
 
-from ohlora_lib.study.run_folder import read_failure
+from ohlora_lib.study.run_folder import read_json
 from ohlora_lib.verdict import logs as training_logs
 from ohlora_lib.verdict import verdict as trends
-from ohlora_lib.verdict.bootstrap import effect_word
 from ohlora_lib.verdict.findings import judged_sentence, of_training
+
+COMPARED_COLUMNS = (
+    *("distance_a", "distance_b", "difference", "difference_low", "difference_high"),
+    *("effect", "rows_a", "rows_b", "block_rows"),
+)
 
 
 def group_logs(
@@ -26,8 +27,7 @@ def group_logs(
 ) -> dict[str, list[pd.DataFrame]]:
     """Logs by name, in order of first appearance; logs of one name are seeds of one run.
 
-    Raises:
-        ValueError: If there are not as many names as logs, or a log is given twice as two seeds.
+    ValueError if there are not as many names as logs, or a log is given twice as two seeds.
     """
     if len(names) != len(logs):
         raise ValueError(f"{len(names)} names for {len(logs)} logs; give each log one, {names}")
@@ -56,44 +56,24 @@ def compare_groups(
 
     One log each is compared by its rows. Several logs of a run are pooled as seeds: each gives one
     number, its mean distance over the end of training, and the interval of the difference is
-    Welch's, over seeds. A seed's rows say nothing about other seeds.
+    Welch's, over seeds. A seed's rows say nothing about other seeds, so that it is a ValueError if
+    one run has several seeds and the other has one.
 
     Returns:
         One row per property: property, target, run_a, run_b, `COMPARED_COLUMNS`, confidence,
         source. Distances are over the end of training, see `end_of`; difference is B less A, and
         effect is of B against A. With seeds, rows_a and rows_b count seeds and block_rows is 0.
         Scores that stop early give NaN and "not shown".
-
-    Raises:
-        ValueError: If one run has several seeds and the other has one.
     """
     sizes = len(groups[a]), len(groups[b])
     if 1 in sizes and sizes != (1, 1):
         raise ValueError(
             f"{a} has {sizes[0]} seeds and {b} has {sizes[1]}; give two or more of each, or one"
         )
-    logs = [*groups[a], *groups[b]]
-
-    def by_rows(number: int, prop: str, target: float, level: float) -> list[Any]:
-        windows = [(log, trends.end_of) for log in logs]
-        return trends.two_windows(windows, source, prop, target, level, [seed, number])[2:]
-
-    def by_seeds(_: int, prop: str, target: float, level: float) -> list[Any]:
-        ends = [_end_distance(log, source, prop, target) for log in logs]
-        mine, theirs = np.split(np.array(ends), [sizes[0]])
-        means = mine.mean(), theirs.mean()
-        low, high = stats.ttest_ind(theirs, mine, equal_var=False).confidence_interval(level)
-        change = means[1] - means[0], low, high
-        return [*means, *change, effect_word(low, high), *sizes, 0]
-
-    judge = by_rows if sizes == (1, 1) else by_seeds
-    return trends.verdict_table(judge, trends.COMPARED_COLUMNS, concept, source, logs, (a, b))
-
-
-def _end_distance(log: pd.DataFrame, source: str, prop: str, target: float) -> float:
-    """Distance to the target of the mean score over the end; NaN if scores stop early."""
-    scored = trends.scores_of(log, source, prop)
-    return np.nan if scored is None else abs(scored[1][trends.end_of(scored[0])].mean() - target)
+    sides = [[(log, trends.end_of) for log in groups[name]] for name in (a, b)]
+    columns = ("run_a", "run_b", *COMPARED_COLUMNS)  # the runs stand where means would
+    table = trends.change_table(sides, columns, concept, source, seed)
+    return table.assign(run_a=a, run_b=b)
 
 
 def compare_files(
@@ -107,72 +87,58 @@ def compare_files(
 ) -> dict[str, Any]:
     """Judges each log, and each later run against the first; JSON-serialisable.
 
-    Args:
-        paths: Logs, or run folders that hold a `train_log.csv`.
-        concept: Target of each property; the published one by default.
-        names: What to call them; logs of one name are seeds of one run.
-        columns: As of `read_log`, like `complete`; of logs that are in no run folder.
-        complete: As of `read_log`.
-        seed: Of the bootstrap.
+    For paths and names see `read_logs` and `group_logs`, for columns and complete `read_log`; the
+    concept is the published one by default, and the seed is the bootstrap's.
 
     Returns:
         The concept, and what is found of each run and each comparison: `sentence` and `by`, who
         says it; `properties`, by the selecting CNNs; `heldout`, by the held-out judge, where the
         logs have its scores: the sentence is then based on them.
     """
-    targets = trends.checked(concept or trends.PUBLISHED_CONCEPT)
-    files, folders, logs = [], [], []
-    for path in map(Path, paths):
-        whole = path.is_dir()
-        files.append(path / "train_log.csv" if whole else path)
-        folders.append(path if whole else None)
-        foreign = {} if whole else {"columns": columns, "complete": complete}
-        logs.append(training_logs.read_log(files[-1], **foreign))
-        scored = training_logs.properties_of(logs[-1])
+    given = concept or trends.PUBLISHED_CONCEPT
+    targets = {prop: float(target) for prop, target in given.items()}
+    names, logs = training_logs.read_logs(paths, names, columns=columns, complete=complete)
+    for log in logs:
+        scored = training_logs.properties_of(log)
         if absent := [prop for prop in targets if prop not in scored]:
-            raise ValueError(f"{files[-1]}: no score of {trends.listed(absent)}, it scores "
-                             f"{trends.listed(scored)}. Say their targets, such as --concept "
-                             f"{scored[0]}=1")  # fmt: skip
-    names = names or training_logs.log_names(files)
+            raise ValueError(
+                f"{log.attrs['file']}: no score of {trends.listed(absent)}, it scores "
+                f"{trends.listed(scored)}. Say their targets, such as --concept {scored[0]}=1"
+            )
     groups = group_logs(names, logs)
-    runs = [
-        {"name": name, "file": str(file), **_run_facts(folder, log, targets, seed)}
-        for name, file, folder, log in zip(
-            training_logs.unique_names(names), files, folders, logs, strict=True
-        )
-    ]
+    runs = []
+    for name, path, log in zip(training_logs.unique_names(names), paths, logs, strict=True):
+        facts = _run_facts(Path(path), log, targets, seed)
+        runs.append({"name": name, "file": str(log.attrs["file"]), **facts})
     first, *others = groups
     comparisons = []
     for other in others:
-        judge = partial(compare_groups, groups, first, other, targets, seed=seed)
-        table, judged = _judged(judge, [*groups[first], *groups[other]])
+        both = [*groups[first], *groups[other]]
+        table, judged = _judged(both, compare_groups, groups, first, other, targets, seed=seed)
         words = trends.verdict_sentence(table)
         comparisons.append({"a": first, "b": other, "sentence": words, **judged})
     return {"concept": targets, "runs": runs, "comparisons": comparisons}
 
 
 def _run_facts(
-    folder: Path | None, log: pd.DataFrame, concept: Mapping[str, float], seed: int
+    path: Path, log: pd.DataFrame, concept: Mapping[str, float], seed: int
 ) -> dict[str, Any]:
     epochs, steps = round(float(log["time_epochs"].iloc[-1]), 2), float(log["idx"].iloc[-1])
     time = {"epochs": None, "steps": steps} if log.attrs["by_step"] else {"epochs": epochs}
-    table, judged = _judged(partial(trends.run_verdict, log, concept, seed=seed), [log])
-    ended = folder and (folder / "summary.json").is_file() and read_failure(folder) is None
-    findings = of_training(log, folder if ended else None, concept)
+    table, judged = _judged([log], trends.run_verdict, log, concept, seed=seed)
+    finished = read_json(path / "summary.json").get("status") == "finished"
+    findings = of_training(log, path if finished else None, concept)
     said = {"sentence": judged_sentence(table, findings), **judged}
     return {"rows": len(log), **time, **said, "findings": [asdict(found) for found in findings]}
 
 
 def _judged(
-    judge: Callable[..., pd.DataFrame], logs: Sequence[pd.DataFrame]
+    logs: Sequence[pd.DataFrame], judge: Callable[..., pd.DataFrame], *args: Any, seed: int
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """The table that decides; who says it, and the rows by the selecting CNNs and the judge."""
-    decides = training_logs.judge_of(*logs)
-    tables = {source: judge(source=source) for source in dict.fromkeys(("mean", decides))}
-    rows = {
-        "properties" if source == "mean" else source: json.loads(
-            table.to_json(orient="records", double_precision=6)  # NaN becomes None
-        )
-        for source, table in tables.items()
-    }
-    return tables[decides], {"by": tables[decides].attrs["by"], **rows}
+    decides, rows = training_logs.judge_of(*logs), {}
+    for source in dict.fromkeys(("mean", decides)):
+        table = judge(*args, source=source, seed=seed)
+        records = table.to_json(orient="records", double_precision=6)  # NaN becomes None
+        rows["properties" if source == "mean" else source] = json.loads(records)
+    return table, {"by": table.attrs["by"], **rows}

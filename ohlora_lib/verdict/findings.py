@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ohlora_lib.study.run_folder import read_config, read_summary, results_sha256, root_of
+from ohlora_lib.study.run_folder import read_config, read_json, results_sha256, root_of
 from ohlora_lib.verdict.logs import properties_of, sources_of
 from ohlora_lib.verdict.verdict import (
     COLLAPSED_DIVERSITY,
@@ -209,42 +209,32 @@ def of_training(
     """What speaks against a fine-tuning: `of_log`, and its run folder and inputs where known."""
     if folder is None:
         return of_log(log, concept)
-    config, root, made_from = read_config(folder), root_of(folder), {}
+    config, root = read_config(folder), root_of(folder)
     if missing := {"epochs", "concept"} - config.keys():
         raise ValueError(f"{folder}: config.json has no {min(missing)}; give a run of stage 5.")
-    if (folder / "summary.json").is_file():
-        made_from = read_summary(folder).get("made_from", {})
-    inputs = {name: _summary(root / config[name]) for name in INPUTS if name in config}
+    made_from = read_json(folder / "summary.json").get("made_from", {})
+    runs = {k: read_json(root / config[k] / "summary.json") for k in INPUTS if k in config}
+    inputs = {name: run for name, run in runs.items() if run.get("status") == "finished"}
     cnns, chosen = (
         inputs.get(name, {}).get("results", {}) for name in ("cnn_run", "selection_run")
     )
     epoch, shared = log["epoch"].iloc[-1], chosen.get("judge_overlap", 0)
-    kept = chosen.get("kept", FEW_IMAGES)
-    others = {name: made_from.get(f"{name}_sha256") for name, used in inputs.items() if used}
     return [
         *of_log(log, concept),
         *_broken([("cut off", epoch < config["epochs"],
                    f"the log ends in epoch {epoch:.0f} of {config['epochs']}")]),
         *_other_targets(concept, config["concept"], chosen),
         *of_cnns(cnns, concept),
-        *of_count(kept),
+        *of_count(chosen.get("kept", FEW_IMAGES)),
         *_broken([("overlap", shared, f"{shared:,} of the images it learned from are among those "
                    "the held-out judge learned from")]),
         *_broken(
-            ("other input", known and known != [results_sha256(inputs[name])],
+            ("other input", made_from.get(f"{name}_sha256", ours) != ours,
              f"{INPUTS[name]} ({config[name]}) was made anew after this run, which did not start "
              "from it")
-            for name, known in others.items()
+            for name, ours in ((name, [results_sha256(run)]) for name, run in inputs.items())
         ),
     ]  # fmt: skip
-
-
-def _summary(folder: Path) -> dict[str, Any]:
-    """Summary of an input; empty if it is gone."""
-    try:
-        return read_summary(folder)
-    except ValueError:
-        return {}
 
 
 def _other_targets(

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import shorten
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -39,7 +41,7 @@ def read_log(
     anything that grows: the whole log then counts as one epoch.
 
     Args:
-        path: The log.
+        path: The log, or a run folder, for whose log the other arguments do not count.
         columns: What the log calls a column, by its name here; none for ours and published ones.
         complete: Whether somebody says that no row is missing at the end.
 
@@ -47,6 +49,8 @@ def read_log(
         ValueError: If the file is absent, empty, cut off or something else than a log.
     """
     path, columns = Path(path), columns or {}
+    if path.is_dir():
+        path, columns, complete = path / "train_log.csv", {}, False
     log = parse(path) if read_header(path, kind="file", short_rows=False) else pd.DataFrame()
     if log.empty:
         raise ValueError(f"{path}: no rows; give the train_log.csv of a fine-tuning run that has "
@@ -66,12 +70,20 @@ def read_log(
         log = log.assign(epoch=0, idx=log["step"])
     log = log.assign(time_epochs=time_epochs(log, where=path))
     foreign = bool(columns) or by_step or complete
-    log.attrs = {"complete": complete, "by_step": by_step, "foreign": foreign}
+    log.attrs = {"file": path, "complete": complete, "by_step": by_step, "foreign": foreign}
     return log
 
 
+def read_logs(
+    paths: Sequence[str | Path], names: Sequence[str] | None = None, **options: Any
+) -> tuple[list[str], list[pd.DataFrame]]:
+    """Reads logs, and names them if they have no names; `options` are those of `read_log`."""
+    logs = [read_log(path, **options) for path in paths]
+    return list(names or log_names([log.attrs["file"] for log in logs])), logs
+
+
 def _shown(log: pd.DataFrame) -> str:
-    return ", ".join([*log.columns[:12], *["..."][: len(log.columns) > 12]])
+    return shorten(", ".join(log), 200, placeholder=" ...")
 
 
 def _as_numbers(log: pd.DataFrame, path: Path) -> pd.DataFrame:
@@ -174,7 +186,6 @@ def log_names(files: Sequence[Path]) -> list[str]:
 
 def unique_names(names: Sequence[str]) -> list[str]:
     """Names told apart: seeds of one run get a number, `v9 (2)`."""
-    names = list(names)
     return [
         f"{name} ({names[: k + 1].count(name)})" if names.count(name) > 1 else name
         for k, name in enumerate(names)

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from ohlora_lib.verdict.bootstrap import distance_change, effect_word, window_mean
-from ohlora_lib.verdict.logs import WHO, properties_of, sources_of, who
+from ohlora_lib.verdict.logs import properties_of, sources_of, who
 
 PUBLISHED_CONCEPT = {"gender": 1.0, "quality": 1.0, "age": 0.0, "glass": 0.0}
 MIN_ROWS = 3  # rows of a window, at the least
@@ -23,10 +24,10 @@ RUN_COLUMNS = (
     *("start", "end", "distance_start", "distance_end", "change", "change_low", "change_high"),
     *("effect", "start_rows", "end_rows", "block_rows"),
 )
-COMPARED_COLUMNS = (
-    *("distance_a", "distance_b", "difference", "difference_low", "difference_high"),
-    *("effect", "rows_a", "rows_b", "block_rows"),
-)
+
+
+Window = Callable[[np.ndarray], np.ndarray]  # marks rows by their time
+Scored = tuple[np.ndarray, np.ndarray, np.ndarray]  # see `scores_of`
 
 
 def start_of(time: np.ndarray) -> np.ndarray:
@@ -43,8 +44,8 @@ def end_of(time: np.ndarray) -> np.ndarray:
     return mask
 
 
-def scores_of(log: pd.DataFrame, source: str, prop: str) -> tuple[np.ndarray, np.ndarray] | None:
-    """Time and score of the rows that have a score.
+def scores_of(log: pd.DataFrame, window: Window, source: str, prop: str) -> Scored | None:
+    """Time and score of the rows that have a score, and which of them lie in a window.
 
     None if they are too few, or stop in the last tenth of training or before it.
     """
@@ -58,14 +59,7 @@ def scores_of(log: pd.DataFrame, source: str, prop: str) -> tuple[np.ndarray, np
     first, last = log["time_epochs"].iloc[[0, -1]]
     if len(found) < 2 * MIN_ROWS or found[-1, 0] < last - 0.1 * (last - first):
         return None
-    return found[:, 0], found[:, 1]
-
-
-def checked(concept: Mapping[str, float]) -> dict[str, float]:
-    """Reads targets as floats; ValueError unless there is at least one and all lie in 0 to 1."""
-    if not concept or not all(0 <= target <= 1 for target in concept.values()):
-        raise ValueError(f"concept is {dict(concept)}; give at least one property, targets 0 to 1")
-    return {name: float(target) for name, target in concept.items()}
+    return found[:, 0], found[:, 1], window(found[:, 0])
 
 
 def run_verdict(
@@ -81,62 +75,61 @@ def run_verdict(
         are mean scores over `start_of` and `end_of`; effect is "closer", "moved away" or "not
         shown". Rows too few, or scores that stop early, give NaN and "not shown".
     """
-
-    def judge(number: int, prop: str, target: float, level: float) -> list[Any]:
-        windows = [(log, start_of), (log, end_of)]
-        return two_windows(windows, source, prop, target, level, [seed, number])
-
-    return verdict_table(judge, RUN_COLUMNS, concept, source, [log])
+    sides = [[(log, start_of)], [(log, end_of)]]
+    return change_table(sides, RUN_COLUMNS, concept, source, seed)
 
 
-def two_windows(
-    windows: Sequence[tuple[pd.DataFrame, Callable[[np.ndarray], np.ndarray]]],
+def change_table(
+    sides: Sequence[Sequence[tuple[pd.DataFrame, Window]]],
+    columns: Sequence[str],
+    concept: Mapping[str, float],
     source: str,
-    prop: str,
-    target: float,
-    level: float,
-    seed: list[int],
-) -> list[Any]:
-    """`RUN_COLUMNS` of a property, from a window of one log to a window of another or the same.
+    seed: int,
+) -> pd.DataFrame:
+    """One row per property: how its distance differs between two sides, windows of logs.
 
-    NaN and "not shown" where `scores_of` gives none.
+    Of one log a side, rows are compared; several logs are seeds. `attrs["by"]` says who gave the
+    scores. ValueError for an impossible concept.
     """
-    parts = []
-    for side, (log, window) in enumerate(windows):
-        scored = scores_of(log, source, prop)
-        if scored is None:
-            return [*[np.nan] * 7, "not shown", 0, 0, 0]
-        parts.append(window_mean(*scored, window(scored[0]), [*seed, side]))
-    a, b = parts
+    if not concept or not all(0 <= target <= 1 for target in concept.values()):
+        raise ValueError(f"concept is {dict(concept)}; give at least one property, targets 0 to 1")
+    level, rows = 1 - (1 - CONFIDENCE) / len(concept), []
+    judge = _over_rows if len(sides[0]) == 1 else _over_seeds
+    for number, (prop, target) in enumerate(concept.items()):
+        scored = [[scores_of(*part, source, prop) for part in side] for side in sides]
+        values = dict(zip(columns, judge(scored, target, level, [seed, number]), strict=True))
+        row = {"property": prop, "target": float(target), **values}
+        rows.append(row | {"confidence": level, "source": source})
+    table = pd.DataFrame(rows)
+    table.attrs["by"] = who(source, *(log for side in sides for log, _ in side))
+    return table
+
+
+def _over_rows(
+    scored: list[list[Scored | None]], target: float, level: float, seed: list[int]
+) -> list[Any]:
+    """`RUN_COLUMNS` of two windows, by the bootstrap of their rows."""
+    sides = [part for side in scored for part in side]
+    if None in sides:
+        return [*[np.nan] * 7, "not shown", 0, 0, 0]
+    a, b = (window_mean(*part, [*seed, side]) for side, part in enumerate(sides))
     change = distance_change(a, b, target, level)
     rows = a.rows, b.rows, max(a.block_rows, b.block_rows)
     return [a.mean, b.mean, *change, effect_word(*change[-2:]), *rows]
 
 
-def verdict_table(
-    judge: Callable[[int, str, float, float], Sequence[Any]],
-    columns: Sequence[str],
-    concept: Mapping[str, float],
-    source: str,
-    logs: Sequence[pd.DataFrame],
-    names: Sequence[str] = (),
-) -> pd.DataFrame:
-    """One row per property; `attrs["by"]` says who gave the scores.
-
-    `judge` gives the columns' values for a property's number, name, target and confidence level;
-    `names` are those of the two runs that are compared.
-    """
-    concept = checked(concept)
-    level = 1 - (1 - CONFIDENCE) / len(concept)
-    runs = dict(zip(("run_a", "run_b"), names, strict=False))
-    rows = []
-    for number, (prop, target) in enumerate(concept.items()):
-        values = dict(zip(columns, judge(number, prop, target, level), strict=True))
-        row = {"property": prop, "target": target, **runs, **values}
-        rows.append(row | {"confidence": level, "source": source})
-    table = pd.DataFrame(rows)
-    table.attrs["by"] = who(source, *logs)
-    return table
+def _over_seeds(
+    scored: list[list[Scored | None]], target: float, level: float, _: list[int]
+) -> list[Any]:
+    """`RUN_COLUMNS` of two samples of seeds, a distance each, by Welch's interval."""
+    a, b = (
+        [abs(part[1][part[2]].mean() - target) if part else np.nan for part in side]
+        for side in scored
+    )
+    means = np.mean(a), np.mean(b)
+    low, high = stats.ttest_ind(b, a, equal_var=False).confidence_interval(level)
+    change = *means, means[1] - means[0], low, high
+    return [np.nan, np.nan, *change, effect_word(low, high), len(a), len(b), 0]
 
 
 def listed(names: Sequence[str]) -> str:
@@ -146,21 +139,30 @@ def listed(names: Sequence[str]) -> str:
 
 def verdict_sentence(table: pd.DataFrame) -> str:
     """Says a table of `run_verdict` or `compare_groups` in plain words, and by whom."""
-    words = _comparison_words(table) if "run_a" in table else _run_words(table)
-    return f"By {table.attrs.get('by', WHO[table['source'].iloc[0]])}: {words}"
+    words = _comparison_words if "run_a" in table else _run_words
+    effects = ("closer", "moved away", "not shown")
+    said = words(table, *(table[table["effect"] == effect] for effect in effects))
+    return f"By {table.attrs['by']}: {said}"
 
 
-def _run_words(table: pd.DataFrame) -> str:
+def _named(part: pd.DataFrame) -> str:
+    return listed(list(part["property"]))
+
+
+def _run_words(
+    table: pd.DataFrame, closer: pd.DataFrame, away: pd.DataFrame, unshown: pd.DataFrame
+) -> str:
     if table["change"].isna().all():
         return "nothing can be shown: the log has too few scored rows."
-    closer, away = (table[table["effect"] == effect] for effect in ("closer", "moved away"))
     head = f"{len(closer)} of {len(table)} properties came closer to their target"
     if len(closer) == len(table) > 1:
         head = "every property came closer to its target"
     parts = [head + _moves(closer, "{0.property} ")]
     if len(away):
-        parts.append(f"moved away: {listed(list(away['property']))}{_moves(away)}")
-    return "; ".join([*parts, *_unshown(table, "not shown: ")]) + "."
+        parts.append(f"moved away: {_named(away)}{_moves(away)}")
+    if len(unshown):
+        parts.append(f"not shown: {_named(unshown)}")
+    return f"{'; '.join(parts)}."
 
 
 def _moves(part: pd.DataFrame, name: str = "") -> str:
@@ -169,22 +171,20 @@ def _moves(part: pd.DataFrame, name: str = "") -> str:
     return f" (mean distance, start to end: {moves})" if moves else ""
 
 
-def _unshown(table: pd.DataFrame, words: str) -> list[str]:
-    names = list(table.loc[table["effect"] == "not shown", "property"])
-    return [words + listed(names)] if names else []
-
-
-def _comparison_words(table: pd.DataFrame) -> str:
+def _comparison_words(
+    table: pd.DataFrame, closer: pd.DataFrame, away: pd.DataFrame, unshown: pd.DataFrame
+) -> str:
     a, b = table[["run_a", "run_b"]].iloc[0]
     if table["difference"].isna().all():
         return f"nothing can be shown of {b} against {a}: a log has too few scored rows."
     if (table["difference"] == 0).all():
         return f"no difference at all between {a} and {b}; are they the same log?"
-    parts = []
-    for effect, where in (("closer", "closer to"), ("moved away", "farther from")):
-        names = list(table.loc[table["effect"] == effect, "property"])
-        if names:
-            parts.append(f"{b} ended {where} the target than {a} on {len(names)} of "
-                         f"{len(table)}: {listed(names)}")  # fmt: skip
-    between = "" if parts else f" between {a} and {b}"
-    return "; ".join([*parts, *_unshown(table, f"no difference{between} shown on ")]) + "."
+    parts = [
+        f"{b} ended {where} the target than {a} on {len(part)} of {len(table)}: {_named(part)}"
+        for where, part in {"closer to": closer, "farther from": away}.items()
+        if len(part)
+    ]
+    if len(unshown):
+        between = "" if parts else f" between {a} and {b}"
+        parts.append(f"no difference{between} shown on {_named(unshown)}")
+    return f"{'; '.join(parts)}."

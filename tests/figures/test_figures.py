@@ -13,26 +13,17 @@ from ohlora_lib import figures
 from ohlora_lib.figures import samples, style, training
 from ohlora_lib.report import show
 from ohlora_lib.study.run import Run
-from ohlora_lib.verdict import logs
 from ohlora_lib.verdict.verdict import PUBLISHED_CONCEPT as CONCEPT
+from tests import log_samples
 
-ENDS = {"gender": (0.65, 0.9), "quality": (0.9, 0.85), "age": (0.31, 0.02), "glass": (0.19, 0.01)}
 
-
-def make_log(rows=24, seed=0):
+def make_log(seed=0):
     """A short log with all our columns."""
-    rng = np.random.default_rng(seed)
-    log = pd.DataFrame({"epoch": np.arange(rows) // 8, "idx": np.arange(rows) % 8 * 5})
-    way = np.linspace(0, 1, rows)
-    log["d_loss"], log["g_loss"] = rng.normal(1.3, 0.1, rows), rng.normal(1, 0.2, rows)
-    log["real_fake_auroc"] = rng.uniform(0.6, 1, rows)
-    for source in ("mean", "heldout"):
-        for prop, (start, end) in ENDS.items():
-            mean = start + (end - start) * way
-            log[f"{source}_{prop}_score"] = rng.binomial(100, mean) / 100
-    log["pooled_auroc"] = log["real_fake_auroc"].expanding().mean()
-    log["diversity"], log["recall"] = 1 - 0.1 * way, 0.9 - 0.1 * way
-    return log.assign(time_epochs=logs.time_epochs(log))
+    ends = {"gender": 0.9, "quality": 0.85, "age": 0.02, "glass": 0.01}
+    log = log_samples.make_log(seed, ends=ends)
+    heldout = {f"heldout_{prop}_score": log[f"mean_{prop}_score"] for prop in ends}
+    pooled = log["real_fake_auroc"].expanding().mean()
+    return log.assign(**heldout, pooled_auroc=pooled, recall=log["diversity"] - 0.1)
 
 
 def make_scores():
@@ -67,11 +58,9 @@ MEANING = {"gender": ["male", "female"]}
 LEAKS = pd.DataFrame([[1, 0.4], [0.4, 1]], index=["age", "glass"], columns=["age", "glass"])
 FIGURES = {
     "losses-v9": lambda: figures.losses(make_log(), run="v9"),
-    "figure-1-losses": lambda: figures.losses(make_log(), number=1),
-    "figure-2-auroc": lambda: figures.auroc(make_log()),
-    "scores-target-1": lambda: figures.scores(make_log(), list(CONCEPT), CONCEPT, MEANING),
-    "figure-4-age-glass": lambda: figures.scores(
-        make_log(), ["age", "glass"], CONCEPT, MEANING, number=4
+    "auroc": lambda: figures.auroc(make_log()),
+    "scores-gender-quality-age-glass": lambda: figures.scores(
+        make_log(), list(CONCEPT), CONCEPT, MEANING
     ),
     "property-age": lambda: figures.property_comparison(LONG, "age", 0, MEANING),
     "heldout": lambda: figures.heldout(make_log(), CONCEPT),
@@ -129,7 +118,7 @@ def test_smoothing_is_centred_and_its_band_has_the_right_width():
 
 
 def test_series_differ_by_more_than_colour_and_targets_are_named():
-    ax = axes_of(FIGURES["scores-target-1"]())
+    ax = axes_of(FIGURES["scores-gender-quality-age-glass"]())
     strong = [line for line in ax.lines if line.get_linewidth() == 2]
     assert len({line.get_marker() for line in strong}) == len(strong) == 4
     assert len({str(line._unscaled_dash_pattern) for line in strong}) == 4

@@ -83,12 +83,14 @@ def test_each_image_is_imported_once_and_the_rest_is_named(tmp_path):
     for name, color in (("a.png", "white"), ("b.bmp", "white"), ("d.png", "lime")):
         Image.new("RGB", (32, 32), color).save(tmp_path / name)
     (tmp_path / "c.png").write_bytes(b"no image")
+    (tmp_path / "e.png").symlink_to("e.png")
     with new_store(tmp_path / "images.npy", 16) as store:
         rows = list(import_images(store, find_images(tmp_path), tmp_path))
     assert [row[:3] for row in rows] == [
         (0, "a.png", "read"), (None, "b.bmp", "duplicate"), (None, "c.png", "unreadable"),
-        (1, "d.png", "read"),
+        (1, "d.png", "read"), (None, "e.png", "unreadable"),
     ]  # fmt: skip
     assert rows[1][3] == "same pixels as a.png"
     assert "no known format" in rows[2][3]
+    assert "symbolic links" in rows[4][3]
     assert open_store(tmp_path / "images.npy")[:, 8, 2].tolist() == [[255] * 3, [0, 255, 0]]

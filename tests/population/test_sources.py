@@ -1,5 +1,7 @@
 """Populations from every source: images, labels that point the right way, what was left out."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,6 +12,7 @@ from ohlora_lib.io.weights import save_weights
 from ohlora_lib.nets import Generator
 from ohlora_lib.population import sources as pop
 from ohlora_lib.population.faces.faces import draw_attributes, render_faces
+from ohlora_lib.population.inputs import check_labels
 from ohlora_lib.study.parameters import MakePopulation
 
 COUNT = 12
@@ -50,7 +53,9 @@ def celeba(tmp_path, *, suffix="txt", count=COUNT):
     }).astype(int)  # fmt: skip
     table.index = [f"{k + 1:06d}.png" for k in range(count)]
     if suffix == "csv":
-        table.rename_axis("image_id").to_csv(root / "list_attr_celeba.csv")
+        table.index = [name.replace("png", "jpg") for name in table.index]  # another edition's
+        (root / "Anno").mkdir()
+        table.rename_axis("image_id").to_csv(root / "Anno" / "list_attr_celeba.csv")
         return images, faces
     lines = [str(count), " ".join(table.columns)]
     lines += [f"{k}  {'  '.join(map(str, row))}" for k, *row in table.itertuples()]
@@ -95,24 +100,6 @@ def test_celeba_attributes_are_turned_right(tmp_path, suffix):
     made = from_celeba(tmp_path, label_rules=rules)
     assert made.properties == ["shadow", "man"]
     assert made.shares["shadow"] == 0
-
-
-def test_celeba_s_other_edition_may_be_linked_together(tmp_path):
-    """Its files have another suffix than its list says, and folders may be links."""
-    celeba(tmp_path)
-    plain = from_celeba(tmp_path)
-    (tmp_path / "celeba").rename(tmp_path / "data")
-    (tmp_path / "lists").mkdir()
-    path = tmp_path / "data" / "list_attr_celeba.txt"
-    text = path.read_text()
-    path.unlink()
-    (tmp_path / "lists" / path.name).write_text(text.replace(".png", ".jpg"))
-    (tmp_path / "celeba").mkdir()
-    (tmp_path / "celeba" / "Anno").symlink_to("../lists")
-    (tmp_path / "celeba" / "img_align_celeba").symlink_to("../data/img_align_celeba")
-    made = from_celeba(tmp_path)
-    assert made.labels[PROPS].equals(plain.labels[PROPS])
-    assert set(made.files["status"]) == {"read"}
 
 
 @pytest.mark.parametrize(
@@ -180,6 +167,13 @@ def test_published_label_format(tmp_path):
     assert made.labels["img_no"].tolist() == list(range(8))  # 000001.png is row 0 of the store
     assert made.labels["gender"].tolist() == faces["gender"].astype(int).tolist()[:8]
     assert made.files["status"].value_counts().to_dict() == {"read": 8, "unlabelled": 4}
+    table["gender"] = table.pop("gender_score")  # without a rule, 0.4567 is no label
+    table.to_csv(tmp_path / "labels.csv", index=False)
+    for rows in (8, 0):
+        given = {"source": "folder", "image_folder": "in", "labelled_rows": rows}
+        config = MakePopulation.model_construct(label_rules={}, **given)
+        with nullcontext() if rows else pytest.raises(ValueError, match="row 8 has gender"):
+            check_labels(config, tmp_path / "labels.csv", tmp_path)
 
 
 def test_samples_of_a_generator(tmp_path):

@@ -85,4 +85,4 @@ def test_two_texts_never_share_a_file(texts):
     for name in names:
         assert len(name) <= 80
         assert not set(name) & set("/.")
-    assert show.figure_file("figure-3-age-glass") == "figures/figure-3-age-glass.png"
+    assert show.figure_file("scores-age", 3) == "figures/figure-3-scores-age.png"

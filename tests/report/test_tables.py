@@ -1,13 +1,11 @@
 """Report notebooks find their logs and shape their tables."""
 
 import json
-from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
-from ohlora_lib.report import tables
 from ohlora_lib.report.tables import (
     find_logs,
     grids_over_time,
@@ -17,6 +15,7 @@ from ohlora_lib.report.tables import (
     verdict_table,
 )
 from ohlora_lib.study.parameters import ReportRun
+from tests.log_samples import make_log, write
 
 
 def logs(log_csv="", earlier_csv="", **inputs):
@@ -24,12 +23,16 @@ def logs(log_csv="", earlier_csv="", **inputs):
     return find_logs(SimpleNamespace(inputs=inputs), config)
 
 
-def test_logs_are_found_named_and_told_apart(tmp_path, monkeypatch):
+def test_logs_are_found_named_and_told_apart(tmp_path):
     runs = [tmp_path / study / "05_finetune_generator-v9" for study in ("first", "second")]
-    monkeypatch.setattr(tables, "read_log", lambda path, **how: (path, how.get("complete", False)))
-    assert logs(finetune_run=runs[0]) == (["v9"], [(runs[0] / "train_log.csv", False)])
-    names, (_, read) = logs(finetune_run=runs[0], earlier_csv="/a/v8.csv")
-    assert (names, read) == (["v9", "v8"], (Path("/a/v8.csv"), True))
+    for run in runs:
+        run.mkdir(parents=True)
+        write(make_log(), run / "train_log.csv")
+    alone = write(make_log(), tmp_path / "v8.csv")
+    names, (log,) = logs(finetune_run=runs[0])
+    assert (names, log.attrs["complete"]) == (["v9"], False)
+    names, (_, log) = logs(finetune_run=runs[0], earlier_csv=str(alone))
+    assert (names, log.attrs["file"], log.attrs["complete"]) == (["v9", "v8"], alone, True)
     (first, second), _ = logs(finetune_run=runs[0], earlier_run=runs[1])
     assert first != second
     assert first.startswith("first/")

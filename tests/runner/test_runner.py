@@ -12,7 +12,6 @@ from pathlib import Path
 import nbformat
 import pytest
 from jupyter_client import AsyncKernelManager
-from papermill.exceptions import PapermillExecutionError
 from papermill.execute import execute_notebook
 from rich.console import Console
 
@@ -22,7 +21,7 @@ from ohlora_lib.runner.runner import StageError, StageInterrupted, run_study
 from ohlora_lib.runner.status import Status
 from ohlora_lib.study import run_folder
 from ohlora_lib.study.run import start_run
-from ohlora_lib.study.run_folder import read_failure
+from ohlora_lib.study.run_folder import read_json
 from tests.stand_ins import (
     PACKAGE_ROOT,
     Finetune,
@@ -143,7 +142,6 @@ def test_each_change_is_a_reason_to_run(project, change):
 
 
 BAD = {
-    "unknown": ("01_first", "study: tiny\nvalu: 3\n", "unknown parameter 'valu'"),
     "type": ("01_first", "study: tiny\nvalue: many\n", "value is 'many'"),
     "study": ("01_first", "study: other\n", "the folder is 'tiny'"),
     "no such input": (
@@ -198,13 +196,9 @@ def test_a_seed_makes_a_study_of_its_own(project):
 OUTSIDE = {
     "only nothing": ("params/tiny", "03*", "no stage.*01_first"),
     "only without input": ("params/tiny", "05*", "--only 01_first"),
-    "a file": ("params/tiny/01_first.yaml", None, "ohlora run params/tiny --only 01_first"),
-    "empty": ("params/empty", None, "no params files"),
-    "no tag": (
-        "params/tiny",
-        None,
-        r"^notebooks/05_\S+.ipynb has no cell tagged 'param",
-    ),
+    "a file": ("params/tiny/01_first.yaml", "*", "ohlora run params/tiny --only 01_first"),
+    "empty": ("params/empty", "*", "no params files"),
+    "no tag": ("params/tiny", "*", r"^notebooks/05_\S+.ipynb has no cell tagged 'param"),
     "no disk": ("params/tiny", "01*", r"outputs is a link to /mnt/gone, which is not there"),
 }
 
@@ -235,12 +229,9 @@ def test_a_failing_cell_is_named_and_kept(project):
     assert str(error.value).endswith(kept)
     folder = project / "outputs/tiny/01_first"
     assert "opens outputs/other" in (folder / "01_first.html").read_text()
-    failure = read_failure(folder)
+    failure = read_json(folder / "summary.json")
     assert failure["status"] == "failed"
     assert failure["reason"].startswith(reason)
-    page = (project / "outputs/tiny/index.html").read_text()
-    assert "0 of 1 stages finished" in page
-    assert ">failed<" in page
 
 
 @pytest.mark.slow
@@ -313,31 +304,6 @@ def test_what_the_environment_puts_in_the_way_decides_nothing(project, monkeypat
     write_notebook(project, First, "import sys\npathlib.Path('which').write_text(sys.executable)")
     run_study("params/tiny", only="01*", status=Listening())
     assert (project / "which").read_text() == sys.executable
-
-
-REFUSED = {
-    "no tag": (("\"parameters\"", "\"param\""), {"seed": 3}, "seed was set again after the inj"),
-    "a misspelled parameter": (
-        ("", ""), {"labeled_images": 160}, "the injected parameters: unknown parameter 'labeled_im"
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("case", REFUSED)
-def test_plain_papermill_refuses_what_would_not_reach_the_notebook(tmp_path, monkeypatch, case):
-    (old, new), given, expected = REFUSED[case]
-    monkeypatch.chdir(tmp_path)
-    for name in ("params", "notebooks"):
-        Path(name).mkdir()
-    notebook = Path("notebooks/01_make_population.ipynb")
-    notebook.write_text((PACKAGE_ROOT / notebook).read_text().replace(old, new))
-    with pytest.raises(PapermillExecutionError) as caught:
-        execute_notebook(
-            notebook, "out.ipynb", given, engine_name=kernel.ENGINE, progress_bar=False
-        )
-    assert caught.value.evalue.startswith(f"01_make_population: {expected}")
-    assert not Path("outputs").exists()
 
 
 SLOWLY = """

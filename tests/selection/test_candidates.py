@@ -1,5 +1,6 @@
 """Candidates: chunk by chunk gives what all at once gives, stopped or not."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from ohlora_lib.io.weights import load_generator, save_weights
 from ohlora_lib.nets import Generator, PropertyCNN
 from ohlora_lib.nets.samples import sample_images
 from ohlora_lib.properties.ensemble import load_ensemble
+from ohlora_lib.properties.training import split_table
 from ohlora_lib.selection import candidates as cd
 from ohlora_lib.study.parameters import SelectImages
 from ohlora_lib.study.run import Run
@@ -183,3 +185,15 @@ def test_cnns_of_another_size_are_named_in_a_line(config, runs, tmp_path):
     (tmp_path / "summary.json").write_text("{}")
     with pytest.raises(ValueError, match=r"64 px, the property CNNs read \[32\] px"):
         choose(config, run)
+
+
+def test_selected_images_are_looked_for_among_the_judges(tmp_path):
+    images = np.random.default_rng(0).integers(0, 255, (60, 8, 8, 3), dtype=np.uint8)
+    population, cnns = tmp_path / "01", tmp_path / "03"
+    cnns.mkdir()
+    save_store(population, images)
+    halves = {"selector": np.arange(30), "judge": np.arange(30, 60)}
+    split_table(halves, pd.Series(range(60), name="img_no")).to_csv(cnns / "split.csv")
+    (cnns / "config.json").write_text(json.dumps({"population_run": str(population)}))
+    assert cd.judge_overlap(images[:30], cnns) == 0
+    assert cd.judge_overlap(images[25:34], cnns) == 4

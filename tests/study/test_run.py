@@ -13,7 +13,7 @@ from ohlora_lib import cli
 from ohlora_lib.io.disk import write_atomic
 from ohlora_lib.study.parameters import FinetuneGenerator
 from ohlora_lib.study.run import earlier_runs, start_run
-from ohlora_lib.study.run_folder import read_config, read_failure, read_summary, write_failure
+from ohlora_lib.study.run_folder import read_config, read_summary, write_failure
 
 FILES = {"train_log.csv": "log", "g.safetensors": "weights", "checkpoints/state.pt": "state"}
 
@@ -189,7 +189,7 @@ def test_an_unfinished_run_stays_unless_it_is_started_anew(root, finished, capsy
     with pytest.raises(ValueError, match=r"not finished \(killed: its kernel died\)\. Make it"):
         read_summary(run.path)
     start(root, rate=0.4)
-    assert read_failure(run.path) is None
+    assert not (run.path / "summary.json").exists()
     assert (finished / "train_log.csv").read_text() == "half"
     start(root, rate=0.4, start_anew=True)
     assert "The unfinished run is kept in" in capsys.readouterr().out

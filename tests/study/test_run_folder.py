@@ -4,9 +4,10 @@ import copy
 import json
 
 import pytest
+import yaml
 
 from ohlora_lib.study import run_folder
-from ohlora_lib.study.run_folder import differences, notebook_code, project_root, root_of
+from ohlora_lib.study.run_folder import differences, notebook_code, project_root, root_of, to_json
 
 
 @pytest.fixture
@@ -64,3 +65,8 @@ def test_only_code_counts_in_a_notebook(tmp_path):
     assert code_of() == code_of((0, "# B"), (1, "a = 2"), (2, "print(a)"))
     assert code_of() != code_of((2, "print(a + 1)"))
     assert code_of((2, "%matplotlib a")) != code_of((2, "%matplotlib b"))
+
+
+def test_parameters_that_a_run_keeps_are_read_as_a_params_file_the_same():
+    kept = {"rate": 1e-05, "most": 1e300, "grow": {"8": -2.5e-7}, "text": 'é "1e-05", 1e9'}
+    assert yaml.safe_load(to_json(kept)) == kept

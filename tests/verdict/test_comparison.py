@@ -77,13 +77,14 @@ def test_published_claim_is_checked_not_assumed():
     for run in found["runs"]:
         assert [row["effect"] for row in run["properties"]] == ["closer"] * 4
         assert run["findings"] == []
-    table = {row["property"]: row for row in found["comparisons"][0]["properties"]}
-    effects = {prop: row["effect"] for prop, row in table.items()}
-    assert effects == dict.fromkeys(("gender", "quality", "age"), "closer") | {
-        "glass": "not shown"
-    }
-    assert table["gender"]["distance_a"] == pytest.approx(0.0179, abs=0.0003)
-    assert table["gender"]["distance_b"] == pytest.approx(0.0138, abs=0.0003)
+    (part,) = found["comparisons"]
+    assert [row["effect"] for row in part["properties"]] == [*["closer"] * 3, "not shown"]
+    closer = "v9 ended closer to the target than v8 on 3 of 4: gender, quality and age"
+    words = f"By the selecting CNNs: {closer}; no difference shown on glass."
+    assert part["sentence"] == words
+    gender = part["properties"][0]
+    for name, value in {"distance_a": 0.0179, "distance_b": 0.0138, "difference": -0.0041}.items():
+        assert gender[name] == pytest.approx(value, abs=0.0003)
 
 
 def test_seeds_are_pooled_as_seeds_not_as_rows(tmp_path):

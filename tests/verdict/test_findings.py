@@ -15,12 +15,9 @@ import torch
 from benchmarks import findings
 from ohlora_lib.base.base import copy_shipped, load_base
 from ohlora_lib.evaluation import evaluator, evidence
-from ohlora_lib.io.images import new_store
 from ohlora_lib.nets import PropertyCNN
 from ohlora_lib.population.faces.faces import render_faces
 from ohlora_lib.properties.ensemble import Ensemble
-from ohlora_lib.properties.training import split_table
-from ohlora_lib.selection.candidates import judge_overlap
 from ohlora_lib.study.run import start_run
 from ohlora_lib.verdict import findings as failures
 from ohlora_lib.verdict import logs as training_logs
@@ -206,19 +203,6 @@ def test_a_chain(tmp_path, monkeypatch, rules, results, changed):
     found = failures.of_training(healthy(), folder, CONCEPT | changed)
     assert [finding.rule for finding in found] == rules
     assert failures.of_training(healthy(), None, CONCEPT) == []
-
-
-def test_selected_images_are_looked_for_among_the_judges(tmp_path):
-    images = np.random.default_rng(0).integers(0, 255, (60, 8, 8, 3), dtype=np.uint8)
-    population, cnns = tmp_path / "01", tmp_path / "03"
-    cnns.mkdir()
-    with new_store(population / "images" / "images.npy", 8) as store:
-        store.append(images)
-    halves = {"selector": np.arange(30), "judge": np.arange(30, 60)}
-    split_table(halves, pd.Series(range(60), name="img_no")).to_csv(cnns / "split.csv")
-    (cnns / "config.json").write_text(json.dumps({"population_run": str(population)}))
-    assert judge_overlap(images[:30], cnns) == 0
-    assert judge_overlap(images[25:34], cnns) == 4
 
 
 def test_a_target_that_the_selected_images_are_far_from(tmp_path):

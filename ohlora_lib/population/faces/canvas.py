@@ -5,7 +5,7 @@ Only + - * / sqrt min max touch pixels, so a pixel never depends on its neighbou
 these round alike in the vector and the scalar loops of numpy, and sin, exp or power need not.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -42,15 +42,13 @@ class Canvas:
         image = self.image[:, :, band]  # (B, 3, h, W)
         return replace(self, image=image, x=self.x[:, band], y=self.y[:, band])
 
-    def where(self, chosen: np.ndarray) -> "Canvas":
-        """Copies some of the faces out; `put` lays them back."""
-        traits = {name: trait[chosen] for name, trait in self.traits.items()}
-        image, x, y = self.image[chosen], self.x[chosen], self.y[chosen]  # (chosen, ...)
-        return replace(self, image=image, x=x, y=y, traits=traits)
-
-    def put(self, chosen: np.ndarray, part: "Canvas") -> None:
-        """Lays copied faces back."""
-        self.image[chosen] = part.image
+    def draw_some(self, chosen: Plane, draw: Callable[["Canvas"], None]) -> None:
+        """Draws on those faces alone for which `chosen`, shape (B, 1, 1), holds."""
+        rows = np.flatnonzero(chosen)
+        traits = {name: trait[rows] for name, trait in self.traits.items()}
+        part = replace(self, image=self.image[rows], x=self.x[rows], y=self.y[rows], traits=traits)
+        draw(part)
+        self.image[rows] = part.image
 
     def paint(self, mask: Plane, color: np.ndarray) -> None:
         """Lays a colour (broadcast to (B, 3, H, W)) over the picture where the mask is 1."""

@@ -53,7 +53,6 @@ def _ramp(inside: np.ndarray, width: float) -> np.ndarray:
 
 
 def _expose(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Under- or over-exposes."""
     if rng.random() < 0.5:
         return image * np.float32(rng.uniform(0.18, 0.5))
     return np.clip(image * np.float32(rng.uniform(1.35, 2)) + np.float32(0.1), 0, 1)

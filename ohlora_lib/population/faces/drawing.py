@@ -11,7 +11,7 @@ import numpy as np
 
 from ohlora_lib.population.faces import canvas as cv
 from ohlora_lib.population.faces.canvas import Canvas, Plane, ramp, square, wave
-from ohlora_lib.population.faces.features import draw_features, draw_glasses
+from ohlora_lib.population.faces.features import draw_features, draw_glasses, head_shape
 
 SKIN = [
     (255, 226, 206), (246, 207, 178), (228, 178, 142), (196, 140, 102), (146, 96, 66), (98, 62, 44)
@@ -31,7 +31,7 @@ def draw_portraits(traits: Mapping[str, np.ndarray], image_px: int) -> np.ndarra
     _draw_clothes(body)
     for draw in (_draw_ears, _draw_head, draw_features, _draw_hair_front, _draw_earrings):
         draw(head)
-    draw_glasses(head)
+    head.draw_some(head["glass"] == 1, draw_glasses)
     _grade(frame)
     return np.ascontiguousarray(np.clip(frame.image, 0, 1).transpose(0, 2, 3, 1))
 
@@ -150,16 +150,8 @@ def _draw_ears(c: Canvas) -> None:
         c.paint(c.cover(shape, 1.5), cv.mix(c["skin_dark"], c["skin_lit"], tone[:, None]))
 
 
-def _head_shape(c: Canvas) -> tuple[Plane, Plane]:
-    """Gives the head's own two coordinates: 1 at its outline."""
-    low = np.maximum(c.y, 0) / c["bottom"]
-    v = np.minimum(c.y, 0) / c["top"] + low
-    wide = c["half"] * (1 + c["jaw_shape"] * square(low) - 0.05 * low)
-    return (c.x - 0.16 * c["turn"] * low * c["half"] * 2) / wide, v
-
-
 def _draw_head(c: Canvas) -> None:
-    u, v = _head_shape(c)
+    u, v = head_shape(c)
     r2 = square(u) + square(v)
     mask = c.cover((np.sqrt(r2) - 1) * c["half"], 1.5)
     nz = np.sqrt(np.maximum(1 - 0.9 * r2, 0.02))

@@ -44,9 +44,9 @@ def draw_attributes(
     ones for some properties; the others keep `DEFAULT_SHARES`. Columns `PROPERTIES` (0 or 1) and
     `CONTINUOUS`, index named "image".
     """
-    table = _attributes(_draw_traits(indices, seed), _checked_shares(shares))
+    traits = _draw_traits(indices, seed, shares)
     index = pd.Index(np.asarray(indices, dtype=np.int64), name="image")
-    frame = pd.DataFrame({name: table[name] for name in PROPERTIES + CONTINUOUS}, index=index)
+    frame = pd.DataFrame({name: traits[name] for name in PROPERTIES + CONTINUOUS}, index=index)
     return frame.astype({name: np.int64 for name in PROPERTIES})
 
 
@@ -65,31 +65,26 @@ def render_faces(
         raise ValueError(
             f"image_px {image_px} cannot be drawn; it must be {MIN_IMAGE_PX} to {MAX_IMAGE_PX}."
         )
-    shares = _checked_shares(shares)
     images = np.empty((len(indices), image_px, image_px, 3), np.uint8)
     step = max(1, CHUNK_PIXELS // image_px**2)
     for start in range(0, len(indices), step):
-        part = slice(start, start + step)
-        images[part] = _render(indices[part], seed, image_px, shares)
+        chunk = indices[start : start + step]
+        traits = _draw_traits(chunk, seed, shares)
+        drawn = draw_portraits(traits, image_px)  # (B, H, H, 3) in [0, 1]
+        for row in np.flatnonzero(traits["quality"] == 0):
+            drawn[row] = degrade(drawn[row], np.random.default_rng([seed, int(chunk[row]), 1]))
+        images[start : start + step] = (drawn * 255 + 0.5).astype(np.uint8)
     return images
 
 
-def _render(
-    indices: Sequence[int], seed: int, image_px: int, shares: Mapping[str, float]
-) -> np.ndarray:
-    traits = _draw_traits(indices, seed)
-    traits |= _attributes(traits, shares)
-    images = draw_portraits(traits, image_px)  # (B, H, W, 3) in [0, 1]
-    for row in np.flatnonzero(traits["quality"] == 0):
-        images[row] = degrade(images[row], np.random.default_rng([seed, int(indices[row]), 1]))
-    return (images * 255 + 0.5).astype(np.uint8)
-
-
-def _draw_traits(indices: Sequence[int], seed: int) -> dict[str, np.ndarray]:
-    """Draws each face's uniform numbers, shape (B,) per name."""
+def _draw_traits(
+    indices: Sequence[int], seed: int, shares: Mapping[str, float] | None
+) -> dict[str, np.ndarray]:
+    """Draws each face's uniform numbers, and what becomes of some of them; (B,) per name."""
     rows = [np.random.default_rng([seed, int(index)]).random(len(TRAITS)) for index in indices]
     columns = np.array(rows).reshape(len(rows), len(TRAITS)).T  # (traits, B)
-    return dict(zip(TRAITS, columns, strict=True))
+    uniform = dict(zip(TRAITS, columns, strict=True))
+    return uniform | _attributes(uniform, _checked_shares(shares))
 
 
 def _attributes(u: Mapping[str, np.ndarray], shares: Mapping[str, float]) -> dict[str, np.ndarray]:

@@ -15,11 +15,22 @@ LONGITUDE = 0.42  # of the eyes on the head's ball, in radians
 
 def draw_features(c: Canvas) -> None:
     """Draws all but the glasses, back to front."""
-    for draw in (_draw_age, _draw_beard, _draw_nose, _draw_mouth):
-        draw(c)
+    _draw_folds(c)
+    c.draw_some(c["lines"] > 0, _draw_lines)
+    c.draw_some((c["gender"] == 0) & (c["beard_kind"] < 0.55), _draw_beard)
+    _draw_nose(c)
+    _draw_mouth(c)
     for side in (-1, 1):
         _draw_eye(c, side)
     _draw_brows(c)
+
+
+def head_shape(c: Canvas) -> tuple[Plane, Plane]:
+    """Gives the head's own two coordinates: 1 at its outline."""
+    low = np.maximum(c.y, 0) / c["bottom"]
+    v = np.minimum(c.y, 0) / c["top"] + low
+    wide = c["half"] * (1 + c["jaw_shape"] * square(low) - 0.05 * low)
+    return (c.x - 0.16 * c["turn"] * low * c["half"] * 2) / wide, v
 
 
 def _eye_place(c: Canvas, side: int) -> tuple[Plane, Plane]:
@@ -31,7 +42,6 @@ def _eye_place(c: Canvas, side: int) -> tuple[Plane, Plane]:
 
 
 def _draw_eye(c: Canvas, side: int) -> None:
-    """Draws an eye with lids, lashes and gaze."""
     c = c.rows(-0.4, 0.35)
     woman = c["gender"]
     dx, dy = _eye_place(c, side)
@@ -92,7 +102,6 @@ def _draw_brows(c: Canvas) -> None:
 
 
 def _draw_nose(c: Canvas) -> None:
-    """Draws the nose by its shadows and its highlight."""
     c = c.rows(-0.3, 0.45)
     tip_y = c.pick("nose_length", 0.155, 0.205)
     wide = c.pick("nose_width", 0.066, 0.094) + 0.008 * (1 - c["gender"])
@@ -113,7 +122,6 @@ def _draw_nose(c: Canvas) -> None:
 
 
 def _draw_mouth(c: Canvas) -> None:
-    """Draws lips, and teeth where the mouth is open."""
     c = c.rows(0.1, 0.7)
     woman, open_ = c["gender"], c["mouth"]
     middle = c["half"] * cv.sine(c["yaw"] * 1.1) * 1.02
@@ -151,15 +159,11 @@ def _draw_mouth(c: Canvas) -> None:
 
 
 def _draw_beard(c: Canvas) -> None:
-    """Draws stubble, a moustache, a goatee or a full beard on about half of the men."""
-    bearded = np.flatnonzero((c["gender"] == 0) & (c["beard_kind"] < 0.55))
-    whole, c = c, c.where(bearded)
+    """Draws stubble, a moustache, a goatee or a full beard."""
     kind = c["beard_kind"]
     middle = c["half"] * cv.sine(c["yaw"] * 1.1)
     dx, dy = c.x - middle, c.y - c["lip_line"]
-    low = np.maximum(c.y, 0) / c["bottom"]
-    outline = c["half"] * (1 + c["jaw_shape"] * square(low) - 0.05 * low)
-    u = (c.x - 0.32 * c["turn"] * low * c["half"]) / outline
+    u, _ = head_shape(c)
     face = ramp(np.sqrt(square(u) + square(c.y / c["bottom"])), 1.05, 0.98)
     cheeks = dy + 0.13 - 2.3 * square(dx) + 0.25 * ramp(np.abs(u), 0.75, 1)
     cheeks = ramp(cheeks, -0.02, 0.1)
@@ -171,11 +175,10 @@ def _draw_beard(c: Canvas) -> None:
     amount = np.where(stubble, 0.2, 0.65) + np.where(stubble, 0.25, 0.27) * c["beard_strength"]
     grain = 0.8 + 0.06 * wave(c.x * 11 + c.y * 5) + 0.05 * wave(c.x * 23 - c.y * 3)
     c.paint(shape * face * amount, c["hair"] * (0.78 * grain + 0.25 * c["light"] * c.x)[:, None])
-    whole.put(bearded, c)
 
 
-def _draw_age(c: Canvas) -> None:
-    """Draws wrinkles: lines (forehead, eye corners) and folds (cheeks, under the eyes)."""
+def _draw_folds(c: Canvas) -> None:
+    """Draws what age leaves on cheeks and under the eyes."""
     folds = c["folds"]
     for side in (-1, 1):
         dx, dy = _eye_place(c, side)
@@ -190,13 +193,10 @@ def _draw_age(c: Canvas) -> None:
         c.shade(jowl * folds * (c["age"] * c["wear"]), -0.18, -0.22, -0.22)
         hollow = cv.glow(fx - 0.29, c.y - 0.26, 0.1, 0.14)
         c.shade(hollow * folds * c["age"], -0.14, -0.17, -0.17)
-    old = np.flatnonzero(c["lines"] > 0)
-    part = c.where(old)
-    _draw_lines(part)
-    c.put(old, part)
 
 
 def _draw_lines(c: Canvas) -> None:
+    """Draws the wrinkles of forehead, eye corners and brows."""
     strength = c["lines"]
     fx = c.x - 0.9 * c["mid"]
     for number, height in enumerate((-0.21, -0.265, -0.32)):
@@ -217,19 +217,17 @@ def _draw_lines(c: Canvas) -> None:
 
 
 def draw_glasses(c: Canvas) -> None:
-    """Draws glasses on those who wear them: round to square, thick to thin, some tinted."""
-    wearers = np.flatnonzero(c["glass"] == 1)
-    whole, c = c, c.where(wearers)
-    part = c.rows(-0.45, 0.4)
+    """Draws glasses: round to square, thick to thin, some tinted."""
+    c = c.rows(-0.45, 0.4)
     thick = np.maximum(c.pick("frame_thick", 0.008, 0.024), 0.6 * c.pixel)
     saturation = 0.5 * ramp(c["frame_dark"], 0.4, 1)
     color = cv.hue_color(c["frame_hue"], saturation, c.pick("frame_dark", 0.06, 0.42))
     for side in (-1, 1):
-        _draw_lens(part, side, thick, color)
-    middle = part.y - c["eye_line"] + 0.025 + 0.4 * square(part.x - c["mid"] * 1.05)
-    between = np.abs(part.x - c["mid"] * 1.05) - 0.065
-    part.paint(part.cover(np.maximum(np.abs(middle) - thick * 0.8, between), 1.2), color)
-    whole.put(wearers, c)
+        _draw_lens(c, side, thick, color)
+    dx = c.x - c["mid"] * 1.05
+    middle = c.y - c["eye_line"] + 0.025 + 0.4 * square(dx)
+    bridge = np.maximum(np.abs(middle) - thick * 0.8, np.abs(dx) - 0.065)
+    c.paint(c.cover(bridge, 1.2), color)
 
 
 def _draw_lens(c: Canvas, side: int, thick: Plane, color: np.ndarray) -> None:

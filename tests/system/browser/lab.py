@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 
 ROOT = Path(__file__).parents[3]
@@ -68,11 +69,23 @@ def _jupyterlab(project: Path) -> Iterator[str]:
         server.wait(30)
 
 
+def set_parameters(project: Path, notebook: str, values: dict[str, Any]) -> None:
+    """Sets parameters in the notebook's own cell, as a person does."""
+    path = project / "notebooks" / f"{notebook}.ipynb"
+    node = nbformat.read(path, as_version=4)
+    (cell,) = [c for c in node.cells if "parameters" in c.metadata.get("tags", [])]
+    cell.source += "".join(f"\n{name} = {value!r}" for name, value in values.items())
+    nbformat.write(node, path)
+
+
 @contextmanager
-def lab_page(project: Path, notebook: str, *, height: int) -> Iterator[tuple[Any, Callable]]:
+def lab_page(
+    project: Path, notebook: str, *, height: int, **parameters: Any
+) -> Iterator[tuple[Any, Callable]]:
     """A browser's page, and what opens a notebook in it and runs all its cells."""
     from playwright.sync_api import sync_playwright
 
+    set_parameters(project, notebook, parameters)
     with _jupyterlab(project) as base, sync_playwright() as play:
         browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1300, "height": height})

@@ -1,9 +1,6 @@
 """Pages in a real browser: no network, no script of the data, accessible, also on a telephone."""
 
-from __future__ import annotations
-
 import importlib.util
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +27,7 @@ pytestmark = [
 ]
 
 
-def make_run(root: Path, variant: str, log: pd.DataFrame, concept: dict[str, float]) -> None:
+def make_run(root, variant, log, concept):
     """A finished fine-tuning, as far as a report looks at it."""
     config = {"study": "page", "variant": variant, "concept": concept, "epochs": 9}
     run = start_run("05_finetune_generator", config, root=root)
@@ -44,7 +41,7 @@ def make_run(root: Path, variant: str, log: pd.DataFrame, concept: dict[str, flo
 
 
 @pytest.fixture(scope="module")
-def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def outputs(tmp_path_factory):
     """Pages of a report and of a comparison, by notebook, of runs with hostile names."""
     root = tmp_path_factory.mktemp("project")
     log = pd.read_csv(ROOT / "tests" / "data" / "healthy-1.csv", index_col=0)
@@ -66,8 +63,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator:
-    """Chromium."""
+def browser():
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as play:
@@ -92,9 +88,6 @@ def test_page_is_whole_without_a_network_and_runs_nothing_of_the_datas(outputs, 
     assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
     assert complaints == []  # nothing that the page's policy had to stop
     assert page.evaluate("window.hit") is None
-    assert page.title()
-    assert page.locator("html").get_attribute("lang") == "en"
-    assert page.locator("img:not([alt])").count() == 0
     if name != "index.html":
         shown = page.locator("body").inner_text()
         assert all(" ".join(text.split()[:2]).lstrip("\u202e") in shown for text in HOSTILE)

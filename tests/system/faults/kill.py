@@ -18,11 +18,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
+
 from ohlora_lib.io.weights import read_tensors
 from ohlora_lib.study.run_folder import read_summary
 from ohlora_lib.training.checkpoint import tensors_sha256
 from tests.system.faults import small_runs
-from tests.system.faults.small_runs import NOTEBOOKS, PLACES, Mark
+from tests.system.faults.small_runs import NOTEBOOKS, PLACES
 
 CLOCK = {"elapsed_sec"}  # columns that differ from run to run
 PATIENCE_SEC = 600
@@ -37,14 +39,8 @@ class Kill:
     moment_sec: float
     where: str
     log_rows: int
-    log_whole: bool
     resumed: str
-    differs: list[str]
-
-    @property
-    def identical(self) -> bool:
-        """Whether the log was whole at the kill, and all results are those of the other run."""
-        return self.log_whole and not self.differs
+    differs: list[str]  # by name; and the log at the kill, if it was not whole
 
 
 class Harness:
@@ -64,33 +60,36 @@ class Harness:
         self.started = 0
 
     def start(self, root: Path, **options):
-        """Starts a run in a process of its own; gives the process and its mark."""
+        """Starts a run; gives its process, and shared memory: where it is, where it went on."""
         self.started += 1
-        mark = self.folder / f"{self.started:04d}.mark"
-        marking = Mark(mark)
+        marks = [self.context.Array("c", 64, lock=False) for _ in range(2)]
         process = self.context.Process(
-            target=small_runs.run, args=(self.what, root, mark), kwargs=options
+            target=small_runs.run, args=(self.what, root, *marks), kwargs=options
         )
         process.start()
-        while not marking.place and process.is_alive():
+        while not marks[0].value and process.is_alive():
             time.sleep(0.001)
-        return process, marking, mark.with_suffix(".resumed")
+        return process, *marks
 
     def finish(self, root: Path, **options) -> str:
         """Runs to the end; gives where it went on."""
         process, _, resumed = self.start(root, **options)
         process.join(PATIENCE_SEC)
         assert process.exitcode == 0, f"a run ended with {process.exitcode}"
-        return resumed.read_text()
+        return resumed.value.decode()
 
     def reference(self) -> None:
         """Runs once without a kill."""
         began = time.monotonic()
-        self.whole = self.folder / "whole"
-        self.finish(self.whole)
+        self.finish(self.folder / "whole")
         self.long_sec = time.monotonic() - began
-        self.wanted = results(self.whole / "outputs/tiny" / NOTEBOOKS[self.what])
-        self.share = summary_of(self.whole, self.what)["results"].get("checkpoint_share")
+        whole = self.run_folder("whole")
+        self.log, self.wanted = log_of(whole), results(whole)
+        self.share = read_summary(whole)["results"].get("checkpoint_share")
+
+    def run_folder(self, name: str) -> Path:
+        """Where a run of a project writes."""
+        return self.folder / name / "outputs/tiny" / NOTEBOOKS[self.what]
 
     def kill(self, number: int) -> Kill:
         """Starts, kills, looks at the log, starts again, compares.
@@ -105,14 +104,14 @@ class Harness:
                 break
         else:
             raise RuntimeError(f"the run ended {TRIES} times before it could be killed in {aim}")
-        run = root / "outputs/tiny" / NOTEBOOKS[self.what]
-        rows = log_of(run, self.what)
-        whole = log_of(self.whole / "outputs/tiny" / NOTEBOOKS[self.what], self.what)
+        run = self.run_folder(root.name)
+        rows = log_of(run)
+        differs = [] if rows == self.log[: len(rows)] else ["the log at the kill"]
         resumed = self.finish(root, most_share=OFTEN)
         there = results(run)
         names = sorted(self.wanted.keys() | there.keys())
-        differs = [name for name in names if self.wanted.get(name) != there.get(name)]
-        return Kill(moment, where, len(rows), rows == whole[: len(rows)], resumed, differs)
+        differs += [name for name in names if self.wanted.get(name) != there.get(name)]
+        return Kill(moment, where, len(rows), resumed, differs)
 
     def start_and_kill(self, root: Path, aim: str | None, late: float) -> tuple[float, str | None]:
         """Kills at a random moment, or at the next one after it in a place; None: it was over.
@@ -122,34 +121,29 @@ class Harness:
             aim: The place, if it is to be one.
             late: Share of the usual time that moments are drawn from.
         """
-        process, marking, _ = self.start(root, most_share=OFTEN)
+        process, mark, _ = self.start(root, most_share=OFTEN)
         began = time.monotonic()
         share = {"opening": 0, "finishing": 0, None: 0.95}.get(aim, 0.6)
         wait = self.random.uniform(0, share) * late * self.long_sec
         while time.monotonic() - began < wait and process.is_alive():
             time.sleep(0.0005)
-        while aim and marking.place != aim and process.is_alive():
+        while aim and mark.value != aim.encode() and process.is_alive():
             time.sleep(0.0001)
         time.sleep(self.random.uniform(0, 0.003))
         process.kill()
         process.join()
-        where = marking.place if process.exitcode == -9 else None
+        where = mark.value.decode() if process.exitcode == -9 else None
         return time.monotonic() - began, where
 
 
-def summary_of(root: Path, what: str) -> dict:
-    """Summary of a run."""
-    return read_summary(root / "outputs/tiny" / NOTEBOOKS[what])
-
-
-def log_of(run: Path, what: str) -> list[list[str]]:
+def log_of(run: Path) -> list[list[str]]:
     """Rows of the log, header included, wall-clock columns aside; a torn file is an error."""
-    path = run / ("base_log.csv" if what == "base" else "train_log.csv")
-    if not path.exists():
+    path = next(run.glob("*_log.csv"), None)  # of a base or of a fine-tuning
+    if path is None:
         return []
     text = path.read_text()
-    assert text.endswith("\n"), f"{path} is torn"
     rows = list(csv.reader(text.splitlines()))
+    assert text.endswith("\n"), f"{path} is torn"
     assert len({len(row) for row in rows}) == 1, f"{path} is torn"
     keep = [k for k, name in enumerate(rows[0]) if name not in CLOCK]
     return [[row[k] for k in keep] for row in rows]
@@ -162,48 +156,34 @@ def results(run: Path) -> dict[str, str]:
         path = run / fact["path"]
         if path.suffix == ".safetensors":
             tensors, facts = read_tensors(path)
-            found[fact["path"]] = tensors_sha256(dict(sorted(tensors.items()))) + str(
-                sorted(facts.items())
-            )
+            hashed = tensors_sha256(dict(sorted(tensors.items())))
+            found[fact["path"]] = f"{hashed} {sorted(facts.items())}"
         elif path.name == "train_log.csv":
-            found[fact["path"]] = json.dumps(log_of(run, "finetune"))
+            found[fact["path"]] = json.dumps(log_of(run))
         else:
             found[fact["path"]] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
 
 
-def show(kills: list[Kill], share: float | None) -> None:
-    """Prints the table."""
-    print(
-        f"{'':>3}  {'moment':>8}  {'where it was':<20}  {'log rows':>8}  {'went on at':<20}  same"
-    )
-    for number, kill in enumerate(kills, 1):
-        same = "yes" if kill.identical else f"NO: {kill.differs or 'the log was not whole'}"
-        rows = max(kill.log_rows - 1, 0)
-        print(
-            f"{number:>3}  {kill.moment_sec:>6.2f} s  {kill.where:<20}  {rows:>8}  "
-            f"{kill.resumed:<20}  {same}"
-        )
-    print(f"{sum(kill.identical for kill in kills)} of {len(kills)} identical")
-    if share is not None:
-        print(f"checkpoints took {share:.2%} of the time of the run that was not killed")
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Runs the harness."""
+def main() -> int:
+    """Runs the harness and prints the table."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.system.faults.kill", description=__doc__
     )
     parser.add_argument("--times", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--what", choices=sorted(NOTEBOOKS), default="finetune")
-    given = parser.parse_args(arguments)
+    given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="ohlora-kill-") as folder:
         harness = Harness(given.what, Path(folder), given.seed)
         harness.reference()
         kills = [harness.kill(number) for number in range(given.times)]
-    show(kills, harness.share)
-    return 0 if all(kill.identical for kill in kills) else 1
+    print(pd.DataFrame(map(vars, kills), index=range(1, len(kills) + 1)).round(2).to_string())
+    same = sum(not kill.differs for kill in kills)
+    print(f"{same} of {len(kills)} identical")
+    if harness.share is not None:
+        print(f"checkpoints took {harness.share:.2%} of the time of the run that was not killed")
+    return 0 if same == len(kills) else 1
 
 
 if __name__ == "__main__":

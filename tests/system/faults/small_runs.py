@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import mmap
 import os
 from pathlib import Path
 
@@ -22,11 +21,11 @@ from ohlora_lib.evaluation.evaluator import Evaluator
 from ohlora_lib.finetune import run as stage
 from ohlora_lib.finetune.loop import FineTuner, FinetuneSettings
 from ohlora_lib.finetune.run import FinetuneRun
+from ohlora_lib.io.disk import write_atomic
 from ohlora_lib.nets import Discriminator, Generator, PropertyCNN
 from ohlora_lib.properties import training as fold_training
 from ohlora_lib.properties.ensemble import Ensemble
 from ohlora_lib.properties.training import CNNSettings
-from ohlora_lib.study import run_folder
 from ohlora_lib.study.run import Run, start_run
 from ohlora_lib.training import checkpoint
 
@@ -68,61 +67,42 @@ PLACES = {
 }
 
 
-class Mark:
-    """Where a run is, in a file that others can read at any moment.
+def marked(mark, owner, name: str, place: str) -> None:
+    """Makes a function of a module or class say in `mark` that it is at work."""
+    original = getattr(owner, name)
 
-    Args:
-        path: The file; made if it is not there.
-    """
+    @functools.wraps(original)
+    def at_work(*args, **kwargs):
+        before, mark.value = mark.value, place.encode()
+        try:
+            return original(*args, **kwargs)
+        finally:
+            mark.value = before
 
-    BYTES = 64
-
-    def __init__(self, path: Path) -> None:
-        if not path.exists():
-            path.write_bytes(bytes(self.BYTES))
-        with path.open("r+b") as file:
-            self.memory = mmap.mmap(file.fileno(), self.BYTES)
-
-    @property
-    def place(self) -> str:
-        """The name of the place; empty before the start."""
-        return self.memory[:].rstrip(b"\0").decode()
-
-    @place.setter
-    def place(self, name: str) -> None:
-        self.memory[:] = name.encode().ljust(self.BYTES, b"\0")
-
-    def around(self, owner, name: str, place: str) -> None:
-        """Makes a function of a module or class say that it is at work."""
-        original = getattr(owner, name)
-
-        @functools.wraps(original)
-        def marked(*args, **kwargs):
-            before, self.place = self.place, place
-            try:
-                return original(*args, **kwargs)
-            finally:
-                self.place = before
-
-        setattr(owner, name, marked)
+    setattr(owner, name, at_work)
 
 
-def run(what: str, root: Path, mark: Path, most_share: float = checkpoint.MOST_SHARE) -> None:
+def run(what: str, root: Path, mark, resumed, most_share: float = checkpoint.MOST_SHARE) -> None:
     """Runs one of them from the start, or from where an earlier start was killed.
 
-    Leaves beside the run folders, in `<mark>.resumed`, where it went on. Checkpoints may take more
-    than their usual share of the time, so that there are many.
+    Args:
+        what: finetune, base or cnn.
+        root: The project's folder.
+        mark: Shared memory, where the run says what it is at.
+        resumed: Shared memory, where it says what it went on from.
+        most_share: Of the time, that checkpoints may take; more than usual, to have many.
     """
     torch.set_num_threads(1)
     checkpoint.MOST_SHARE = most_share
     with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
-        marking = Mark(mark)
         for place in PLACES[what]:
-            marking.around(*place)
-        marking.place = BETWEEN
+            marked(mark, *place)
+        mark.value = BETWEEN.encode()
         folder = start_run(NOTEBOOKS[what], {"study": "tiny", "seed": 3}, root=root)
-        say = mark.with_suffix(".resumed").write_text
-        {"finetune": finetune, "base": train_base, "cnn": train_cnns}[what](folder, say)
+        trainings = {"finetune": finetune, "base": train_base, "cnn": train_cnns}
+        folder.finish(
+            **trainings[what](folder, lambda text: setattr(resumed, "value", text.encode()))
+        )
 
 
 def small_cnns(seed: int) -> Ensemble:
@@ -136,7 +116,7 @@ def pixels(count: int) -> torch.Tensor:
     return torch.randint(0, 256, (count, 32, 32, 3), dtype=torch.uint8, generator=random)
 
 
-def finetune(run: Run, say) -> None:
+def finetune(run: Run, say) -> dict[str, float]:
     selected, selector, judge = pixels(30), small_cnns(1), small_cnns(2)
     torch.manual_seed(0)
     nets = Base(Generator(32, z_dim=8, w_dim=8, fmaps_base=64), Discriminator(32, fmaps_base=64))
@@ -150,10 +130,10 @@ def finetune(run: Run, say) -> None:
     epoch, idx = training.tuner.place(training.tuner.batches_done)
     say(f"epoch {epoch}, batch {idx}" if training.resumed else "the start")
     assert training.train(lambda _: None)
-    run.finish(checkpoint_share=training.pace.share)
+    return {"checkpoint_share": training.pace.share}
 
 
-def train_base(run: Run, say) -> None:
+def train_base(run: Run, say) -> dict[str, float]:
     torch.manual_seed(0)
     nets = new_nets(32, z_dim=8, w_dim=8, num_properties=3, fmaps_base=64, fmaps_max=32)
     settings = BaseSettings(
@@ -164,10 +144,10 @@ def train_base(run: Run, say) -> None:
     steps = training.trainer.steps
     say(f"step {steps}" if steps else "the start")
     training.train(0.05)
-    run.finish(checkpoint_share=training.pace.share)
+    return {"checkpoint_share": training.pace.share}
 
 
-def train_cnns(run: Run, say) -> None:
+def train_cnns(run: Run, say) -> dict[str, float]:
     random = np.random.default_rng(0)
     labels = random.permutation(np.arange(96) % 2)
     table = pd.DataFrame({"bright": labels, "dark": 1 - labels})
@@ -178,7 +158,5 @@ def train_cnns(run: Run, say) -> None:
     there = len(list(run.path.rglob("state-*.pt")))
     say(f"fold {there} of 6" if there else "the start")
     folds = list(fold_training.train_ensemble(*data))
-    run_folder.write_atomic(
-        run.path / "folds.csv", fold_training.fold_table(folds).to_csv(index=False)
-    )
-    run.finish()
+    write_atomic(run.path / "folds.csv", fold_training.fold_table(folds).to_csv(index=False))
+    return {}

@@ -1,0 +1,161 @@
+"""Notebooks for a person, in JupyterLab and a real browser: live figure, labelling, explorer."""
+
+import json
+import shutil
+import time
+
+import pandas as pd
+import pytest
+import yaml
+
+from tests.system.browser.lab import ROOT, SECONDS, browser_marks, lab_page, study
+
+TUNE = "05_finetune_generator"
+COUNT = 20  # images to label
+
+pytestmark = browser_marks
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """The smoke study up to its fine-tunings."""
+    root = tmp_path_factory.mktemp("project")
+    shutil.copytree(ROOT / "params" / "smoke", root / "params" / "smoke")
+    study(root, "smoke", "--only", "0[1-5]*")
+    return root
+
+
+def status(folder):
+    return json.loads((folder / "summary.json").read_text())["status"]
+
+
+def test_trends_are_redrawn_in_place_and_an_interrupt_saves(project):
+    """With enough epochs to watch."""
+    folder = project / "outputs" / "smoke" / f"{TUNE}-watched"
+    given = yaml.safe_load((project / "params" / "smoke" / f"{TUNE}-v9.yaml").read_text())
+    given |= {"variant": "watched", "epochs": 400, "grid_every": 1, "every_batches": 1}
+    with lab_page(project, TUNE, height=4000, **given) as (page, run_all):
+        run_all()
+        page.locator("progress").wait_for(timeout=SECONDS)
+        cell = page.locator(".jp-CodeCell", has=page.locator("progress"))
+        pictures = cell.locator(".jp-OutputArea-output img")
+        pictures.nth(1).wait_for(timeout=SECONDS)  # trends, and the newest grid
+        seen = [pictures.first.get_attribute("src")]
+        until = time.monotonic() + 90
+        while len(seen) < 2 and time.monotonic() < until:  # another picture in its place
+            page.wait_for_timeout(200)
+            source = pictures.first.get_attribute("src")
+            seen += [source] if source not in seen else []
+        assert len(seen) == 2
+        assert pictures.count() == 2
+        assert page.locator("progress").count() == 1
+        cell.scroll_into_view_if_needed()
+        page.evaluate("void window.jupyterapp.commands.execute('notebook:interrupt-kernel')")
+        page.get_by_text("Interrupted; the checkpoint is saved.").wait_for(timeout=SECONDS)
+        page.get_by_text("Interrupted: saved; run this notebook again").wait_for(timeout=SECONDS)
+    assert (folder / "checkpoints" / "state.pt").is_file()
+    assert not (folder / "summary.json").exists()
+    assert json.loads((folder / "config.json").read_text())["epochs"] == 400
+    rows = (folder / "train_log.csv").read_text().splitlines()
+    assert len(rows) > 5
+
+
+def open_labeller(page, run_all):
+    """Opens the notebook, runs it, and gives the labeller with the focus."""
+    run_all()
+    labeller = page.locator(".ohlora-labeller")
+    labeller.wait_for(timeout=SECONDS)
+    labeller.locator("img").click()
+    return labeller
+
+
+def press(page, labeller, key):
+    """Presses a key and waits until the next question is there."""
+    before = labeller.get_attribute("data-place")
+    page.keyboard.press(key)
+    page.wait_for_function(
+        "before => document.querySelector('.ohlora-labeller').dataset.place !== before",
+        arg=before,
+        timeout=SECONDS,
+    )
+
+
+def test_twenty_images_by_keys_with_a_reload_half_way(project):
+    truth = pd.read_csv(project / "outputs/smoke/01_make_population/labels.csv")["glass"]
+    truth = truth.tolist()[:COUNT]
+    assert 0 < sum(truth) < COUNT
+    folder = project / "outputs" / "smoke" / "label_images"
+    given = {"study": "smoke", "population_run": "outputs/smoke/01_make_population"}
+    given |= {"count": COUNT, "properties": ["glass"]}
+    with lab_page(project, "label_images", height=1000, **given) as (page, run_all):
+        labeller = open_labeller(page, run_all)
+        for k in range(COUNT // 2):
+            question = labeller.locator(".ohlora-question").inner_text()
+            assert question == "glass: 1 = glasses, 0 = no glasses"
+            keys = ("n", "y") if k % 2 else ("ArrowLeft", "ArrowRight")
+            press(page, labeller, keys[truth[k]])
+            answers = pd.read_csv(folder / "answers.csv")  # on the disk when the next one shows
+            assert answers["answer"].tolist() == truth[: k + 1]
+        labeller = open_labeller(page, run_all)  # the page anew
+        assert labeller.get_attribute("data-place") == str(COUNT // 2)
+        press(page, labeller, "b")  # an answer taken back, a wrong one, and that one corrected
+        assert labeller.get_attribute("data-place") == str(COUNT // 2 - 1)
+        press(page, labeller, ("y", "n")[truth[COUNT // 2 - 1]])
+        press(page, labeller, "Backspace")
+        press(page, labeller, ("n", "y")[truth[COUNT // 2 - 1]])
+        for k in range(COUNT // 2, COUNT):
+            press(page, labeller, ("n", "y")[truth[k]])
+        assert "All answered" in labeller.locator(".ohlora-question").inner_text()
+        assert f"{COUNT} of {COUNT} answered" in labeller.locator(".ohlora-progress").inner_text()
+    table = pd.read_csv(folder / "labels.csv")
+    assert table["img_no"].tolist() == list(range(COUNT))
+    assert table["glass"].tolist() == truth
+    assert status(folder) == "finished"
+
+
+def test_a_slider_moves_the_picture_and_a_latent_is_kept(project):
+    folder = project / "outputs" / "smoke" / "explore_latents"
+    runs = {"base_run": "02_train_base", "cnn_run": "03_train_property_cnn"}
+    runs |= {"finetune_run": f"{TUNE}-v9"}
+    given = {name: f"outputs/smoke/{run}" for name, run in runs.items()} | {"study": "smoke"}
+    with lab_page(project, "explore_latents", height=1400, **given) as (page, run_all):
+        run_all()
+        explorer = page.locator(".ohlora-explorer")
+        explorer.wait_for(timeout=SECONDS)
+        pictures = explorer.locator("img")
+        assert pictures.count() == 2  # before and after
+        scored = explorer.locator("table").inner_text().split()[:4]
+        assert scored == ["gender", "quality", "age", "glass"]
+
+        def moved(act):
+            """Does something, and waits until the picture is another one."""
+            before = pictures.first.get_attribute("src")
+            act()
+            page.wait_for_function(
+                "old => document.querySelector('.ohlora-explorer img').src !== old",
+                arg=before,
+                timeout=SECONDS,
+            )
+
+        moved(lambda: explorer.get_by_role("button", name="another seed").click())
+        way = explorer.locator(".noUi-handle").first  # toward the second seed
+
+        def drag():
+            way.hover()
+            page.mouse.down()
+            x = way.bounding_box()["x"]
+            page.mouse.move(x + 60, way.bounding_box()["y"] + 5, steps=4)
+            page.mouse.up()
+
+        moved(drag)
+        explorer.get_by_role("button", name="save", exact=True).click()
+        explorer.get_by_text("Saved latent-001.json").wait_for(timeout=SECONDS)
+        explorer.scroll_into_view_if_needed()
+        facts = json.loads((folder / "latent-001.json").read_text())
+        assert facts["seed"] == 1
+        assert 0 < facts["way"] < 1
+        moved(lambda: explorer.get_by_role("button", name="another seed").click())
+        moved(lambda: explorer.get_by_role("button", name="load").click())
+        explorer.get_by_text("Loaded latent-001.json").wait_for(timeout=SECONDS)
+    assert (folder / "latent-001.png").is_file()
+    assert status(folder) == "finished"

@@ -1,0 +1,28 @@
+"""When a checkpoint is due."""
+
+from ohlora_lib.training import checkpoint
+
+
+def test_checkpoints_take_little_of_the_time(monkeypatch):
+    """A save of 3 s, batches of 1 s, epochs of 10: every tenth minute would be too often."""
+    clock = [0.0]
+    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: clock[0])
+
+    def save(*_):
+        clock[0] += 3.0
+
+    monkeypatch.setattr(checkpoint, "save_state", save)
+    pace, saves = checkpoint.Pace(every_minutes=10.0), 0
+    for second in range(1, 7201):
+        clock[0] += 1.0
+        if pace.due(epoch_ended=second % 10 == 0):
+            pace.save(None, {}, {})
+            saves += 1
+            if saves > 1:
+                assert pace.share <= checkpoint.MOST_SHARE + 1e-9
+    assert 40 <= saves <= 49  # and not fewer than it may
+    rare = checkpoint.Pace(every_minutes=10.0)
+    clock[0] += 599.0
+    assert not rare.due()
+    clock[0] += 1.0
+    assert rare.due()
