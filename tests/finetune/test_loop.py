@@ -37,16 +37,9 @@ def evaluate(generator, index):
 
 
 def train(one, on_batch=lambda _: None):
-<<<<<<< HEAD
-    with stop_on_interrupt() as asked:
-        for _ in finetune(one, evaluate, asked):
-            on_batch(one)
-    return one.finished
-=======
     for _ in finetune(one, evaluate, []):
         on_batch(one)
-    return one.closing
->>>>>>> main
+    return one.finished
 
 
 def trained(**changes):

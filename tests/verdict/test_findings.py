@@ -3,7 +3,6 @@
 The healthy logs in `data/` are v9 runs of `params/quickstart` with three seeds.
 """
 
-import json
 import re
 from pathlib import Path
 
