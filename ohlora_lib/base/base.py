@@ -22,13 +22,7 @@ from ohlora_lib.nets import Discriminator, Generator
 from ohlora_lib.nets.samples import draw_latents, to_uint8
 from ohlora_lib.population.faces.faces import render_faces
 from ohlora_lib.population.labels import save_table
-from ohlora_lib.training.checkpoint import (
-    Pace,
-    images_sha256,
-    load_newest,
-    random_states,
-    set_random_states,
-)
+from ohlora_lib.training.checkpoint import Pace, images_sha256, load_newest
 from ohlora_lib.training.losses import check_finite
 from ohlora_lib.training.stopping import stop_on_interrupt
 
@@ -138,11 +132,8 @@ class BaseRun:
         self.facts["images_sha256"] = images_sha256(images)
         ours = (net.to(images.device) for net in (nets.generator, nets.discriminator))
         self.trainer = BaseTrainer(*ours, images, settings)
-        self.rows: list[dict[str, float]] = []
         if state := load_newest(self.state_path, self.facts):
             self.trainer.load(state)
-            self.rows = list(state["rows"])
-            set_random_states(state["process_random"], images.device)
 
     def train(self, every_kimg: float) -> pd.DataFrame:
         """Trains to the end, writes the weights, and gives the log: kimg, d_loss, g_loss, lod.
@@ -160,28 +151,24 @@ class BaseRun:
                 if trainer.kimg >= total_kimg or every[0] < every[1]:
                     self._report({name: float(value) for name, value in row.items()})
                 if asked or self.pace.due():
-                    self._save_state()
+                    self.pace.save(self.state_path, trainer.state(), self.facts)
         if trainer.kimg < total_kimg:
             raise KeyboardInterrupt(
                 f"stopped and saved at {trainer.kimg:.2f} kimg; the next start resumes"
             )
         _save(trainer.average, trainer.discriminator, self.folder)
-        return pd.DataFrame(self.rows)
-
-    def _save_state(self) -> None:
-        state = {"rows": self.rows, "process_random": random_states(self.trainer.device)}
-        self.pace.save(self.state_path, self.trainer.state() | state, self.facts)
+        return pd.DataFrame(trainer.rows)
 
     def _report(self, row: dict[str, float]) -> None:
         check_finite(row)
-        self.rows.append(row)
-        save_table(self.folder / "base_log.csv", pd.DataFrame(self.rows))
+        self.trainer.rows.append(row)
+        save_table(self.folder / "base_log.csv", pd.DataFrame(self.trainer.rows))
         kimg = self.trainer.kimg
         path = self.folder / "images" / f"samples-{round(kimg):05d}kimg.png"
         save_png(path, grid_image(_preview(self.trainer)))
         # Saved last: a run that resumes from it must find all files written above.
         if self.pace.due(epoch_ended=True) or kimg >= self.settings.total_kimg:
-            self._save_state()
+            self.pace.save(self.state_path, self.trainer.state(), self.facts)
         print(" ".join(f"{k} {v:.3f}" for k, v in row.items()), flush=True)  # noqa: T201
 
 

@@ -22,10 +22,8 @@ from ohlora_lib.io.images import Images
 from ohlora_lib.nets import Discriminator, Generator
 from ohlora_lib.nets.compute import autocast
 from ohlora_lib.nets.samples import to_signed
-from ohlora_lib.training.losses import (
-    discriminator_loss,
-    generator_loss,
-)
+from ohlora_lib.training.checkpoint import random_states, set_random_states
+from ohlora_lib.training.losses import discriminator_loss, generator_loss
 
 
 @dataclass(frozen=True)
@@ -102,18 +100,23 @@ class BaseTrainer:
         self.g_optimizer = torch.optim.Adam(self.generator.parameters(), **options)
         self.d_optimizer = torch.optim.Adam(self.discriminator.parameters(), **options)
         self.steps = 0
+        self.rows: list[dict[str, float]] = []  # of the log
 
     def state(self) -> dict[str, Any]:
-        """All that a resumed training needs, but for the random states of the process."""
-        parts = {name: getattr(self, name).state_dict() for name in self.PARTS}
-        return {**parts, "random": self.random.get_state(), "steps": self.steps}
+        """Everything needed to resume as if never stopped."""
+        return {
+            **{name: getattr(self, name).state_dict() for name in self.PARTS},
+            **{"random": self.random.get_state(), "steps": self.steps, "rows": self.rows},
+            "process_random": random_states(self.device),
+        }
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Takes over what `state` gave."""
         for name in self.PARTS:
             getattr(self, name).load_state_dict(state[name])
         self.random.set_state(state["random"])
-        self.steps = state["steps"]
+        self.steps, self.rows = state["steps"], state["rows"]
+        set_random_states(state["process_random"], self.device)
 
     @property
     def kimg(self) -> float:

@@ -1,4 +1,4 @@
-"""What stands beside mean scores: who moved with whom, how far judges agree, what was copied.
+"""What stands beside mean scores: how far judges agree, what was copied.
 
 Axes: S samples, N selected images, F features, H image height.
 """
@@ -54,14 +54,6 @@ def auroc_interval(auroc: float, ones: int, zeros: int) -> tuple[float, float]:
 
     z, more = norm.ppf(0.975), (ones + zeros) / 2 - 1
     return low(auroc), 1 - low(1 - auroc)
-
-
-def leakage(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
-    """Correlation (P, P) of the properties' changes; NaN if none changed.
-
-    Both are scores (S, P) of the same latents, one column per property.
-    """
-    return (after - before).corr()
 
 
 def member_table(ensembles: Mapping[str, Ensemble], images: Images) -> pd.DataFrame:

@@ -138,7 +138,7 @@ def selection_costs(costs: pd.DataFrame) -> Figure:
 
 @house_style()
 def leakage(matrix: pd.DataFrame) -> Figure:
-    """The correlations of `evaluation.evidence.leakage` as a coloured table with its numbers."""
+    """Correlations (P, P) of the properties' changes, as a coloured table with its numbers."""
     size = 2.6 + 0.9 * len(matrix)
     ax = new_axes(width_in=size + 1, height_in=size)
     shown = matrix.rename(index=shown_name, columns=shown_name)

@@ -216,7 +216,7 @@ def test_a_kill_or_a_loss_that_is_no_number_falls_back_on_the_last_report(
     with pytest.raises(error):
         ended.train(0.02)
     resumed = base_run(tmp_path)
-    assert (resumed.trainer.steps, len(resumed.rows)) == kept
+    assert (resumed.trainer.steps, len(resumed.trainer.rows)) == kept
     assert resumed.trainer.generator.mapping.dense0.weight.isfinite().all()
     with pytest.raises(ValueError, match=r"because r1_gamma was .* and is now 7\.0"):
         base_run(tmp_path, r1_gamma=7.0)
