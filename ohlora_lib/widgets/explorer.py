@@ -88,10 +88,8 @@ class Explorer:
         return View(images, scores, time.perf_counter() - began)
 
     def _draw(self, net: Generator, latent: Latent) -> Tensor:
-        seeds = latent.seed, latent.other_seed
-        first, second = (
-            net.styles(*draw_latents(net, 1, seed=seed)).w for seed in seeds
-        )  # (1, W)
+        latents = (draw_latents(net, 1, seed=s) for s in (latent.seed, latent.other_seed))
+        first, second = (net.styles(*drawn).w for drawn in latents)  # (1, W)
         both = torch.cat([first.lerp(second, latent.way), second])
         layers = 2 * net.synthesis.num_blocks
         wp = net.truncation(both, layers, latent.psi, self.layers)  # (2, L, W)
