@@ -17,7 +17,7 @@ from ohlora_lib.io.weights import split_mapping
 from ohlora_lib.nets import PropertyCNN
 from ohlora_lib.nets.compute import choice_sentence, pick_device, pick_precision
 from ohlora_lib.properties.ensemble import Ensemble
-from ohlora_lib.study import machine, run_folder
+from ohlora_lib.study import machine, records
 from ohlora_lib.widgets.explorer import Explorer, Latent
 
 SIZES = {"64": SMALL, "256": PUBLISHED}
@@ -102,12 +102,12 @@ def main() -> None:
     print(f"import ohlora_lib: {1000 * ours:.0f} ms; Python without it: {1000 * bare:.0f} ms")
     facts["explorer_sec"] = view_seconds()
     print(f"a view of the explorer at 64 px: {1000 * facts['explorer_sec']:.0f} ms")
-    root = run_folder.project_root()
+    root = records.project_root()
     facts["quickstart_sec"] = stage_seconds(root / "outputs" / "quickstart")
     for stage, wall in facts["quickstart_sec"].items():
         print(f"quickstart, last run: {stage} {wall:.0f} s")
     out = given.out or root / "outputs" / "benchmarks.json"
-    run_folder.write_atomic(out, run_folder.to_json(facts) + "\n")
+    records.write_atomic(out, records.to_json(facts) + "\n")
     print(out)
 
 

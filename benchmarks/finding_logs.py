@@ -30,7 +30,7 @@ from ohlora_lib.properties import training
 from ohlora_lib.properties.ensemble import Ensemble, load_ensemble
 from ohlora_lib.properties.training import CNNSettings
 from ohlora_lib.study import parameters as params
-from ohlora_lib.study import run_folder
+from ohlora_lib.study import records
 from ohlora_lib.verdict.logs import read_log
 
 RATES = (5e-4, 1e-3, 2e-3, 4e-3, 8e-3)
@@ -132,7 +132,7 @@ def main() -> None:
         prog="python -m benchmarks.finding_logs", description=__doc__
     ).parse_args()
     torch.set_num_threads(1)
-    root, parts = run_folder.project_root(), []
+    root, parts = records.project_root(), []
     for name, log in all_logs(root):
         parts.append(log.round(4).assign(log=name))
         print(name, flush=True)

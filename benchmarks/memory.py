@@ -21,9 +21,9 @@ from ohlora_lib.nets.samples import sample_images
 from ohlora_lib.population.labels import save_table
 from ohlora_lib.properties.ensemble import load_ensemble
 from ohlora_lib.selection import candidates as cd
-from ohlora_lib.study import machine, run_folder
+from ohlora_lib.study import machine, records
 from ohlora_lib.study.parameters import SelectImages
-from ohlora_lib.study.run import Run
+from ohlora_lib.study.run_folder import Run
 
 IMAGE_PX = 32
 GROWTH_SHARE = 0.1  # of what the added images would take: more is not flat
@@ -64,7 +64,7 @@ def new_stage(folder: Path, count: int) -> tuple[SelectImages, Run]:
     for prop in ("gender", "age"):
         net = PropertyCNN(prop, image_px=IMAGE_PX, width=0.125)
         save_weights(net, folder / "selector" / f"{prop}-fold0.safetensors")
-    run_folder.write_atomic(folder / "summary.json", "{}")
+    records.write_atomic(folder / "summary.json", "{}")
     sample = next(sample_images(load_generator(folder / "generator.safetensors"), 100, seed=1))
     scores = load_ensemble(folder / "selector", ["gender", "age"]).table(sample).median()
     given = {"base_run": "base", "cnn_run": "cnns", "samples": count}
@@ -136,8 +136,8 @@ def main() -> None:
     grown = peaks[-1] - peaks[0]
     print(f"grown by {grown:.0f} MiB; allowed are {allowed:.0f}: a tenth of the added pixels")
     facts = {"hardware": machine.hardware(), "versions": machine.versions(), "rows": rows}
-    out = given.out or run_folder.project_root() / "outputs" / "benchmarks-memory.json"
-    run_folder.write_atomic(out, run_folder.to_json(facts) + "\n")
+    out = given.out or records.project_root() / "outputs" / "benchmarks-memory.json"
+    records.write_atomic(out, records.to_json(facts) + "\n")
     sys.exit(grown > allowed)
 
 

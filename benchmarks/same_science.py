@@ -25,7 +25,7 @@ from ohlora_lib.io.images import hold, open_store
 from ohlora_lib.io.weights import split_mapping
 from ohlora_lib.nets.compute import pick_device, pick_precision
 from ohlora_lib.properties.ensemble import load_ensemble
-from ohlora_lib.study import parameters, run_folder
+from ohlora_lib.study import parameters, records
 from ohlora_lib.verdict.comparison import compare_groups
 from ohlora_lib.verdict.logs import read_log
 from ohlora_lib.verdict.verdict import verdict_sentence
@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="how many")
     parser.add_argument("--epochs", type=int, default=0, help="0: as in the quickstart")
     given = parser.parse_args()
-    root = run_folder.project_root()
+    root = records.project_root()
     path = root / "outputs" / "quickstart" / FINETUNE / "config.json"
     config = parameters.FinetuneGenerator.checked(
         json.loads(path.read_text(encoding="utf-8")), str(path)
@@ -100,7 +100,7 @@ def main() -> None:
     table = pd.concat(tables)
     columns = ["source", "property", "distance_a", "distance_b", "difference"]
     print(table[[*columns, "difference_low", "difference_high", "effect"]].round(4).to_string())
-    run_folder.write_atomic(out / "comparison.csv", table.to_csv(index=False))
+    records.write_atomic(out / "comparison.csv", table.to_csv(index=False))
 
 
 if __name__ == "__main__":

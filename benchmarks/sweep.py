@@ -13,12 +13,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from ohlora_lib.study import machine, run_folder
+from ohlora_lib.study import machine, records
 
 
 def new_project(folder: Path, stages: str) -> None:
     """A project with the notebooks and the smoke study, recipe v9 alone."""
-    root = run_folder.project_root(Path(__file__))
+    root = records.project_root(Path(__file__))
     shutil.copytree(root / "notebooks", folder / "notebooks")
     (folder / "params" / "smoke").mkdir(parents=True)
     for path in sorted((root / "params" / "smoke").glob(f"{stages}.yaml")):
@@ -39,7 +39,7 @@ def sweep_seconds(workers: int, seeds: str, stages: str) -> float:
         new_project(Path(folder), stages)
         command = [sys.executable, "-m", "ohlora_lib", "sweep", "params/smoke"]
         command += ["--seeds", seeds, "--workers", str(workers)]
-        package = str(Path(run_folder.__file__).parents[2])
+        package = str(Path(records.__file__).parents[2])
         env = {**os.environ, "OMP_NUM_THREADS": "1", "OHLORA_ROOT": folder, "PYTHONPATH": package}
         began = time.perf_counter()
         done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
@@ -64,8 +64,8 @@ def main() -> None:
         f"two workers are {ratio:.2f} times as fast as one: {seconds[1]:.0f} s against "
         f"{seconds[2]:.0f} s, seeds {seeds}, one thread a worker"
     )
-    out = given.out or run_folder.project_root() / "outputs" / "benchmarks-sweep.json"
-    run_folder.write_atomic(out, run_folder.to_json(facts) + "\n")
+    out = given.out or records.project_root() / "outputs" / "benchmarks-sweep.json"
+    records.write_atomic(out, records.to_json(facts) + "\n")
     print(out)
 
 

@@ -251,8 +251,8 @@ def clean(
     yes: Annotated[bool, Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Free room on the disk: says how much, and asks before it deletes."""
-    from ohlora_lib.study.run import earlier_runs
-    from ohlora_lib.study.run_folder import project_root
+    from ohlora_lib.study.records import project_root
+    from ohlora_lib.study.run_folder import earlier_runs
 
     if not earlier:
         raise ValueError("nothing to clean was named; `ohlora clean --earlier` deletes old runs")

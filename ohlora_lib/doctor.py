@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from ohlora_lib.io.disk import make_folder
 from ohlora_lib.study import machine
-from ohlora_lib.study.run_folder import project_root
+from ohlora_lib.study.records import project_root
 
 PACKAGES = "torch numpy pandas sklearn scipy safetensors PIL pydantic papermill nbconvert seaborn"
 LEAST_RAM_GIB = 4.0

@@ -7,10 +7,10 @@ import nbformat
 import yaml
 from pydantic import Field
 
-from ohlora_lib.study import parameters, run_folder
+from ohlora_lib.study import parameters, records
 from ohlora_lib.study.parameters import NotebookParameters
 
-PACKAGE_ROOT = Path(run_folder.__file__).parents[2]
+PACKAGE_ROOT = Path(records.__file__).parents[2]
 LOOK = "concept: {a: 1.0}\n"
 
 
@@ -46,7 +46,7 @@ class Compare(NotebookParameters):
 MODELS = (First, Finetune, Evaluate, Compare)
 OPEN = """
 import os, pathlib, time
-from ohlora_lib.study.run import start_run
+from ohlora_lib.study.run_folder import start_run
 config = {name: globals()[name] for name in GIVEN}
 run = start_run(STEM, config)
 journal = open("journal.txt", "a")

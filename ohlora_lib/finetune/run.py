@@ -26,7 +26,7 @@ from ohlora_lib.io.weights import save_weights, split_mapping
 from ohlora_lib.nets.compute import pick_precision
 from ohlora_lib.properties.ensemble import load_ensemble
 from ohlora_lib.study.parameters import FinetuneGenerator, load
-from ohlora_lib.study.run import Run, start_anew_words
+from ohlora_lib.study.run_folder import Run, start_anew_words
 from ohlora_lib.training.checkpoint import (
     Pace,
     cannot_resume,

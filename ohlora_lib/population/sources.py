@@ -23,8 +23,8 @@ from ohlora_lib.population.faces.faces import draw_attributes, render_faces
 from ohlora_lib.population.inputs import CELEBA_LABELS, find_celeba, read_attributes, read_labels
 from ohlora_lib.study.machine import track
 from ohlora_lib.study.parameters import LabelImages, MakePopulation
-from ohlora_lib.study.run import Run
-from ohlora_lib.study.run_folder import in_project
+from ohlora_lib.study.records import in_project
+from ohlora_lib.study.run_folder import Run
 
 FACES_AT_ONCE = 250
 FILE_FACTS = ["img_no", "file", "status", "detail"]

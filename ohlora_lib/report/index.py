@@ -15,9 +15,9 @@ from jinja2 import Environment, FileSystemLoader
 from ohlora_lib.io.disk import write_atomic
 from ohlora_lib.io.images import to_png
 from ohlora_lib.io.pictures import open_image
-from ohlora_lib.study import run_folder
+from ohlora_lib.study import records
 from ohlora_lib.study.machine import duration, without_places
-from ohlora_lib.study.run import EARLIER
+from ohlora_lib.study.run_folder import EARLIER
 
 TEMPLATES = Path(__file__).parent / "templates"
 SCRIPT = (TEMPLATES / "ohlora" / "page.js").read_text("utf-8")  # makes sliders of frames
@@ -65,9 +65,9 @@ def write_index(study: Path, *, part: str = "") -> Path:
 
 def _card(folder: Path) -> dict[str, Any]:
     """Summary of a run, or how it stands without one, and what its card shows of it."""
-    summary = {"status": "not finished", **run_folder.read_json(folder / "summary.json")}
+    summary = {"status": "not finished", **records.read_json(folder / "summary.json")}
     text = json.dumps(summary, ensure_ascii=False)
-    summary = json.loads(without_places(text, run_folder.root_of(folder)))
+    summary = json.loads(without_places(text, records.root_of(folder)))
     results, stage = summary.get("results", {}), folder.name.partition("-")[0]
     verdict = results.pop("verdict", "")
     picture = _small(folder / str(results.pop("thumbnail", "")))

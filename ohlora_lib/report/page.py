@@ -16,7 +16,7 @@ from traitlets.config import Config
 
 from ohlora_lib.io.disk import write_atomic
 from ohlora_lib.report.index import LOOK, SCRIPT, TEMPLATES, TURNS
-from ohlora_lib.study import run_folder
+from ohlora_lib.study import records
 from ohlora_lib.study.machine import without_places
 
 PICTURES = ("image/png", "image/jpeg", "image/svg+xml")
@@ -52,7 +52,7 @@ def export_run(notebook: Path) -> Path:
 def export_notebook(notebook: Path) -> str:
     """Turns an executed notebook into a page, with the facts of its run folder at the foot."""
     folder = notebook.parent
-    summary = run_folder.read_json(folder / "summary.json")
+    summary = records.read_json(folder / "summary.json")
     node = nbformat.read(notebook, as_version=4)
     _clean(node)
     exporter = HTMLExporter(config=Config(SETTINGS))
@@ -65,7 +65,7 @@ def export_notebook(notebook: Path) -> str:
     _lead_links(soup, folder)
     _dress_tables(soup)
     _fill_head(soup)
-    _hide_places(soup, run_folder.root_of(folder))
+    _hide_places(soup, records.root_of(folder))
     if soup.select_one(".frames"):
         soup.body.append(soup.new_tag("script", string=SCRIPT))
     return TURNS.sub("", str(soup))
@@ -129,9 +129,9 @@ def _page_of(notebook: str, folder: Path) -> str:
     An input's page comes first, then the page of the same variant, then the one without a variant.
     If no page exists yet, or several match, the address is the stage's card on the study's page.
     """
-    config = run_folder.read_json(folder / "config.json")  # none where it is no run folder
-    root, same = run_folder.root_of(folder), "".join([notebook, *folder.name.partition("-")[1:]])
-    runs = [root / text for _, text in run_folder.input_paths(config, run_folder.RUNS)]
+    config = records.read_json(folder / "config.json")  # none where it is no run folder
+    root, same = records.root_of(folder), "".join([notebook, *folder.name.partition("-")[1:]])
+    runs = [root / text for _, text in records.input_paths(config, records.RUNS)]
     others = [folder.with_name(name) for name in (same, notebook)]
     pages = [page for run in runs if (page := run / f"{notebook}.html").is_file()]
     pages = pages or [page for run in others if (page := run / f"{notebook}.html").is_file()]

@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader
 
 from ohlora_lib.io.disk import write_atomic
 from ohlora_lib.io.weights import convert, describe
-from ohlora_lib.study.run_folder import read_config, read_summary, to_json
+from ohlora_lib.study.records import read_config, read_summary, to_json
 
 NETS = ("generator", "discriminator")
 TEMPLATES = Path(__file__).parent / "templates"

@@ -21,7 +21,7 @@ from ohlora_lib.figures import Figure, style
 from ohlora_lib.io.disk import write_atomic
 from ohlora_lib.io.images import grid_image, save_png
 from ohlora_lib.io.pictures import open_image
-from ohlora_lib.study.run import Run
+from ohlora_lib.study.run_folder import Run
 
 
 def figure(run: Run, figure: Figure, *, number: int | None = None) -> None:

@@ -13,8 +13,8 @@ from ohlora_lib.population.labels import read_table
 from ohlora_lib.study.look import Meanings, meaning_of
 from ohlora_lib.study.machine import duration
 from ohlora_lib.study.parameters import CompareRuns, ReportRun
-from ohlora_lib.study.run import Run
-from ohlora_lib.study.run_folder import in_project, read_config, read_summary, root_of
+from ohlora_lib.study.records import in_project, read_config, read_summary, root_of
+from ohlora_lib.study.run_folder import Run
 from ohlora_lib.verdict.logs import log_names, read_logs
 
 Logs = tuple[list[str], list[pd.DataFrame]]  # names, and a log for each

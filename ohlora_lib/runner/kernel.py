@@ -35,7 +35,7 @@ from traitlets.config import Config
 
 from ohlora_lib.runner.outcomes import GRACE_SEC, Ended, Outcome, of_disk, of_error, of_exit
 from ohlora_lib.study import machine
-from ohlora_lib.study.run import STARTED
+from ohlora_lib.study.run_folder import STARTED
 
 IOPUB_TIMEOUT = 120  # seconds; nbclient's 4 kills a notebook on a busy machine
 ENGINE = "ohlora"

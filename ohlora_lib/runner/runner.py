@@ -21,9 +21,9 @@ from ohlora_lib.runner import stages
 from ohlora_lib.runner.outcomes import GRACE_SEC, Ended, Outcome, last_error, of_exit, of_stop
 from ohlora_lib.runner.stages import Stage
 from ohlora_lib.runner.status import Status
-from ohlora_lib.study import machine, run_folder
+from ohlora_lib.study import machine, records
 from ohlora_lib.study.machine import duration
-from ohlora_lib.study.run import FolderLock
+from ohlora_lib.study.run_folder import FolderLock
 from ohlora_lib.training.stopping import stop_on_interrupt
 
 WAIT_SEC = 0.5
@@ -209,7 +209,7 @@ def _run_stage(
             }
         )
         # A finished run may be there however this ended: this one, or one shown again.
-        there = run_folder.read_json(stage.folder / "summary.json").get("status") == "finished"
+        there = records.read_json(stage.folder / "summary.json").get("status") == "finished"
         if outcome.ended == Ended.DONE and not there:
             outcome = Outcome(Ended.FAILED, "the notebook ended without run.finish()")
         if outcome.ended != Ended.DONE:
@@ -228,7 +228,7 @@ def _failure(
     message = f"{stage.name}: {outcome.reason}"
     try:
         if note:
-            run_folder.write_failure(stage.folder, outcome.ended, outcome.reason, **note)
+            records.write_failure(stage.folder, outcome.ended, outcome.reason, **note)
     except OSError as error:
         message += f" (nor could summary.json say so: {error.strerror})"
     if outcome.ended == Ended.INTERRUPTED:

@@ -14,7 +14,7 @@ from typing import Any
 
 from ohlora_lib.io.disk import dangling_link
 from ohlora_lib.population import inputs
-from ohlora_lib.study import parameters, run, run_folder
+from ohlora_lib.study import parameters, records, run_folder
 from ohlora_lib.study.look import conditions
 from ohlora_lib.study.parameters import NotebookParameters, SelectImages
 from ohlora_lib.verdict.logs import read_log
@@ -59,11 +59,11 @@ def find_study(folder: Path | str) -> tuple[Path, Path]:
             f"ohlora run {given.parent} --only {given.stem}"
         )
     if not given.is_dir():
-        given = run_folder.project_root() / given
+        given = records.project_root() / given
     if not given.is_dir():
         raise ValueError(f"{folder}: no such folder. Studies are the folders in params/.")
     given = Path(os.path.abspath(given))
-    root = run_folder.project_root(given)
+    root = records.project_root(given)
     for path in (given, given.resolve()):
         for home in path.parents:
             if home.resolve() == root:
@@ -104,7 +104,7 @@ def _read_stage(path: Path, root: Path, seed: int | None) -> Stage:
     where = stage.notebook.relative_to(root)
     if not stage.notebook.is_file():
         raise ValueError(f"{shown}: its notebook {where} is not there.")
-    found = run_folder.read_json(stage.notebook).get("cells", [])
+    found = records.read_json(stage.notebook).get("cells", [])
     if not any("parameters" in cell["metadata"].get("tags", []) for cell in found):
         raise ValueError(f"{where} has no cell tagged 'parameters'; add the tag, or restore it")
     return stage
@@ -181,7 +181,7 @@ def check_study(stages: Sequence[Stage], root: Path) -> None:
     made: set[Path] = set()
     for stage in stages:
         try:
-            run_folder.check_inside(stage.folder, root)
+            records.check_inside(stage.folder, root)
             _check_inputs(stage.parameters, made, root)
         except ValueError as error:
             raise ValueError(f"{stage.params_file}: {error}") from None
@@ -189,12 +189,12 @@ def check_study(stages: Sequence[Stage], root: Path) -> None:
 
 
 def _check_inputs(model: NotebookParameters, made: Collection[Path], root: Path) -> None:
-    for name, text in run_folder.input_paths(model.config(), run_folder.RUNS):
+    for name, text in records.input_paths(model.config(), records.RUNS):
         if root / text not in made:
-            run_folder.check_input(name, text, root)
+            records.check_input(name, text, root)
             if name == "cnn_run":
                 model.check_trained(root)
-    for name, text in run_folder.input_paths(model.config(), run_folder.FILES):
+    for name, text in records.input_paths(model.config(), records.FILES):
         path = root / text
         if not made.isdisjoint(path.parents):
             continue
@@ -237,16 +237,16 @@ LOOKS = {  # into an input file before a run, as its stage will read it hours la
 def reason_to_run(stage: Stage, root: Path) -> str | None:
     """Why a stage must run; None if it has finished and nothing has changed since."""
     try:
-        summary = run_folder.read_summary(stage.folder)
+        summary = records.read_summary(stage.folder)
     except ValueError:
         return "did not finish last time" if stage.folder.is_dir() else "has not run yet"
-    if changes := run.changes(stage.folder, summary, _made_from(stage, root)):
+    if changes := run_folder.changes(stage.folder, summary, _made_from(stage, root)):
         return ", ".join(changes.values())
     return None if stage.page.is_file() else "has no page yet"
 
 
 def _made_from(stage: Stage, root: Path) -> dict[str, Any]:
-    return run_folder.made_from(stage.notebook.stem, stage.parameters.config(), root)
+    return records.made_from(stage.notebook.stem, stage.parameters.config(), root)
 
 
 def make_way(stage: Stage, root: Path, *, anew: bool) -> str:
@@ -254,9 +254,9 @@ def make_way(stage: Stage, root: Path, *, anew: bool) -> str:
 
     ValueError if another process writes to the folder.
     """
-    lock, longer = run.FolderLock(stage.folder), stage.parameters.LONGER
+    lock, longer = run_folder.FolderLock(stage.folder), stage.parameters.LONGER
     try:
-        shown, line = run.make_way(stage.folder, _made_from(stage, root), longer, anew)
+        shown, line = run_folder.make_way(stage.folder, _made_from(stage, root), longer, anew)
         return "" if shown else line.replace(f"{root}/", "")
     finally:
         lock.release()

@@ -33,7 +33,7 @@ from ohlora_lib.runner.status import Status
 from ohlora_lib.study import machine, parameters
 from ohlora_lib.study.cells import check_known
 from ohlora_lib.study.machine import duration
-from ohlora_lib.study.run_folder import read_summary
+from ohlora_lib.study.records import read_summary
 
 TRAINING = "05_finetune_generator"  # whose parameter a bare name means, where others have it too
 EVALUATION = "06_evaluate_samples"

@@ -30,8 +30,8 @@ from ohlora_lib.selection.select import Selection, read_scores, select
 from ohlora_lib.study.look import Condition, conditions
 from ohlora_lib.study.machine import track
 from ohlora_lib.study.parameters import SelectImages
-from ohlora_lib.study.run import Run
-from ohlora_lib.study.run_folder import in_project, read_config
+from ohlora_lib.study.records import in_project, read_config
+from ohlora_lib.study.run_folder import Run
 
 CHUNK = 100  # candidates; the latents of as many samples share a random state
 EXAMPLES = 48  # images thrown away that are shown

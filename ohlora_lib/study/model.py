@@ -24,8 +24,8 @@ from pydantic import (
 )
 
 from ohlora_lib.study import cells
-from ohlora_lib.study.run import Run, start_run
-from ohlora_lib.study.run_folder import project_root, read_json
+from ohlora_lib.study.records import project_root, read_json
+from ohlora_lib.study.run_folder import Run, start_run
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 

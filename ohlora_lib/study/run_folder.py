@@ -1,241 +1,296 @@
-"""What a run folder says: its parameters, its summary, and the facts its run was made from.
+"""A stage at work in its run folder.
 
-Facts are parameters and, under names that end in `_sha256`, hashes of inputs and of code. One
-comparison decides whether a finished run is shown again, whether the runner skips a stage, and
-whether a training resumes from a checkpoint.
+Files are written whole or not at all. `summary.json`, written last, marks success. A finished
+run is never written over: asked for again as it was, it is shown again; asked for with other
+parameters or inputs, it moves whole to `.earlier` before the new run starts.
 """
 
 from __future__ import annotations
 
-import ast
-import hashlib
+import errno
 import json
 import os
 import re
-import threading
+import shutil
+import socket
+import sys
+import time
 from collections.abc import Collection, Mapping
-from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import ohlora_lib
-from ohlora_lib.io.disk import dangling_link, sha256, write_atomic
-from ohlora_lib.io.pictures import files_read
+from filelock import FileLock, Timeout
 
-CODE = ("ohlora_lib", "notebook_code_sha256")  # facts that count for `ohlora run` only
-RUNS = ("_run", "_runs")  # how the names end of parameters that name run folders ...
-FILES = ("_csv", "_csvs", "_file", "_folder")  # ... and files, or folders of files
-HASHED = {".csv", ".json", ".safetensors"}
-PARSING = threading.Lock()  # before Python 3.13, ast fails when two threads parse at once
-PICTURES = {".png", ".webp", ".mp4"}  # drawn from the results, so no part of them
+from ohlora_lib.io.disk import PARTIAL, held, make_folder, sha256, write_atomic
+from ohlora_lib.study import machine, records
 
-
-def project_root(start: Path | None = None) -> Path:
-    """Finds the folder that holds `params/` and `notebooks/`; ValueError if no folder does.
-
-    Args:
-        start: Where to look from, upwards, as the path is written; then OHLORA_ROOT, where set.
-            If None, OHLORA_ROOT counts first, then the working directory.
-    """
-    named = os.environ.get("OHLORA_ROOT")
-    places = [start, named] if start else [named or Path.cwd()]
-    for place in (Path(os.path.abspath(place)) for place in places if place):
-        for folder in (place, *place.parents, *place.resolve().parents):
-            if _is_project(folder):
-                return folder.resolve()
-    raise ValueError(
-        f"{place} lies in no project (a folder with params/ and notebooks/). Change into the "
-        f"project's folder, or set OHLORA_ROOT to it."
-    )
+STARTED = "OHLORA_STAGE"  # environment of a kernel: the run folder that a runner started it for
+EARLIER = ".earlier"  # in a study's outputs: the runs that moved aside
+STATE = "checkpoints/state.pt"  # what a longer training resumes from ...
+RESUMED_FROM = ("checkpoints/*", "images/*", "*_log.csv")  # ... and all that it needs with it
+STATES = "state*.pt"  # of no use once a stage has finished
+NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
+TOLD = "OHLORA_NO_LOCKS"  # set once the line was printed; kernels inherit it
 
 
-def _is_project(folder: Path) -> bool:
-    return (folder / "params").is_dir() and (folder / "notebooks").is_dir()
+class FolderLock:
+    """One writer a folder: a lock that the system frees when its holder ends, crash included.
 
-
-def root_of(run_folder: Path) -> Path:
-    """The project a run folder belongs to; links are not followed, `outputs` may be one."""
-    parents = Path(os.path.abspath(run_folder)).parents
-    return next(filter(_is_project, parents), parents[2])
-
-
-def in_project(path: str) -> Path:
-    """A path of a params file: relative ones count from the project root."""
-    return project_root() / path
-
-
-def to_json(data: Any) -> str:
-    """JSON that YAML readers take for the same: `1e-05` alone would be text to them."""
-    plain = {"default": lambda value: value.tolist() if hasattr(value, "tolist") else str(value)}
-    text = json.dumps(data, indent=2, ensure_ascii=False, **plain)
-    bare = r'("(?:\\.|[^"\\])*"|-?\d+\.\d+)|(-?\d+)(?=e[-+]\d)'  # group 1 is left alone
-    return re.sub(bare, lambda m: m[1] or f"{m[2]}.0", text)
-
-
-def now() -> str:
-    """The time, UTC, ISO 8601."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A table out of a JSON file; empty if it is missing or damaged."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return data if isinstance(data, dict) else {}
-
-
-def read_config(run_folder: Path | str) -> dict[str, Any]:
-    """Reads the parameters a run was made with; ValueError if they are missing or damaged."""
-    path = Path(run_folder) / "config.json"
-    if config := read_json(path):
-        return config
-    raise ValueError(f"{path}: missing or damaged. Run the stage again.")
-
-
-def read_summary(run_folder: Path | str) -> dict[str, Any]:
-    """Reads the summary of a run; ValueError, with the command, if it has not finished."""
-    folder = Path(run_folder)
-    summary = read_json(folder / "summary.json")
-    if summary.get("status") == "finished":
-        return summary
-    state = "has not finished" if folder.is_dir() else "does not exist"
-    if "reason" in summary:
-        state += f" ({summary['status']}: {summary['reason'].rstrip('.')})"
-    raise ValueError(f"{folder}: this run {state}. {_remedy(folder)}")
-
-
-def write_failure(run_folder: Path, status: str, reason: str, **facts: Any) -> None:
-    """Writes a `summary.json` that says how and why a run ended before it had finished."""
-    facts = {"status": status, "reason": reason, "ended": now(), **facts}
-    write_atomic(run_folder / "summary.json", to_json(facts) + "\n")
-
-
-def _remedy(folder: Path) -> str:
-    """The command that makes a run folder; a study of a seed has no params of its own."""
-    name, _, seed = folder.parent.name.rpartition("-seed")
-    study = f"{name} --seed {seed}" if name and seed.isdigit() else folder.parent.name
-    return f"Make it with: ohlora run params/{study} --only {folder.name}"
-
-
-def changed_file(folder: Path, summary: Mapping[str, Any]) -> str:
-    """Names the first file of a finished run that is gone or was changed; empty if none was.
-
-    Tables and weights are compared by hash. Checkpoints, image stores and pictures, which are many
-    or large, are compared by size.
-    """
-    for fact in summary.get("artefacts", []):
-        path = folder / fact["path"]
-        if not path.is_file() or path.stat().st_size != fact["bytes"]:
-            return f"{fact['path']} is gone or was changed"
-        hashed = path.suffix in HASHED and path.parent.name != "checkpoints"
-        if hashed and sha256(path) != fact["sha256"]:
-            return f"{fact['path']} was changed"
-    return ""
-
-
-def check_inside(folder: Path, root: Path) -> None:
-    """Raises ValueError if a run folder leads out of the project's outputs, or to nowhere."""
-    if reason := dangling_link(folder):
-        raise ValueError(reason)
-    if not folder.resolve().is_relative_to((root / "outputs").resolve()):
-        raise ValueError(
-            "It lies outside of the project's outputs. Give a run folder as "
-            "outputs/STUDY/STAGE; of links, only outputs itself may be one."
-        )
-
-
-def input_paths(config: Mapping[str, Any], ends: tuple[str, ...]) -> list[tuple[str, str]]:
-    """Parameter and path of each input, lists one by one, empty ones left out.
-
-    Args:
-        config: Parameters.
-        ends: How the names of the wanted parameters end: `RUNS` or `FILES`.
-    """
-    lists = ((k, [v] if isinstance(v, str) else v) for k, v in config.items() if k.endswith(ends))
-    return [(name, path) for name, paths in lists for path in paths if path]
-
-
-def check_input(name: str, text: str, root: Path) -> Path:
-    """Resolves a run folder that a parameter names.
+    It lies beside the folder, which can be moved meanwhile. The process that holds it may take it
+    again, as when a notebook's cell is run twice. A file system without locks is no error: one
+    line says so, once.
 
     Raises:
-        ValueError: If it has not finished, or a file of it was changed since; with the command.
+        ValueError: If another process holds the lock; says which and since when.
+        OSError: If the lock's file cannot be made.
     """
-    folder = root / text
-    try:
-        check_inside(folder, root)
-        if reason := changed_file(folder, read_summary(folder)):
-            raise ValueError(f"{reason}. {_remedy(folder)} --force")
-    except ValueError as error:
-        reason = str(error).replace(str(folder), text)
-        raise ValueError(f"{name} is {text!r}. {reason}") from None
-    return folder
+
+    def __init__(self, folder: Path, name: str = ".lock") -> None:
+        self.path = folder.parent / ".locks" / f"{folder.name}{name}"
+        self.holder = self.path.with_name(f"{self.path.name}.json")
+        # A soft lock would outlive a killed process; locks are freed by other threads too.
+        how = {"thread_local": False, "fallback_to_soft": False, "is_singleton": True}
+        self._lock = FileLock(self.path, **how)
+        try:
+            make_folder(self.path.parent)
+            self._lock.acquire(blocking=False)
+        except Timeout:
+            pid, host, since = list(records.read_json(self.holder).values()) or "???"
+            raise ValueError(f"{folder}: process {pid} on {host} (since {since}) is writing here. "
+                             "Wait for it or stop it; then start again.") from None  # fmt: skip
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise OSError(error.errno, error.strerror, str(self.path)) from error
+            if TOLD not in os.environ:
+                os.environ[TOLD] = "told"
+                sys.stderr.write(
+                    f"This file system has no locks ({error.strerror}), so nothing stops two runs "
+                    f"from writing to the same folder. Start each stage only once.\n"
+                )
+        facts = {"pid": os.getpid(), "host": socket.gethostname(), "since": records.now()}
+        self.holder.write_text(json.dumps(facts), encoding="utf-8")
+        held[self.holder] = folder
+
+    def release(self) -> None:
+        """Frees the lock; a second call does nothing."""
+        held.pop(self.holder, None)
+        self._lock.release(force=True)
 
 
-def made_from(notebook: str, config: Mapping[str, Any], root: Path) -> dict[str, Any]:
-    """Everything a run is made from: parameters, and hashes of its inputs and of its code."""
-    facts = json.loads(to_json(dict(config)))
-    hashes: dict[str, list[str]] = {}
-    for name, text in input_paths(config, RUNS):
-        summary = read_json(root / text / "summary.json")
-        hashes.setdefault(f"{name}_sha256", []).append(results_sha256(summary))
-    for name, text in input_paths(config, FILES):
-        hashes.setdefault(f"{name}_sha256", []).append(content_hash(root / text))
-    code = notebook_code(root / "notebooks" / f"{notebook}.ipynb")
-    return facts | hashes | dict(zip(CODE, (ohlora_lib.__version__, code), strict=True))
+@dataclass
+class Run:
+    """A stage at work in its run folder; `start_run` makes it."""
+
+    path: Path
+    notebook: str  # its stem
+    config: Mapping[str, Any]
+    inputs: Mapping[str, Any]  # run folders by parameter; lists where the parameter is a list
+    made_from: Mapping[str, Any] = field(default_factory=dict)
+    before: dict[str, Any] | None = None  # summary of the finished run that is shown again
+    longer: str = ""
+    lock: FolderLock | None = None  # held until the run has finished
+    _facts: dict[str, Any] = field(default_factory=dict)
+    _started: str = field(default_factory=records.now)
+    _clock: float = field(default_factory=time.monotonic)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What the other processes of a training get: the lock stays with the first."""
+        return {**vars(self), "lock": None}
+
+    @property
+    def finished(self) -> bool:
+        """Whether this is a finished run that is shown again, and nothing is to be made."""
+        return self.before is not None
+
+    def note(self, **facts: Any) -> None:
+        """Keeps facts for the summary, for instance the precision that was chosen."""
+        self._facts.update(facts)
+
+    def finish(self, **results: Any) -> dict[str, Any]:
+        """Writes `summary.json` and frees the folder.
+
+        A finished run that was shown again keeps its dates, its versions and how it was made.
+
+        Args:
+            **results: Final numbers; for the study's page `verdict`, a sentence, and `thumbnail`,
+                a PNG's path relative to the run folder.
+        """
+        made = self._how_it_was_made() if self.before is None else self.before
+        summary = {**made, "results": results, "artefacts": self._artefacts()}
+        write_atomic(self.path / "summary.json", records.to_json(summary) + "\n")
+        for path in self.path.rglob(STATES):
+            if not self.longer or path != self.path / STATE:
+                path.unlink(missing_ok=True)
+        if self.lock:
+            self.lock.release()
+        return summary
+
+    def _how_it_was_made(self) -> dict[str, Any]:
+        root, name = self.path.parents[2], self.notebook
+        config = (self.path / "config.json").relative_to(root).as_posix()
+        by_hand = f"papermill notebooks/{name}.ipynb {name}.ipynb -f {config}"
+        return {
+            "status": "finished",
+            "notebook": name,
+            "facts": self._facts,
+            "started": self._started,
+            "finished": records.now(),
+            "wall_sec": round(time.monotonic() - self._clock, 3),
+            "seeds": {k: v for k, v in self.config.items() if re.search(r"(^|_)seed$", k)},
+            "made_from": self.made_from,
+            "versions": machine.versions(),
+            "hardware": machine.hardware(),
+            "git": machine.git_state(root),
+            "command": os.environ.get("OHLORA_COMMAND", by_hand),
+        }
+
+    def _artefacts(self) -> list[dict[str, Any]]:
+        """Path, size and hash of every file the stage left, its own and hidden ones aside."""
+        own = {"config.json", "summary.json", f"{self.notebook}.html"}
+        names = {path.relative_to(self.path): path for path in sorted(self.path.rglob("*"))}
+        return [
+            {"path": name.as_posix(), "bytes": path.stat().st_size, "sha256": sha256(path)}
+            for name, path in names.items()
+            if path.is_file() and name.as_posix() not in own and not path.match(STATES)
+            if path.suffix != ".ipynb"  # saved on by who opens it
+            if not any(part.startswith(".") for part in name.parts)
+        ]
 
 
-def differences(
-    saved: Mapping[str, Any], wanted: Mapping[str, Any], *, but: Collection[str] = ()
+def start_anew_words() -> str:
+    """How to start this stage from the beginning; the earlier run is kept."""
+    return f"with {os.environ.get('OHLORA_COMMAND', '`start_anew = True` in the parameters cell')}"
+
+
+def start_run(
+    notebook: str,
+    config: Mapping[str, Any],
+    *,
+    longer: str = "",
+    in_place: bool = False,
+    start_anew: bool = False,
+    root: Path | None = None,
+) -> Run:
+    """Opens the run folder of a stage: checks inputs, takes the lock, writes `config.json`.
+
+    What an unfinished run left stays: resuming is the stage's business.
+
+    Args:
+        notebook: Its stem.
+        config: Resolved parameters, flat; `study` and `variant` name the folder.
+        longer: The parameter that a finished training may be resumed with if it alone has grown.
+        in_place: Whether the folder holds a person's work, which stays where it is.
+        start_anew: Whether to start from the beginning, whatever is there.
+        root: The project; found from the working directory if None.
+
+    Raises:
+        ValueError: If an input is not finished, the folder is taken, or a runner started this
+            kernel for another one.
+        OSError: If the folder cannot be written.
+    """
+    root = (root or records.project_root()).resolve()
+    stage = "-".join(filter(None, (notebook, config.get("variant"))))
+    opened = f"{config['study']}/{stage}"
+    if (asked := os.environ.get(STARTED, opened)) != opened:
+        raise ValueError(
+            f"the notebook opens outputs/{opened}, but was started for outputs/{asked}: a cell "
+            f"sets study or variant after the runner's parameters. Remove that line."
+        )
+    inputs: dict[str, Any] = {}
+    for name, text in records.input_paths(config, records.RUNS):
+        folder = records.check_input(name, text, root)
+        several = not isinstance(config[name], str)
+        inputs[name] = [*inputs.get(name, []), folder] if several else folder
+    path = root / "outputs" / opened
+    records.check_inside(path, root)
+    wanted, lock = records.made_from(notebook, config, root), FolderLock(path)
+    before, line = None, ""
+    if start_anew or not in_place:
+        before, line = make_way(path, wanted, longer, start_anew, records.CODE)
+    path.mkdir(exist_ok=True)
+    for left in path.rglob(f".*{PARTIAL}*"):
+        left.unlink(missing_ok=True)
+    if not before:
+        if not in_place:
+            (path / "summary.json").unlink(missing_ok=True)
+        write_atomic(path / "config.json", records.to_json(dict(config)) + "\n")
+    if line:
+        print(line.replace(f"{root}/", ""), flush=True)  # noqa: T201
+    return Run(path, notebook, config, inputs, wanted, before, longer, lock)
+
+
+def changes(
+    folder: Path, summary: Mapping[str, Any], wanted: Mapping[str, Any], but: Collection[str] = ()
 ) -> dict[str, str]:
-    """Says in which facts two runs differ: `epochs was 2 and is now 3`, `base_run is another`.
+    """Why a finished run is not made from the wanted facts, but for some; empty if it is."""
+    saved = summary.get("made_from") or records.read_json(
+        folder / "config.json"
+    )  # an older version's
+    if found := records.differences(saved, wanted, but=but):
+        return found
+    gone = records.changed_file(folder, summary)
+    return {"artefacts": gone} if gone else {}
 
-    A fact that only one of them has says nothing: another version of the package added it. Those
-    named by `but` do not count.
+
+def make_way(
+    folder: Path, wanted: Mapping[str, Any], longer: str, anew: bool, but: Collection[str] = ()
+) -> tuple[dict[str, Any] | None, str]:
+    """Moves aside what a run must not write over; the caller holds the folder's lock.
+
+    A training that only needs more epochs is given what it resumes from out of the run that moved.
+    For the arguments see `start_run` and `changes`.
+
+    Returns:
+        The summary of the finished run that is to be shown again, None for a run that starts; and
+        what to tell the user, which may be empty.
     """
-    return {
-        name: f"{name.removesuffix('_sha256')} is another"
-        if name.endswith("_sha256")
-        else f"{name} was {saved[name]!r} and is now {wanted[name]!r}"
-        for name in wanted
-        if name in saved and name not in but and saved[name] != wanted[name]
-    }
+    try:
+        summary = records.read_summary(folder)
+    except ValueError:  # nothing there, or stopped half-way: its stage resumes it
+        kept = _move_aside(folder) if anew else None
+        return None, f"The unfinished run is kept in {kept}." if kept else ""
+    date = f"{summary['finished'][:16].replace('T', ' ')} UTC"
+    why = changes(folder, summary, wanted, but)
+    if not why and not anew:
+        line = f"This run finished on {date}; nothing to do. `start_anew = True` runs it again."
+        return summary, line
+    kept, how = _move_aside(folder), ""
+    if not anew and list(why) == [longer] and records.read_config(kept)[longer] < wanted[longer]:
+        how = _link_states(kept, folder) * " Training resumes from its last checkpoint."
+    words = "run again from the start" if anew else ", ".join(why.values())
+    return None, f"The run that finished on {date} is kept in {kept}: {words}.{how}"
 
 
-def results_sha256(summary: Mapping[str, Any]) -> str:
-    """Hash of what a run left for other stages: names and hashes of its files, pictures aside."""
-    files = {fact["path"]: fact["sha256"] for fact in summary.get("artefacts", [])}
-    results = sorted(item for item in files.items() if Path(item[0]).suffix not in PICTURES)
-    return hashlib.sha256(json.dumps(results).encode()).hexdigest()
+def _move_aside(folder: Path) -> Path | None:
+    """Moves a run folder, whole and at once, to where nothing else reads it; None if empty."""
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return None
+    date = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    aside = folder.parent / EARLIER / f"{folder.name}-{date}"
+    aside.parent.mkdir(exist_ok=True)
+    return folder.rename(aside)
 
 
-def content_hash(path: Path) -> str:
-    """Hash of a file; of a folder, of the names, sizes and times of the files a stage may read."""
-    if path.is_file():
-        return sha256(path)
-    digest = hashlib.sha256()
-    for file in files_read(path):
-        fact = file.stat() if file.exists() else file.lstat()  # a link may lead nowhere
-        name = os.fsencode(file.relative_to(path).as_posix())
-        digest.update(name + f" {fact.st_size} {fact.st_mtime_ns}\n".encode())
-    return digest.hexdigest()
+def _link_states(kept: Path, folder: Path) -> bool:
+    """Links what a training resumes from out of a kept run; no file is ever written in place."""
+    if not (kept / STATE).is_file():
+        return False
+    for path in {path for pattern in RESUMED_FROM for path in kept.glob(pattern)}:
+        place = folder / path.relative_to(kept)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(path, place)
+        except OSError:  # a file system without links
+            shutil.copy2(path, place)
+    return True
 
 
-def notebook_code(path: Path) -> str:
-    """Hash of the code that a notebook's stage runs, of nothing if the notebook is not there.
-
-    Markdown, outputs, comments and the parameters cell, whose values are facts of their own, do
-    not count.
-    """
-    digest = hashlib.sha256()
-    for cell in read_json(path).get("cells", []):
-        tags = set(cell["metadata"].get("tags", []))
-        if cell["cell_type"] == "code" and not tags & {"parameters", "injected-parameters"}:
-            source = "".join(cell["source"])
-            with PARSING, suppress(SyntaxError):  # a magic
-                source = ast.dump(ast.parse(source))
-            digest.update(f"{source}\n".encode())
-    return digest.hexdigest()
+def earlier_runs(outputs: Path, study: str = "") -> dict[Path, int]:
+    """The runs that moved aside, of one study or of all, and the bytes that they alone hold."""
+    found = {}
+    for folder in sorted(outputs.glob(f"{study or '*'}/{EARLIER}/*/")):
+        facts = [path.stat() for path in folder.rglob("*") if path.is_file()]
+        found[folder] = sum(fact.st_size for fact in facts if fact.st_nlink == 1)
+    return found

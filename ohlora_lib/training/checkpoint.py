@@ -21,8 +21,8 @@ import torch
 
 from ohlora_lib.io.disk import atomic_path
 from ohlora_lib.io.images import Images
-from ohlora_lib.study.run import start_anew_words
-from ohlora_lib.study.run_folder import differences, to_json
+from ohlora_lib.study.records import differences, to_json
+from ohlora_lib.study.run_folder import start_anew_words
 
 FORM = b"ohlora checkpoint 1"
 MOST_SHARE = 0.02  # of the training time, that checkpoints may take

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from ohlora_lib.study.run_folder import read_json
+from ohlora_lib.study.records import read_json
 from ohlora_lib.verdict import logs as training_logs
 from ohlora_lib.verdict import verdict as trends
 from ohlora_lib.verdict.findings import judged_sentence, of_training

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ohlora_lib.study.run_folder import read_config, read_json, results_sha256, root_of
+from ohlora_lib.study.records import read_config, read_json, results_sha256, root_of
 from ohlora_lib.verdict.logs import properties_of, sources_of
 from ohlora_lib.verdict.verdict import (
     COLLAPSED_DIVERSITY,

@@ -34,7 +34,7 @@ from ohlora_lib.nets.samples import draw_latents, to_uint8
 from ohlora_lib.properties.ensemble import Ensemble
 from ohlora_lib.report.tables import grids_over_time
 from ohlora_lib.study.look import Meanings, meaning_of
-from ohlora_lib.study.run_folder import check_input, project_root, read_config
+from ohlora_lib.study.records import check_input, project_root, read_config
 
 MOST_SEED = 10**6
 SIDE_PX = 256  # pictures are shown at least this large

@@ -12,7 +12,7 @@ from matplotlib import font_manager
 from ohlora_lib import figures
 from ohlora_lib.figures import samples, style, training
 from ohlora_lib.report import show
-from ohlora_lib.study.run import Run
+from ohlora_lib.study.run_folder import Run
 from ohlora_lib.verdict.verdict import PUBLISHED_CONCEPT as CONCEPT
 from tests import log_samples
 

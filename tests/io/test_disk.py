@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ohlora_lib.io.disk import WriteError, atomic_path, write_atomic
-from ohlora_lib.study.run import FolderLock
+from ohlora_lib.study.run_folder import FolderLock
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, PngImagePlugin, features
 
 from ohlora_lib.io.pictures import FORMATS, find_images, read_image
-from ohlora_lib.study.run_folder import content_hash
+from ohlora_lib.study.records import content_hash
 from tests.system.bad_inputs.mistakes import noise, png_bomb
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 from ohlora_lib.population.labelling import LabelSession, Question, merge_tables
 from ohlora_lib.population.sources import to_label
 from ohlora_lib.study.parameters import LabelImages
-from ohlora_lib.study.run import Run
+from ohlora_lib.study.run_folder import Run
 from ohlora_lib.widgets.labeller import LabelWidget
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)

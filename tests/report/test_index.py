@@ -7,7 +7,7 @@ from bs4 import BeautifulSoup
 from ohlora_lib.io.images import save_png
 from ohlora_lib.report import show
 from ohlora_lib.report.index import stage_title, write_index
-from ohlora_lib.study.run import start_run
+from ohlora_lib.study.run_folder import start_run
 
 
 def finish(root, notebook, variant="", **results):

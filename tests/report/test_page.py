@@ -16,7 +16,7 @@ from ohlora_lib.report import page as export_module
 from ohlora_lib.report import show
 from ohlora_lib.report.index import write_index
 from ohlora_lib.report.page import export_notebook, export_run
-from ohlora_lib.study.run import start_run
+from ohlora_lib.study.run_folder import start_run
 
 DOT = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8"

@@ -9,7 +9,7 @@ import yaml
 from ohlora_lib.io.weights import load_generator, save_weights
 from ohlora_lib.nets import Discriminator, Generator
 from ohlora_lib.report.publish import write_folder
-from ohlora_lib.study.run import start_run
+from ohlora_lib.study.run_folder import start_run
 
 SIZES = {"fmaps_base": 64, "fmaps_max": 12}
 

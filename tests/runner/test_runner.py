@@ -19,9 +19,9 @@ from ohlora_lib.io.disk import write_atomic
 from ohlora_lib.runner import kernel, runner, stages, status
 from ohlora_lib.runner.runner import StageError, StageInterrupted, run_study
 from ohlora_lib.runner.status import Status
-from ohlora_lib.study import run_folder
-from ohlora_lib.study.run import start_run
-from ohlora_lib.study.run_folder import read_json
+from ohlora_lib.study import records
+from ohlora_lib.study.records import read_json
+from ohlora_lib.study.run_folder import start_run
 from tests.stand_ins import (
     PACKAGE_ROOT,
     Finetune,
@@ -87,7 +87,7 @@ def test_runs_then_skips_then_runs_only_what_changed(project, monkeypatch):
     folder = project / "outputs/tiny" / TUNE
     both = ("01_first", TUNE)
     assert run(*both)[0] == "6"
-    command = run_folder.read_summary(folder)["command"]
+    command = records.read_summary(folder)["command"]
     assert command == f"ohlora run params/tiny --only {TUNE} --force"
     executed = (folder / "05_finetune_generator.ipynb").read_text()
     assert "unencrypted" not in executed
@@ -265,7 +265,8 @@ def test_two_runners_of_one_stage_are_refused(project):
     stage = stages.read_study(project / "params/tiny", project)[0]
     stage.folder.mkdir(parents=True)
     code = (
-        "import sys; from pathlib import Path; from ohlora_lib.study.run import FolderLock\n"
+        "import sys; from pathlib import Path\n"
+        "from ohlora_lib.study.run_folder import FolderLock\n"
         "lock = FolderLock(Path(sys.argv[1]), '.runner.lock'); print('held', flush=True)\n"
         "sys.stdin.read()"
     )

@@ -14,7 +14,7 @@ import yaml
 from ohlora_lib.runner import stages, sweep
 from ohlora_lib.runner.runner import StageError, StageInterrupted
 from ohlora_lib.runner.sweep import lay_out, parse_grid, parse_seeds, run_sweep
-from ohlora_lib.study import machine, run_folder
+from ohlora_lib.study import machine, records
 from ohlora_lib.study.model import NAME
 from tests.runner.test_runner import Listening
 from tests.stand_ins import (
@@ -128,7 +128,7 @@ def test_processes_share_the_cores(monkeypatch):
 
 def test_no_two_threads_parse_a_notebook_at_once(monkeypatch):
     """Before Python 3.13, `ast` raises a SystemError now and then if they do."""
-    real, inside, most = run_folder.ast.parse, [], []
+    real, inside, most = records.ast.parse, [], []
 
     def parse(source):
         inside.append(source)
@@ -138,8 +138,8 @@ def test_no_two_threads_parse_a_notebook_at_once(monkeypatch):
         return real(source)
 
     with monkeypatch.context() as patch, ThreadPoolExecutor(4) as pool:
-        patch.setattr(run_folder.ast, "parse", parse)
-        list(pool.map(run_folder.notebook_code, PACKAGE_ROOT.glob("notebooks/*.ipynb")))
+        patch.setattr(records.ast, "parse", parse)
+        list(pool.map(records.notebook_code, PACKAGE_ROOT.glob("notebooks/*.ipynb")))
     assert max(most) == 1
 
 

@@ -16,7 +16,7 @@ from ohlora_lib.properties.ensemble import load_ensemble
 from ohlora_lib.properties.training import split_table
 from ohlora_lib.selection import candidates as cd
 from ohlora_lib.study.parameters import SelectImages
-from ohlora_lib.study.run import Run
+from ohlora_lib.study.run_folder import Run
 
 COUNT = 250  # three chunks, the last one short
 SKIP = 40

@@ -113,9 +113,9 @@ def test_complaints_are_one_line_and_bugs_keep_their_traceback():
         "get_ipython().InteractiveTB.tb.tb_next is not None)",
         "%tb",
         "import ohlora_lib.study.look as c\nc.conditions(None, {'a': 1})",
-        "from ohlora_lib.study import run_folder\nrun_folder.Path('a').relative_to('b')",
+        "from ohlora_lib.study import records\nrecords.Path('a').relative_to('b')",
         "raise ValueError('mine')",
-        "exec('def f(): int(\"x\")', run_folder.__dict__)\nrun_folder.f()",
+        "exec('def f(): int(\"x\")', records.__dict__)\nrecords.f()",
     ])[0][2:]  # fmt: skip
     assert complaint == [f"{line}\n", "ValueError"]
     assert state[0] == f"ValueError {line} True\n"  # what %debug works on

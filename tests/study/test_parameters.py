@@ -11,8 +11,8 @@ from pydantic_core import PydanticUndefined
 
 from ohlora_lib.study import cells, parameters
 from ohlora_lib.study.parameters import MODELS
-from ohlora_lib.study.run_folder import FILES as FILE_INPUTS
-from ohlora_lib.study.run_folder import RUNS, input_paths
+from ohlora_lib.study.records import FILES as FILE_INPUTS
+from ohlora_lib.study.records import RUNS, input_paths
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted(ROOT.glob("params/*/*.yaml"))

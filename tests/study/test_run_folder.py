@@ -1,72 +1,245 @@
-"""The project, and the facts that tell whether two runs are the same."""
+"""A run is whole or not there, and a finished one is shown again or moves aside whole."""
 
-import copy
-import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
-import yaml
 
-from ohlora_lib.study import run_folder
-from ohlora_lib.study.run_folder import differences, notebook_code, project_root, root_of, to_json
+from ohlora_lib import cli
+from ohlora_lib.io.disk import write_atomic
+from ohlora_lib.study.parameters import FinetuneGenerator
+from ohlora_lib.study.records import read_config, read_summary, write_failure
+from ohlora_lib.study.run_folder import earlier_runs, start_run
+
+FILES = {"train_log.csv": "log", "g.safetensors": "weights", "checkpoints/state.pt": "state"}
 
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
-    monkeypatch.delenv("OHLORA_ROOT", raising=False)
-    for name in ("params", "notebooks", "outputs/tiny/01_first"):
-        (tmp_path / name).mkdir(parents=True)
+    for name in ("params", "notebooks"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "labels.csv").write_text("file\n")
+    monkeypatch.setenv("OHLORA_ROOT", str(tmp_path))
+    monkeypatch.delenv("OHLORA_COMMAND", raising=False)
     return tmp_path
 
 
-def test_the_root_is_the_same_from_everywhere(root, tmp_path_factory, monkeypatch):
-    for start_in in (".", "notebooks", "outputs/tiny/01_first"):
-        monkeypatch.chdir(root / start_in)
-        assert project_root() == root
-    elsewhere = tmp_path_factory.mktemp("elsewhere")
-    monkeypatch.chdir(elsewhere)
-    for named in ("", str(elsewhere / "gone")):
-        monkeypatch.setenv("OHLORA_ROOT", named)
-        with pytest.raises(ValueError, match=f"{named} lies in no project.*set OHLORA_ROOT"):
-            project_root()
-    monkeypatch.setenv("OHLORA_ROOT", str(root))
-    assert project_root() == project_root(elsewhere) == root
-    (root / "outputs" / "far").symlink_to(elsewhere)
-    assert root_of(root / "outputs" / "far" / ".earlier" / "01_first") == root
+def start(root, *, epochs=2, rate=0.1, **options):
+    config = {"study": "tiny", "seed": 3, "epochs": epochs, "learning_rate": rate}
+    config |= {"base_run": "outputs/tiny/02_base", "labels_csv": "labels.csv"}
+    return start_run("05_stage", config, longer="epochs", root=root, **options)
 
 
-def test_differences_are_named_and_facts_of_one_version_alone_say_nothing():
-    saved = {"epochs": 2, "base_run_sha256": ["a"], "gone": 1, "same": 0, "device": "cpu"}
-    wanted = {"epochs": 3, "base_run_sha256": ["b"], "new": 1, "same": 0, "device": "cuda"}
-    assert differences(saved, wanted, but=["device"]) == {
-        "epochs": "epochs was 2 and is now 3", "base_run_sha256": "base_run is another",
-    }  # fmt: skip
+def make_base(root, weights="base"):
+    run = start_run("02_base", {"study": "tiny"}, root=root, start_anew=True)
+    write_atomic(run.path / "generator.safetensors", weights)
+    write_atomic(run.path / "samples.png", os.urandom(8))  # a picture is no result
+    run.finish()
+    return run.path
 
 
-def test_the_remedy_of_a_seeds_study_is_a_command_that_is_there(root):
-    with pytest.raises(ValueError, match=r"ohlora run params/tiny --seed 3 --only 01_first"):
-        run_folder.read_summary(root / "outputs" / "tiny-seed3" / "01_first")
+@pytest.fixture
+def finished(root):
+    """A finished run folder."""
+    make_base(root)
+    run = start(root)
+    for name, text in FILES.items():
+        write_atomic(run.path / name, text)
+    run.finish(verdict="learned")
+    return run.path
 
 
-def test_only_code_counts_in_a_notebook(tmp_path):
-    path = tmp_path / "a.ipynb"
-    cells = [
-        {"cell_type": "markdown", "metadata": {}, "source": ["# A"]},
-        {"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": ["a = 1"]},
-        {"cell_type": "code", "metadata": {}, "source": ["print( a )  # shows it"], "outputs": []},
-    ]
-
-    def code_of(*changes):
-        changed = copy.deepcopy(cells)
-        for number, source in changes:
-            changed[number]["source"] = [source]
-        path.write_text(json.dumps({"cells": changed}))
-        return notebook_code(path)
-
-    assert code_of() == code_of((0, "# B"), (1, "a = 2"), (2, "print(a)"))
-    assert code_of() != code_of((2, "print(a + 1)"))
-    assert code_of((2, "%matplotlib a")) != code_of((2, "%matplotlib b"))
+def held(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*.*")}
 
 
-def test_parameters_that_a_run_keeps_are_read_as_a_params_file_the_same():
-    kept = {"rate": 1e-05, "most": 1e300, "grow": {"8": -2.5e-7}, "text": 'é "1e-05", 1e9'}
-    assert yaml.safe_load(to_json(kept)) == kept
+def kept_by(finished):
+    (kept,) = finished.parent.glob(".earlier/05_stage-*")
+    return kept
+
+
+def test_the_summary_tells_what_was_made_and_how_to_make_it_again(root):
+    run = start_run("01_first", {"study": "tiny", "variant": "v9", "seed": 3}, root=root)
+    assert run.path == root / "outputs" / "tiny" / "01_first-v9"
+    assert read_config(run.path)["seed"] == 3  # before the first step
+    with pytest.raises(ValueError, match="has not finished.*--only 01_first-v9"):
+        read_summary(run.path)
+    hidden = (".x.1-0.partial.bin", ".ipynb_checkpoints/OUT-checkpoint.csv")
+    for name in ("images/a.bin", "checkpoints/state.pt", "OUT.ipynb", *hidden):
+        write_atomic(run.path / name, "1234")
+    run.note(precision="float32")
+    run.finish(verdict="learned", score=np.float64(0.5))
+    assert not (run.path / "checkpoints" / "state.pt").exists()  # of no use any more
+    summary = read_summary(run.path)
+    hashed = "03ac674216f3e15c761ee1a5e255f067953623c8b388b4459e13f978d7c846f4"
+    assert summary["artefacts"] == [{"path": "images/a.bin", "bytes": 4, "sha256": hashed}]
+    assert summary["results"] == {"verdict": "learned", "score": 0.5}
+    assert summary["seeds"] == {"seed": 3}
+    assert summary["facts"] == {"precision": "float32"}
+    assert {"torch", "numpy", "pandas", "ohlora_lib"} <= summary["versions"].keys()
+    assert summary["hardware"]["cores"] >= 1
+    assert summary["started"] <= summary["finished"]
+    assert summary["command"].startswith("papermill notebooks/01_first.ipynb")
+    assert summary["command"].endswith("-f outputs/tiny/01_first-v9/config.json")
+
+
+def test_inputs_must_be_finished_and_as_they_were(root):
+    with pytest.raises(ValueError, match=r"base_run is 'outputs/tiny/02_base'\. .*does not exist"):
+        start(root)
+    base = make_base(root)
+    assert start(root).inputs == {"base_run": base}
+    for text in ("cut", "bass"):  # of another size, of the same
+        (base / "generator.safetensors").write_text(text)
+        with pytest.raises(ValueError, match="was changed. Make it with: ohlora run params/tiny"):
+            start(root)
+
+
+def test_a_run_cannot_leave_its_project_but_outputs_may_be_a_link(root, tmp_path_factory):
+    disk, home = (tmp_path_factory.mktemp(name) for name in ("disk", "home"))
+    (root / "outputs").symlink_to(disk)
+    assert make_base(root).resolve() == disk / "tiny" / "02_base"
+    (disk / "tiny" / "01_first").symlink_to(home)
+    with pytest.raises(ValueError, match="outside of the project's outputs"):
+        start_run("01_first", {"study": "tiny"}, root=root)
+    assert not list(home.iterdir())
+
+
+def test_a_second_writer_is_refused_and_a_crash_frees_the_folder(root):
+    code = (
+        "import os, sys; from pathlib import Path\n"
+        "from ohlora_lib.study.run_folder import start_run\n"
+        "run = start_run('01_first', {'study': 'tiny'}, root=Path(sys.argv[1]))\n"
+        "print('open', flush=True); sys.stdin.readline(); os._exit(9)"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    command, package = [sys.executable, "-c", code, str(root)], Path(__file__).parents[2]
+    with subprocess.Popen(command, cwd=package, **pipes) as holder:
+        assert holder.stdout.readline() == b"open\n"
+        with pytest.raises(ValueError, match=rf"process {holder.pid} on .* \(since 20"):
+            start_run("01_first", {"study": "tiny"}, root=root)
+        holder.communicate(b"\n")
+    runs = [start_run("01_first", {"study": "tiny"}, root=root) for _ in range(2)]  # a cell twice
+    runs[1].finish()
+    assert not runs[0].lock._lock.is_locked
+
+
+def test_the_same_again_is_shown_and_changes_nothing(root, finished, capsys):
+    before = held(finished)
+    make_base(root)  # made anew with the same result
+    run = start(root)
+    assert run.finished
+    assert "This run finished on 20" in capsys.readouterr().out
+    assert held(finished) == before
+    run.finish(verdict="learned")
+    assert held(finished) == before
+    assert not list(finished.parent.glob(".earlier/05*"))
+
+
+def forget(root):
+    """Leaves a summary as an earlier version of the package wrote it."""
+    path = root / "outputs" / "tiny" / "05_stage" / "summary.json"
+    path.write_text(path.read_text().replace("made_from", "inputs"))
+
+
+CHANGES = {  # what happens, how the run is started, what is said
+    "a parameter": (str, {"rate": 0.2}, "learning_rate was 0.1 and is now 0.2"),
+    "one of an older run": (forget, {"rate": 0.2}, "learning_rate was 0.1 and is now 0.2"),
+    "fewer epochs": (str, {"epochs": 1}, "epochs was 2 and is now 1"),
+    "an input run": (lambda root: make_base(root, "x"), {}, "base_run is another"),
+    "a file": (lambda root: (root / "labels.csv").write_text("x"), {}, "labels_csv is another"),
+    "nothing": (str, {"start_anew": True}, "run again from the start"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_another_run_moves_the_finished_one_aside_whole(root, finished, change, capsys):
+    action, options, said = CHANGES[change]
+    action(root)
+    before = held(finished)
+    run = start(root, **options)
+    kept = kept_by(finished)
+    assert held(kept) == before
+    assert list(held(finished)) == ["config.json"]
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert f"is kept in outputs/tiny/.earlier/{kept.name}: {said}." in line
+    assert not run.finished
+
+
+def test_more_epochs_resume_from_the_checkpoint_of_the_run_that_is_kept(root, finished, capsys):
+    before = held(finished)
+    start(root, epochs=3)
+    kept = kept_by(finished)
+    assert held(kept) == before
+    assert set(held(finished)) == {"checkpoints/state.pt", "train_log.csv", "config.json"}
+    assert "Training resumes from its last checkpoint." in capsys.readouterr().out
+    write_atomic(finished / "train_log.csv", "longer")  # a link, but never written in place
+    assert held(kept) == before
+    start(root, epochs=4)  # half-way: its stage resumes it
+    assert (finished / "train_log.csv").read_text() == "longer"
+
+
+def test_an_unfinished_run_stays_unless_it_is_started_anew(root, finished, capsys):
+    run = start(root, rate=0.3)
+    write_atomic(run.path / "train_log.csv", "half")
+    write_failure(run.path, "killed", "its kernel died", notebook="05_stage")
+    with pytest.raises(ValueError, match=r"not finished \(killed: its kernel died\)\. Make it"):
+        read_summary(run.path)
+    start(root, rate=0.4)
+    assert not (run.path / "summary.json").exists()
+    assert (finished / "train_log.csv").read_text() == "half"
+    start(root, rate=0.4, start_anew=True)
+    assert "The unfinished run is kept in" in capsys.readouterr().out
+    assert not (finished / "train_log.csv").exists()
+    assert len(list(finished.parent.glob(".earlier/05_stage-*"))) == 2
+
+
+def test_a_persons_work_stays_in_place(root):
+    run = start_run("label_images", {"study": "tiny", "count": 5}, in_place=True, root=root)
+    write_atomic(run.path / "labels.csv", "file,glass\n")
+    run.finish()
+    again = start_run("label_images", {"study": "tiny", "count": 9}, in_place=True, root=root)
+    assert (again.path / "labels.csv").is_file()
+    assert read_summary(again.path)
+
+
+def test_clean_says_how_much_and_asks(root, finished, monkeypatch):
+    start(root, epochs=3)  # shares its checkpoint with the run that is kept
+    kept = kept_by(finished)
+    own = {name: len(data) for name, data in held(kept).items() if name not in FILES}
+    own["g.safetensors"] = len(FILES["g.safetensors"])
+    assert earlier_runs(root / "outputs", "tiny") == {kept: sum(own.values())}
+    monkeypatch.setattr("typer.confirm", lambda text: "1 earlier run," not in text)
+    assert cli.exit_status(["clean", "--earlier", "tiny"], debug=False) == 0
+    assert kept.is_dir()
+    assert cli.exit_status(["clean"], debug=False) == 1
+    assert cli.exit_status(["clean", "--earlier", "--yes"], debug=False) == 0
+    assert not kept.exists()
+    assert (finished / "checkpoints" / "state.pt").is_file()
+
+
+LACKS = [
+    ({"device": "cuda"}, "device is 'cuda'; this machine knows auto, cpu"),
+    ({"concept": {"glasses": 0.0}}, "concept names 'glasses', but the CNNs in outputs/tiny/03_cnn "
+     "are for ['age', 'glass']. Correct the name, or train its CNNs in 03_train_property_cnn."),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "said"), LACKS)
+def test_what_is_lacking_is_said_before_anything_moves(root, monkeypatch, given, said):
+    base = "outputs/tiny/02_base"
+    make_base(root)
+    cnns = start_run("03_cnn", {"study": "tiny"}, root=root)
+    for name in ("age", "glass"):
+        write_atomic(cnns.path / "selector" / f"{name}-fold0.safetensors", "weights")
+    cnns.finish()
+    config = {"study": "tiny", "concept": {"glass": 0.0}, "cnn_run": "outputs/tiny/03_cnn"}
+    config |= {"base_run": base, "selection_run": base}
+    FinetuneGenerator.checked(config, "a file").open_run().finish()
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
+        FinetuneGenerator.checked(config | given, "a file").open_run()
+    assert not list((root / "outputs/tiny").glob(".earlier/05*"))

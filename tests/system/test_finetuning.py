@@ -19,7 +19,7 @@ from ohlora_lib.io.images import new_store
 from ohlora_lib.io.weights import read_tensors, save_weights
 from ohlora_lib.nets import Discriminator, Generator, PropertyCNN
 from ohlora_lib.study.parameters import FinetuneGenerator
-from ohlora_lib.study.run_folder import read_config, read_summary, to_json
+from ohlora_lib.study.records import read_config, read_summary, to_json
 from ohlora_lib.training.ranks import Ranks
 from ohlora_lib.widgets.monitor import Monitor
 from tests.training.rank_worker import lively

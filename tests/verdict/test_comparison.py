@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ohlora_lib.study.run_folder import write_failure
+from ohlora_lib.study.records import write_failure
 from ohlora_lib.verdict import comparison
 from ohlora_lib.verdict import logs as training_logs
 from tests.log_samples import PUBLISHED, make_log, write

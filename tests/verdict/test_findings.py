@@ -17,7 +17,7 @@ from ohlora_lib.evaluation import evaluator, evidence
 from ohlora_lib.nets import PropertyCNN
 from ohlora_lib.population.faces.faces import render_faces
 from ohlora_lib.properties.ensemble import Ensemble
-from ohlora_lib.study.run import start_run
+from ohlora_lib.study.run_folder import start_run
 from ohlora_lib.verdict import findings as failures
 from ohlora_lib.verdict import logs as training_logs
 from ohlora_lib.verdict import verdict

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from ohlora_lib.io.images import grid_image, save_png
-from ohlora_lib.study.run import start_run
+from ohlora_lib.study.run_folder import start_run
 from tests.system.browser.lab import CHROMIUM, ROOT, browser_marks, study
 
 MOST_BYTES = 6 * 2**20

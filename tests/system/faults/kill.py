@@ -21,7 +21,7 @@ from pathlib import Path
 import pandas as pd
 
 from ohlora_lib.io.weights import read_tensors
-from ohlora_lib.study.run_folder import read_summary
+from ohlora_lib.study.records import read_summary
 from ohlora_lib.training.checkpoint import tensors_sha256
 from tests.system.faults import small_runs
 from tests.system.faults.small_runs import NOTEBOOKS, PLACES

@@ -26,7 +26,7 @@ from ohlora_lib.nets import Discriminator, Generator, PropertyCNN
 from ohlora_lib.properties import training as fold_training
 from ohlora_lib.properties.ensemble import Ensemble
 from ohlora_lib.properties.training import CNNSettings
-from ohlora_lib.study.run import Run, start_run
+from ohlora_lib.study.run_folder import Run, start_run
 from ohlora_lib.training import checkpoint
 
 NOTEBOOKS = {

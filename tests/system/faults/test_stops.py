@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ohlora_lib.study.run_folder import read_json, read_summary
+from ohlora_lib.study.records import read_json, read_summary
 from tests.stand_ins import PACKAGE_ROOT
 from tests.system.faults import tiny_study
 from tests.system.faults.kill import log_of

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from bs4 import BeautifulSoup
 
-from ohlora_lib.study.run_folder import changed_file, read_summary
+from ohlora_lib.study.records import changed_file, read_summary
 from tests.population.test_sources import PROPS, celeba
 
 ROOT = Path(__file__).parents[3]

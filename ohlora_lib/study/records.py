@@ -1,0 +1,243 @@
+"""What a run folder says: its parameters, its summary, and the facts its run was made from.
+
+Facts are parameters and, under names that end in `_sha256`, hashes of inputs and of code. One
+comparison decides whether a finished run is shown again, whether the runner skips a stage, and
+whether a training resumes from a checkpoint.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import os
+import re
+import threading
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import ohlora_lib
+from ohlora_lib.io.disk import dangling_link, sha256, write_atomic
+from ohlora_lib.io.pictures import files_read
+
+CODE = ("ohlora_lib", "notebook_code_sha256")  # facts that count for `ohlora run` only
+RUNS = ("_run", "_runs")  # how the names end of parameters that name run folders ...
+FILES = ("_csv", "_csvs", "_file", "_folder")  # ... and files, or folders of files
+HASHED = {".csv", ".json", ".safetensors"}
+PARSING = threading.Lock()  # before Python 3.13, ast fails when two threads parse at once
+PICTURES = {".png", ".webp", ".mp4"}  # drawn from the results, so no part of them
+
+
+def project_root(start: Path | None = None) -> Path:
+    """Finds the folder that holds `params/` and `notebooks/`; ValueError if no folder does.
+
+    Args:
+        start: Where to look from, upwards, as the path is written; then OHLORA_ROOT, where set.
+            If None, OHLORA_ROOT counts first, then the working directory.
+    """
+    named = os.environ.get("OHLORA_ROOT")
+    places = [start, named] if start else [named or Path.cwd()]
+    for place in (Path(os.path.abspath(place)) for place in places if place):
+        for folder in (place, *place.parents, *place.resolve().parents):
+            if _is_project(folder):
+                return folder.resolve()
+    raise ValueError(
+        f"{place} lies in no project (a folder with params/ and notebooks/). Change into the "
+        f"project's folder, or set OHLORA_ROOT to it."
+    )
+
+
+def _is_project(folder: Path) -> bool:
+    return (folder / "params").is_dir() and (folder / "notebooks").is_dir()
+
+
+def root_of(run_folder: Path) -> Path:
+    """The project a run folder belongs to; links are not followed, `outputs` may be one."""
+    parents = Path(os.path.abspath(run_folder)).parents
+    return next(filter(_is_project, parents), parents[2])
+
+
+def in_project(path: str) -> Path:
+    """A path of a params file: relative ones count from the project root."""
+    return project_root() / path
+
+
+def to_json(data: Any) -> str:
+    """JSON that YAML readers take for the same: `1e-05` alone would be text to them."""
+    plain = {"default": lambda value: value.tolist() if hasattr(value, "tolist") else str(value)}
+    text = json.dumps(data, indent=2, ensure_ascii=False, **plain)
+    bare = r'("(?:\\.|[^"\\])*"|-?\d+\.\d+)|(-?\d+)(?=e[-+]\d)'  # group 1 is left alone
+    return re.sub(bare, lambda m: m[1] or f"{m[2]}.0", text)
+
+
+def now() -> str:
+    """The time, UTC, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A table out of a JSON file; empty if it is missing or damaged."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def read_config(run_folder: Path | str) -> dict[str, Any]:
+    """Reads the parameters a run was made with; ValueError if they are missing or damaged."""
+    path = Path(run_folder) / "config.json"
+    if config := read_json(path):
+        return config
+    raise ValueError(f"{path}: missing or damaged. Run the stage again.")
+
+
+def read_summary(run_folder: Path | str) -> dict[str, Any]:
+    """Reads the summary of a run; ValueError, with the command, if it has not finished."""
+    folder = Path(run_folder)
+    summary = read_json(folder / "summary.json")
+    if summary.get("status") == "finished":
+        return summary
+    state = "has not finished" if folder.is_dir() else "does not exist"
+    if "reason" in summary:
+        state += f" ({summary['status']}: {summary['reason'].rstrip('.')})"
+    raise ValueError(f"{folder}: this run {state}. {_remedy(folder)}")
+
+
+def write_failure(run_folder: Path, status: str, reason: str, **facts: Any) -> None:
+    """Writes a `summary.json` that says how and why a run ended before it had finished."""
+    facts = {"status": status, "reason": reason, "ended": now(), **facts}
+    write_atomic(run_folder / "summary.json", to_json(facts) + "\n")
+
+
+def _remedy(folder: Path) -> str:
+    """The command that makes a run folder; a study of a seed need not have params of its own."""
+    study = folder.parent.name
+    name, _, seed = study.rpartition("-seed")
+    if name and seed.isdigit() and not (root_of(folder) / "params" / study).is_dir():
+        study = f"{name} --seed {seed}"
+    return f"Make it with: ohlora run params/{study} --only {folder.name}"
+
+
+def changed_file(folder: Path, summary: Mapping[str, Any]) -> str:
+    """Names the first file of a finished run that is gone or was changed; empty if none was.
+
+    Tables and weights are compared by hash. Checkpoints, image stores and pictures, which are many
+    or large, are compared by size.
+    """
+    for fact in summary.get("artefacts", []):
+        path = folder / fact["path"]
+        if not path.is_file() or path.stat().st_size != fact["bytes"]:
+            return f"{fact['path']} is gone or was changed"
+        hashed = path.suffix in HASHED and path.parent.name != "checkpoints"
+        if hashed and sha256(path) != fact["sha256"]:
+            return f"{fact['path']} was changed"
+    return ""
+
+
+def check_inside(folder: Path, root: Path) -> None:
+    """Raises ValueError if a run folder leads out of the project's outputs, or to nowhere."""
+    if reason := dangling_link(folder):
+        raise ValueError(reason)
+    if not folder.resolve().is_relative_to((root / "outputs").resolve()):
+        raise ValueError(
+            "It lies outside of the project's outputs. Give a run folder as "
+            "outputs/STUDY/STAGE; of links, only outputs itself may be one."
+        )
+
+
+def input_paths(config: Mapping[str, Any], ends: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Parameter and path of each input, lists one by one, empty ones left out.
+
+    Args:
+        config: Parameters.
+        ends: How the names of the wanted parameters end: `RUNS` or `FILES`.
+    """
+    lists = ((k, [v] if isinstance(v, str) else v) for k, v in config.items() if k.endswith(ends))
+    return [(name, path) for name, paths in lists for path in paths if path]
+
+
+def check_input(name: str, text: str, root: Path) -> Path:
+    """Resolves a run folder that a parameter names.
+
+    Raises:
+        ValueError: If it has not finished, or a file of it was changed since; with the command.
+    """
+    folder = root / text
+    try:
+        check_inside(folder, root)
+        if reason := changed_file(folder, read_summary(folder)):
+            raise ValueError(f"{reason}. {_remedy(folder)} --force")
+    except ValueError as error:
+        reason = str(error).replace(str(folder), text)
+        raise ValueError(f"{name} is {text!r}. {reason}") from None
+    return folder
+
+
+def made_from(notebook: str, config: Mapping[str, Any], root: Path) -> dict[str, Any]:
+    """Everything a run is made from: parameters, and hashes of its inputs and of its code."""
+    facts = json.loads(to_json(dict(config)))
+    hashes: dict[str, list[str]] = {}
+    for name, text in input_paths(config, RUNS):
+        summary = read_json(root / text / "summary.json")
+        hashes.setdefault(f"{name}_sha256", []).append(results_sha256(summary))
+    for name, text in input_paths(config, FILES):
+        hashes.setdefault(f"{name}_sha256", []).append(content_hash(root / text))
+    code = notebook_code(root / "notebooks" / f"{notebook}.ipynb")
+    return facts | hashes | dict(zip(CODE, (ohlora_lib.__version__, code), strict=True))
+
+
+def differences(
+    saved: Mapping[str, Any], wanted: Mapping[str, Any], *, but: Collection[str] = ()
+) -> dict[str, str]:
+    """Says in which facts two runs differ: `epochs was 2 and is now 3`, `base_run is another`.
+
+    A fact that only one of them has says nothing: another version of the package added it. Those
+    named by `but` do not count.
+    """
+    return {
+        name: f"{name.removesuffix('_sha256')} is another"
+        if name.endswith("_sha256")
+        else f"{name} was {saved[name]!r} and is now {wanted[name]!r}"
+        for name in wanted
+        if name in saved and name not in but and saved[name] != wanted[name]
+    }
+
+
+def results_sha256(summary: Mapping[str, Any]) -> str:
+    """Hash of what a run left for other stages: names and hashes of its files, pictures aside."""
+    files = {fact["path"]: fact["sha256"] for fact in summary.get("artefacts", [])}
+    results = sorted(item for item in files.items() if Path(item[0]).suffix not in PICTURES)
+    return hashlib.sha256(json.dumps(results).encode()).hexdigest()
+
+
+def content_hash(path: Path) -> str:
+    """Hash of a file; of a folder, of the names, sizes and times of the files a stage may read."""
+    if path.is_file():
+        return sha256(path)
+    digest = hashlib.sha256()
+    for file in files_read(path):
+        fact = file.stat() if file.exists() else file.lstat()  # a link may lead nowhere
+        name = os.fsencode(file.relative_to(path).as_posix())
+        digest.update(name + f" {fact.st_size} {fact.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def notebook_code(path: Path) -> str:
+    """Hash of the code that a notebook's stage runs, of nothing if the notebook is not there.
+
+    Markdown, outputs, comments and the parameters cell, whose values are facts of their own, do
+    not count.
+    """
+    digest = hashlib.sha256()
+    for cell in read_json(path).get("cells", []):
+        tags = set(cell["metadata"].get("tags", []))
+        if cell["cell_type"] == "code" and not tags & {"parameters", "injected-parameters"}:
+            source = "".join(cell["source"])
+            with PARSING, suppress(SyntaxError):  # a magic
+                source = ast.dump(ast.parse(source))
+            digest.update(f"{source}\n".encode())
+    return digest.hexdigest()

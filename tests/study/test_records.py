@@ -1,0 +1,75 @@
+"""The project, and the facts that tell whether two runs are the same."""
+
+import copy
+import json
+
+import pytest
+import yaml
+
+from ohlora_lib.study import records
+from ohlora_lib.study.records import differences, notebook_code, project_root, root_of, to_json
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    monkeypatch.delenv("OHLORA_ROOT", raising=False)
+    for name in ("params", "notebooks", "outputs/tiny/01_first"):
+        (tmp_path / name).mkdir(parents=True)
+    return tmp_path
+
+
+def test_the_root_is_the_same_from_everywhere(root, tmp_path_factory, monkeypatch):
+    for start_in in (".", "notebooks", "outputs/tiny/01_first"):
+        monkeypatch.chdir(root / start_in)
+        assert project_root() == root
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    monkeypatch.chdir(elsewhere)
+    for named in ("", str(elsewhere / "gone")):
+        monkeypatch.setenv("OHLORA_ROOT", named)
+        with pytest.raises(ValueError, match=f"{named} lies in no project.*set OHLORA_ROOT"):
+            project_root()
+    monkeypatch.setenv("OHLORA_ROOT", str(root))
+    assert project_root() == project_root(elsewhere) == root
+    (root / "outputs" / "far").symlink_to(elsewhere)
+    assert root_of(root / "outputs" / "far" / ".earlier" / "01_first") == root
+
+
+def test_differences_are_named_and_facts_of_one_version_alone_say_nothing():
+    saved = {"epochs": 2, "base_run_sha256": ["a"], "gone": 1, "same": 0, "device": "cpu"}
+    wanted = {"epochs": 3, "base_run_sha256": ["b"], "new": 1, "same": 0, "device": "cuda"}
+    assert differences(saved, wanted, but=["device"]) == {
+        "epochs": "epochs was 2 and is now 3", "base_run_sha256": "base_run is another",
+    }  # fmt: skip
+
+
+def test_the_remedy_of_a_seeds_study_is_a_command_that_is_there(root):
+    with pytest.raises(ValueError, match=r"ohlora run params/tiny --seed 3 --only 01_first"):
+        records.read_summary(root / "outputs" / "tiny-seed3" / "01_first")
+    (root / "params" / "tiny-seed3").mkdir(parents=True)  # as a sweep writes
+    with pytest.raises(ValueError, match=r"ohlora run params/tiny-seed3 --only 01_first"):
+        records.read_summary(root / "outputs" / "tiny-seed3" / "01_first")
+
+
+def test_only_code_counts_in_a_notebook(tmp_path):
+    path = tmp_path / "a.ipynb"
+    cells = [
+        {"cell_type": "markdown", "metadata": {}, "source": ["# A"]},
+        {"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": ["a = 1"]},
+        {"cell_type": "code", "metadata": {}, "source": ["print( a )  # shows it"], "outputs": []},
+    ]
+
+    def code_of(*changes):
+        changed = copy.deepcopy(cells)
+        for number, source in changes:
+            changed[number]["source"] = [source]
+        path.write_text(json.dumps({"cells": changed}))
+        return notebook_code(path)
+
+    assert code_of() == code_of((0, "# B"), (1, "a = 2"), (2, "print(a)"))
+    assert code_of() != code_of((2, "print(a + 1)"))
+    assert code_of((2, "%matplotlib a")) != code_of((2, "%matplotlib b"))
+
+
+def test_parameters_that_a_run_keeps_are_read_as_a_params_file_the_same():
+    kept = {"rate": 1e-05, "most": 1e300, "grow": {"8": -2.5e-7}, "text": 'é "1e-05", 1e9'}
+    assert yaml.safe_load(to_json(kept)) == kept
