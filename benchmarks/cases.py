@@ -18,7 +18,8 @@ from ohlora_lib.finetune.recipe import RECIPES, StepRule
 from ohlora_lib.nets import Discriminator, Generator, PropertyCNN
 from ohlora_lib.nets.samples import draw_latents, sample_images, to_signed, to_uint8
 from ohlora_lib.properties.ensemble import Ensemble
-from ohlora_lib.properties.training import CNNSettings, Lesson, train_epoch
+from ohlora_lib.properties.lesson import CNNSettings, Lesson
+from ohlora_lib.properties.published import train_epoch
 
 PROPERTIES = ("gender", "quality", "age", "glass")
 ONE_UPDATE = replace(  # v9, one update of each network: the same work every time
@@ -163,8 +164,9 @@ def cnn_cases(sizes: Sizes, device: torch.device, precision: str, folder: Path) 
     nets = [PropertyCNN("gender", image_px=side, width=sizes.cnn_width) for _ in range(2)]
     mine, theirs = nets[0].to(device, memory_format=torch.channels_last), nets[1].to(device)
     optimizers = [torch.optim.AdamW(net.parameters(), lr=1e-5) for net in (mine, theirs)]
-    settings, order = CNNSettings(precision=precision), torch.Generator()
-    lesson = Lesson(images.to(device), labels[:, 0].cpu().numpy(), "gender", settings)
+    settings = CNNSettings(architecture="published", batch=16, mirror=False, precision=precision)
+    lesson = Lesson(images.to(device), labels.cpu().numpy(), ("gender",), settings)
+    order = torch.Generator()
     rows = torch.arange(count, device=device)
     yield Case(
         f"epoch of a property CNN, {count} images, {sizes.name}",

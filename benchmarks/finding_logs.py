@@ -28,7 +28,7 @@ from ohlora_lib.nets import Generator
 from ohlora_lib.population.faces.faces import draw_attributes, render_faces
 from ohlora_lib.properties import training
 from ohlora_lib.properties.ensemble import Ensemble, load_ensemble
-from ohlora_lib.properties.training import CNNSettings
+from ohlora_lib.properties.lesson import CNNSettings
 from ohlora_lib.study import parameters as params
 from ohlora_lib.study import records
 from ohlora_lib.verdict.logs import read_log
@@ -95,8 +95,9 @@ def glass_cnns(
 ) -> Ensemble:
     """Two small CNNs that tell glasses."""
     settings = CNNSettings(
-        folds=2, width=0.25, batch=16, max_epochs=12, learning_rate={"glass": 2e-3}, seed=seed
-    )
+        architecture="published", folds=2, width=0.25, batch=16, max_epochs=12,
+        learning_rate={"glass": 2e-3}, mirror=False, seed=seed,
+    )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         list(training.train_ensemble(images, labels, rows, ["glass"], settings, Path(folder)))
         return load_ensemble(Path(folder), ["glass"])

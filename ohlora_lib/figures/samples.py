@@ -19,13 +19,13 @@ BIN_IMAGES = 5  # at the least, in an interval that is drawn
 
 
 @house_style()
-def fold_losses(history: pd.DataFrame, prop: str) -> Figure:
-    """Losses of a property's folds: their mean, and the range of the validation losses.
+def fold_losses(history: pd.DataFrame, cnn: str) -> Figure:
+    """Losses of a CNN's folds: their mean, and the range of the validation losses.
 
-    The history has columns property, fold, epoch, train_loss, valid_loss.
+    The history has columns cnn, fold, epoch, train_loss, valid_loss.
     """
     ax = new_axes(height_in=4.6)
-    part = history[history["property"] == prop]
+    part = history[history["cnn"] == cnn]
     losses = part.groupby("epoch")[["train_loss", "valid_loss"]]
     low, high, mean = losses.min()["valid_loss"], losses.max()["valid_loss"], losses.mean()
     look = style.series(0, len(mean))
@@ -35,13 +35,13 @@ def fold_losses(history: pd.DataFrame, prop: str) -> Figure:
     ax.set_ylim(0)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     best = part.groupby("fold")["valid_loss"].min()
-    title = f"{shown_name(prop)}: mean over {len(best)} folds"
+    title = f"{shown_name(cnn)}: mean over {len(best)} folds"
     finish(ax, title, "binary cross-entropy (nats)", "epoch of the property CNN")
     alt = (
         "Line chart of training and validation loss by epoch; best validation loss of the "
-        f"{len(best)} folds: {prop} {best.min():.3f} to {best.max():.3f}."
+        f"{len(best)} folds: {cnn} {best.min():.3f} to {best.max():.3f}."
     )
-    return Figure(ax.figure, f"losses-{prop}", alt)
+    return Figure(ax.figure, f"losses-{cnn}", alt)
 
 
 @house_style()

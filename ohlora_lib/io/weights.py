@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ohlora_lib.io.disk import write_atomic
 from ohlora_lib.io.tensors import read_networks
-from ohlora_lib.nets import Discriminator, Generator, PropertyCNN
+from ohlora_lib.nets import CompactCNN, Discriminator, Generator, PropertyCNN
 from ohlora_lib.nets.generator import EMBEDDING_DIM
 from ohlora_lib.nets.property_cnn import CHANNELS
 
@@ -38,16 +38,23 @@ def _write(
     net: nn.Module, tensors: Mapping[str, Tensor], path: Path, facts: Mapping[str, str]
 ) -> None:
     """Writes a network's tensors as they are given, in whatever number format."""
-    tensors = {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}  # untied
+    tensors = {
+        name: tensor.detach().cpu().clone().contiguous()  # untied
+        for name, tensor in tensors.items()
+        if tensor.is_floating_point()  # batch normalisation's count of batches decides nothing
+    }
     if path.suffix == ".pth":  # has no room for facts
         buffer = io.BytesIO()
         torch.save(tensors, buffer)
         write_atomic(path, buffer.getvalue())
         return
     own = {"kind": _kind(tensors)}
+    if isinstance(net, PropertyCNN | CompactCNN):
+        own |= {"image_px": str(net.image_px), "width": str(net.width)}
     if isinstance(net, PropertyCNN):
-        sizes = {"property": net.prop, "image_px": str(net.image_px), "width": str(net.width)}
-        own |= {**sizes, "crop": json.dumps(net.crop)}
+        own |= {"architecture": "published", "property": net.prop, "crop": json.dumps(net.crop)}
+    if isinstance(net, CompactCNN):
+        own |= {"architecture": "compact", "properties": json.dumps(net.properties)}
     write_atomic(path, _in_order(save(tensors, metadata={**facts, **own})))
 
 
@@ -85,7 +92,7 @@ def _choose(
 
 def _kind(tensors: Mapping[str, Any]) -> str:
     """Which network tensors are of, by one that only it has; empty for none."""
-    return next((kind for kind, (mark, _) in KINDS.items() if mark in tensors), "")
+    return next((kind for kind, (marks, _) in KINDS.items() if marks & tensors.keys()), "")
 
 
 def _count(shapes: Shapes, pattern: str) -> int:
@@ -122,7 +129,13 @@ def _discriminator(shapes: Shapes, _: Mapping[str, str]) -> Discriminator:
     return Discriminator(image_px, num_properties=properties, **_feature_maps(channels))
 
 
-def _property_cnn(shapes: Shapes, facts: Mapping[str, str]) -> PropertyCNN:
+def _property_cnn(shapes: Shapes, facts: Mapping[str, str]) -> PropertyCNN | CompactCNN:
+    if "stem.0.weight" in shapes:
+        return CompactCNN(
+            json.loads(facts["properties"]),
+            image_px=int(facts["image_px"]),
+            width=float(facts["width"]),
+        )
     if "property" in facts:
         return PropertyCNN(
             facts["property"],
@@ -140,10 +153,10 @@ def _property_cnn(shapes: Shapes, facts: Mapping[str, str]) -> PropertyCNN:
     raise ValueError("it has no metadata, and its shapes match no published CNN at 256 px")
 
 
-KINDS: dict[str, tuple[str, Callable[[Shapes, Mapping[str, str]], nn.Module]]] = {
-    "generator": ("synthesis.layer0.const", _generator),
-    "discriminator": ("input0.weight", _discriminator),
-    "property_cnn": ("conv1.0.weight", _property_cnn),
+KINDS: dict[str, tuple[set[str], Callable[[Shapes, Mapping[str, str]], nn.Module]]] = {
+    "generator": ({"synthesis.layer0.const"}, _generator),
+    "discriminator": ({"input0.weight"}, _discriminator),
+    "property_cnn": ({"conv1.0.weight", "stem.0.weight"}, _property_cnn),
 }
 
 
@@ -189,8 +202,8 @@ def load_discriminator(path: Path | str) -> Discriminator:
     return _load_net(path, "discriminator")
 
 
-def load_property_cnn(path: Path | str) -> PropertyCNN:
-    """Reads a property CNN; published `.pth` files carry no metadata and are known by shape."""
+def load_property_cnn(path: Path | str) -> PropertyCNN | CompactCNN:
+    """Reads property CNNs; published `.pth` files carry no metadata and are known by shape."""
     return _load_net(path, "property_cnn")
 
 
@@ -234,7 +247,7 @@ def describe(path: Path | str) -> dict[str, Any]:
 
 def _sizes(net: nn.Module) -> dict[str, Any]:
     """What a network was built with, and its number of parameters."""
-    names = [*SIZES, "wide_dim", "prop", "width", "crop"]
+    names = [*SIZES, "wide_dim", "properties", "width", "crop"]
     found = {name: getattr(net, name) for name in names if hasattr(net, name)}
     return found | {"parameters": sum(p.numel() for p in net.parameters())}
 
@@ -264,6 +277,8 @@ def convert(
         form = tensors["mapping.dense0.weight"].dtype
         new = {k: v.to(form) for k, v in net.state_dict().items() if k not in tensors}
         tensors = {**tensors, **new}
+    if target.suffix == ".pth" and isinstance(net, CompactCNN):
+        raise ValueError(f"{target}: has no room for the names of properties. Write .safetensors.")
     if target.suffix == ".pth" and isinstance(net, PropertyCNN):
         published = _build(tensors, {}, source=target)  # what the file will be taken for
         if _sizes(published) != _sizes(net):

@@ -60,6 +60,7 @@ class PropertyCNN(nn.Module):
         super().__init__()
         layout = LAYOUTS.get(prop, LAYOUTS["gender"])
         self.prop, self.image_px, self.width = prop, image_px, width
+        self.properties = (prop,)
         self.crop = tuple(float(side) for side in (crop or layout.crop))
         top, bottom, left, right = (round(side * image_px) for side in self.crop)
         self.box = (slice(top, bottom), slice(left, right))

@@ -3,6 +3,7 @@
 Two ensembles share this code: the selector, which chooses the training images and steers nothing
 else, and the held-out judge, trained on other labels, which only ever looks.
 Axes: N images, B batch, H image height, P properties, K CNNs of a property, F features.
+A compact CNN reads several properties and computes what they share once.
 """
 
 from __future__ import annotations
@@ -20,25 +21,27 @@ from torch import Tensor
 from ohlora_lib.io.images import Images
 from ohlora_lib.io.pictures import WEIGHTS
 from ohlora_lib.io.weights import load_property_cnn, save_weights
-from ohlora_lib.nets import PropertyCNN
+from ohlora_lib.nets import CompactCNN, PropertyCNN
 from ohlora_lib.nets.compute import autocast, images_at_once
 from ohlora_lib.nets.samples import to_unit
+
+CNN = PropertyCNN | CompactCNN
 
 
 class Ensemble:
     """The CNNs of all properties; a score is the mean of a property's CNNs.
 
     Args:
-        members: CNNs of each property, in the order of the concept.
+        members: CNNs of each property, in the order of the concept; one may read several.
         precision: Number format to score in.
     """
 
     def __init__(
-        self, members: Mapping[str, Sequence[PropertyCNN]], *, precision: str = "float32"
+        self, members: Mapping[str, Sequence[CNN]], *, precision: str = "float32"
     ) -> None:
         self.members = {prop: list(nets) for prop, nets in members.items()}
         self.precision = precision
-        self.nets = [net for nets in self.members.values() for net in nets]
+        self.nets = list(dict.fromkeys(net for nets in self.members.values() for net in nets))
         for net in self.nets:
             net.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
@@ -65,8 +68,10 @@ class Ensemble:
         parts: dict[str, list[Tensor]] = {prop: [] for prop in self.members}
         for pixels in self._batches(images):
             with autocast(images.device, self.precision):
-                for prop, nets in self.members.items():
-                    parts[prop].append(torch.cat([net(pixels) for net in nets], dim=1))  # (B, K)
+                said = {net: net(pixels) for net in self.nets}  # (B, properties of the CNN) each
+            for prop, nets in self.members.items():
+                columns = [said[net][:, net.properties.index(prop)] for net in nets]
+                parts[prop].append(torch.stack(columns, dim=1))  # (B, K)
         return {prop: torch.cat(scores) for prop, scores in parts.items()}
 
     def scores(self, images: Images) -> Tensor:
@@ -77,7 +82,7 @@ class Ensemble:
     @torch.no_grad()
     def features(self, images: Images) -> Tensor:
         """Features of the first CNN of each property, side by side: uint8 images to (N, F)."""
-        nets, parts = [members[0] for members in self.members.values()], []
+        nets, parts = dict.fromkeys(members[0] for members in self.members.values()), []
         for pixels in self._batches(images):
             with autocast(images.device, self.precision):
                 parts.append(torch.cat([net.features(pixels).float() for net in nets], dim=1))
@@ -90,9 +95,10 @@ class Ensemble:
 
 
 def import_cnns(source: Path, properties: Sequence[str], folder: Path) -> str:
-    """Copies trained CNNs to `<property>-fold<k>.safetensors` in a folder; a sentence says which.
+    """Copies trained CNNs into a folder under the names `load_ensemble` reads; says which.
 
-    The source is a folder of `.pth` or `.safetensors` files with a property in each name.
+    The source is a folder of `.pth` or `.safetensors` files, with `compact` or a property in each
+    name.
 
     Raises:
         ValueError: If a property has none, or a file is unreadable or another property's.
@@ -101,7 +107,7 @@ def import_cnns(source: Path, properties: Sequence[str], folder: Path) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     counts = {}
     for prop in properties:
-        name = re.compile(rf"(?<![A-Za-z]){re.escape(prop)}(?![A-Za-z])")
+        name = re.compile(rf"(?<![A-Za-z])({re.escape(prop)}|compact)(?![A-Za-z])")
         mine = [path for path in files if name.search(path.stem)]
         if not mine:
             raise ValueError(
@@ -110,9 +116,11 @@ def import_cnns(source: Path, properties: Sequence[str], folder: Path) -> str:
             )
         for k, path in enumerate(mine):
             net = load_property_cnn(path)
-            if net.prop != prop:
-                raise ValueError(f"{path}: is a CNN for {net.prop!r} by its tensors, not {prop!r}")
-            save_weights(net, folder / f"{prop}-fold{k}.safetensors")
+            if prop not in net.properties:
+                holds = " and ".join(map(repr, net.properties))
+                raise ValueError(f"{path}: is a CNN for {holds} by its tensors, not {prop!r}")
+            kind = "compact" if isinstance(net, CompactCNN) else prop
+            save_weights(net, folder / f"{kind}-fold{k}.safetensors")
         counts[prop] = len(mine)
     return "Taken over: " + ", ".join(f"{n} CNNs for {prop}" for prop, n in counts.items()) + "."
 
@@ -146,14 +154,17 @@ def load_ensemble(
     Raises:
         ValueError: If a property has no CNN there, or a file is unreadable.
     """
+    paths = sorted(Path(folder).glob("*-fold*.safetensors"))
+    names = {"compact", *properties}
+    nets = [load_property_cnn(p) for p in paths if p.stem.rpartition("-fold")[0] in names]
     members = {}
     for prop in properties:
-        paths = sorted(Path(folder).glob(f"{prop}-fold*.safetensors"))
-        if not paths:
-            there = sorted({p.name.rsplit("-fold", 1)[0] for p in Path(folder).glob("*-fold*")})
+        members[prop] = [net for net in nets if prop in net.properties]
+        if not members[prop]:
+            known = {name for net in nets for name in net.properties}
+            there = sorted(known | {p.stem.rpartition("-fold")[0] for p in paths} - {"compact"})
             raise ValueError(
                 f"{folder}: no CNN for property {prop!r}; there are CNNs for {there}. Train it in "
                 f"03_train_property_cnn, or leave it out of `concept`."
             )
-        members[prop] = [load_property_cnn(path) for path in paths]
     return Ensemble(members, precision=precision).to(torch.device(device))

@@ -132,7 +132,7 @@ class NotebookParameters(BaseModel):
         run = getattr(self, "cnn_run", "")
         if read_json(root / run / "summary.json").get("status") != "finished":
             return  # a matter of the inputs' check
-        there = {path.name.rsplit("-fold", 1)[0] for path in (root / run).glob("*/*-fold*")}
+        there = read_json(root / run / "config.json").get("properties", [])
         field = "concept" if hasattr(self, "concept") else "properties"
         for name in getattr(self, field):
             if name not in there:

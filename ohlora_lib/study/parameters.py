@@ -112,6 +112,9 @@ class TrainBase(NotebookParameters, Compute):
     checkpoint_minutes: NonNegativeFloat = 10.0
 
 
+PUBLISHED_ONLY = "learning_rate judge_learning_rate loss_limit max_attempts crops"
+
+
 class TrainPropertyCNN(NotebookParameters, Compute, Meaning):
     """Parameters of 03_train_property_cnn."""
 
@@ -119,18 +122,19 @@ class TrainPropertyCNN(NotebookParameters, Compute, Meaning):
     SHOWN = frozenset({"meaning"})
     population_run: str
     properties: Names
-    folds: AtLeastTwo = 5
+    architecture: Literal["compact", "published"] = "compact"
+    folds: AtLeastTwo = 3
     judge_folds: AtLeastTwo = 2
     width: PositiveFloat = 1.0
-    batch: AtLeastTwo = 16
-    max_epochs: PositiveInt = 100
-    patience: PositiveInt = 20
+    batch: AtLeastTwo = 64
+    max_epochs: PositiveInt = 20
+    patience: PositiveInt = 10
+    mirror: bool = True
     selector_folder: str = ""
     learning_rate: dict[str, float] = {}
     judge_learning_rate: dict[str, float] = {}
     loss_limit: dict[str, float] = {}
     max_attempts: PositiveInt = 3
-    mirror: bool = False
     crops: dict[str, list[float]] = {}
 
     @model_validator(mode="after")
@@ -139,6 +143,12 @@ class TrainPropertyCNN(NotebookParameters, Compute, Meaning):
             for name in getattr(self, field):
                 if name not in self.properties:
                     raise ValueError(f"{field} names {name!r}, which is not in properties")
+        if self.architecture == "compact":
+            for field in set(PUBLISHED_ONLY.split()) & self.model_fields_set:
+                if getattr(self, field) != type(self).model_fields[field].default:
+                    raise ValueError(
+                        f"{field} is only for `architecture: published`; remove it, or choose that"
+                    )
         return self
 
 

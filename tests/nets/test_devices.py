@@ -14,9 +14,10 @@ from benchmarks.cases import QUICK, new_tuner
 from ohlora_lib.finetune import loop
 from ohlora_lib.nets import Generator, PropertyCNN
 from ohlora_lib.nets.samples import sample_images, to_signed
-from ohlora_lib.properties import ensemble, training
+from ohlora_lib.properties import ensemble, published
 from ohlora_lib.properties.ensemble import Ensemble
-from ohlora_lib.properties.training import CNNSettings, Lesson, train_epoch
+from ohlora_lib.properties.lesson import CNNSettings, Lesson
+from ohlora_lib.properties.published import train_epoch
 from ohlora_lib.training.losses import finite_loss
 
 CPU, META, GPU = map(torch.device, ("cpu", "meta", "cuda"))
@@ -37,7 +38,7 @@ class AnyDevicesGenerator(HostGenerator):
 def meta(monkeypatch):
     """Takes away what `meta` lacks: random states and automatic mixed precision."""
     monkeypatch.setattr(torch, "Generator", AnyDevicesGenerator)
-    for module in (loop, ensemble, training):
+    for module in (loop, ensemble, published):
         monkeypatch.setattr(module, "autocast", lambda *_: contextlib.nullcontext())
 
 
@@ -72,7 +73,8 @@ def test_scoring_asks_for_no_value_and_an_epoch_of_a_cnn_for_one(monkeypatch):
 
     monkeypatch.setattr(torch.Tensor, "item", wait)
     optimizer = torch.optim.AdamW(net.requires_grad_(True).parameters())
-    lesson = Lesson(images, np.zeros(10), "gender", CNNSettings(batch=4))
+    settings = CNNSettings(architecture="published", batch=4)
+    lesson = Lesson(images, np.zeros((10, 1)), ("gender",), settings)
     rows = torch.arange(10, device=META)
     assert train_epoch(net, optimizer, lesson, rows, HostGenerator()) == 0.0
     assert waits == [()]  # the mean loss

@@ -10,22 +10,18 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from ohlora_lib.io.weights import load_property_cnn
-from ohlora_lib.properties import training
+from ohlora_lib.properties import published, training
 from ohlora_lib.properties.ensemble import Ensemble
-from ohlora_lib.properties.training import (
-    CNNSettings,
-    Lesson,
-    fold_table,
-    stratified_folds,
-    train_ensemble,
-    train_fold,
-)
+from ohlora_lib.properties.lesson import CNNSettings, Lesson, stratified_folds
+from ohlora_lib.properties.published import train_fold
+from ohlora_lib.properties.training import fold_table, train_ensemble
 from ohlora_lib.training.checkpoint import load_state, save_state
 from ohlora_lib.training.losses import NotFiniteError
 
 SETTINGS = {
-    "folds": 2, "width": 0.125, "batch": 8, "max_epochs": 12, "patience": 12,
-    "learning_rate": {"bright": 3e-3, "dark": 2e-3}, "max_attempts": 1, "seed": 1,
+    "architecture": "published", "folds": 2, "width": 0.125, "batch": 8, "max_epochs": 12,
+    "patience": 12, "learning_rate": {"bright": 3e-3, "dark": 2e-3}, "max_attempts": 1, "seed": 1,
+    "mirror": False,
 }  # fmt: skip
 
 
@@ -38,7 +34,7 @@ def planted(count=160, seed=0):
 
 
 def lesson(images, labels, **changes):
-    return Lesson(images, labels, "bright", CNNSettings(**SETTINGS | changes))
+    return Lesson(images, labels[:, None], ("bright",), CNNSettings(**SETTINGS | changes))
 
 
 def train_folds(images, labels, **changes):
@@ -75,8 +71,10 @@ def test_planted_property_is_learnt_and_the_best_epoch_kept():
     for fold, (_, valid) in zip(train_folds(images, labels), rows, strict=True):
         assert not fold.net.training
         scores = Ensemble({"bright": [fold.net]}).scores(images[valid])[:, 0].numpy()
-        assert roc_auc_score(labels[valid], scores) == pytest.approx(fold.auroc, abs=1e-3)
-        assert fold.auroc > 0.95
+        assert roc_auc_score(labels[valid], scores) == pytest.approx(
+            fold.auroc["bright"], abs=1e-3
+        )
+        assert fold.auroc["bright"] > 0.95
         loss = -np.log(np.where(labels[valid], scores, 1 - scores)).mean()
         assert loss == pytest.approx(fold.best_loss, rel=1e-3)
         assert fold.best_loss == fold.history["valid_loss"].min()
@@ -86,7 +84,7 @@ def test_shuffled_labels_are_not_learnt():
     """A validation set that leaks into training, or an AUROC of training images, would be high."""
     images, labels = planted()
     shuffled = np.random.default_rng(5).permutation(labels)
-    assert np.mean([fold.auroc for fold in train_folds(images, shuffled)]) < 0.7
+    assert np.mean([fold.auroc["bright"] for fold in train_folds(images, shuffled)]) < 0.7
 
 
 def test_a_seed_decides_the_weights_and_a_second_attempt_starts_from_others():
@@ -96,7 +94,7 @@ def test_a_seed_decides_the_weights_and_a_second_attempt_starts_from_others():
     assert not torch.equal(first, other)
     pd.testing.assert_frame_equal(runs[0].history, runs[1].history)
     one = lesson(*planted(64), max_epochs=2)
-    again = training._attempt(one, 0, stratified_folds(one)[0], 2)
+    again = published._attempt(one, 0, stratified_folds(one)[0], 2)
     assert not torch.equal(again.net.state_dict()["conv1.0.weight"], first)
 
 
@@ -122,12 +120,12 @@ def test_a_seed_decides_the_weights_and_a_second_attempt_starts_from_others():
 )
 def test_early_stop_and_attempts(monkeypatch, changes, losses, kept, attempts):
     left = iter(losses)
-    monkeypatch.setattr(training, "train_epoch", lambda *_: 1.0)
+    monkeypatch.setattr(published, "train_epoch", lambda *_: 1.0)
     monkeypatch.setattr(
-        training, "_logits", lambda _, __, rows: torch.full((len(rows), 1), next(left))
+        Lesson, "logits", lambda _, __, rows: torch.full((len(rows), 1), next(left))
     )
     monkeypatch.setattr(
-        training.F, "binary_cross_entropy_with_logits", lambda logits, _: logits.mean()
+        published.F, "binary_cross_entropy_with_logits", lambda logits, _: logits.mean()
     )
     fold = first_fold(8, max_attempts=3, **changes)
     assert fold.history["valid_loss"].tolist() == pytest.approx(kept)
@@ -171,19 +169,19 @@ def test_stopped_after_a_fold_and_started_again_is_as_if_never_stopped(
     older = tmp_path / "checkpoints" / "state-bright-fold0.pt"  # of an earlier version
     state, facts = load_state(older)
     save_state(older, {"valid_rows": 0} | state, facts)
-    calls, original = [], training.train_fold
+    calls = []
 
     def count(one, fold, rows):
-        calls.append((one.prop, fold))
-        return original(one, fold, rows)
+        calls.append((one.name, fold))
+        return train_fold(one, fold, rows)
 
-    monkeypatch.setattr(training, "train_fold", count)
+    monkeypatch.setitem(training.TRAINERS, "published", count)
     again = train(tmp_path)
     assert calls == [("bright", 0), ("dark", 1)]
     pd.testing.assert_frame_equal(fold_table(again), fold_table(whole[1]))
     for a, b in zip(again, whole[1], strict=True):
         pd.testing.assert_frame_equal(a.history, b.history)
-        name = f"{a.prop}-fold{a.fold}.safetensors"
+        name = f"{a.name}-fold{a.fold}.safetensors"
         there, here = (load_property_cnn(f / name).state_dict() for f in (whole[0], tmp_path))
         assert all(torch.equal(there[k], here[k]) for k in there)
 

@@ -232,10 +232,7 @@ LACKS = [
 def test_what_is_lacking_is_said_before_anything_moves(root, monkeypatch, given, said):
     base = "outputs/tiny/02_base"
     make_base(root)
-    cnns = start_run("03_cnn", {"study": "tiny"}, root=root)
-    for name in ("age", "glass"):
-        write_atomic(cnns.path / "selector" / f"{name}-fold0.safetensors", "weights")
-    cnns.finish()
+    start_run("03_cnn", {"study": "tiny", "properties": ["age", "glass"]}, root=root).finish()
     config = {"study": "tiny", "concept": {"glass": 0.0}, "cnn_run": "outputs/tiny/03_cnn"}
     config |= {"base_run": base, "selection_run": base}
     FinetuneGenerator.checked(config, "a file").open_run().finish()

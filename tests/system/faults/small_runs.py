@@ -23,9 +23,10 @@ from ohlora_lib.finetune.loop import FineTuner, FinetuneSettings
 from ohlora_lib.finetune.run import FinetuneRun
 from ohlora_lib.io.disk import write_atomic
 from ohlora_lib.nets import Discriminator, Generator, PropertyCNN
+from ohlora_lib.properties import compact
 from ohlora_lib.properties import training as fold_training
 from ohlora_lib.properties.ensemble import Ensemble
-from ohlora_lib.properties.training import CNNSettings
+from ohlora_lib.properties.lesson import CNNSettings, Lesson
 from ohlora_lib.study.run_folder import Run, start_run
 from ohlora_lib.training import checkpoint
 
@@ -58,8 +59,8 @@ PLACES = {
         *(SAVE, FINISH),
     ],
     "cnn": [
-        (fold_training, "train_epoch", "training a fold"),
-        (fold_training, "_logits", "validating a fold"),
+        (compact, "_train_epoch", "training a fold"),
+        (Lesson, "logits", "validating a fold"),
         (fold_training, "save_weights", "writing weights"),
         (fold_training, "save_state", "saving a checkpoint"),
         FINISH,
@@ -151,12 +152,10 @@ def train_cnns(run: Run, say) -> dict[str, float]:
     random = np.random.default_rng(0)
     labels = random.permutation(np.arange(96) % 2)
     table = pd.DataFrame({"bright": labels, "dark": 1 - labels})
-    settings = CNNSettings(
-        folds=3, width=0.125, batch=8, max_epochs=5, learning_rate={"bright": 1e-3}, seed=1
-    )
+    settings = CNNSettings(folds=3, width=0.125, batch=8, max_epochs=5, seed=1)
     data = (pixels(96), table, np.arange(96), list(table), settings, run.path / "selector")
     there = len(list(run.path.rglob("state-*.pt")))
-    say(f"fold {there} of 6" if there else "the start")
+    say(f"fold {there} of 3" if there else "the start")
     folds = list(fold_training.train_ensemble(*data))
     write_atomic(run.path / "folds.csv", fold_training.fold_table(folds).to_csv(index=False))
     return {}

@@ -1,0 +1,165 @@
+"""Trains one fold of a compact CNN, which reads all properties, and calibrates its scores.
+
+Axes: B batch, H image height, N rows, P properties.
+Sources: one-cycle schedule, Smith and Topin, "Super-Convergence", 2019,
+https://arxiv.org/abs/1708.07120; calibration, Platt, "Probabilistic Outputs for Support Vector
+Machines", 1999.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from scipy.special import logit
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+
+from ohlora_lib.nets import CompactCNN
+from ohlora_lib.nets.compute import autocast
+from ohlora_lib.properties.lesson import Fold, Lesson, Rows, fold_seed
+
+LEARNING_RATE, WEIGHT_DECAY = 4e-3, 0.05
+WARM_UP = 0.25  # share of the steps in which the rate rises
+SHIFT = 1 / 32  # of the side: how far an image is moved at most
+BRIGHTNESS = 0.2  # contrast changes by this share at most, brightness by half of it
+
+
+def train_fold(lesson: Lesson, fold: int, rows: Rows) -> Fold:
+    """Trains until no property has got better for some epochs; takes the epoch of the least loss.
+
+    Args:
+        lesson: What to learn.
+        fold: Its number, which seeds the training.
+        rows: Row numbers to train on, and to validate and calibrate on, of `stratified_folds`.
+    """
+    seed = fold_seed(lesson.settings, fold, 1)
+    torch.manual_seed(seed)
+    net, random = lesson.new_net(), torch.Generator().manual_seed(seed)
+    train, valid = (torch.from_numpy(part).to(lesson.images.device) for part in rows)
+    history, state = _train(net, lesson, fold, (train, valid), random)
+    net.load_state_dict(state)
+    scores, labels = lesson.logits(net, valid).cpu().numpy(), lesson.labels[rows[1]]
+    net.calibration.copy_(torch.from_numpy(calibrate(scores, labels)))
+    auroc = {
+        prop: float(roc_auc_score(labels[:, k], scores[:, k]))
+        for k, prop in enumerate(lesson.properties)
+    }
+    best_loss = float(history["valid_loss"].min())
+    return Fold(lesson.name, fold, net.eval(), history, auroc, best_loss, 1)
+
+
+def _train(
+    net: CompactCNN,
+    lesson: Lesson,
+    fold: int,
+    rows: tuple[Tensor, Tensor],
+    random: torch.Generator,
+) -> tuple[pd.DataFrame, dict[str, Tensor]]:
+    """Trains a CNN on the first rows, validates on the others: its history and best weights."""
+    settings, (train, valid) = lesson.settings, rows
+    weights = class_weights(lesson.target[train])
+    optimizer = torch.optim.AdamW(net.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    steps = settings.max_epochs * -(-len(train) // settings.batch)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, LEARNING_RATE, total_steps=steps, pct_start=WARM_UP
+    )
+    losses, state, history = np.empty((0, len(lesson.properties))), {}, []  # losses: (epochs, P)
+    for epoch in range(settings.max_epochs):
+        train_loss = _train_epoch(net, optimizer, schedule, lesson, train, weights, random)
+        each = _loss(lesson.logits(net, valid), lesson.target[valid], weights).mean(dim=0)  # (P,)
+        losses = np.vstack([losses, each.cpu().numpy()])
+        valid_loss = float(losses[-1].mean())
+        history.append({"epoch": epoch, "train_loss": train_loss, "valid_loss": valid_loss})
+        lesson.check_loss(fold, history[-1])
+        if losses.mean(axis=1).argmin() == epoch:
+            state = {k: v.clone() for k, v in net.state_dict().items()}
+        if epoch - losses.argmin(axis=0).max() >= settings.patience:
+            break
+    return pd.DataFrame(history), state
+
+
+def class_weights(target: Tensor) -> Tensor:
+    """Weights of zeros and of ones, (2, P), for labels (N, P): rare ones count more.
+
+    The square root of what would make both classes count alike, so that the few images of a rare
+    class are not all that is learnt of it.
+    """
+    share = target.mean(dim=0)
+    return (0.5 / torch.stack([1 - share, share])).sqrt()
+
+
+def _loss(logits: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+    """Weighted cross-entropy of each logit, (B, P)."""
+    weight = torch.where(target > 0, weights[1], weights[0])
+    return F.binary_cross_entropy_with_logits(logits, target, weight, reduction="none")
+
+
+def _train_epoch(
+    net: CompactCNN,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+    lesson: Lesson,
+    rows: Tensor,
+    weights: Tensor,
+    random: torch.Generator,
+) -> float:
+    """Trains one epoch in an order of its own; gives the mean loss."""
+    net.train()
+    order = rows[torch.randperm(len(rows), generator=random).to(rows.device)]
+    total = torch.zeros((), device=rows.device)
+    for batch in order.split(lesson.settings.batch):
+        pixels = augment(lesson.pixels(batch), random, mirror=lesson.settings.mirror)
+        with autocast(rows.device, lesson.settings.precision):
+            logits = net.raw_logits(pixels)
+        loss = _loss(logits, lesson.target[batch], weights).mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        total += loss.detach() * len(batch)
+    return (total / len(rows)).item()
+
+
+def augment(pixels: Tensor, random: torch.Generator, *, mirror: bool) -> Tensor:
+    """Images (B, 3, H, H) moved, brightened and perhaps mirrored at random.
+
+    The random numbers are drawn on the CPU, so that a seed means the same on every device.
+    """
+    count, side = len(pixels), pixels.shape[2]
+    most = max(1, round(SHIFT * side))
+    draw = torch.rand(5, count, generator=random).to(pixels.device)
+    if mirror:
+        pixels = torch.where(draw[0, :, None, None, None] < 0.5, pixels.flip(3), pixels)
+    padded = F.pad(pixels, [most] * 4, mode="replicate").permute(0, 2, 3, 1)  # (B, h, h, 3)
+    down, across = (draw[1:3] * (2 * most + 1)).long()[..., None] + torch.arange(
+        side, device=pixels.device
+    )  # (B, H) each: which rows and columns are taken
+    number = torch.arange(count, device=pixels.device)[:, None, None]
+    moved = padded[number, down[:, :, None], across[:, None, :]].permute(0, 3, 1, 2)
+    contrast, brightness = (BRIGHTNESS * (2 * draw[3:, :, None, None, None] - 1)).unbind()
+    return (moved - 0.5) * (1 + contrast) + 0.5 + brightness / 2
+
+
+def calibrate(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Scale and shift of logits, (2, P), that make them honest on rows that were not trained on.
+
+    Platt scaling; it also undoes the weighting of classes, which is a shift.
+
+    Args:
+        logits: As trained, (N, P).
+        labels: 0 or 1, (N, P).
+    """
+    found = []
+    for x, y in zip(logits.T, labels.T, strict=True):
+        # A target a little off 0 and 1 keeps the scale finite where a few rows are told apart.
+        ones, zeros = (y == 1).sum(), (y == 0).sum()
+        target = np.where(y == 1, (ones + 1) / (ones + 2), 1 / (zeros + 2))
+        fit = LogisticRegression(C=np.inf).fit(
+            np.tile(x, 2)[:, None], np.repeat([1, 0], len(x)), np.concatenate([target, 1 - target])
+        )
+        scale, shift = fit.coef_.item(), fit.intercept_.item()
+        found.append((scale, shift) if scale > 0 else (0.0, logit(target.mean())))
+    return np.array(found, dtype=np.float32).T

@@ -1,0 +1,159 @@
+"""What property CNNs are trained on and how, and what a trained fold is.
+
+Axes: N images, H image height, P properties.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.model_selection import StratifiedKFold
+from torch import Tensor
+
+from ohlora_lib.io.images import Images
+from ohlora_lib.nets import CompactCNN, PropertyCNN
+from ohlora_lib.nets.compute import autocast, images_at_once
+from ohlora_lib.nets.samples import to_unit
+from ohlora_lib.training.losses import NotFiniteError, check_finite
+
+Rows = tuple[np.ndarray, np.ndarray]  # row numbers to train on, and to validate on
+
+
+@dataclass(frozen=True)
+class CNNSettings:
+    """How property CNNs are trained; the mappings go from property to value."""
+
+    architecture: str = "compact"  # compact: one CNN for all properties; published: one for each
+    folds: int = 3
+    width: float = 1.0
+    batch: int = 64
+    max_epochs: int = 20
+    patience: int = 10  # epochs without a better validation
+    learning_rate: Mapping[str, float] = field(default_factory=dict)
+    loss_limit: Mapping[str, float] = field(default_factory=dict)  # validation loss to stay under
+    max_attempts: int = 3  # trainings of one fold before the best of them is taken
+    crops: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    mirror: bool = True  # show each image mirrored half of the time; the published CNNs do not
+    seed: int = 0
+    precision: str = "float32"
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a CNN is trained on, and how."""
+
+    images: Images  # uint8, (N, H, H, 3), on the device to train on
+    labels: np.ndarray  # 0 or 1, (N, P)
+    properties: tuple[str, ...]
+    settings: CNNSettings
+
+    @property
+    def name(self) -> str:
+        """What files and tables call these CNNs: the architecture, or the one property."""
+        compact = self.settings.architecture == "compact"
+        return "compact" if compact else self.properties[0]
+
+    @cached_property
+    def target(self) -> Tensor:
+        """The labels on the device, float (N, P)."""
+        return torch.tensor(self.labels, dtype=torch.float32, device=self.images.device)
+
+    def new_net(self) -> PropertyCNN | CompactCNN:
+        """An untrained CNN, on the device."""
+        settings = self.settings
+        size = {"image_px": self.images.shape[1], "width": settings.width}
+        if settings.architecture == "compact":
+            net = CompactCNN(self.properties, **size)
+        else:
+            crop = settings.crops.get(self.name)
+            net = PropertyCNN(self.name, crop=crop, **size)
+        return net.to(self.images.device, memory_format=torch.channels_last)
+
+    def pixels(self, rows: Tensor) -> Tensor:
+        """Some of the images as a CNN takes them, float (n, 3, H, H) in [0, 1]."""
+        return to_unit(self.images[rows]).contiguous(memory_format=torch.channels_last)
+
+    @torch.no_grad()
+    def logits(self, net: PropertyCNN | CompactCNN, rows: Tensor) -> Tensor:
+        """What a CNN says of some of the images, (n, P)."""
+        net.eval()
+        parts = rows.split(images_at_once(net.widest_map, self.images.device))
+        with autocast(self.images.device, self.settings.precision):
+            return torch.cat([net.logits(self.pixels(part)) for part in parts])
+
+    def check_loss(self, fold: int, entry: Mapping[str, float]) -> None:
+        """Raises NotFiniteError, with what to do, if a loss of an epoch's entry is no number."""
+        try:
+            check_finite(entry)
+        except NotFiniteError as error:
+            remedy = "Use `precision: float32`"
+            if self.settings.architecture == "published":
+                remedy = f"Lower the learning_rate of {self.name}"
+            raise NotFiniteError(
+                f"{self.name}, fold {fold}, epoch {entry['epoch']}: {error}. {remedy}; the folds "
+                f"before it are kept."
+            ) from None
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One trained fold: its network, its history and how well it does on its validation images."""
+
+    name: str  # of the lesson
+    fold: int
+    net: PropertyCNN | CompactCNN
+    history: pd.DataFrame  # epoch, train_loss, valid_loss
+    auroc: dict[str, float]  # by property
+    best_loss: float
+    attempts: int
+
+
+def fold_seed(settings: CNNSettings, fold: int, attempt: int) -> int:
+    """Seeds the training of a fold."""
+    return int(np.random.SeedSequence([settings.seed, fold, attempt]).generate_state(1)[0])
+
+
+def stratified_folds(lesson: Lesson) -> list[Rows]:
+    """Row numbers (train, valid) of each fold, classes of every property in proportion.
+
+    Raises:
+        ValueError: If a class has fewer images than there are folds.
+    """
+    labels, settings = lesson.labels, lesson.settings
+    for prop, column in zip(lesson.properties, labels.T, strict=True):
+        counts = {value: int((column == value).sum()) for value in (0, 1)}
+        if min(counts.values()) < settings.folds:
+            raise ValueError(
+                f"{prop}: {counts[0]} images are labelled 0 and {counts[1]} are labelled 1; "
+                f"each of {settings.folds} folds needs at least one of both. "
+                f"Label more or use fewer folds."
+            )
+    if settings.architecture == "published":
+        splitter = StratifiedKFold(settings.folds, shuffle=True, random_state=settings.seed)
+        return list(splitter.split(np.zeros(len(labels)), labels[:, 0]))
+    fold = _deal(labels, settings.folds, np.random.default_rng(settings.seed))
+    return [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(settings.folds)]
+
+
+def _deal(labels: np.ndarray, folds: int, random: np.random.Generator) -> np.ndarray:
+    """Deals rows of labels (N, P) out to folds, rarest class first: fold of each row, (N,).
+
+    Source: iterative stratification, Sechidis et al., "On the Stratification of Multi-Label Data",
+    2011.
+    """
+    fold, order = np.full(len(labels), -1), random.permutation(len(labels))
+    classes = [column == value for column in labels.T for value in (0, 1)]
+    for mine in sorted(classes, key=np.sum):
+        have = np.bincount(fold[mine & (fold >= 0)], minlength=folds)
+        size = np.bincount(fold[fold >= 0], minlength=folds)
+        for row in order[mine[order] & (fold[order] < 0)]:
+            least = np.lexsort((size, have))[0]
+            fold[row] = least
+            have[least] += 1
+            size[least] += 1
+    return fold

@@ -1,0 +1,103 @@
+"""The compact CNN learns rare properties beside common ones, and its scores are honest shares."""
+
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from ohlora_lib.properties.compact import augment, calibrate
+from ohlora_lib.properties.ensemble import import_cnns, load_ensemble
+from ohlora_lib.properties.lesson import CNNSettings, Lesson, stratified_folds
+from ohlora_lib.properties.training import fold_table, train_ensemble
+
+SETTINGS = CNNSettings(folds=2, width=0.25, batch=16, max_epochs=6, seed=1)
+ROWS = np.arange(300)
+
+
+def planted(count=600):
+    """Noise pictures, brighter above where `bright` is 1, redder below where `rare` is."""
+    random = np.random.default_rng(0)
+    table = pd.DataFrame(
+        {"bright": random.random(count) < 0.5, "rare": random.random(count) < 0.1}
+    )
+    images = random.integers(0, 170, (count, 32, 32, 3))
+    images[:, :16] += 30 * table["bright"].to_numpy()[:, None, None, None]
+    images[:, 16:, :, 0] += 40 * table["rare"].to_numpy()[:, None, None]
+    return torch.from_numpy(images.astype(np.uint8)), table.astype(int)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("selector")
+    images, table = planted()
+    return folder, list(train_ensemble(images, table, ROWS, list(table), SETTINGS, folder))
+
+
+@pytest.mark.slow
+def test_both_properties_are_learnt_and_scores_say_how_often(trained):
+    folder, folds = trained
+    images, table = planted()
+    assert fold_table(folds)["property"].tolist() == ["bright", "rare"] * 2
+    scores = load_ensemble(folder, list(table)).scores(images[300:]).numpy()
+    for k, prop in enumerate(table):
+        truth = table[prop].to_numpy()[300:]
+        assert roc_auc_score(truth, scores[:, k]) > 0.9
+        assert scores[:, k].mean() == pytest.approx(truth.mean(), abs=0.08)
+
+
+@pytest.mark.slow
+def test_folds_are_trained_once_and_taken_over_whole_or_in_part(trained, tmp_path):
+    folder, folds = trained
+    images, table = planted()
+    shutil.copytree(folder, tmp_path / "again")
+    data = (images, table, ROWS, list(table), SETTINGS, tmp_path / "again")
+    again = list(train_ensemble(*data))
+    pd.testing.assert_frame_equal(fold_table(again), fold_table(folds))
+    assert import_cnns(folder, ["rare"], tmp_path / "in") == "Taken over: 2 CNNs for rare."
+    there, here = load_ensemble(folder, list(table)), load_ensemble(tmp_path / "in", ["rare"])
+    torch.testing.assert_close(here.scores(images[:20])[:, 0], there.scores(images[:20])[:, 1])
+    with pytest.raises(ValueError, match=r"is a CNN for 'bright' and 'rare' by its tensors"):
+        import_cnns(folder, ["hat"], tmp_path / "out")
+
+
+def test_every_fold_has_its_part_of_a_rare_class():
+    random = np.random.default_rng(0)
+    labels = np.stack([random.permutation(1000) < 10, random.random(1000) < 0.4], axis=1)
+    lesson = Lesson(None, labels.astype(int), ("rare", "usual"), CNNSettings(folds=5))
+    rows = stratified_folds(lesson)
+    assert sorted(np.concatenate([valid for _, valid in rows])) == list(range(1000))
+    for train, valid in rows:
+        assert labels[valid, 0].sum() == 2
+        assert labels[valid, 1].mean() == pytest.approx(labels[:, 1].mean(), abs=0.01)
+        assert not set(train) & set(valid)
+
+
+def test_augmented_images_are_mirrored_moved_and_brightened_but_not_mixed():
+    images = torch.rand(64, 3, 32, 32)
+    changed = augment(images, torch.Generator().manual_seed(0), mirror=True)
+    seen = set()
+    for original, image in zip(images, changed, strict=True):
+        fits = {}
+        for flip, down, across in np.ndindex(2, 3, 3):
+            crop = (original.flip(2) if flip else original)[:, 3 + down :, 3 + across :][
+                :, :24, :24
+            ]
+            pair = torch.stack([image[:, 4:28, 4:28].flatten(), crop.flatten()])
+            fits[flip, down, across] = torch.corrcoef(pair)[0, 1].item()
+        assert max(fits.values()) > 0.999
+        seen.add(max(fits, key=fits.get))
+    assert len(seen) > 12  # of 18
+
+
+def test_calibration_undoes_a_weighting():
+    random = np.random.default_rng(0)
+    honest = random.normal(-2, 2, 20_000)
+    labels = (random.random(20_000) < 1 / (1 + np.exp(-honest))).astype(int)
+    scale, shift = calibrate(2 * honest[:, None] + 3, labels[:, None])[:, 0]  # too sure, shifted
+    assert scale == pytest.approx(0.5, abs=0.03)
+    assert shift == pytest.approx(-1.5, abs=0.1)
+    scale, shift = calibrate(-honest[:, None], labels[:, None])[:, 0]  # worse than guessing
+    assert (scale, 1 / (1 + np.exp(-shift))) == pytest.approx((0, labels.mean()), abs=1e-3)
