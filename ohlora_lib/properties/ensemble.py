@@ -29,7 +29,7 @@ CNN = PropertyCNN | CompactCNN
 
 
 class Ensemble:
-    """The CNNs of all properties; a score is the mean of a property's CNNs.
+    """The CNNs of all properties; a score is the vote of a property's CNNs.
 
     Args:
         members: CNNs of each property, in the order of the concept; one may read several.
@@ -75,9 +75,17 @@ class Ensemble:
         return {prop: torch.cat(scores) for prop, scores in parts.items()}
 
     def scores(self, images: Images) -> Tensor:
-        """Soft votes of uint8 images (N, H, H, 3): probabilities, shape (N, P)."""
-        members = self.member_scores(images)
-        return torch.stack([members[prop].mean(dim=1) for prop in self.members], dim=1)
+        """Soft votes of uint8 images (N, H, H, 3): probabilities, shape (N, P).
+
+        The mean of a property's CNNs; of compact ones, whose probabilities are calibrated, the mean
+        of logits, because a mean of honest probabilities is too unsure.
+        """
+        votes = []
+        for prop, scores in self.member_scores(images).items():  # (N, K)
+            compact = all(isinstance(net, CompactCNN) for net in self.members[prop])
+            logits = torch.logit(scores, eps=1e-7) if compact else None
+            votes.append(scores.mean(dim=1) if logits is None else logits.mean(dim=1).sigmoid())
+        return torch.stack(votes, dim=1)
 
     @torch.no_grad()
     def features(self, images: Images) -> Tensor:

@@ -32,7 +32,7 @@ class CNNSettings:
     folds: int = 3
     width: float = 1.0
     batch: int = 64
-    max_epochs: int = 20
+    max_epochs: int = 14
     patience: int = 10  # epochs without a better validation
     learning_rate: Mapping[str, float] = field(default_factory=dict)
     loss_limit: Mapping[str, float] = field(default_factory=dict)  # validation loss to stay under
@@ -41,6 +41,12 @@ class CNNSettings:
     mirror: bool = True  # show each image mirrored half of the time; the published CNNs do not
     seed: int = 0
     precision: str = "float32"
+
+    def lessons(self, properties: Sequence[str]) -> list[tuple[str, ...]]:
+        """The properties that one CNN learns at a time."""
+        if self.architecture == "compact":
+            return [tuple(properties)]
+        return [(prop,) for prop in properties]
 
 
 @dataclass(frozen=True)

@@ -72,8 +72,7 @@ def train_ensemble(
     folder.mkdir(parents=True, exist_ok=True)
     part, made = take(images, rows), set()
     common = {**vars(settings), "device": part.device.type, "images_sha256": images_sha256(part)}
-    together = settings.architecture == "compact"
-    for names in [tuple(properties)] if together else [(prop,) for prop in properties]:
+    for names in settings.lessons(properties):
         lesson = Lesson(part, labels[list(names)].to_numpy()[rows], names, settings)
         facts = common | {f"labels_{lesson.name}_sha256": _sha256(lesson.labels)}
         for k, split in enumerate(stratified_folds(lesson)):

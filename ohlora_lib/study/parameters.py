@@ -124,10 +124,10 @@ class TrainPropertyCNN(NotebookParameters, Compute, Meaning):
     properties: Names
     architecture: Literal["compact", "published"] = "compact"
     folds: AtLeastTwo = 3
-    judge_folds: AtLeastTwo = 2
+    judge_folds: AtLeastTwo = 3
     width: PositiveFloat = 1.0
     batch: AtLeastTwo = 64
-    max_epochs: PositiveInt = 20
+    max_epochs: PositiveInt = 14
     patience: PositiveInt = 10
     mirror: bool = True
     selector_folder: str = ""
