@@ -99,14 +99,14 @@ class IndependentJudge:
         values = [v for _, v in found][wanted.output] if wanted.output < len(found) else None
         if values is None or wanted.columns.stop > values.shape[1]:
             there = [f"{k}[0:{v.shape[1]}] ({name})" for k, (name, v) in enumerate(found)]
-            raise ValueError(f"onnx_outputs: {text!r} is not among {', '.join(there)}; correct it")
+            raise ValueError(f"onnx_outputs {text!r} is not among {', '.join(there)}; correct it")
         score = ACTIVATIONS[how](values)[:, wanted.columns].sum(1)
         score = 1 - score if wanted.inverse else score
         good = (score >= -ROUNDING) & (score <= 1 + ROUNDING)  # NaN is not
         if not good.all() or (how, values.shape[1]) == ("softmax", 1):
             worst = score[good.int().argmin()].item()
             raise ValueError(
-                f"onnx_outputs: {text!r} is {worst:.4g} after onnx_activation {how!r}, and scores "
+                f"onnx_outputs {text!r} is {worst:.4g} after onnx_activation {how!r}, and scores "
                 "are from 0 to 1. Choose none, softmax (of two columns or more) or sigmoid."
             )
         return score.clamp(0, 1).numpy()
@@ -140,7 +140,7 @@ def _open(path: Path) -> Any:
     try:
         import onnxruntime  # an extra
     except ImportError as error:
-        raise ValueError("onnx_files needs onnxruntime: pip install 'ohlora[onnx]'") from error
+        raise ValueError("an ONNX model needs onnxruntime: pip install 'ohlora[onnx]'") from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 4
     try:
