@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ohlora_lib.evaluation.distances import DiversityScale, compare_features
+from ohlora_lib.evaluation.independent import IndependentJudge
 from ohlora_lib.io.images import Images, to_tensor
 from ohlora_lib.io.weights import load_generator, read_tensors
 from ohlora_lib.nets import Generator
@@ -43,14 +44,15 @@ class Judged:
     """One generator judged: its row of figures, its scores, some of its images."""
 
     row: dict[str, float | str]
-    scores: pd.DataFrame  # (S, 2P): <property>_score and heldout_<property>_score
+    scores: pd.DataFrame  # <property>_score, heldout_<property>_score and, where it is there,
+    # independent_<property>_score
     fixed_scores: pd.DataFrame  # the same of the fixed latents
     fixed_images: np.ndarray  # uint8, (at most 36, H, H, 3)
 
-    def heldout(self, kind: str = "scores") -> pd.DataFrame:
-        """The judge's `scores` or `fixed_scores`, one column per property."""
-        table = getattr(self, kind).filter(regex="^heldout_")
-        return table.rename(columns=lambda name: name[len("heldout_") : -len("_score")])
+    def by(self, judge: str, kind: str = "scores") -> pd.DataFrame:
+        """Scores or `fixed_scores` by the "heldout" or "independent" judge, by property."""
+        table = getattr(self, kind).filter(regex=f"^{judge}_")
+        return table.rename(columns=lambda name: name[len(f"{judge}_") : -len("_score")])
 
 
 @dataclass(eq=False)
@@ -63,6 +65,7 @@ class Evaluator:
     samples: int = 100  # number S of samples of each kind
     seed: int = 0  # draws the latents
     precision: str = "float32"  # number format to draw in
+    independent: IndependentJudge | None = None  # scores the fresh samples of `judged` too
 
     def __post_init__(self, selected: Images) -> None:
         self.features = self.judge.features(selected)  # (N, F)
@@ -113,6 +116,9 @@ class Evaluator:
         for kind, images in (("", fresh), ("fixed_", fixed)):
             heldout = self.judge.table(images).add_prefix("heldout_")
             tables[kind] = pd.concat([self.selector.table(images), heldout], axis=1)
+            if self.independent and images is fresh:
+                own = self.independent.table(images).add_prefix("independent_")
+                tables[kind] = tables[kind].join(own)
             row |= {f"{kind}{k}": v for k, v in tables[kind].mean().items()}
         features = self.judge.features(fresh)
         row["diversity"], row["recall"] = self.diversity(features)

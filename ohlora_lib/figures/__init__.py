@@ -3,6 +3,7 @@
 from ohlora_lib.figures.samples import (
     calibration,
     fold_losses,
+    judges,
     label_scores,
     leakage,
     sample_scores,
@@ -21,7 +22,7 @@ from ohlora_lib.figures.training import (
 )
 
 __all__ = [
-    "Figure", "auroc", "calibration", "diversity", "fold_losses", "heldout", "label_scores",
-    "leakage", "losses", "progress", "property_comparison", "property_groups", "sample_scores",
-    "scores", "selection_costs",
+    "Figure", "auroc", "calibration", "diversity", "fold_losses", "heldout", "judges",
+    "label_scores", "leakage", "losses", "progress", "property_comparison", "property_groups",
+    "sample_scores", "scores", "selection_costs",
 ]  # fmt: skip

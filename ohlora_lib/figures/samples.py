@@ -115,6 +115,33 @@ def _draw_scores(ax: Axes, scores: pd.DataFrame, prop: str, meaning: Meanings, g
 
 
 @house_style()
+def judges(distances: pd.DataFrame) -> Figure:
+    """How far from the target before and after, by each judge; a row a judge and property.
+
+    Index by, property; columns base, fine-tuned (distances of mean scores, 0 to 1).
+    """
+    groups = dict(list(distances.groupby(level="by", sort=False)))
+    names = list(dict.fromkeys(distances.index.get_level_values("property")))
+    ax, parts = new_axes(height_in=1.9 + 0.55 * len(names)), []
+    for order, (by, group) in enumerate(groups.items()):
+        ends = group.droplevel("by")
+        place = np.array([names.index(prop) for prop in ends.index]) + 0.3 * order - 0.15
+        look = style.series(order, 1) | {"ls": "", "ms": 7}
+        ax.hlines(place, ends["base"], ends["fine-tuned"], look["color"], lw=2, alpha=0.5)
+        ax.plot(ends["base"], place, label=f"{by}: base", **look | {"mfc": "white"})
+        ax.plot(ends["fine-tuned"], place, label=f"{by}: fine-tuned", **look)
+        moves = [f"{p} {a:.3f} to {b:.3f}" for p, a, b in ends.iloc[:, :2].itertuples()]
+        parts.append(f"by the {by} {', '.join(moves)}")
+    ax.axvline(0, **style.RULE)
+    ax.set_yticks(range(len(names)), [shown_name(prop) for prop in names])
+    ax.set_ylim(len(names) - 0.5, -0.5)
+    ax.grid(visible=False, axis="y")
+    finish(ax, "Do the judges agree?", "", "distance of the mean score to its target")
+    alt = f"Distances to the target, base to fine-tuned: {'; '.join(parts)}."
+    return Figure(ax.figure, "judges", alt)
+
+
+@house_style()
 def selection_costs(costs: pd.DataFrame) -> Figure:
     """How many images pass each condition: columns condition, passes, lost_only_here (images)."""
     ax = new_axes(height_in=1.7 + 0.45 * len(costs))

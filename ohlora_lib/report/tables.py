@@ -17,6 +17,7 @@ from ohlora_lib.study.records import in_project, read_config, read_summary, root
 from ohlora_lib.study.run_folder import Run
 from ohlora_lib.verdict.logs import log_names, read_logs
 
+JUDGES = {"heldout": "held-out judge", "independent": "independent judge"}  # by their columns
 Logs = tuple[list[str], list[pd.DataFrame]]  # names, and a log for each
 
 
@@ -142,15 +143,43 @@ def judged_runs(
     return {name: found[name] for name in names if name in found}
 
 
+def end_distances(evaluations: pd.DataFrame, concept: Mapping[str, float]) -> pd.DataFrame:
+    """How far base and last checkpoint are from the target, by each judge of an evaluation.
+
+    A row a judge and property, for those it scores: columns base, fine-tuned and their ratio.
+    """
+    rows = {}
+    for key, by in JUDGES.items():
+        for prop, target in concept.items():
+            if (column := f"{key}_{prop}_score") in evaluations:
+                distance = (evaluations[column] - target).abs()
+                rows[by, prop] = distance.iloc[0], distance.iloc[-1]
+    index = pd.MultiIndex.from_tuples([*rows], names=["by", "property"])
+    table = pd.DataFrame(rows.values(), index, ["base", "fine-tuned"])
+    return table.assign(ratio=table["fine-tuned"] / table["base"])
+
+
+def independent_ends(folder: Path | None, concept: Mapping[str, float]) -> pd.DataFrame:
+    """`end_distances` of an evaluation sampling; empty where it has no independent judge."""
+    evaluations = read_table(folder / "evaluations.csv") if folder else pd.DataFrame()
+    ends = end_distances(evaluations, concept)
+    return ends if JUDGES["independent"] in ends.index else ends.head(0)
+
+
 def last_evaluations(judged: Mapping[str, Path], concept: Mapping[str, float]) -> pd.DataFrame:
-    """Bases and last checkpoints of runs: distances by the held-out judge, and diversity."""
+    """Bases and last checkpoints of runs: distances by each judge, diversity, resemblance."""
     rows: dict[str, pd.Series] = {}
-    names = {f"heldout_{prop}_score": f"{prop}: distance" for prop in concept}
+    needed = [*(f"heldout_{prop}_score" for prop in concept), "diversity", "recall"]
     alike = len({read_config(folder)["base_run"] for folder in judged.values()}) == 1
     for run, folder in judged.items():
-        table = read_table(folder / "evaluations.csv", [*names, "diversity", "recall"])
-        table[[*names]] = (table[[*names]] - [*concept.values()]).abs()
-        table = table[[*names, "diversity", "recall", "frechet", "precision"]]
-        rows["base" if alike else f"base of {run}"] = table.iloc[0]
-        rows[run] = table.iloc[-1]
-    return pd.DataFrame(rows).T.rename(columns=names).rename_axis("run")
+        table = read_table(folder / "evaluations.csv", needed)
+        ends = end_distances(table, concept).drop(columns="ratio").T
+        own = {by: f" by the {by}" * (by != JUDGES["heldout"]) for by in JUDGES.values()}
+        ends.columns = [f"{prop}: distance{own[by]}" for by, prop in ends.columns]
+        rest = table[["diversity", "recall", "frechet", "precision"]].iloc[[0, -1]]
+        ends = ends.join(rest.set_axis(ends.index))
+        rows["base" if alike else f"base of {run}"] = ends.loc["base"]
+        rows[run] = ends.loc["fine-tuned"]
+    if not rows:
+        return pd.DataFrame()
+    return pd.concat(rows, axis=1, sort=False).T.rename_axis("run")

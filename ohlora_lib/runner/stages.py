@@ -16,7 +16,7 @@ from ohlora_lib.io.disk import dangling_link
 from ohlora_lib.population import inputs
 from ohlora_lib.study import parameters, records, run_folder
 from ohlora_lib.study.look import conditions
-from ohlora_lib.study.parameters import NotebookParameters, SelectImages
+from ohlora_lib.study.parameters import EvaluateSamples, NotebookParameters, SelectImages
 from ohlora_lib.verdict.logs import read_log
 
 
@@ -224,11 +224,18 @@ def _look_at_scores(model: SelectImages, path: Path, _: Path) -> None:
     read_scores(path, conditions(model.concept, model.keep))
 
 
+def _look_at_onnx(model: EvaluateSamples, _: Path, root: Path) -> None:
+    from ohlora_lib.evaluation.independent import load_independent  # imports torch
+
+    load_independent(model, root)
+
+
 LOOKS = {  # into an input file before a run, as its stage will read it hours later
     **dict.fromkeys(("log_csv", "log_csvs", "earlier_csv"), _look_at_log),
     "generator_file": partial(_look_at_weights, "generator"),
     "discriminator_file": partial(_look_at_weights, "discriminator"),
     "scores_csv": _look_at_scores,
+    "onnx_files": _look_at_onnx,
     "image_folder": inputs.check_images,
     "labels_csv": inputs.check_labels,
 }

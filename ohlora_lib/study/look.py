@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 CONDITION = re.compile(r"\s*([\w.]+)\s*(>=|<=)\s*([-+0-9.eE]+)\s*")
+OUTPUT = re.compile(r"(1 ?- ?)?(\d{1,6})\[(\d{1,6})(?::(\d{1,6}))?\]")
 MEANING = {  # what labels and scores of 0 and 1 mean, of the published study's properties
     "gender": ["male", "female"],
     "quality": ["poor image", "good image"],
@@ -59,3 +60,22 @@ def conditions(concept: Mapping[str, float], keep: Mapping[str, float]) -> list[
         if prop not in concept:
             raise ValueError(f"keep names {prop!r}, which is not in the concept {list(concept)}")
     return [Condition(p, ">=" if concept[p] >= 0.5 else "<=", value) for p, value in keep.items()]
+
+
+@dataclass(frozen=True)
+class ModelOutput:
+    """Columns of a classifier's output whose sum, or 1 less it, is the score of a property."""
+
+    output: int  # its number, over all models
+    columns: slice
+    inverse: bool
+
+
+def parse_output(text: str) -> ModelOutput:
+    """Reads `0[3]`, `1[40:81]` or `1 - 0[3]`; ValueError if the text is none of these."""
+    if match := OUTPUT.fullmatch(text):
+        first = int(match[3])
+        columns = slice(first, int(match[4] or first + 1))
+        if columns.start < columns.stop:
+            return ModelOutput(int(match[2]), columns, bool(match[1]))
+    raise ValueError(f"output {text!r} is not of the form '0[3]', '1[40:81]' or '1 - 0[3]'")

@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from ohlora_lib.study.look import MEANING, conditions, parse_condition
+from ohlora_lib.study.look import MEANING, conditions, parse_condition, parse_output
 from ohlora_lib.study.model import NotebookParameters, read_yaml
 
 QUICKSTART = "outputs/quickstart"
@@ -27,6 +27,7 @@ Side = Literal[8, 16, 32, 64, 128, 256, 512, 1024]  # of images, pixels
 Share = Annotated[float, Field(ge=0, le=1)]
 Words = Annotated[list[str], Field(min_length=2, max_length=2)]  # what 0 and 1 mean
 AtLeastTwo = Annotated[int, Field(ge=2)]
+THREE = Field(min_length=3, max_length=3)  # a number for each channel
 Names = Annotated[list[str], Field(min_length=1)]
 
 
@@ -210,6 +211,29 @@ class EvaluateSamples(NotebookParameters, Compute, Look):
     selection_run: str
     finetune_run: str
     samples: int = Field(1000, ge=20)
+    onnx_files: list[str] = []
+    onnx_outputs: dict[str, str] = {}
+    onnx_activation: Literal["none", "softmax", "sigmoid"] = "none"
+    onnx_px: NonNegativeInt = 0
+    onnx_crop: Annotated[list[Share], Field(min_length=4, max_length=4)] = [0.0, 1.0, 0.0, 1.0]
+    onnx_channels: Literal["RGB", "BGR"] = "RGB"
+    onnx_mean: Annotated[list[float], THREE] = [0.0, 0.0, 0.0]
+    onnx_std: Annotated[list[PositiveFloat], THREE] = [255.0, 255.0, 255.0]
+
+    @model_validator(mode="after")
+    def _scorable(self) -> Self:
+        for prop, text in self.onnx_outputs.items():
+            parse_output(text)
+            if prop not in self.concept:
+                raise ValueError(f"onnx_outputs names {prop!r}, which is not in the concept")
+        if bool(self.onnx_files) != bool(self.onnx_outputs):
+            raise ValueError("onnx_files and onnx_outputs need each other; give both or neither")
+        top, bottom, left, right = self.onnx_crop
+        if top >= bottom or left >= right:
+            raise ValueError(
+                f"onnx_crop is {self.onnx_crop}; it must be top < bottom, left < right"
+            )
+        return self
 
 
 class ReportRun(NotebookParameters, Look, OtherLogs):

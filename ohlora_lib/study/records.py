@@ -25,7 +25,7 @@ from ohlora_lib.io.pictures import files_read
 
 CODE = ("ohlora_lib", "notebook_code_sha256")  # facts that count for `ohlora run` only
 RUNS = ("_run", "_runs")  # how the names end of parameters that name run folders ...
-FILES = ("_csv", "_csvs", "_file", "_folder")  # ... and files, or folders of files
+FILES = ("_csv", "_csvs", "_file", "_files", "_folder")  # ... and files, or folders of files
 HASHED = {".csv", ".json", ".safetensors"}
 PARSING = threading.Lock()  # before Python 3.13, ast fails when two threads parse at once
 PICTURES = {".png", ".webp", ".mp4"}  # drawn from the results, so no part of them

@@ -56,6 +56,8 @@ COSTS = pd.DataFrame({
 LONG = {"05_finetune_generator-v8_of_a_long_study": make_log(seed=1), "_$x^$ <b>": make_log()}
 MEANING = {"gender": ["male", "female"]}
 LEAKS = pd.DataFrame([[1, 0.4], [0.4, 1]], index=["age", "glass"], columns=["age", "glass"])
+BOTH = {("held-out judge", "age"): (0.6, 0.1), ("independent judge", "age"): (0.5, 0.2)}
+DISTANCES = pd.DataFrame(BOTH, ["base", "fine-tuned"]).T.rename_axis(["by", "property"])
 FIGURES = {
     "losses-v9": lambda: figures.losses(make_log(), run="v9"),
     "auroc": lambda: figures.auroc(make_log()),
@@ -70,6 +72,7 @@ FIGURES = {
     "losses-age": lambda: figures.fold_losses(make_history(), "age"),
     "calibration-judge": lambda: figures.calibration(make_calibration(), "judge"),
     "costs": lambda: figures.selection_costs(COSTS),
+    "judges": lambda: figures.judges(DISTANCES),
     "leakage": lambda: figures.leakage(LEAKS),
     "progress": lambda: figures.progress(make_log(), CONCEPT),
 }

@@ -7,8 +7,10 @@ import pandas as pd
 import pytest
 
 from ohlora_lib.report.tables import (
+    JUDGES,
     find_logs,
     grids_over_time,
+    independent_ends,
     judged_runs,
     last_evaluations,
     run_facts,
@@ -72,6 +74,23 @@ def test_an_evaluation_belongs_to_the_run_it_judged(tmp_path):
     again = evaluation(tmp_path, "06-again", "05-v9", "b", (0.5, 0.9))
     with pytest.raises(ValueError, match="06-again .* has one already"):
         judged_runs(["v8", "v9"], runs, [late, again])
+
+
+def test_an_independent_judge_has_rows_and_columns_of_its_own(tmp_path):
+    runs = [tmp_path / "outputs" / "s" / name for name in ("05-v8", "05-v9")]
+    v8, v9 = (evaluation(tmp_path, f"06-{v}", f"05-{v}", "b", (0.5, 0.9)) for v in ("v8", "v9"))
+    table = pd.read_csv(v9 / "evaluations.csv")
+    table.assign(independent_gender_score=[0.4, 0.7]).to_csv(v9 / "evaluations.csv", index=False)
+    ends = independent_ends(v9, {"gender": 1.0, "age": 0.0})
+    assert ends.index.tolist() == [(who, "gender") for who in JUDGES.values()]
+    assert ends.loc["independent judge"].to_numpy()[0] == pytest.approx([0.6, 0.3, 0.5])
+    assert independent_ends(v8, {"gender": 1.0}).empty
+    assert independent_ends(None, {"gender": 1.0}).empty
+    table = last_evaluations(judged_runs(["v8", "v9"], runs, [v8, v9]), {"gender": 1.0})
+    own = table["gender: distance by the independent judge"]
+    assert own.to_dict() == pytest.approx(
+        {"base": 0.6, "v8": float("nan"), "v9": 0.3}, nan_ok=True
+    )
 
 
 def test_grids_over_time_keep_the_first_and_the_last(tmp_path):

@@ -69,6 +69,8 @@ INPUTS = "base_run: a\ncnn_run: b\n"
 LOOK = "concept: {gender: 1.0}\nkeep: {gender: 0.9}\n"
 HAT = LOOK.replace("keep: {gender", "keep: {hat")
 AGE = "concept: {age: 0.0}\n"
+EVALUATE = "06_evaluate_samples"
+OWN = f"{INPUTS}selection_run: c\nfinetune_run: d\n{AGE}onnx_files: [m.onnx]\nonnx_outputs: "
 BAD = {  # file name, text, what the message must name
     "unknown parameter": (TRAIN, "totl_kimg: 3.0", ["'totl_kimg'", "'total_kimg'"]),
     "1e-4 as text": (TRAIN, "learning_rate: 1e-4", ["learning_rate", "'1e-4'", "1.0e-4"]),
@@ -84,6 +86,12 @@ BAD = {  # file name, text, what the message must name
     ),
     "unknown property": (SELECT, INPUTS + HAT, ["'hat'", "not in the concept"]),
     "missing": (SELECT, LOOK + "base_run: a", ["'base' needs cnn_run"]),
+    "an output without columns": (EVALUATE, f"{OWN}{{age: old}}", ["'old'", "0[3]"]),
+    "a score of no property": (EVALUATE, f"{OWN}{{hat: '0[1]'}}", ["'hat'", "not in the concept"]),
+    "a classifier without columns": (EVALUATE, f"{OWN}{{}}", ["onnx_outputs", "give both"]),
+    "a crop from right to left": (
+        EVALUATE, f"{OWN}{{age: '0[1]'}}\nonnx_crop: [0, 1, 1, 0]", ["[0.0, 1.0, 1.0, 0.0]"]
+    ),
     "seeds of one run alone": (COMPARE, AGE + "names: [v9, v9]", ["two at least"]),
     "a run called base": (COMPARE, AGE + "names: [base, v9]", ["cannot be called 'base'"]),
     "nothing to compare": (
