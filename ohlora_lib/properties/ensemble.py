@@ -77,8 +77,8 @@ class Ensemble:
     def scores(self, images: Images) -> Tensor:
         """Soft votes of uint8 images (N, H, H, 3): probabilities, shape (N, P).
 
-        The mean of a property's CNNs; of compact ones, whose probabilities are calibrated, the mean
-        of logits, because a mean of honest probabilities is too unsure.
+        The mean of a property's CNNs. Of compact ones, whose probabilities are calibrated, it is
+        the mean of logits, because a mean of honest probabilities is too unsure.
         """
         votes = []
         for prop, scores in self.member_scores(images).items():  # (N, K)
