@@ -34,7 +34,7 @@ def make_scores():
 
 def make_history():
     return pd.DataFrame([
-        {"property": prop, "fold": fold, "epoch": epoch, "train_loss": 0.5 / (1 + epoch),
+        {"cnn": prop, "fold": fold, "epoch": epoch, "train_loss": 0.5 / (1 + epoch),
          "valid_loss": 0.6 / (1 + epoch) + 0.01 * fold}
         for prop in CONCEPT for fold in range(5) for epoch in range(9)
     ])  # fmt: skip
