@@ -35,7 +35,8 @@ def fold_losses(history: pd.DataFrame, cnn: str) -> Figure:
     ax.set_ylim(0)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     best = part.groupby("fold")["valid_loss"].min()
-    title = f"{shown_name(cnn)}: mean over {len(best)} folds"
+    whose = "all properties" if cnn == "compact" else shown_name(cnn)
+    title = f"{whose}: mean over {len(best)} folds"
     finish(ax, title, "binary cross-entropy (nats)", "epoch of the property CNN")
     alt = (
         "Line chart of training and validation loss by epoch; best validation loss of the "
