@@ -37,7 +37,7 @@ class CNNSettings:
     learning_rate: Mapping[str, float] = field(default_factory=dict)
     loss_limit: Mapping[str, float] = field(default_factory=dict)  # validation loss to stay under
     max_attempts: int = 3  # trainings of one fold before the best of them is taken
-    crops: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    crops: Mapping[str, Sequence[float]] | str = field(default_factory=dict)  # or "auto"
     mirror: bool = True  # show each image mirrored half of the time; the published CNNs do not
     seed: int = 0
     precision: str = "float32"

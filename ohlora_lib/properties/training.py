@@ -75,7 +75,10 @@ def train_ensemble(
     for names in settings.lessons(properties):
         lesson = Lesson(part, labels[list(names)].to_numpy()[rows], names, settings)
         facts = common | {f"labels_{lesson.name}_sha256": _sha256(lesson.labels)}
-        for k, split in enumerate(stratified_folds(lesson)):
+        splits = stratified_folds(lesson)
+        if settings.crops == "auto":
+            lesson = published.choose_crop(lesson, splits[0])
+        for k, split in enumerate(splits):
             path = folder / f"{lesson.name}-fold{k}.safetensors"
             state = folder / "checkpoints" / f"state-{path.stem}.pt"
             fold = _read_fold(state, lesson, facts)

@@ -136,12 +136,12 @@ class TrainPropertyCNN(NotebookParameters, Compute, Meaning):
     judge_learning_rate: dict[str, float] = {}
     loss_limit: dict[str, float] = {}
     max_attempts: PositiveInt = 3
-    crops: dict[str, list[float]] = {}
+    crops: dict[str, list[float]] | Literal["auto"] = {}
 
     @model_validator(mode="after")
     def _known(self) -> Self:
         for field in ("learning_rate", "judge_learning_rate", "loss_limit", "crops"):
-            for name in getattr(self, field):
+            for name in getattr(self, field) if getattr(self, field) != "auto" else ():
                 if name not in self.properties:
                     raise ValueError(f"{field} names {name!r}, which is not in properties")
         if self.architecture == "compact":

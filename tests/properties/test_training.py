@@ -13,7 +13,7 @@ from ohlora_lib.io.weights import load_property_cnn
 from ohlora_lib.properties import published, training
 from ohlora_lib.properties.ensemble import Ensemble
 from ohlora_lib.properties.lesson import CNNSettings, Lesson, stratified_folds
-from ohlora_lib.properties.published import train_fold
+from ohlora_lib.properties.published import WHOLE, choose_crop, train_fold
 from ohlora_lib.properties.training import fold_table, train_ensemble
 from ohlora_lib.training.checkpoint import load_state, save_state
 from ohlora_lib.training.losses import NotFiniteError
@@ -142,6 +142,15 @@ def test_a_loss_that_is_no_number_ends_the_fold():
 def test_crop_of_the_settings_is_used():
     crop = [0.0, 0.5, 0.0, 1.0]
     assert lesson(*planted(2), crops={"bright": crop}).new_net().crop == tuple(crop)
+
+
+def test_auto_takes_the_crop_that_one_fold_reads_better():
+    images, labels = planted()
+    images = images.clone()
+    images[:, :24] = torch.randint(0, 256, (len(images), 24, 32, 3), dtype=torch.uint8)
+    below = Lesson(images, labels[:, None], ("age",), CNNSettings(**SETTINGS | {"crops": "auto"}))
+    rows = stratified_folds(below)[0]
+    assert choose_crop(below, rows).settings.crops == {"age": WHOLE}  # age's own ends above it
 
 
 def train(folder, stop_after=99, bright=0, blank=False, **changes):
