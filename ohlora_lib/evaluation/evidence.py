@@ -18,6 +18,7 @@ from torch import Tensor
 from ohlora_lib.io.images import Images
 from ohlora_lib.properties.ensemble import Ensemble, unseen_auroc
 
+BINS, DRAWS = 10, 500  # intervals of the score; resamples of the images
 COPIED_RATIO = 0.5  # nearer than this to a selected image, in their own distances, is a copy
 
 
@@ -54,6 +55,46 @@ def auroc_interval(auroc: float, ones: int, zeros: int) -> tuple[float, float]:
 
     z, more = norm.ppf(0.975), (ones + zeros) / 2 - 1
     return low(auroc), 1 - low(1 - auroc)
+
+
+def calibration_table(unseen: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Expected calibration error of tables of `ensemble.unseen_scores` by role.
+
+    The mean gap between score and share of ones in ten equal intervals of the score, weighted by
+    their images. One row per role and property, with a 95 % interval by a bootstrap over images.
+    Resampling adds gaps of its own, so its quantiles are reflected at the error.
+    """
+    random, rows = np.random.default_rng(0), {}
+    for role, table in unseen.items():
+        for prop, group in table.groupby("property", sort=False):
+            score = group["score"].to_numpy()
+            interval = np.clip(score * BINS, 0, BINS - 1).astype(int)
+            gap = (
+                np.eye(BINS)[interval] * (score - group["label"].to_numpy())[:, None]
+            )  # (N, BINS)
+            weights = random.multinomial(len(gap), np.full(len(gap), 1 / len(gap)), DRAWS)
+            again = np.abs(weights @ gap).sum(axis=1) / len(gap)  # (DRAWS,)
+            error = np.abs(gap.sum(axis=0)).sum() / len(gap)
+            low, high = 2 * error - np.quantile(again, [0.975, 0.025])
+            rows[role, prop] = (error, max(low, 0.0), max(high, error))
+    index = pd.MultiIndex.from_tuples(rows, names=["by", "property"])
+    return pd.DataFrame(rows.values(), index, ["error", "error_low", "error_high"])
+
+
+def labels_to_check(unseen: pd.DataFrame) -> pd.DataFrame:
+    """Images whose score speaks confidently against their label, the surest first.
+
+    Of a table of `ensemble.unseen_scores`: the score for the other label is the larger one, and at
+    least the mean score that images of that label have for it.
+    Source: confident learning; Northcutt, Jiang and Chuang, "Confident Learning: Estimating
+    Uncertainty in Dataset Labels", 2021, https://arxiv.org/abs/1911.00068.
+    """
+    own = unseen["score"].where(unseen["label"] == 1, 1 - unseen["score"])  # for its label
+    confidence = own.groupby([unseen["property"], unseen["label"]]).mean()
+    others = pd.MultiIndex.from_arrays([unseen["property"], 1 - unseen["label"]])
+    usual = confidence.reindex(others).to_numpy()  # NaN where no image has the other label
+    doubted = (own < 0.5) & (1 - own >= usual)
+    return unseen.assign(own=own)[doubted].sort_values("own", kind="stable").drop(columns="own")
 
 
 def member_table(ensembles: Mapping[str, Ensemble], images: Images) -> pd.DataFrame:

@@ -8,6 +8,7 @@ A compact CNN reads several properties and computes what they share once.
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from ohlora_lib.io.weights import load_property_cnn, save_weights
 from ohlora_lib.nets import CompactCNN, PropertyCNN
 from ohlora_lib.nets.compute import autocast, images_at_once
 from ohlora_lib.nets.samples import to_unit
+from ohlora_lib.properties.baseline import PixelRidge
 
 CNN = PropertyCNN | CompactCNN
 
@@ -55,6 +57,14 @@ class Ensemble:
         for net in self.nets:
             net.to(device)
         return self
+
+    def as_trained(self) -> Ensemble:
+        """A copy whose scores are not calibrated."""
+        other = copy.deepcopy(self)
+        for net in other.nets:
+            if isinstance(net, CompactCNN):
+                net.calibration.copy_(torch.tensor([[1.0], [0.0]]).expand_as(net.calibration))
+        return other
 
     def _batches(self, images: Images) -> Iterator[Tensor]:
         """Images as the CNNs take them, float (B, 3, H, H), as many at a time as is fastest."""
@@ -133,7 +143,9 @@ def import_cnns(source: Path, properties: Sequence[str], folder: Path) -> str:
     return "Taken over: " + ", ".join(f"{n} CNNs for {prop}" for prop, n in counts.items()) + "."
 
 
-def unseen_scores(ensemble: Ensemble, images: Images, labels: pd.DataFrame) -> pd.DataFrame:
+def unseen_scores(
+    ensemble: Ensemble | PixelRidge, images: Images, labels: pd.DataFrame
+) -> pd.DataFrame:
     """Scores of images the ensemble never saw, tidy: image, property, score, label."""
     scores = ensemble.scores(images).cpu().numpy()  # (N, P)
     return pd.DataFrame({

@@ -44,3 +44,42 @@ def test_best_median_and_worst():
     }  # fmt: skip
     few = evidence.examples(scores[:2], {"age": 0, "gender": 1}, 3)
     assert [len(rows) for rows in few.values()] == [2, 2, 2, 2]
+
+
+def unseen_table(count=4000, *, wrong=0, power=1.0):
+    """Honest scores of a property, the first labels of which are wrong; too sure if power > 1."""
+    random = np.random.default_rng(0)
+    true = random.beta(0.4, 0.4, count)
+    label = (random.random(count) < true).astype(int)
+    label[:wrong] = 1 - (true[:wrong] > 0.5)
+    odds = (true / (1 - true)) ** power
+    columns = {
+        "image": range(count),
+        "property": "hat",
+        "score": odds / (1 + odds),
+        "label": label,
+    }
+    return pd.DataFrame(columns)
+
+
+def test_calibration_error_is_small_for_honest_scores_and_known_for_others():
+    tables = {"honest": unseen_table(), "too sure": unseen_table(power=3)}
+    found = evidence.calibration_table(tables)["error"].droplevel("property")
+    assert found["honest"] < 0.02
+    assert found["too sure"] > 0.05
+    row = evidence.calibration_table({"a": unseen_table(300)}).iloc[0]
+    assert 0 <= row["error_low"] < row["error"] <= row["error_high"]
+    row = evidence.calibration_table({"a": unseen_table(power=3)}).iloc[0]
+    assert 0.04 < row["error_low"] < row["error"] < row["error_high"]
+
+
+def test_labels_that_confident_scores_contradict_are_to_check():
+    table = unseen_table(1000, wrong=20)
+    found = evidence.labels_to_check(table)
+    sure = table[:20][(table["score"][:20] - 0.5).abs() > 0.45]
+    assert set(sure["image"]) <= set(found["image"])
+    assert len(found) < 150
+    gap = (found["score"] - found["label"]).abs()
+    assert gap.is_monotonic_decreasing
+    assert gap.min() > 0.5
+    assert evidence.labels_to_check(table.assign(label=1)).empty
