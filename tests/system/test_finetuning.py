@@ -51,6 +51,7 @@ def root(tmp_path_factory):
     for role in ("selector", "judge"):
         net = PropertyCNN("gender", image_px=32, width=0.1)
         save_weights(net, cnns / role / "gender-fold0.safetensors")
+    write_atomic(cnns / "config.json", '{"properties": ["gender"]}')
     pixels = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), dtype=np.uint8)
     with new_store(selection / "images" / "selected.npy", 32) as store:
         store.append(pixels)
