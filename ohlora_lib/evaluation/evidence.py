@@ -53,6 +53,8 @@ def auroc_interval(auroc: float, ones: int, zeros: int) -> tuple[float, float]:
         edge = value - 1e-9
         return brentq(gap, 0, edge) if edge > 0 else 0.0
 
+    if not min(ones, zeros):
+        return 0.0, 1.0
     z, more = norm.ppf(0.975), (ones + zeros) / 2 - 1
     return low(auroc), 1 - low(1 - auroc)
 
@@ -62,21 +64,24 @@ def calibration_table(unseen: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
     The mean gap between score and share of ones in ten equal intervals of the score, weighted by
     their images. One row per role and property, with a 95 % interval by a bootstrap over images.
-    Resampling adds gaps of its own, so its quantiles are reflected at the error.
+    Resampling adds gaps of its own, so its quantiles are reflected at the error. The low end is 0
+    where labels drawn by the scores have such an error, too.
     """
     random, rows = np.random.default_rng(0), {}
     for role, table in unseen.items():
         for prop, group in table.groupby("property", sort=False):
             score = group["score"].to_numpy()
             interval = np.clip(score * BINS, 0, BINS - 1).astype(int)
-            gap = (
-                np.eye(BINS)[interval] * (score - group["label"].to_numpy())[:, None]
-            )  # (N, BINS)
-            weights = random.multinomial(len(gap), np.full(len(gap), 1 / len(gap)), DRAWS)
-            again = np.abs(weights @ gap).sum(axis=1) / len(gap)  # (DRAWS,)
-            error = np.abs(gap.sum(axis=0)).sum() / len(gap)
+            bins, count = np.eye(BINS)[interval], len(score)  # (N, BINS)
+            gap = score - group["label"].to_numpy()
+            weights = (random.poisson(1, count) for _ in range(DRAWS))
+            again = [np.abs((w * gap) @ bins).sum() / count for w in weights]
+            drawn = (score - (random.random(count) < score) for _ in range(DRAWS))
+            honest = [np.abs(other @ bins).sum() / count for other in drawn]
+            error = np.abs(gap @ bins).sum() / count
             low, high = 2 * error - np.quantile(again, [0.975, 0.025])
-            rows[role, prop] = (error, max(low, 0.0), max(high, error))
+            low = 0.0 if error <= np.quantile(honest, 0.95) else max(low, 0.0)
+            rows[role, prop] = (error, low, max(high, error))
     index = pd.MultiIndex.from_tuples(rows, names=["by", "property"])
     return pd.DataFrame(rows.values(), index, ["error", "error_low", "error_high"])
 

@@ -28,6 +28,7 @@ from ohlora_lib.nets.samples import to_unit
 from ohlora_lib.properties.baseline import PixelRidge
 
 CNN = PropertyCNN | CompactCNN
+FRAME, MEAN_OF = (255, 0, 0), 500  # colour; images
 
 
 class Ensemble:
@@ -156,10 +157,29 @@ def unseen_scores(
     })  # fmt: skip
 
 
+def what_is_seen(net: CNN, images: Images, labels: np.ndarray) -> np.ndarray:
+    """Pictures with the part that a CNN sees in a red frame, uint8 (at most 7, H, H, 3).
+
+    The mean of up to 500 images, three images labelled 0, and three labelled 1. `images` are uint8
+    (N, H, H, 3), `labels` (N,).
+    """
+    rows = np.concatenate([np.flatnonzero(labels == value)[:3] for value in (0, 1)])
+    mean = images[:MEAN_OF].float().mean(dim=0, keepdim=True).round().to(torch.uint8)
+    pictures = torch.cat([mean, images[rows]]).cpu().numpy()
+    whole = slice(0, net.image_px)
+    down, across = getattr(net, "box", (whole, whole))
+    pictures[:, [down.start, down.stop - 1], across] = FRAME
+    pictures[:, down, [across.start, across.stop - 1]] = FRAME
+    return pictures
+
+
 def unseen_auroc(scores: pd.DataFrame) -> dict[str, float]:
-    """AUROC of each property from a table of `unseen_scores`."""
+    """AUROC of each property from a table of `unseen_scores`; 0.5 where all labels are alike."""
     groups = scores.groupby("property", sort=False)
-    return {prop: float(roc_auc_score(g["label"], g["score"])) for prop, g in groups}
+    return {
+        prop: float(roc_auc_score(g["label"], g["score"])) if g["label"].nunique() > 1 else 0.5
+        for prop, g in groups
+    }
 
 
 def load_ensemble(

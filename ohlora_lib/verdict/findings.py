@@ -35,7 +35,6 @@ LEARNING = 1 / 3  # of the rows: until then a steep change toward the target may
 UNMOVED = 0.0005  # change of a fixed score that rounding can make
 FOOLED_SHARE, FOOLED_SCORE = 0.5, 0.1  # of the gain; least gain, gap of gains and gap at the end
 RIDGE = "ridge regression beside the {}"  # in tables: what each role is compared with
-RIDGE_MARGIN = 0.01  # AUROC by which a ridge regression may be better
 WEAK_AUROC, GUESSING_AUROC = 0.8, 0.6  # least AUROC; what the low end of its interval must pass
 LEAST_IMAGES, FEW_IMAGES = 8, 50  # diversity needs the former; of fewer than the latter, copies
 OTHER_RATIO = 0.6  # of the population's own precision and recall
@@ -257,19 +256,21 @@ def _other_targets(
 def of_cnns(results: Mapping[str, Any], properties: Iterable[str]) -> list[Finding]:
     """What speaks against property CNNs, by their AUROC on images they never saw.
 
-    `results` of 03_train_property_cnn hold `auroc` and `auroc_low`, by role and property.
+    `results` of 03_train_property_cnn hold `auroc`, `auroc_low` and `auroc_high`, by role and
+    property.
     """
     weak: dict[str, list[str]] = {}
     beaten: list[str] = []
     for role, who in CNN_ROLES.items():
-        auroc, low = (results.get(name, {}).get(role, {}) for name in ("auroc", "auroc_low"))
+        columns = ("auroc", "auroc_low", "auroc_high")
+        auroc, low, high = (results.get(name, {}).get(role, {}) for name in columns)
         for prop in properties:
             if auroc.get(prop, 1) < WEAK_AUROC:
                 weak.setdefault(prop, []).append(f"{who} {auroc[prop]:.2f}")
             elif low.get(prop, 1) <= GUESSING_AUROC:
                 weak.setdefault(prop, []).append(f"{who} {low[prop]:.2f} at worst")
             ridge = results.get("auroc", {}).get(RIDGE.format(role), {})
-            if ridge.get(prop, 0) > auroc.get(prop, 1) + RIDGE_MARGIN:
+            if ridge.get(prop, 0) > high.get(prop, 1):
                 beaten.append(f"{prop} ({who} {auroc[prop]:.2f}, ridge {ridge[prop]:.2f})")
     parts = [f"{prop} ({', '.join(numbers)})" for prop, numbers in weak.items()]
     text = f"by their AUROC on unseen images (0.5 is guessing) CNNs are weak at {listed(parts)}"

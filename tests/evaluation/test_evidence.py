@@ -68,7 +68,7 @@ def test_calibration_error_is_small_for_honest_scores_and_known_for_others():
     assert found["honest"] < 0.02
     assert found["too sure"] > 0.05
     row = evidence.calibration_table({"a": unseen_table(300)}).iloc[0]
-    assert 0 <= row["error_low"] < row["error"] <= row["error_high"]
+    assert 0 == row["error_low"] < row["error"] <= row["error_high"]
     row = evidence.calibration_table({"a": unseen_table(power=3)}).iloc[0]
     assert 0.04 < row["error_low"] < row["error"] < row["error_high"]
 
@@ -83,3 +83,8 @@ def test_labels_that_confident_scores_contradict_are_to_check():
     assert gap.is_monotonic_decreasing
     assert gap.min() > 0.5
     assert evidence.labels_to_check(table.assign(label=1)).empty
+
+
+def test_labels_that_are_all_alike_say_nothing():
+    row = evidence.auroc_table({"a": unseen_table(300).assign(label=0)}).iloc[0]
+    assert row.tolist() == [0.5, 0, 1]

@@ -14,6 +14,7 @@ from ohlora_lib.properties.ensemble import (
     load_ensemble,
     unseen_auroc,
     unseen_scores,
+    what_is_seen,
 )
 
 
@@ -92,3 +93,17 @@ def test_trained_cnns_are_taken_over_by_the_property_in_their_names(saved, tmp_p
     (tmp_path / "dark-fold0.safetensors").rename(tmp_path / "bright_0.safetensors")
     with pytest.raises(ValueError, match="is a CNN for 'dark' by its tensors, not 'bright'"):
         import_cnns(tmp_path, ["bright"], tmp_path / "out")
+
+
+def test_the_frame_is_around_what_a_cnn_sees():
+    images = torch.full((20, 32, 32, 3), 100, dtype=torch.uint8)
+    net = PropertyCNN("hat", image_px=32, width=0.125, crop=[0.25, 0.75, 0.0, 0.5])
+    pictures = what_is_seen(net, images, np.arange(20) % 2)
+    assert pictures.shape == (7, 32, 32, 3)
+    red = (pictures[-1] == (255, 0, 0)).all(axis=2)
+    assert red.sum() == 4 * 16 - 4
+    assert red[8, :16].all()
+    assert red[23, :16].all()
+    assert red[8:24, 0].all()
+    assert red[8:24, 15].all()
+    assert (pictures[0][~red] == 100).all()
