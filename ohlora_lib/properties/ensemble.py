@@ -12,6 +12,7 @@ import copy
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -25,7 +26,9 @@ from ohlora_lib.io.weights import load_property_cnn, save_weights
 from ohlora_lib.nets import CompactCNN, PropertyCNN
 from ohlora_lib.nets.compute import autocast, images_at_once
 from ohlora_lib.nets.samples import to_unit
-from ohlora_lib.properties.baseline import PixelRidge
+
+if TYPE_CHECKING:
+    from ohlora_lib.properties.baseline import PixelRidge
 
 CNN = PropertyCNN | CompactCNN
 FRAME, MEAN_OF = (255, 0, 0), 500  # colour; images
