@@ -83,12 +83,9 @@ class Ensemble:
         for pixels in self._batches(images):
             with autocast(images.device, self.precision):
                 said = {net: net(pixels) for net in self.nets}  # (B, properties of the CNN) each
-                for prop, nets in self.members.items():
-                    columns = [said[net].split(1, dim=1) for net in nets]
-                    places = [net.properties.index(prop) for net in nets]
-                    pairs = zip(columns, places, strict=True)
-                    parts[prop].append(torch.cat([column[k] for column, k in pairs], dim=1))
-                del said, pixels  # before the next batch is drawn
+            for prop, nets in self.members.items():
+                columns = [said[net][:, net.properties.index(prop)] for net in nets]
+                parts[prop].append(torch.stack(columns, dim=1))  # (B, K)
         return {prop: torch.cat(scores) for prop, scores in parts.items()}
 
     def scores(self, images: Images) -> Tensor:

@@ -93,7 +93,7 @@ class Lesson:
             return torch.cat([net.logits(self.pixels(part)) for part in parts])
 
     def check_loss(self, fold: int, entry: Mapping[str, float]) -> None:
-        """Raises NotFiniteError, with what to do, if a loss of an epoch's entry is no number."""
+        """Raises NotFiniteError, and names a remedy, if a loss of the epoch is NaN or infinite."""
         try:
             check_finite(entry)
         except NotFiniteError as error:

@@ -72,7 +72,7 @@ class ModelOutput:
 
 
 def parse_output(text: str) -> ModelOutput:
-    """Reads `0[3]`, `1[40:81]` or `1 - 0[3]`; ValueError if the text is none of these."""
+    """Parses `0[3]`, `1[40:81]` or `1 - 0[3]`; ValueError for any other form."""
     if match := OUTPUT.fullmatch(text):
         first = int(match[3])
         columns = slice(first, int(match[4] or first + 1))

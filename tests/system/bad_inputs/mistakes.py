@@ -158,7 +158,7 @@ def generator(path: Path) -> None:
 
 
 def not_finite(path: Path) -> None:
-    """A generator with a number that is none."""
+    """A generator with a NaN among its weights."""
     net = Generator(8, **NET)
     net.mapping.dense0.weight.data[0, 0] = float("nan")
     save_weights(net, path)
@@ -186,7 +186,7 @@ WEIGHTS = [
          "new folder", files={SAFE: generator}),
     stage("a base of the wrong kind", FILES.format("d.safetensors"), "d.safetensors",
           "holds a discriminator, not a generator", files=NETS),
-    stage("a base with numbers that are none", FILES.format(SAFE), SAFE, "not finite",
+    stage("a base with NaN weights", FILES.format(SAFE), SAFE, "not finite",
           "Fetch it again", files={**NETS, SAFE: not_finite}),
 ]  # fmt: skip
 
