@@ -41,17 +41,18 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Judged:
-    """One generator judged: its row of figures, its scores, some of its images."""
+    """One generator judged: its row of figures, the scores of its samples, some of its images."""
 
     row: dict[str, float | str]
-    scores: pd.DataFrame  # <property>_score, heldout_<property>_score and, where it is there,
-    # independent_<property>_score
-    fixed_scores: pd.DataFrame  # the same of the fixed latents
+    samples: pd.DataFrame  # one row per sample: stage, epoch, kind ("fresh" or "same" latents),
+    # latent_seed and latent (its number in `draw_latents`), <property>_score,
+    # heldout_<property>_score and, where there is such a judge, independent_<property>_score
     fixed_images: np.ndarray  # uint8, (at most 36, H, H, 3)
 
-    def by(self, judge: str, kind: str = "scores") -> pd.DataFrame:
-        """Scores or `fixed_scores` by the "heldout" or "independent" judge, by property."""
-        table = getattr(self, kind).filter(regex=f"^{judge}_")
+    def by(self, judge: str, kind: str = "fresh") -> pd.DataFrame:
+        """Scores by the "heldout" or "independent" judge, one row per sample, by property."""
+        table = self.samples[self.samples["kind"] == kind].filter(regex=f"^{judge}_")
+        table = table.reset_index(drop=True)
         return table.rename(columns=lambda name: name[len(f"{judge}_") : -len("_score")])
 
 
@@ -111,21 +112,29 @@ class Evaluator:
 
     def judged(self, generator: Generator, index: int, **facts: float | str) -> Judged:
         """Judges one generator; `index` numbers it, so that its fresh latents are its own."""
-        fresh, fixed = self.fresh(generator, index), self.draw(generator, seed=self.seed)
-        row, tables = dict(facts), {}
-        for kind, images in (("", fresh), ("fixed_", fixed)):
-            heldout = self.judge.table(images).add_prefix("heldout_")
-            tables[kind] = pd.concat([self.selector.table(images), heldout], axis=1)
-            if self.independent and images is fresh:
-                own = self.independent.table(images).add_prefix("independent_")
-                tables[kind] = tables[kind].join(own)
-            row |= {f"{kind}{k}": v for k, v in tables[kind].mean().items()}
-        features = self.judge.features(fresh)
+        latent_seeds = {"fresh": self.seed + 1 + index, "same": self.seed}
+        images = {kind: self.draw(generator, seed=seed) for kind, seed in latent_seeds.items()}
+        tables = {}
+        for kind, seed in latent_seeds.items():
+            latents = {"kind": kind, "latent_seed": seed, "latent": range(self.samples)}
+            where = pd.DataFrame(facts | latents).drop(columns="images_seen", errors="ignore")
+            tables[kind] = where.join(self.scores_of(images[kind]))
+        row = dict(facts)
+        for prefix, table in zip(("", "fixed_"), tables.values(), strict=True):
+            row |= {f"{prefix}{k}": v for k, v in table.filter(like="_score").mean().items()}
+        features = self.judge.features(images["fresh"])
         row["diversity"], row["recall"] = self.diversity(features)
         distances = compare_features(self.features, features)
         row["recall_raw"] = distances.pop("recall")
-        shown = fixed[:FIXED_SHOWN].cpu().numpy()
-        return Judged(row | distances, tables[""], tables["fixed_"], shown)
+        shown = images["same"][:FIXED_SHOWN].cpu().numpy()
+        return Judged(row | distances, pd.concat(tables.values(), ignore_index=True), shown)
+
+    def scores_of(self, images: Tensor) -> pd.DataFrame:
+        """Scores of images, uint8 (S, H, H, 3), by all judges: see `Judged.samples`."""
+        tables = [self.selector.table(images), self.judge.table(images).add_prefix("heldout_")]
+        if self.independent:
+            tables.append(self.independent.table(images).add_prefix("independent_"))
+        return pd.concat(tables, axis=1)
 
     def judge_all(
         self, base: Generator, checkpoints: Sequence[Path], device: torch.device, *, shown: bool

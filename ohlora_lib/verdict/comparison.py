@@ -18,7 +18,7 @@ from ohlora_lib.verdict.findings import judged_sentence, of_training
 
 COMPARED_COLUMNS = (
     *("distance_a", "distance_b", "difference", "difference_low", "difference_high"),
-    *("effect", "rows_a", "rows_b", "block_rows"),
+    *("effect", "rows_a", "rows_b", "near_rows"),
 )
 
 
@@ -62,7 +62,7 @@ def compare_groups(
     Returns:
         One row per property: property, target, run_a, run_b, `COMPARED_COLUMNS`, confidence,
         source. Distances are over the end of training, see `end_of`; difference is B less A, and
-        effect is of B against A. With seeds, rows_a and rows_b count seeds and block_rows is 0.
+        effect is of B against A. With seeds, rows_a and rows_b count seeds and near_rows is 0.
         Scores that stop early give NaN and "not shown".
     """
     sizes = len(groups[a]), len(groups[b])

@@ -1,6 +1,6 @@
 """Statistics on training logs: what moved, by how much, and how sure that is.
 
-Every statement carries an interval, from `bootstrap`. Intervals hold for all properties of a table
+Every statement carries an interval: of one log from `wander`, of several seeds from `bootstrap`. Intervals hold for all properties of a table
 at once (Bonferroni).
 """
 
@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from ohlora_lib.verdict.bootstrap import distance_change, effect_word, window_mean
+from ohlora_lib.verdict.bootstrap import distance_change, effect_word
 from ohlora_lib.verdict.logs import properties_of, sources_of, who
+from ohlora_lib.verdict.wander import window_mean
 
 PUBLISHED_CONCEPT = {"gender": 1.0, "quality": 1.0, "age": 0.0, "glass": 0.0}
 MIN_ROWS = 3  # rows of a window, at the least
@@ -22,7 +23,7 @@ CONFIDENCE = 0.95
 COLLAPSED_DIVERSITY = 0.7  # of the selected images' own; lower counts as a collapse
 RUN_COLUMNS = (
     *("start", "end", "distance_start", "distance_end", "change", "change_low", "change_high"),
-    *("effect", "start_rows", "end_rows", "block_rows"),
+    *("effect", "start_rows", "end_rows", "near_rows"),
 )
 
 
@@ -108,13 +109,13 @@ def change_table(
 def _over_rows(
     scored: list[list[Scored | None]], target: float, level: float, seed: list[int]
 ) -> list[Any]:
-    """`RUN_COLUMNS` of two windows, by the bootstrap of their rows."""
+    """`RUN_COLUMNS` of two windows of rows."""
     sides = [part for side in scored for part in side]
     if None in sides:
         return [*[np.nan] * 7, "not shown", 0, 0, 0]
     a, b = (window_mean(*part, [*seed, side]) for side, part in enumerate(sides))
-    change = distance_change(a, b, target, level)
-    rows = a.rows, b.rows, max(a.block_rows, b.block_rows)
+    change = distance_change((a.mean, b.mean), (a.error, b.error), target, level)
+    rows = a.rows, b.rows, min(a.near_rows, b.near_rows)
     return [a.mean, b.mean, *change, effect_word(*change[-2:]), *rows]
 
 

@@ -1,0 +1,86 @@
+"""The noise of a mean score over a window of a log's rows.
+
+A row's score differs from its trend for two reasons: only 100 samples were scored, and training
+lets the mean itself wander, slowly, so that neighbouring rows are alike. The model is
+
+    score = trend + sampling + wander,   sd(sampling) = sqrt(p (1 - p) / 100),
+    wander = p (1 - p) * AR(1) of the logit, with correlation rho and deviation lam.
+
+rho and lam are not known. Each pair on a grid is weighted by the restricted likelihood of the rows
+near the window, and the error of the window's mean is drawn from the weighted mixture. A log that
+is too short to tell the pairs apart keeps them all, and so gets a wide interval.
+
+Source of the restricted likelihood: Harville, "Bayesian inference for variance components using
+only error contrasts", 1974, doi:10.1093/biomet/61.2.383.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import solve_triangular
+
+RHO = (0.0, 0.5, 0.8, 0.9, 0.95)  # correlation of neighbouring rows
+LAM = (0.0, 0.05, 0.1, 0.2, 0.3, 0.45)  # deviation of the logit
+NEAR_ROWS = 200  # rows that the noise is estimated from, at most
+KNOWN_ROWS = 100  # fewer do not show how slowly the mean wanders
+PRIOR_ROWS = 10  # weight of the theoretical sampling error against the observed rows
+DRAWS = 10_000
+SCORES_PER_ROW = 100  # samples scored for each row of a log
+
+
+@dataclass(frozen=True)
+class WindowMean:
+    """Mean score of a window of rows, and draws of its error."""
+
+    mean: float
+    error: np.ndarray  # (DRAWS,), centred
+    rows: int
+    near_rows: int  # rows that its noise was estimated from
+
+
+def window_mean(
+    time: np.ndarray, score: np.ndarray, window: np.ndarray, seed: list[int]
+) -> WindowMean:
+    """Mean of the marked rows (a stretch at one end of the log) with draws of its error."""
+    rows, at_start = int(window.sum()), bool(window[0])
+    reach = max(rows, min(NEAR_ROWS, len(time) // 2))
+    near = slice(0, reach) if at_start else slice(-reach, None)
+    t, y, weights = time[near], score[near], window[near] / rows
+    trend = _trend_basis((t - t[0]) / (t[-1] - t[0]))  # (N, K)
+    log_likelihood, squares, variances = [], [], []
+    for covariance in _covariances(trend @ np.linalg.lstsq(trend, y, rcond=None)[0]):
+        root = np.linalg.cholesky(covariance)
+        white = solve_triangular(root, np.column_stack([trend, y]), lower=True)
+        _, upper = np.linalg.qr(white)  # (K + 1, K + 1)
+        squares.append(PRIOR_ROWS / 2 + upper[-1, -1] ** 2 / 2)
+        size = np.log(np.abs([*np.diag(root), *np.diag(upper)[:-1]])).sum()
+        log_likelihood.append(-size - _shape(trend) * np.log(squares[-1]))
+        variances.append(weights @ covariance @ weights)
+    chance = np.exp(np.array(log_likelihood) - max(log_likelihood))
+    rng = np.random.default_rng(seed)
+    drawn = rng.choice(len(chance), DRAWS, p=chance / chance.sum())
+    scale = np.array(squares)[drawn] / rng.gamma(_shape(trend), size=DRAWS)
+    error = rng.standard_normal(DRAWS) * np.sqrt(scale * np.array(variances)[drawn])
+    return WindowMean(float(y @ weights), error, rows, len(t))
+
+
+def _trend_basis(u: np.ndarray) -> np.ndarray:
+    """What a smooth trend is made of, (N, 2 or 3), by time from 0 to 1."""
+    return np.stack([np.ones_like(u), np.sqrt(u), u][: 3 if len(u) >= 12 else 2], axis=1)
+
+
+def _covariances(trend: np.ndarray) -> list[np.ndarray]:
+    """Covariance of the rows for each rho and lam, (N, N) each."""
+    p = np.clip(trend, 1 / SCORES_PER_ROW, 1 - 1 / SCORES_PER_ROW)
+    sampling = np.diag(p * (1 - p) / SCORES_PER_ROW)
+    slope = np.outer(p * (1 - p), p * (1 - p))  # of the score by the logit, for two rows
+    lag = np.abs(np.subtract.outer(np.arange(len(p)), np.arange(len(p))))
+    return [sampling + lam**2 * slope * rho**lag for rho in RHO for lam in LAM]
+
+
+def _shape(trend: np.ndarray) -> float:
+    """Shape of the gamma distribution of the noise's size."""
+    rows, terms = trend.shape
+    return (PRIOR_ROWS + rows - terms) / 2
