@@ -16,6 +16,7 @@ from ohlora_lib.study.parameters import CompareRuns, ReportRun
 from ohlora_lib.study.records import in_project, read_config, read_summary, root_of
 from ohlora_lib.study.run_folder import Run
 from ohlora_lib.verdict.logs import log_names, read_logs
+from ohlora_lib.verdict.wander import KNOWN_ROWS
 
 JUDGES = {"heldout": "held-out judge", "independent": "independent judge"}  # by their columns
 Logs = tuple[list[str], list[pd.DataFrame]]  # names, and a log for each
@@ -62,17 +63,24 @@ def verdict_table(table: pd.DataFrame, meaning: Meanings) -> pd.DataFrame:
 
 
 def method_sentence(table: pd.DataFrame) -> str:
-    """How sure a table of verdicts is: what its intervals are, and from how many rows."""
-    blocks, compared = table["block_rows"].max(), "rows_a" in table
-    rows = ["rows_a", "rows_b"] if compared else ["start_rows", "end_rows"]
-    first, last = table[rows].max()
+    """How sure a table of verdicts is: what its intervals are, and what they rest on."""
+    compared, near = "rows_a" in table, table["near_rows"].max()
+    first, last = table[["rows_a", "rows_b"] if compared else ["start_rows", "end_rows"]].max()
     parts = f"the first {first} and the last {last} rows"
     if compared:
         parts = f"{first} rows of one run and {last} of the other"
-    how = f"a bootstrap of {parts}, in blocks of up to {blocks} (neighbours are alike)"
-    if compared and first and not blocks:
+    how = f"{parts}, whose noise is estimated with the slow wander of their mean"
+    if first and not near:
+        how = f"a bootstrap over the latents of {first} and {last} samples"
+    if table.attrs.get("seeds", [1, 1]) != [1, 1]:
         how = f"Welch's, over seeds ({first} and {last})"
-    return f"Intervals are 95 %, for all {len(table)} properties at once: {how}."
+    words = f"Intervals are 95 %, for all {len(table)} properties at once: {how}."
+    if 0 < near < KNOWN_ROWS:
+        words += (
+            f" {near} rows are too few to show how far the mean wanders, so the interval allows "
+            "for all that is usual."
+        )
+    return words
 
 
 def run_facts(log: pd.DataFrame, folder: Path | None) -> pd.DataFrame:

@@ -5,16 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from scipy import stats
 
 from ohlora_lib.study.records import read_json
 from ohlora_lib.verdict import logs as training_logs
 from ohlora_lib.verdict import verdict as trends
+from ohlora_lib.verdict.bootstrap import chance_of_improvement, effect_word
 from ohlora_lib.verdict.findings import judged_sentence, of_training
+from ohlora_lib.verdict.logs import who
+from ohlora_lib.verdict.sampling import Ends, samples_change, scores_by, who_sampled
 
 COMPARED_COLUMNS = (
     *("distance_a", "distance_b", "difference", "difference_low", "difference_high"),
@@ -49,31 +55,68 @@ def compare_groups(
     b: str,
     concept: Mapping[str, float],
     *,
+    samples: Mapping[str, Sequence[Ends]] | None = None,
     source: str = "mean",
     seed: int = 0,
 ) -> pd.DataFrame:
     """Says for each property whether run B ended closer to the target than run A.
 
-    One log each is compared by its rows. Several logs of a run are pooled as seeds: each gives one
-    number, its mean distance over the end of training, and the interval of the difference is
-    Welch's, over seeds. A seed's rows say nothing about other seeds, so that it is a ValueError if
-    one run has several seeds and the other has one.
+    Where every log of both runs has its evaluation in `samples`, the last checkpoints' samples
+    decide, paired by latent; else the rows of the logs. Several logs of a run are pooled as seeds:
+    each gives one number, its distance at the end, and the interval of the difference is Welch's,
+    over seeds. Fewer than three seeds show nothing.
 
     Returns:
         One row per property: property, target, run_a, run_b, `COMPARED_COLUMNS`, confidence,
-        source. Distances are over the end of training, see `end_of`; difference is B less A, and
-        effect is of B against A. With seeds, rows_a and rows_b count seeds and near_rows is 0.
-        Scores that stop early give NaN and "not shown".
+        source; with seeds also improved, improved_low and improved_high, see
+        `chance_of_improvement`. Distances are over the end of training, see `end_of`; difference
+        is B less A, and effect is of B against A. rows_a and rows_b count samples, rows or seeds,
+        and near_rows is 0 but for rows. Scores that stop early give NaN and "not shown".
     """
-    sizes = len(groups[a]), len(groups[b])
-    if 1 in sizes and sizes != (1, 1):
-        raise ValueError(
-            f"{a} has {sizes[0]} seeds and {b} has {sizes[1]}; give two or more of each, or one"
-        )
-    sides = [[(log, trends.end_of) for log in groups[name]] for name in (a, b)]
+    sides = [groups[name] for name in (a, b)]
+    ends = [[end.last for end in (samples or {}).get(name, [])] for name in (a, b)]
+    sampled, seeds = [*map(len, ends)] == [*map(len, sides)], [*map(len, sides)]
+    by = (
+        who_sampled(source, [*ends[0], *ends[1]]) if sampled else who(source, *sides[0], *sides[1])
+    )
     columns = ("run_a", "run_b", *COMPARED_COLUMNS)  # the runs stand where means would
-    table = trends.change_table(sides, columns, concept, source, seed)
+    windows = [[(log, trends.end_of) for log in side] for side in sides]
+    if seeds != [1, 1]:
+        columns = (*columns, "improved", "improved_low", "improved_high")
+        change = partial(_seeds_change, ends if sampled else windows, source)
+    elif sampled:
+        change = partial(samples_change, [ends[0][0], ends[1][0]], source)
+    else:
+        change = partial(trends.rows_change, [windows[0][0], windows[1][0]], source)
+    table = trends.change_table(change, columns, concept, source, seed, by)
+    table.attrs["seeds"] = seeds
     return table.assign(run_a=a, run_b=b)
+
+
+def _seeds_change(
+    sides: Sequence[Sequence[Any]], source: str, prop: str, target: float, level: float, _: Any
+) -> list[Any]:
+    """The columns of two samples of seeds, a distance each, by Welch's interval."""
+    a, b = ([_distance(seed, source, prop, target) for seed in side] for side in sides)
+    means, low, high = (np.mean(a), np.mean(b)), np.nan, np.nan
+    if min(len(a), len(b)) >= trends.LEAST_SEEDS:
+        low, high = stats.ttest_ind(b, a, equal_var=False).confidence_interval(level)
+    change = *means, means[1] - means[0], low, high
+    rows = effect_word(low, high), len(a), len(b), 0
+    return [np.nan, np.nan, *change, *rows, *chance_of_improvement(a, b)]
+
+
+def _distance(
+    seed: pd.DataFrame | tuple[pd.DataFrame, trends.Window],
+    source: str,
+    prop: str,
+    target: float,
+) -> float:
+    """Distance of one seed's end: of its samples, or of the last rows of its log."""
+    if isinstance(seed, pd.DataFrame):
+        return abs(scores_by(seed, source, prop).mean() - target)
+    scored = trends.scores_of(*seed, source, prop)
+    return abs(scored[1][scored[2]].mean() - target) if scored else np.nan
 
 
 def compare_files(

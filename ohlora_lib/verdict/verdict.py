@@ -1,17 +1,17 @@
 """Statistics on training logs: what moved, by how much, and how sure that is.
 
-Every statement carries an interval: of one log from `wander`, of several seeds from `bootstrap`. Intervals hold for all properties of a table
-at once (Bonferroni).
+Every statement carries an interval. Intervals hold for all properties of a table at once
+(Bonferroni).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from ohlora_lib.verdict.bootstrap import distance_change, effect_word
 from ohlora_lib.verdict.logs import properties_of, sources_of, who
@@ -20,6 +20,7 @@ from ohlora_lib.verdict.wander import window_mean
 PUBLISHED_CONCEPT = {"gender": 1.0, "quality": 1.0, "age": 0.0, "glass": 0.0}
 MIN_ROWS = 3  # rows of a window, at the least
 CONFIDENCE = 0.95
+LEAST_SEEDS = 3  # of each run, for a claim about recipes
 COLLAPSED_DIVERSITY = 0.7  # of the selected images' own; lower counts as a collapse
 RUN_COLUMNS = (
     *("start", "end", "distance_start", "distance_end", "change", "change_low", "change_high"),
@@ -29,6 +30,7 @@ RUN_COLUMNS = (
 
 Window = Callable[[np.ndarray], np.ndarray]  # marks rows by their time
 Scored = tuple[np.ndarray, np.ndarray, np.ndarray]  # see `scores_of`
+Change = Callable[[str, float, float, list[int]], list[Any]]  # see `change_table`
 
 
 def start_of(time: np.ndarray) -> np.ndarray:
@@ -76,61 +78,48 @@ def run_verdict(
         are mean scores over `start_of` and `end_of`; effect is "closer", "moved away" or "not
         shown". Rows too few, or scores that stop early, give NaN and "not shown".
     """
-    sides = [[(log, start_of)], [(log, end_of)]]
-    return change_table(sides, RUN_COLUMNS, concept, source, seed)
+    sides = (log, start_of), (log, end_of)
+    change = partial(rows_change, sides, source)
+    return change_table(change, RUN_COLUMNS, concept, source, seed, who(source, log))
 
 
 def change_table(
-    sides: Sequence[Sequence[tuple[pd.DataFrame, Window]]],
-    columns: Sequence[str],
-    concept: Mapping[str, float],
-    source: str,
-    seed: int,
-) -> pd.DataFrame:
-    """One row per property: how its distance differs between two sides, windows of logs.
+    change: Change, columns: Sequence[str], concept: Mapping[str, float], source: str, seed: int,
+    by: str,
+) -> pd.DataFrame:  # fmt: skip
+    """One row per property: how its distance to the target differs between two sides.
 
-    Of one log a side, rows are compared; several logs are seeds. `attrs["by"]` says who gave the
-    scores. ValueError for an impossible concept.
+    `change` gives the values of `columns` by property, target, confidence and seeds; `by` says who
+    gave the scores and is kept in `attrs`. ValueError for an impossible concept.
     """
     if not concept or not all(0 <= target <= 1 for target in concept.values()):
         raise ValueError(f"concept is {dict(concept)}; give at least one property, targets 0 to 1")
     level, rows = 1 - (1 - CONFIDENCE) / len(concept), []
-    judge = _over_rows if len(sides[0]) == 1 else _over_seeds
     for number, (prop, target) in enumerate(concept.items()):
-        scored = [[scores_of(*part, source, prop) for part in side] for side in sides]
-        values = dict(zip(columns, judge(scored, target, level, [seed, number]), strict=True))
+        values = dict(zip(columns, change(prop, target, level, [seed, number]), strict=True))
         row = {"property": prop, "target": float(target), **values}
         rows.append(row | {"confidence": level, "source": source})
     table = pd.DataFrame(rows)
-    table.attrs["by"] = who(source, *(log for side in sides for log, _ in side))
+    table.attrs["by"] = by
     return table
 
 
-def _over_rows(
-    scored: list[list[Scored | None]], target: float, level: float, seed: list[int]
+def rows_change(
+    sides: Sequence[tuple[pd.DataFrame, Window]],
+    source: str,
+    prop: str,
+    target: float,
+    level: float,
+    seed: list[int],
 ) -> list[Any]:
-    """`RUN_COLUMNS` of two windows of rows."""
-    sides = [part for side in scored for part in side]
-    if None in sides:
+    """`RUN_COLUMNS` of two windows of rows, each of a log."""
+    scored = [scores_of(*side, source, prop) for side in sides]
+    if None in scored:
         return [*[np.nan] * 7, "not shown", 0, 0, 0]
-    a, b = (window_mean(*part, [*seed, side]) for side, part in enumerate(sides))
+    a, b = (window_mean(*part, [*seed, side]) for side, part in enumerate(scored))
     change = distance_change((a.mean, b.mean), (a.error, b.error), target, level)
     rows = a.rows, b.rows, min(a.near_rows, b.near_rows)
     return [a.mean, b.mean, *change, effect_word(*change[-2:]), *rows]
-
-
-def _over_seeds(
-    scored: list[list[Scored | None]], target: float, level: float, _: list[int]
-) -> list[Any]:
-    """`RUN_COLUMNS` of two samples of seeds, a distance each, by Welch's interval."""
-    a, b = (
-        [abs(part[1][part[2]].mean() - target) if part else np.nan for part in side]
-        for side in scored
-    )
-    means = np.mean(a), np.mean(b)
-    low, high = stats.ttest_ind(b, a, equal_var=False).confidence_interval(level)
-    change = *means, means[1] - means[0], low, high
-    return [np.nan, np.nan, *change, effect_word(low, high), len(a), len(b), 0]
 
 
 def listed(names: Sequence[str]) -> str:
@@ -176,8 +165,12 @@ def _comparison_words(
     table: pd.DataFrame, closer: pd.DataFrame, away: pd.DataFrame, unshown: pd.DataFrame
 ) -> str:
     a, b = table[["run_a", "run_b"]].iloc[0]
+    seeds = table.attrs["seeds"]
     if table["difference"].isna().all():
         return f"nothing can be shown of {b} against {a}: a log has too few scored rows."
+    if seeds != [1, 1] and min(seeds) < LEAST_SEEDS:
+        return (f"nothing can be shown of {b} against {a}, with {seeds[1]} and {seeds[0]} seeds: "
+                f"a claim about recipes needs {LEAST_SEEDS} of each.")  # fmt: skip
     if (table["difference"] == 0).all():
         return f"no difference at all between {a} and {b}; are they the same log?"
     parts = [
@@ -188,4 +181,9 @@ def _comparison_words(
     if len(unshown):
         between = "" if parts else f" between {a} and {b}"
         parts.append(f"no difference{between} shown on {_named(unshown)}")
-    return f"{'; '.join(parts)}."
+    scope = (
+        f"This holds for these two runs; a claim about recipes needs {LEAST_SEEDS} seeds of each."
+    )
+    if seeds != [1, 1]:
+        scope = f"This is over {seeds[1]} seeds of {b} and {seeds[0]} of {a}."
+    return f"{'; '.join(parts)}. {scope}"

@@ -1,14 +1,19 @@
 """Logs against one another: the published claim is checked, and seeds count as seeds."""
 
+import dataclasses
 import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from ohlora_lib.study.records import write_failure
 from ohlora_lib.verdict import comparison
 from ohlora_lib.verdict import logs as training_logs
+from ohlora_lib.verdict.bootstrap import chance_of_improvement
+from ohlora_lib.verdict.sampling import read_ends, samples_verdict
+from ohlora_lib.verdict.verdict import verdict_sentence
 from tests.log_samples import PUBLISHED, make_log, write
 
 CONCEPT = {"gender": 1.0}
@@ -80,7 +85,8 @@ def test_published_claim_is_checked_not_assumed():
     (part,) = found["comparisons"]
     assert [row["effect"] for row in part["properties"]] == [*["closer"] * 3, "not shown"]
     closer = "v9 ended closer to the target than v8 on 3 of 4: gender, quality and age"
-    words = f"By the selecting CNNs: {closer}; no difference shown on glass."
+    scope = "This holds for these two runs; a claim about recipes needs 3 seeds of each."
+    words = f"By the selecting CNNs: {closer}; no difference shown on glass. {scope}"
     assert part["sentence"] == words
     gender = part["properties"][0]
     for name, value in {"distance_a": 0.0179, "distance_b": 0.0138, "difference": -0.0041}.items():
@@ -96,8 +102,18 @@ def test_seeds_are_pooled_as_seeds_not_as_rows(tmp_path):
     assert calm["difference"] == pytest.approx(-0.2, abs=0.02)
     pair = {name: logs[:1] for name, logs in groups.items()}
     assert compared(pair, "a", "wild")["effect"] == "closer"  # of this one run, not of the recipe
-    with pytest.raises(ValueError, match="two or more of each"):
-        compared(pair | {"a": groups["a"]}, "a", "wild")
+    few = comparison.compare_groups(groups | {"calm": groups["calm"][:2]}, "a", "calm", CONCEPT)
+    assert few["effect"].item() == "not shown"
+    assert "2 and 3 seeds: a claim about recipes needs 3" in verdict_sentence(few)
+
+
+def test_chance_of_improvement_counts_pairs_of_seeds():
+    a, b = [0.3, 0.4, 0.5], [0.1, 0.2, 0.4]
+    chance, low, high = chance_of_improvement(a, b)
+    assert chance == pytest.approx((3 + 3 + 1.5) / 9)
+    assert low < chance < high == 1
+    assert chance_of_improvement(a, a)[0] == 0.5
+    assert chance_of_improvement(b, [0.0] * 5) == (1, 1, 1)
 
 
 def test_pooled_seeds_that_do_not_differ_are_rarely_called():
@@ -137,3 +153,42 @@ def test_a_seed_whose_scores_stop_early_shows_nothing(rows):
     row = compared(groups, "a", "bb")
     assert row["effect"] == "not shown"
     assert np.isnan(row["difference"])
+
+
+def evaluation(folder, run, gain, samples=400):
+    """`scores.csv` of a run: what a latent draws decides most of its score in every run."""
+    tables = []
+    for stage, epoch, more in (("base", 0, 0.0), ("checkpoint", 4, 0.1), ("checkpoint", 9, gain)):
+        for seed in (0, 1 + epoch):  # the same latents, then fresh ones
+            own = np.random.default_rng(seed).normal(0.5, 1.5, samples)
+            noise = np.random.default_rng([run, seed, epoch]).normal(0, 0.4, samples)
+            table = pd.DataFrame({"latent_seed": seed, "latent": range(samples)})
+            logit = own + noise + more
+            tables.append(table.assign(
+                stage=stage, epoch=epoch, kind="same" if seed == 0 else "fresh",
+                heldout_gender_score=1 / (1 + np.exp(-logit)), gender_score=0.5,
+            ))  # fmt: skip
+    folder.mkdir()
+    pd.concat(tables).to_csv(folder / "scores.csv", index=False)
+    return read_ends(folder)
+
+
+def test_samples_of_the_same_latents_decide_where_rows_could_not(tmp_path):
+    """400 samples show a difference of .05 as pairs; unpaired ones would miss it."""
+    logs = {name: [make_log(k)] for k, name in enumerate("ab")}
+    near, far = (evaluation(tmp_path / f"{gain}", k, gain) for k, gain in enumerate((2.0, 2.35)))
+    assert (near.base.index == far.base.index).all()
+    samples = {"a": [near], "b": [far]}
+    how = {"samples": samples, "source": "heldout"}
+    table = comparison.compare_groups(logs, "a", "b", CONCEPT, **how)
+    row = table.iloc[0]
+    assert (row["effect"], row["rows_a"]) == ("closer", 800)
+    assert row["difference"] == pytest.approx(-0.04, abs=0.015)
+    assert verdict_sentence(table).startswith("By the held-out judge, on 800 samples each: b ")
+    half = (row["difference_high"] - row["difference_low"]) / 2
+    apart = far.last.rename(lambda number: number + 1000, level="latent")
+    shuffled = samples | {"b": [dataclasses.replace(far, last=apart)]}
+    row = comparison.compare_groups(logs, "a", "b", CONCEPT, **how | {"samples": shuffled}).iloc[0]
+    assert (row["difference_high"] - row["difference_low"]) / 2 > 2 * half
+    assert samples_verdict(near, CONCEPT)["effect"].item() == "closer"
+    assert comparison.compare_groups(logs, "a", "b", CONCEPT)["effect"].item() == "not shown"

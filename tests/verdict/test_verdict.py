@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import signal, stats
+from scipy import stats
 
-from ohlora_lib.verdict import bootstrap, findings, logs, verdict
+from ohlora_lib.verdict import findings, logs, verdict
 from ohlora_lib.verdict.comparison import compare_files, compare_groups
 from tests.log_samples import PUBLISHED, make_log, write
 
@@ -65,7 +65,7 @@ def test_effect_agrees_with_the_interval_and_the_seed_repeats():
     shown = (table["change_low"] > 0) | (table["change_high"] < 0)
     assert list(shown) == list(table["effect"] != "not shown")
     assert table["confidence"].eq(0.9875).all()
-    assert table["block_rows"].ge(1).all()
+    assert table["near_rows"].eq(12).all()  # half of the log
 
 
 def test_constant_scores_and_a_target_in_between():
@@ -99,14 +99,6 @@ def test_other_sources_and_gaps_between_evaluations():
     assert logs.sources_of(log) == ["mean", "heldout"]
     with pytest.raises(ValueError, match="fixed_gender_score"):
         verdict.run_verdict(log, {"gender": 1}, source="fixed")
-
-
-def test_block_length_follows_the_memory():
-    rng = np.random.default_rng(0)
-    white = rng.standard_normal(800)
-    slow = signal.lfilter([1], [1, -0.9], white)
-    assert bootstrap.block_length(slow) > 2 * bootstrap.block_length(white)
-    assert bootstrap.block_length(white) >= 9  # n^(1/3)
 
 
 # ---- reading
