@@ -15,7 +15,8 @@ from ohlora_lib.study.machine import duration
 from ohlora_lib.study.parameters import CompareRuns, ReportRun
 from ohlora_lib.study.records import in_project, read_config, read_summary, root_of
 from ohlora_lib.study.run_folder import Run
-from ohlora_lib.verdict.logs import log_names, read_logs
+from ohlora_lib.verdict.logs import log_names, read_logs, unique_names
+from ohlora_lib.verdict.sampling import Ends, read_ends
 from ohlora_lib.verdict.wander import KNOWN_ROWS
 
 JUDGES = {"heldout": "held-out judge", "independent": "independent judge"}  # by their columns
@@ -149,6 +150,16 @@ def judged_runs(
             )
         found[name] = folder
     return {name: found[name] for name in names if name in found}
+
+
+def compared_samples(names: Sequence[str], judged: Mapping[str, Path]) -> dict[str, list[Ends]]:
+    """Samples of every seed of each run, by its name; empty if one run has none."""
+    found: dict[str, list[Ends]] = {}
+    for name, unique in zip(names, unique_names(names), strict=True):
+        if unique not in judged:
+            return {}
+        found.setdefault(name, []).append(read_ends(judged[unique]))
+    return found
 
 
 def end_distances(evaluations: pd.DataFrame, concept: Mapping[str, float]) -> pd.DataFrame:
