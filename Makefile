@@ -39,7 +39,7 @@ lint: $(READY)  ## check style, formatting, layers, and that notebooks hold no o
 	$(BIN)/nbstripout --verify notebooks/*.ipynb
 
 lab: $(READY)  ## open the notebooks in JupyterLab
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks
 
 bench: $(READY)  ## measure the speed of this machine, as ratios in one run
 	$(BIN)/python -m benchmarks
