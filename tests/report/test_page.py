@@ -203,7 +203,9 @@ def test_long_tables_are_folded_and_integers_have_no_decimals(export, monkeypatc
     ends = pd.DataFrame({"score": [0.5, 1.0], "seen": [0, 1845]}, ["base", "last"])
     show.table(ends.astype(object).T)
     page = export("# T", [shown(output) for output in outputs])
-    assert page.select_one("details.long > summary").string == "13 rows: score, images, n, part"
+    assert page.select_one("details.long > summary").string == (
+        "Table of 13 rows: score, images, n, part"
+    )
     first, second = page.select("table")
     cells = [cell.get_text() for cell in first.select_one("tbody tr").select("td")]
     assert cells == ["1.000", "1,845", "0", "2.500"]
