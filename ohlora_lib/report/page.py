@@ -35,7 +35,7 @@ HEADING = re.compile(r"^#{1,6}\s+(.+?)\s*#*$", re.MULTILINE)
 LABELS = {"parameters": "Parameters by default", "injected-parameters": "Parameters of this run"}
 LEAD = "lead"  # tag of a cell whose section comes right after the verdict
 FINISHED = {"text/plain": "'finished'"}  # value of a notebook's last cell; the footer says it
-MOST_ROWS = 12  # of a table; a longer one is folded
+MOST_ROWS = 10  # of a table; a longer one is folded
 ACTIVE = (
     *("script", "iframe", "object", "embed", "link", "base", "form", "template", "noscript"),
     *("style", "meta"),
@@ -160,6 +160,8 @@ def _dress_tables(soup: BeautifulSoup) -> None:
             if any(cell.name == "th" or not NUMBER.fullmatch(cell.get_text()) for cell in body):
                 for cell in cells:
                     cell["class"] = "words"
+        for corner in table.select("thead th:empty"):
+            corner.name = "td"  # heads nothing
         if (rows := len(table.select("tbody tr"))) > MOST_ROWS:
             heads = ", ".join(filter(None, (cell.get_text() for cell in table.select("thead th"))))
             fold = table.parent.wrap(soup.new_tag("details", attrs={"class": "long"}))

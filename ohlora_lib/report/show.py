@@ -118,15 +118,15 @@ def markdown(text: str) -> None:
 def table(data: pd.DataFrame, *, digits: int = 3) -> None:
     """Shows a table: numbers rounded, but for integers beyond 1, and words unbroken.
 
-    The index's name stands beside the columns'.
+    The index's name stands beside the columns'; row numbers are left out.
     """
     if data.index.nlevels > 1:
         data = data.set_axis([" ".join(map(str, key)) for key in data.index])
     corner = data.index.name or data.columns.name
     data = data.rename_axis(index=None, columns=corner)
+    options = {"border": 0, "index": not isinstance(data.index, pd.RangeIndex)}
     with pd.option_context("display.max_colwidth", None):
-        shown = data.to_html(float_format=lambda x: _written(x, digits), border=0)
-    display(HTML(shown))
+        display(HTML(data.to_html(float_format=lambda x: _written(x, digits), **options)))
 
 
 def _written(number: float, digits: int) -> str:

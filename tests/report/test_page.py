@@ -188,9 +188,10 @@ def test_tables_scroll_and_tell_words_from_numbers(export, monkeypatch, names):
     show.table(table if len(names) > 1 else table.set_axis(index.get_level_values(0)))
     page = export("# T", [shown(output) for output in outputs])
     table = page.select_one("div.table[tabindex='0'] > table")
-    assert [cell.get("class") for cell in table.select("td")] == [None, None, ["words"]]
-    *heads, row = table.select("th")
+    assert [cell.get("class") for cell in table.select("tbody td")] == [None, None, ["words"]]
+    *heads, row = table.select("thead td, th")
     assert [head.get_text() for head in heads] == [*(names if len(names) < 2 else [""]), *"xyz"]
+    assert [head.name for head in heads] == ["th" if len(names) < 2 else "td", "th", "th", "th"]
     assert [head.get("class") for head in heads] == [["words"], None, None, ["words"]]
     assert row.get_text() == ("a" if len(names) < 2 else "a b")
 
@@ -208,9 +209,10 @@ def test_long_tables_are_folded_and_integers_have_no_decimals(export, monkeypatc
     )
     first, second = page.select("table")
     cells = [cell.get_text() for cell in first.select_one("tbody tr").select("td")]
-    assert cells == ["1.000", "1,845", "0", "2.500"]
+    assert cells == ["1.000", "1,845", "0", "2.500"]  # and no number of the row
+    assert not first.select("tbody th")
     assert second.find_parent("details") is None
-    texts = [cell.get_text() for cell in second.select("td")]
+    texts = [cell.get_text() for cell in second.select("tbody td")]
     assert texts == ["0.500", "1.000", "0", "1845"]
 
 
