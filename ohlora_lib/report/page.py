@@ -163,7 +163,7 @@ def _dress_tables(soup: BeautifulSoup) -> None:
         if (rows := len(table.select("tbody tr"))) > MOST_ROWS:
             heads = ", ".join(filter(None, (cell.get_text() for cell in table.select("thead th"))))
             fold = table.parent.wrap(soup.new_tag("details", attrs={"class": "long"}))
-            fold.insert(0, soup.new_tag("summary", string=f"{rows} rows: {heads}"))
+            fold.insert(0, soup.new_tag("summary", string=f"Table of {rows} rows: {heads}"))
 
 
 def _gather_code(soup: BeautifulSoup) -> None:

@@ -116,28 +116,18 @@ def markdown(text: str) -> None:
 
 
 def table(data: pd.DataFrame, *, digits: int = 3) -> None:
-    """Shows a table: numbers rounded, integers whole, words unbroken.
+    """Shows a table: numbers rounded, but for integers beyond 1, and words unbroken.
 
-    The index's name stands beside the columns'. Floats are integers where a whole column or row of
-    numbers is, beyond 0 and 1.
+    The index's name stands beside the columns'.
     """
     if data.index.nlevels > 1:
         data = data.set_axis([" ".join(map(str, key)) for key in data.index])
     corner = data.index.name or data.columns.name
     data = data.rename_axis(index=None, columns=corner)
-    floats = [k for k, kind in enumerate(data.dtypes) if kind.kind == "f"]
-    numbers, data = data.iloc[:, floats], data.copy()
-    rows = _whole(numbers.T) if len(floats) == data.shape[1] else [False] * len(data)
-    columns = [False] * len(floats) if any(rows) else _whole(numbers)
-    for k, whole in zip(floats, columns, strict=True):
-        kinds = [f",.{0 if whole or of_row else digits}f" for of_row in rows]
-        column = zip(data.iloc[:, k], kinds, strict=True)
-        data.isetitem(k, [x if pd.isna(x) else format(x, kind) for x, kind in column])
     with pd.option_context("display.max_colwidth", None):
-        display(HTML(data.to_html(border=0)))
+        shown = data.to_html(float_format=lambda x: _written(x, digits), border=0)
+    display(HTML(shown))
 
 
-def _whole(numbers: pd.DataFrame) -> list[bool]:
-    """Whether the numbers of each column are integers beyond 0 and 1."""
-    whole = (numbers.isna() | (numbers % 1 == 0)).all() & (numbers.abs().max() > 1)
-    return whole.tolist()
+def _written(number: float, digits: int) -> str:
+    return f"{number:,.{0 if number % 1 == 0 and abs(number) > 1 else digits}f}"
