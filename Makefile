@@ -1,9 +1,9 @@
-# The one place that says how things are done here. `make` alone prints this list.
+# All tasks of this repository. `make` alone lists them.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 STUDY ?= quickstart
-# pip says nothing for minutes at a time: print a dot every ten seconds while it works.
+# pip is silent for minutes at a time: print a dot every ten seconds while it works.
 DOTS = sh -c '(while sleep 10 && kill -0 $$$$; do printf .; done) 2>/dev/null & dots=$$!; \
 	"$$@"; status=$$?; kill $$dots; exit $$status' dots
 
@@ -15,7 +15,7 @@ help:  ## list the targets
 
 $(READY): pyproject.toml constraints.txt
 	@echo "Setting up .venv (a few minutes, once)"
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; say which with: make PYTHON=python3.12 ...")'
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; choose one with: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv .venv
 	@$(DOTS) $(BIN)/python -m pip install --progress-bar off -c constraints.txt torch
 	@$(DOTS) $(BIN)/python -m pip install --progress-bar off -c constraints.txt -e '.[test]'
@@ -26,23 +26,23 @@ setup: $(READY)  ## install the package and its tools into .venv
 study: $(READY)  ## run params/$(STUDY) to outputs/$(STUDY)/index.html (STUDY=quickstart)
 	@$(BIN)/ohlora run params/$(STUDY)
 
-test: $(READY)  ## run the tests that are quick
+test: $(READY)  ## run the quick tests
 	$(BIN)/python -m pytest -n 2 --dist loadscope -m "not slow and not browser and not gpu"
 
 test-all: $(READY)  ## run all tests
 	$(BIN)/python -m pytest -n 2 --dist loadscope
 
-lint: $(READY)  ## check style, formatting, layers, and that notebooks hold no outputs
+lint: $(READY)  ## check style, formatting, import layers, and that notebooks have no outputs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/nbstripout --verify notebooks/*.ipynb
 
 lab: $(READY)  ## open the notebooks in JupyterLab
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks
 
-bench: $(READY)  ## measure the speed of this machine, as ratios in one run
+bench: $(READY)  ## measure speed on this machine, beside a plain implementation
 	$(BIN)/python -m benchmarks
 
-clean:  ## delete .venv and what was built; outputs are yours and stay
+clean:  ## delete .venv and build files; outputs stay
 	rm -rf .venv build *.egg-info

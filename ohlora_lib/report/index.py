@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
 
 from ohlora_lib.io.disk import write_atomic
-from ohlora_lib.io.images import to_png
 from ohlora_lib.io.pictures import open_image
 from ohlora_lib.study import records
+from ohlora_lib.study.look import MEANING, target_words
 from ohlora_lib.study.machine import duration, without_places
 from ohlora_lib.study.run_folder import EARLIER
 
@@ -30,24 +32,43 @@ LOOK = {  # of every page; the browser enforces that our script alone runs and n
     ),
 }
 TURNS = re.compile("[\u202a-\u202e\u2066-\u2069]")  # marks that turn the direction of what follows
-ANSWERS = ("08_compare_runs", "07_report_run")  # whose verdict answers for the study, best first
-MOST_NUMBERS = 8  # on a card
-THUMBNAIL_PX = 480
+ANSWERS = ("08_compare_runs", "07_report_run")  # the first with verdicts answers for the study
+SHOWN = (  # on cards: a stage, which of its results, what they are, how they are written
+    ("01_make_population", "images", "images", ",d"),
+    ("01_make_population", "shares.*", "labelled {one}", ".0%"),
+    ("02_train_base", "image_px", "side of the images, px", "d"),
+    ("02_train_base", "parameters", "weights of the generator", ",d"),
+    ("03_train_property_cnn", "auroc.judge.*", "AUROC of the judge, {prop}", ".3f"),
+    ("04_select_images", "candidates", "images scored", ",d"),
+    ("04_select_images", "kept", "images kept", ",d"),
+    ("04_select_images", "recall", "share of the population the base can draw (recall)", ".0%"),
+    ("05_finetune_generator", "selected", "images trained on", ",d"),
+    ("05_finetune_generator", "images_seen", "images shown in training", ",d"),
+    ("05_finetune_generator", "heldout_*_score", "judge's {prop} score, target {target:g}", ".3f"),
+    ("06_evaluate_samples", "distances.*.fine-tuned", "distance from the target, {prop}", ".3f"),
+    ("06_evaluate_samples", "diversity", "diversity, 1 is the selected images'", ".2f"),
+)
+CARD_PX, HEAD_PX = 480, 1056  # widths of pictures
+WHITE = ((255, 255),) * 3  # lowest and highest value by channel, as in the gaps of grids
 
 
 def write_index(study: Path, *, part: str = "") -> Path:
     """Writes the page of a study's folder, `index.html`, from what its run folders hold.
 
-    HTML in `part` stands between the answer and the cards.
+    HTML in `part` stands between the head and the cards.
     """
     begun = {path.parent for path in [*study.glob("*/config.json"), *study.glob("*/summary.json")]}
     cards = [_card(folder) for folder in sorted(begun)]
+    told = [card for card in cards if card["verdict"]]
+    answers = ([card for card in told if card["stage"] == stage] for stage in ANSWERS)
     loader = FileSystemLoader(TEMPLATES / "ohlora")
     template = Environment(loader=loader, autoescape=True).get_template("study.html.j2")
     html = template.render(
         page={**LOOK, "title": f"{study.name}: study"},
         study=study.name,
-        answers=[card for stage in ANSWERS for card in cards if card["stage"] == stage],
+        head=_head(cards),
+        answers=next(filter(None, answers), []),
+        warned=any(card["results"].get("findings") for card in cards),
         part=part,
         cards=cards,
         done=sum(card["status"] == "finished" for card in cards),
@@ -69,43 +90,84 @@ def _card(folder: Path) -> dict[str, Any]:
     text = json.dumps(summary, ensure_ascii=False)
     summary = json.loads(without_places(text, records.root_of(folder)))
     results, stage = summary.get("results", {}), folder.name.partition("-")[0]
-    verdict = results.pop("verdict", "")
-    picture = _small(folder / str(results.pop("thumbnail", "")))
+    config = records.read_json(folder / "config.json")
+    verdict = results.get("verdict", "")
     return summary | {
         "name": folder.name,
+        "folder": folder,
+        "config": config,
+        "results": results,
         "stage": stage,
+        "variant": folder.name.partition("-")[2] or "fine-tuned",
         "title": stage_title(folder.name),
         "page": f"{folder.name}/{stage}.html" if (folder / f"{stage}.html").is_file() else "",
         "took": duration(summary.get("wall_sec", 0)),
         "verdict": " ".join(verdict) if isinstance(verdict, list) else verdict,
-        "numbers": list(_numbers(results))[:MOST_NUMBERS],
-        "picture": picture,
+        "numbers": list(_numbers(stage, results, config)),
+        "picture": _picture(folder / str(results.get("thumbnail", "")), CARD_PX),
     }
 
 
-def _numbers(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """The key numbers as text, those of a mapping under `name part`."""
+def _head(cards: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the page begins with: the look, distances from it by run, pictures before and after."""
+    config = next((c["config"] for c in reversed(cards) if c["config"].get("concept")), {})
+    meaning, ends = config.get("meaning", MEANING), dict[str, dict[str, float]]()
+    look = {p: target_words(p, target, meaning) for p, target in config.get("concept", {}).items()}
+    judged = {card["variant"]: card for card in cards if card["results"].get("distances")}
+    for name, card in judged.items():
+        distances = card["results"]["distances"].items()
+        ends.setdefault("base", {prop: by["base"] for prop, by in distances})
+        ends[name] = {prop: by["fine-tuned"] for prop, by in distances}
+    if not judged:
+        return {"look": look}
+    means = {name: fmean(row.values()) for name, row in ends.items()}
+    best = min(judged, key=means.__getitem__)
+    images = judged[best]["folder"] / "images"
+    files = {"the base": images / "base.png", f"{best}, the same latents": images / "after.png"}
+    pictures = {words: _picture(file, HEAD_PX, half=True) for words, file in files.items()}
+    most = max(max(row.values()) for row in ends.values()) or 1
+    return {"look": look, "ends": ends, "most": most, "means": means, "pictures": pictures,
+            "best": best, "samples": judged[best]["config"]["samples"]}  # fmt: skip
+
+
+def _numbers(stage: str, results: dict[str, Any], config: dict[str, Any]) -> Iterator[tuple]:
+    """What a card says of a run's results: what each number is, and the number."""
+    meaning, targets = config.get("meaning", MEANING), config.get("concept", {})
+    for _, pattern, label, kind in (row for row in SHOWN if row[0] == stage):
+        for name, value in _flat(results):
+            match = re.fullmatch(re.escape(pattern).replace(r"\*", "(.+)"), name)
+            if match and isinstance(value, int | float):
+                prop = "".join(match.groups())
+                words = {"one": meaning.get(prop, ("", prop))[1], "target": targets.get(prop, 0)}
+                yield label.format(prop=prop, **words), format(value, kind)
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of nested mappings, by names with dots."""
     for name, value in values.items():
-        label = f"{prefix}{name}".replace("_", " ")
         if isinstance(value, dict):
-            yield from _numbers(value, f"{label} ")
-        elif isinstance(value, bool):
-            yield label, "yes" if value else "no"
-        elif isinstance(value, int | float):
-            yield label, f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
-        elif isinstance(value, str) and len(value) <= 40:
-            yield label, value
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
-def _small(path: Path) -> dict[str, Any] | None:
-    """A small copy of a picture, as data to put inside the page; None if it cannot be read."""
+def _picture(path: Path, width_px: int, *, half: bool = False) -> dict[str, Any] | None:
+    """A small copy of a picture, as data to put inside the page; None if it cannot be read.
+
+    With `half` it is the left half of a grid, where that has a gap in its middle.
+    """
     try:
         with open_image(path) as picture:
             small = picture.convert("RGB")
     except ValueError:
         return None
-    small.thumbnail((THUMBNAIL_PX, 4 * THUMBNAIL_PX))
-    data = base64.b64encode(to_png(small)).decode()
+    middle = small.width // 2
+    if half and small.crop((middle - 1, 0, middle + 1, small.height)).getextrema() == WHITE:
+        small = small.crop((0, 0, middle - 1, small.height))
+    small.thumbnail((width_px, 4 * width_px))
+    buffer = io.BytesIO()
+    small.save(buffer, "webp", quality=85)
+    data = base64.b64encode(buffer.getvalue()).decode()
     return {"data": data, "width": small.width, "height": small.height}
 
 

@@ -33,6 +33,9 @@ SETTINGS = {
 ALIVE = {"application/vnd.jupyter.widget-view+json", "application/javascript"}
 HEADING = re.compile(r"^#{1,6}\s+(.+?)\s*#*$", re.MULTILINE)
 LABELS = {"parameters": "Parameters by default", "injected-parameters": "Parameters of this run"}
+LEAD = "lead"  # tag of a cell whose section comes right after the verdict
+FINISHED = {"text/plain": "'finished'"}  # value of a notebook's last cell; the footer says it
+MOST_ROWS = 10  # of a table; a longer one is folded
 ACTIVE = (
     *("script", "iframe", "object", "embed", "link", "base", "form", "template", "noscript"),
     *("style", "meta"),
@@ -58,15 +61,18 @@ def export_notebook(notebook: Path) -> str:
     exporter = HTMLExporter(config=Config(SETTINGS))
     exporter.register_filter("text_base64", lambda text: base64.b64encode(text.encode()).decode())
     page = {**LOOK, "title": notebook.stem, "crumbs": folder.parts[-2:], "summary": summary}
-    resources = {"metadata": {"path": str(folder), "name": notebook.stem}, "ohlora": page}
+    root = records.root_of(folder)  # a notebook's Markdown shows drawings of docs/, and no others
+    resources = {"metadata": {"path": str(root / "docs"), "name": notebook.stem}, "ohlora": page}
     html, _ = exporter.from_notebook_node(node, resources)
     soup = BeautifulSoup(html, features="html.parser")
     _disarm(soup)
     _lead_links(soup, folder)
     _dress_tables(soup)
-    _fill_head(soup)
-    _hide_places(soup, records.root_of(folder))
-    if soup.select_one(".frames"):
+    _gather_code(soup)
+    _fill_head(soup, folder)
+    soup.footer.insert(0, *(part.extract() for part in soup.select("main p.fine")))
+    _hide_places(soup, root)
+    if soup.select_one(".frames, details.source"):
         soup.body.append(soup.new_tag("script", string=SCRIPT))
     return TURNS.sub("", str(soup))
 
@@ -84,8 +90,9 @@ def _clean(notebook: NotebookNode) -> None:
             heading = (HEADING.findall(cell.source) or [heading])[-1]
             continue
         failed = any(output.output_type == "error" for output in cell.outputs)
-        labels = [LABELS[tag] for tag in cell.metadata.get("tags", []) if tag in LABELS]
-        cell.metadata.update(label=(labels or ["Code"])[0], failed=failed)
+        tags = cell.metadata.get("tags", [])
+        labels = [LABELS[tag] for tag in tags if tag in LABELS]
+        cell.metadata.update(label="".join(labels), failed=failed, lead=LEAD in tags)
         cell.outputs = [output for output in cell.outputs if _is_shown(output, failed)]
         for output in cell.outputs:
             for mime in output.get("data", {}).keys() & set(PICTURES):
@@ -96,7 +103,8 @@ def _is_shown(output: NotebookNode, failed: bool) -> bool:
     """Whether an output has something for a page: no blank text, no widget, no script."""
     if output.output_type == "stream":
         return bool(output.text.strip()) and (failed or output.name == "stdout")
-    return not ALIVE & output.get("data", {}).keys()
+    data = output.get("data", {})
+    return data != FINISHED and not ALIVE & data.keys()
 
 
 def _disarm(soup: BeautifulSoup) -> None:
@@ -142,7 +150,7 @@ def _page_of(notebook: str, folder: Path) -> str:
 
 
 def _dress_tables(soup: BeautifulSoup) -> None:
-    """Lets wide tables scroll, by keyboard too, and aligns columns of words to the left."""
+    """Lets wide tables scroll, by keyboard too, folds long ones, aligns words to the left."""
     for number, table in enumerate(soup.select("table"), start=1):
         frame = {"class": "table", "tabindex": "0", "role": "region"}
         table.wrap(soup.new_tag("div", attrs=frame | {"aria-label": f"Table {number}"}))
@@ -152,13 +160,43 @@ def _dress_tables(soup: BeautifulSoup) -> None:
             if any(cell.name == "th" or not NUMBER.fullmatch(cell.get_text()) for cell in body):
                 for cell in cells:
                     cell["class"] = "words"
+        for corner in table.select("thead th:empty"):
+            corner.name = "td"  # heads nothing
+        if (rows := len(table.select("tbody tr"))) > MOST_ROWS:
+            heads = ", ".join(filter(None, (cell.get_text() for cell in table.select("thead th"))))
+            fold = table.parent.wrap(soup.new_tag("details", attrs={"class": "long"}))
+            fold.insert(0, soup.new_tag("summary", string=f"Table of {rows} rows: {heads}"))
 
 
-def _fill_head(soup: BeautifulSoup) -> None:
-    """Puts verdicts and the list of contents right under the title, which names the page too."""
+def _gather_code(soup: BeautifulSoup) -> None:
+    """Gives each section one fold with all of its code; a failed cell keeps its own, open."""
+    first = None
+    for part in soup.select("main h1, main h2, main h3, section:not(.failed) > details.source"):
+        if part.name != "details":
+            first = None
+        elif first is None:
+            first = part
+        else:
+            part.summary.decompose()
+            first.extend(list(part.contents))
+            part.decompose()
+    for section in soup.select("main section"):
+        if not section.find(["details", "img"]) and not section.get_text(strip=True):
+            section.decompose()
+
+
+def _fill_head(soup: BeautifulSoup, folder: Path) -> None:
+    """Puts verdicts, leading sections and contents under the title, which names the variant."""
     nav, title, seen = soup.select_one("nav.contents"), soup.select_one("main h1"), {"top"}
     for link in soup.select("a.anchor-link"):
         link.decompose()
+    if title is not None:
+        if variant := records.read_json(folder / "config.json").get("variant"):
+            title.append(f" ({variant})")
+        soup.title.string = title.get_text()
+        leads = soup.select("section.prose:has(+ section.lead), section.lead")
+        head = [part.extract() for part in [*soup.select("main div.verdict"), *leads, nav]]
+        (title.find_parent("section") or title).insert_before(title, *head)
     for number, heading in enumerate(soup.select("main h1, main h2, main h3")):
         name = str(heading.get("id", "part"))
         heading["id"] = f"{name}-{number}" if name in seen else name
@@ -167,10 +205,6 @@ def _fill_head(soup: BeautifulSoup) -> None:
             entry = soup.new_tag("li", attrs={"class": "sub"} if heading.name == "h3" else {})
             entry.append(soup.new_tag("a", href=f"#{heading['id']}", string=heading.get_text()))
             nav.ol.append(entry)
-    if title is not None:
-        soup.title.string = title.get_text()
-        verdicts = [verdict.extract() for verdict in soup.select("main div.verdict")]
-        title.insert_after(*verdicts, nav.extract())
     if len(nav.select("li")) < 2:
         nav.decompose()
 

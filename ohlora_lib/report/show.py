@@ -95,6 +95,11 @@ def sentence(text: str) -> None:
     display(HTML(f"<p>{escape(text)}</p>"))
 
 
+def fine_print(text: str) -> None:
+    """Shows a plain sentence on how the run was made; the exported page has it in its footer."""
+    display(HTML(f'<p class="fine"><small>{escape(text)}</small></p>'))
+
+
 def verdict(text: str, *, detail: str = "", warn: bool = False) -> None:
     """Shows what happened, as plain text, and in smaller letters how sure it is.
 
@@ -111,10 +116,18 @@ def markdown(text: str) -> None:
 
 
 def table(data: pd.DataFrame, *, digits: int = 3) -> None:
-    """Shows a table, numbers rounded, words whole, the index's name beside the columns'."""
+    """Shows a table: numbers rounded, but for integers beyond 1, and words unbroken.
+
+    The index's name stands beside the columns'; row numbers are left out.
+    """
     if data.index.nlevels > 1:
         data = data.set_axis([" ".join(map(str, key)) for key in data.index])
     corner = data.index.name or data.columns.name
     data = data.rename_axis(index=None, columns=corner)
+    options = {"border": 0, "index": not isinstance(data.index, pd.RangeIndex)}
     with pd.option_context("display.max_colwidth", None):
-        display(HTML(data.to_html(float_format=lambda x: f"{x:.{digits}f}", border=0)))
+        display(HTML(data.to_html(float_format=lambda x: _written(x, digits), **options)))
+
+
+def _written(number: float, digits: int) -> str:
+    return f"{number:,.{0 if number % 1 == 0 and abs(number) > 1 else digits}f}"

@@ -29,6 +29,13 @@ def meaning_of(prop: str, meaning: Meanings) -> str:
     return f"1 = {one}, 0 = {zero}"
 
 
+def target_words(prop: str, target: float, meaning: Meanings) -> str:
+    """What a target asks for: "female" for 1, "male" for 0, otherwise "gender 0.5"."""
+    if prop in meaning and target in (0, 1):
+        return meaning[prop][int(target)]
+    return f"{prop} {target:g}"
+
+
 @dataclass(frozen=True)
 class Condition:
     """One threshold on one score, for example `gender >= 0.92`."""

@@ -14,7 +14,7 @@ from nbformat import v4
 
 from ohlora_lib.report import page as export_module
 from ohlora_lib.report import show
-from ohlora_lib.report.index import write_index
+from ohlora_lib.report.index import SCRIPT, write_index
 from ohlora_lib.report.page import export_notebook, export_run
 from ohlora_lib.study.run_folder import start_run
 
@@ -38,13 +38,21 @@ def printed(text, name="stderr"):
 
 @pytest.fixture
 def export(tmp_path):
-    def run(*cells, **metadata):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "a.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
+    (tmp_path / "params").mkdir()
+    (tmp_path / "notebooks").mkdir()
+
+    def run(*cells, lead=None, **metadata):
         node = v4.new_notebook(metadata={"language_info": {"name": "python"}, **metadata})
         for cell in cells:
             text = isinstance(cell, str)
             new = v4.new_markdown_cell(cell) if text else v4.new_code_cell("x = 1", outputs=cell)
+            new.metadata.update({"tags": ["lead"]} if cell is lead else {})
             node.cells.append(new)
-        path = tmp_path / "01_first.ipynb"
+        path = tmp_path / "outputs" / "01_first-v9" / "01_first.ipynb"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        (path.parent / "config.json").write_text('{"variant": "v9"}')
         nbformat.write(node, path)
         return BeautifulSoup(export_notebook(path), "html.parser")
 
@@ -59,7 +67,7 @@ def test_page_has_language_title_and_contents(export):
     words = page.main.get_text()
     assert words.index("learn?") < words.index("Yes.") < words.index("Question")
     assert page.html["lang"] == "en"
-    assert page.title.string == "Does it learn?"
+    assert page.title.string == page.h1.get_text() == "Does it learn? (v9)"
     links = page.select("nav.contents a")
     assert [link.string for link in links] == ["Look", "Look", "Closer & closer"]
     ids = [link["href"][1:] for link in links]
@@ -82,7 +90,9 @@ def test_nothing_is_loaded_and_nothing_runs(export):
     )
     assert "VBox" not in page.get_text()
     assert "widget" not in str(page.main)
-    assert not page.select("script, iframe, link, object, embed, body style")
+    (script,) = page.select("script")
+    assert script.string == SCRIPT
+    assert not page.select("iframe, link, object, embed, body style")
     assert not [tag for tag in page.select("*") for name in tag.attrs if name.startswith("on")]
     sources = [tag["src"] for tag in page.select("[src]")]
     assert len(sources) == 1
@@ -104,14 +114,44 @@ def test_frames_get_the_one_script_and_the_policy_knows_it(export):
     assert f"script-src 'sha256-{digest}';" in policy
 
 
-def test_code_is_folded_and_parameters_are_labelled(tmp_path):
+def test_a_section_has_one_fold_of_code_where_parameters_are_labelled(tmp_path):
     cell = v4.new_code_cell("seed = 3", metadata={"tags": ["injected-parameters"]})
+    calls = [v4.new_code_cell(f"f({k})") for k in range(3)]
     path = tmp_path / "a.ipynb"
-    nbformat.write(v4.new_notebook(cells=[cell, v4.new_code_cell("f(1)")]), path)
-    folds = BeautifulSoup(export_notebook(path), "html.parser").select("details.source")
-    assert [fold.summary.string for fold in folds] == ["Parameters of this run", "Code"]
-    assert not any(fold.has_attr("open") for fold in folds)
-    assert "seed = 3" in folds[0].get_text()
+    cells = [v4.new_code_cell("import a"), cell, v4.new_markdown_cell("## B"), *calls]
+    nbformat.write(v4.new_notebook(cells=cells), path)
+    page = BeautifulSoup(export_notebook(path), "html.parser")
+    first, second = page.select("details.source")
+    assert [first.summary.string, second.summary.string] == ["Code", "Code"]
+    words = first.get_text()
+    assert words.index("import a") < words.index("Parameters of this run") < words.index("seed")
+    assert all(f"f({k})" in second.get_text() for k in range(3))
+    assert not first.has_attr("open")
+    assert len(page.select("section")) == 3  # no empty one is left
+
+
+def test_answer_and_pictures_lead_and_how_it_ran_is_in_the_footer(export):
+    picture = [shown({"image/png": DOT})]
+    fine = [shown({"text/html": '<p class="fine">In bfloat16.</p>'})]
+    said = [v4.new_output("execute_result", data={"text/plain": "'finished'"})]
+    verdict = [shown({"text/html": '<div class="verdict">Yes.</div>'})]
+    page = export("# T\n\nQuestion", fine, "## Same", picture, "## Z", verdict, said, lead=picture)
+    page.nav.decompose()
+    words = page.main.get_text()
+    assert words.index("Yes.") < words.index("Same") < words.index("Question") < words.index("Z")
+    assert page.select_one("section.lead img")
+    assert "finished" not in words
+    assert "In bfloat16." not in words
+    assert "In bfloat16." in page.footer.get_text()
+
+
+def test_drawings_of_the_project_are_embedded_and_no_other_files(export, tmp_path):
+    (tmp_path / "secret.svg").write_text("<svg/>")
+    page = export("# T\n\n![A](../docs/a.svg) ![B](../secret.svg) ![C](../docs/gone.svg)")
+    (image,) = page.select("img")
+    assert image["alt"] == "A"
+    assert image["src"].startswith("data:image/svg+xml;base64,")
+    assert "[B] [C]" in page.get_text()
 
 
 def test_pictures_keep_their_bytes_and_say_what_they_show(export):
@@ -148,11 +188,32 @@ def test_tables_scroll_and_tell_words_from_numbers(export, monkeypatch, names):
     show.table(table if len(names) > 1 else table.set_axis(index.get_level_values(0)))
     page = export("# T", [shown(output) for output in outputs])
     table = page.select_one("div.table[tabindex='0'] > table")
-    assert [cell.get("class") for cell in table.select("td")] == [None, None, ["words"]]
-    *heads, row = table.select("th")
+    assert [cell.get("class") for cell in table.select("tbody td")] == [None, None, ["words"]]
+    *heads, row = table.select("thead td, th")
     assert [head.get_text() for head in heads] == [*(names if len(names) < 2 else [""]), *"xyz"]
+    assert [head.name for head in heads] == ["th" if len(names) < 2 else "td", "th", "th", "th"]
     assert [head.get("class") for head in heads] == [["words"], None, None, ["words"]]
     assert row.get_text() == ("a" if len(names) < 2 else "a b")
+
+
+def test_long_tables_are_folded_and_integers_have_no_decimals(export, monkeypatch):
+    outputs = []
+    monkeypatch.setattr(show, "display", lambda html: outputs.append({"text/html": html.data}))
+    rows = {"score": [1.0] * 13, "images": [1845.0, *[None] * 12], "n": range(13), "part": 2.5}
+    show.table(pd.DataFrame(rows))
+    ends = pd.DataFrame({"score": [0.5, 1.0], "seen": [0, 1845]}, ["base", "last"])
+    show.table(ends.astype(object).T)
+    page = export("# T", [shown(output) for output in outputs])
+    assert page.select_one("details.long > summary").string == (
+        "Table of 13 rows: score, images, n, part"
+    )
+    first, second = page.select("table")
+    cells = [cell.get_text() for cell in first.select_one("tbody tr").select("td")]
+    assert cells == ["1.000", "1,845", "0", "2.500"]  # and no number of the row
+    assert not first.select("tbody th")
+    assert second.find_parent("details") is None
+    texts = [cell.get_text() for cell in second.select("tbody td")]
+    assert texts == ["0.500", "1.000", "0", "1845"]
 
 
 @pytest.fixture

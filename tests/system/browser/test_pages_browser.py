@@ -105,11 +105,27 @@ def test_page_is_accessible_and_fits_a_telephone(outputs, browser, name, scheme)
     page = context.new_page()
     page.goto((outputs / name).as_uri())
     page.evaluate(axe)
+    page.evaluate("for (const fold of document.querySelectorAll('details')) fold.open = true")
     found = page.evaluate("axe.run()")["violations"]
     assert [rule["id"] for rule in found if rule["impact"] in {"serious", "critical"}] == []
     page.set_viewport_size({"width": 360, "height": 740})
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     context.close()
+
+
+def test_one_switch_opens_and_closes_all_code(outputs, browser):
+    page = browser.new_page()
+    page.goto((outputs / PAGES[1]).as_uri())
+    folds = page.locator("details.source")
+    count = folds.count()
+    assert count > 1
+    for words, opened in (("Show all code", count), ("Hide all code", 0)):
+        page.get_by_role("button", name=words).click()
+        assert page.locator("details.source[open]").count() == opened
+    folds.first.locator("summary").click()
+    page.get_by_role("button", name="Show all code").click()
+    assert page.locator("details.source[open]").count() == count
+    page.close()
 
 
 def test_slider_shows_one_frame_at_a_time(outputs, browser):

@@ -20,3 +20,15 @@ for (const strip of document.querySelectorAll(".frames")) {
   label.className = "scrub";
   show();
 }
+// One switch for all code of the page.
+const folds = [...document.querySelectorAll("details.source")];
+if (folds.length > 1) {
+  const button = document.createElement("button");
+  const open = () => folds.every((fold) => fold.open);
+  const say = () => { button.textContent = open() ? "Hide all code" : "Show all code"; };
+  button.addEventListener("click", () => { const now = !open(); for (const fold of folds) fold.open = now; });
+  for (const fold of folds) fold.addEventListener("toggle", say);
+  button.className = "switch";
+  (document.querySelector("nav.contents") || document.querySelector("main")).append(button);
+  say();
+}
