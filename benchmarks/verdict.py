@@ -84,7 +84,7 @@ def of_samples(samples: int, pairs: int, *, paired: bool = True) -> tuple[float,
 
 def stored_runs() -> dict[str, Sampled]:
     """The stored fine-tunings of the quickstart that have scores, such as "v9-s0"."""
-    logs = {log["log"].iloc[0]: log for log in findings.stored("quickstart")}
+    logs = {log.attrs["name"]: log for log in findings.stored("quickstart")}
     return {
         run: Sampled(part.set_index(LATENT), logs[f"quickstart-{run[:2]}-1e-3-{run[3:]}"])
         for run, part in pd.read_csv(SCORES).groupby("run")
