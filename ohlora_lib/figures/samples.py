@@ -42,7 +42,11 @@ def fold_losses(history: pd.DataFrame, cnn: str) -> Figure:
         "Line chart of training and validation loss by epoch; best validation loss of the "
         f"{len(best)} folds: {cnn} {best.min():.3f} to {best.max():.3f}."
     )
-    return Figure(ax.figure, f"losses-{cnn}", alt)
+    reading = (
+        "Once the training loss falls and the validation loss no longer does, a CNN overfits. "
+        "The band spans the folds."
+    )
+    return Figure(ax.figure, f"losses-{cnn}", alt, reading)
 
 
 @house_style()
@@ -62,7 +66,11 @@ def calibration(table: pd.DataFrame, role: str) -> Figure:
     ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
     finish(ax, "Calibration", "share of images labelled 1", "mean score")
     alt = f"Calibration curves; mean gap between score and share of ones: {', '.join(gaps)}."
-    return Figure(ax.figure, f"calibration-{role}", alt)
+    reading = (
+        "On the diagonal, 7 of 10 images that score 0.7 have the property. Vertical bars are 95 % "
+        "intervals."
+    )
+    return Figure(ax.figure, f"calibration-{role}", alt, reading)
 
 
 def calibration_points(group: pd.DataFrame) -> pd.DataFrame:
@@ -85,7 +93,9 @@ def label_scores(unseen: pd.DataFrame, prop: str, meaning: Meanings) -> Figure:
     """Scores of a property by what its images are labelled: columns property, label, score."""
     ax = new_axes()
     groups = unseen.assign(stage=unseen["label"].map("labelled {:.0f}".format))
-    return Figure(ax.figure, f"scores-{prop}", _draw_scores(ax, groups, prop, meaning, ""))
+    alt = _draw_scores(ax, groups, prop, meaning, "")
+    reading = "The less the two histograms overlap, the better the CNNs tell the labels apart."
+    return Figure(ax.figure, f"scores-{prop}", alt, reading)
 
 
 @house_style()
@@ -94,7 +104,8 @@ def sample_scores(scores: pd.DataFrame, prop: str, target: float, meaning: Meani
     ax = new_axes()
     ax.axvline(target, label=f"target {target:g}", **style.RULE)
     alt = _draw_scores(ax, scores, prop, meaning, f", target {target:g}")
-    return Figure(ax.figure, f"distribution-{prop}", alt)
+    reading = "After fine-tuning, the scores should pile up at the dotted line, the target."
+    return Figure(ax.figure, f"distribution-{prop}", alt, reading)
 
 
 def _draw_scores(ax: Axes, scores: pd.DataFrame, prop: str, meaning: Meanings, goal: str) -> str:
@@ -139,7 +150,8 @@ def judges(distances: pd.DataFrame) -> Figure:
     ax.grid(visible=False, axis="y")
     finish(ax, "Do the judges agree?", "", "distance of the mean score to its target")
     alt = f"Distances to the target, base to fine-tuned: {'; '.join(parts)}."
-    return Figure(ax.figure, "judges", alt)
+    reading = "Each line runs from the base (hollow) to the fine-tuned generator; left is closer."
+    return Figure(ax.figure, "judges", alt, reading)
 
 
 @house_style()
@@ -161,7 +173,8 @@ def selection_costs(costs: pd.DataFrame) -> Figure:
     pairs = zip(costs["condition"], passes, strict=True)
     parts = "; ".join(f"{text} {value:,.0f}" for text, value in pairs)
     alt = f"Bar chart of images that pass each condition of the selection: {parts}."
-    return Figure(ax.figure, "costs", alt)
+    reading = "The hatched part meets all other conditions and fails this one alone."
+    return Figure(ax.figure, "costs", alt, reading)
 
 
 @house_style()
@@ -183,4 +196,7 @@ def leakage(matrix: pd.DataFrame) -> Figure:
         strength = next(word for word, most in LEAKS.items() if abs(value) <= most)
         way = f"{strength} {'with' if value > 0 else 'against'}"
         alt = f"{a} and {b} changed {way} one another (correlation {value:+.2f})."
-    return Figure(ax.figure, "leakage", alt)
+    reading = (
+        "Near 0, two properties changed independently; near +1, together; near -1, oppositely."
+    )
+    return Figure(ax.figure, "leakage", alt, reading)

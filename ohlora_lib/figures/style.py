@@ -34,11 +34,12 @@ FONT = "DejaVu Sans"  # matplotlib brings it
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure and its words; a notebook shows it with `report.show.figure`."""
+    """A figure and its words; a notebook shows them with `report.show.figure`."""
 
     drawing: Drawing
     name: str  # of its files, without ending
     alt: str  # a sentence with the numbers that the figure shows: its alternative text
+    reading: str = ""  # how to read it
 
 
 @contextmanager

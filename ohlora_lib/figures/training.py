@@ -19,6 +19,7 @@ from ohlora_lib.study.look import Meanings
 from ohlora_lib.verdict.verdict import COLLAPSED_DIVERSITY, end_of, listed, start_of
 
 FEW_ROWS = 80  # with at most this many rows, raw values are drawn as markers
+TREND = "Faint: single evaluations; strong: their moving mean, with a band of about 95 %."
 
 
 @house_style()
@@ -34,7 +35,8 @@ def losses(log: pd.DataFrame, *, run: str = "", ax: Axes | None = None) -> Figur
         f"Line chart of losses {_span(log)}: the discriminator's goes from {d[0]:.2f} to "
         f"{d[1]:.2f}, the generator's from {g[0]:.2f} to {g[1]:.2f}."
     )
-    return Figure(ax.figure, f"losses-{run}" if run else "losses", alt)
+    reading = f"{TREND} Neither loss should fall to 0 or keep growing."
+    return Figure(ax.figure, f"losses-{run}" if run else "losses", alt, reading)
 
 
 @house_style()
@@ -60,7 +62,8 @@ def auroc(log: pd.DataFrame) -> Figure:
         f"Line chart of the discriminator's AUROC, real against fake, {_span(log)}: "
         f"{start:.2f} at the start, {end:.2f} at the end ({how}); 0.5 would be guessing."
     )
-    return Figure(ax.figure, "auroc", alt)
+    reading = "At 0.5 the discriminator guesses; at 1 it separates real from fake without error."
+    return Figure(ax.figure, "auroc", alt, reading)
 
 
 @house_style()
@@ -86,7 +89,8 @@ def scores(
     finish(ax, title, "mean score of the samples", _time_label(log))
     moves = [f"{_move(log, prop, prop)}, target {concept[prop]:g}" for prop in properties]
     alt = f"Line chart of mean scores {_span(log)}: {'; '.join(moves)}."
-    return Figure(ax.figure, f"scores-{'-'.join(properties)}", alt)
+    reading = f"{TREND} Each line should approach the dotted line of its target."
+    return Figure(ax.figure, f"scores-{'-'.join(properties)}", alt, reading)
 
 
 def property_groups(concept: Mapping[str, float]) -> dict[float, list[str]]:
@@ -113,7 +117,8 @@ def property_comparison(
     finish(ax, f"{shown_name(prop)}: {runs}", ylabel, _time_label(log))
     moves = "; ".join(_move(log, prop, name) for name, log in logs.items())
     alt = f"Line chart of the mean {prop} score, target {target:g}: {moves}."
-    return Figure(ax.figure, f"property-{prop}", alt)
+    reading = f"{TREND} The line that ends closer to the dotted target belongs to the better run."
+    return Figure(ax.figure, f"property-{prop}", alt, reading)
 
 
 @house_style()
@@ -140,7 +145,11 @@ def heldout(log: pd.DataFrame, concept: Mapping[str, float]) -> Figure:
         "Line chart of the distance to target by two judges; at the end, by the selecting CNNs "
         f"and by the held-out judge: {'; '.join(parts)}."
     )
-    return Figure(ax.figure, "heldout", alt)
+    reading = (
+        "0 is on target. Where the dashed line follows the solid one, the held-out judge confirms "
+        "what the selecting CNNs say."
+    )
+    return Figure(ax.figure, "heldout", alt, reading)
 
 
 @house_style()
@@ -159,7 +168,8 @@ def diversity(log: pd.DataFrame) -> Figure:
         f"from {start:.2f} to {end:.2f}, {'' if end < limit else 'not '}under the line at "
         f"{limit:g}."
     )
-    return Figure(ax.figure, "diversity", alt)
+    reading = f"{TREND} At 1, the samples are as diverse as the selected images."
+    return Figure(ax.figure, "diversity", alt, reading)
 
 
 @house_style()

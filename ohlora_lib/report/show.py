@@ -25,7 +25,7 @@ from ohlora_lib.study.run_folder import Run
 
 
 def figure(run: Run, figure: Figure, *, number: int | None = None) -> None:
-    """Saves a figure as PNG and SVG, shows it, and below it what it shows.
+    """Saves a figure as PNG and SVG, shows it, and below it how to read it.
 
     Its number in a report, where it has one, begins the name of its files.
     """
@@ -33,7 +33,7 @@ def figure(run: Run, figure: Figure, *, number: int | None = None) -> None:
     missing = style.find_fonts(figure.drawing)
     for kind in ("png", "svg"):
         write_atomic(path.with_suffix(f".{kind}"), style.drawn(figure.drawing, kind))
-    picture(path, figure.alt)
+    picture(path, figure.alt, figure.reading)
     if missing:
         sentence(
             f"No installed font has the letters {missing}; the figure shows boxes for them. "
@@ -69,10 +69,10 @@ def grid(
     picture(path, alt)
 
 
-def picture(path: Path, alt: str) -> None:
-    """Shows a PNG file, and below it what it shows."""
+def picture(path: Path, alt: str, caption: str = "") -> None:
+    """Shows a PNG file, and below it the caption, or what it shows."""
     display(Image(filename=path, alt=alt))
-    sentence(alt)
+    sentence(caption or alt)
 
 
 def frames(pictures: Mapping[str, Path], label: str) -> None:
