@@ -180,9 +180,6 @@ def _gather_code(soup: BeautifulSoup) -> None:
             part.summary.decompose()
             first.extend(list(part.contents))
             part.decompose()
-    for section in soup.select("main section"):
-        if not section.find(["details", "img"]) and not section.get_text(strip=True):
-            section.decompose()
 
 
 def _fill_head(soup: BeautifulSoup, folder: Path) -> None:

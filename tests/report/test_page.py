@@ -127,7 +127,8 @@ def test_a_section_has_one_fold_of_code_where_parameters_are_labelled(tmp_path):
     assert words.index("import a") < words.index("Parameters of this run") < words.index("seed")
     assert all(f"f({k})" in second.get_text() for k in range(3))
     assert not first.has_attr("open")
-    assert len(page.select("section")) == 3  # no empty one is left
+    assert len(page.select("section:has(> *)")) == 3  # style.css hides the others
+    assert ".cell:not(:has(> *)) { display: none; }" in page.style.string
 
 
 def test_answer_and_pictures_lead_and_how_it_ran_is_in_the_footer(export):
