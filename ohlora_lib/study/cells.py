@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 INJECTED = "# Parameters"  # first line of the cell that papermill adds
+ONLY = re.compile(r"# Only for ([^;]+)")  # a comment line; more may follow a semicolon
 
 
 def _assigned(source: str) -> dict[str, ast.AnnAssign | ast.Assign]:
@@ -30,10 +31,17 @@ def _assigned(source: str) -> dict[str, ast.AnnAssign | ast.Assign]:
 
 
 def comments(source: str) -> dict[str, str]:
-    """What the comment at the end of each parameter's line says, by name."""
-    lines = source.splitlines()
-    ends = {name: lines[line.end_lineno - 1] for name, line in _assigned(source).items()}
-    return {name: end.partition("  # ")[2] for name, end in ends.items()}
+    """What the comment at the end of each parameter's line says, by name.
+
+    If the comment line above says "# Only for ...", so do those of its parameters.
+    """
+    lines, said = source.splitlines(), {}
+    for name, line in _assigned(source).items():
+        heads = [text for text in lines[: line.lineno] if text.startswith("# ")]
+        said[name] = lines[line.end_lineno - 1].partition("  # ")[2]
+        if said[name] and heads and (only := ONLY.match(heads[-1])):
+            said[name] += f" (only for {only[1]})"
+    return said
 
 
 def check_known(names: Iterable[str], fields: Collection[str], where: str) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from ohlora_lib.study import cells
+
 ROOT = Path(__file__).parents[2]
 NOTEBOOK = "05_finetune_generator"
 NODE = nbformat.read(ROOT / "notebooks" / f"{NOTEBOOK}.ipynb", as_version=4)
@@ -82,6 +84,33 @@ BAD = {  # cells; what is said
     "injected before, for want of the tag": ([INJECTED, CELL], AGAIN),
     "injected, then set by another cell": ([CELL, INJECTED, "import os\nepochs = 6"], AGAIN),
 }
+
+
+GROUPED = """
+# This run
+seed: int = 0  # seeds the order
+# Only for source: files
+a: str = ""  # weights
+b: dict = {
+    "x": 1,
+}  # more weights
+# Only for source: train; networks
+c: int = 1
+d: int = 1  # width
+# Labels
+e: int = 0  # rows
+"""
+
+
+def test_meanings_name_what_a_group_is_only_for():
+    assert cells.comments(GROUPED) == {
+        "seed": "seeds the order",
+        "a": "weights (only for source: files)",
+        "b": "more weights (only for source: files)",
+        "c": "",
+        "d": "width (only for source: train)",
+        "e": "rows",
+    }
 
 
 @pytest.fixture(scope="module")
