@@ -15,6 +15,7 @@ from nbformat import NotebookNode
 from traitlets.config import Config
 
 from ohlora_lib.io.disk import write_atomic
+from ohlora_lib.report.equations import set_equations
 from ohlora_lib.report.index import LOOK, SCRIPT, TEMPLATES, TURNS
 from ohlora_lib.study import records
 from ohlora_lib.study.machine import without_places
@@ -66,6 +67,7 @@ def export_notebook(notebook: Path) -> str:
     html, _ = exporter.from_notebook_node(node, resources)
     soup = BeautifulSoup(html, features="html.parser")
     _disarm(soup)
+    set_equations(soup)
     _lead_links(soup, folder)
     _dress_tables(soup)
     _gather_code(soup)

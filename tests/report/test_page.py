@@ -22,6 +22,7 @@ DOT = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8"
     "z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
 )
+NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 LINKS = """# T
 
@@ -152,6 +153,25 @@ def test_drawings_of_the_project_are_embedded_and_no_other_files(export, tmp_pat
     assert image["alt"] == "A"
     assert image["src"].startswith("data:image/svg+xml;base64,")
     assert "[B] [C]" in page.get_text()
+
+
+def test_equations_are_drawn_and_what_only_looks_like_one_is_not(export):
+    text = "Let $a_1 < 2$ be\n\n$$\\frac{a}{2}$$\n\n`$code$`, $\\unknown{x}$ or 5 $."
+    page = export(text, [shown({"text/html": "<p>$output$</p>"})])
+    words = " ".join(page.main.get_text().split())
+    assert words.startswith("Let be $code$, $\\unknown{x}$ or 5 $.")
+    assert "$output$" in words
+    inline, alone = page.select("svg.equation")
+    assert [svg["aria-label"] for svg in (inline, alone)] == ["a_1 < 2", "\\frac{a}{2}"]
+    assert ["alone" in svg["class"] for svg in (inline, alone)] == [False, True]
+    assert all(svg.path["d"].startswith("M") for svg in (inline, alone))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_equation_of_the_notebooks_can_be_drawn(export, path):
+    cells = nbformat.read(path, as_version=4).cells
+    page = export(*(cell.source for cell in cells if cell.cell_type == "markdown"))
+    assert "$" not in page.main.get_text()
 
 
 def test_pictures_keep_their_bytes_and_say_what_they_show(export):
