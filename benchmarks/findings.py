@@ -1,7 +1,7 @@
 """How often each rule on a log errs: called where nothing is wrong, or not where something is.
 
-`python -m benchmarks.findings` prints the table of `docs/findings.md` from the stored logs: 15
-fine-tunings of the quickstart with five learning rates and three seeds, and 11 of a generator that
+`python -m benchmarks.findings` prints the table of `docs/findings.md` from the stored logs: 24
+fine-tunings of the quickstart with five learning rates, and 11 of a generator that
 was trained to please the selecting CNNs and to displease the held-out judge.
 `benchmarks/finding_logs.py` trains both anew.
 """
@@ -34,9 +34,11 @@ def stored(kind: str) -> list[Log]:
     """Stored logs of a kind: "quickstart" or "fooled"."""
     table = pd.read_csv(STORED)
     logs = []
-    for _, part in table[table["log"].str.startswith(kind)].groupby("log"):
+    for name, part in table[table["log"].str.startswith(kind)].groupby("log"):
         log = part.drop(columns="log").dropna(axis=1, how="all").reset_index(drop=True)
-        logs.append(log.assign(time_epochs=time_epochs(log)))
+        log = log.assign(time_epochs=time_epochs(log))
+        log.attrs["name"] = name
+        logs.append(log)
     return logs
 
 

@@ -16,7 +16,7 @@ from ohlora_lib.study.parameters import CompareRuns, ReportRun
 from ohlora_lib.study.records import in_project, read_config, read_summary, root_of
 from ohlora_lib.study.run_folder import Run
 from ohlora_lib.verdict.logs import log_names, read_logs, unique_names
-from ohlora_lib.verdict.sampling import Ends, read_ends
+from ohlora_lib.verdict.sampling import Sampled, read_sampled
 from ohlora_lib.verdict.wander import KNOWN_ROWS
 
 JUDGES = {"heldout": "held-out judge", "independent": "independent judge"}  # by their columns
@@ -72,7 +72,10 @@ def method_sentence(table: pd.DataFrame) -> str:
         parts = f"{first} rows of one run and {last} of the other"
     how = f"{parts}, whose noise is estimated with the slow wander of their mean"
     if first and not near:
-        how = f"a bootstrap over the latents of {first} and {last} samples"
+        how = (
+            f"a bootstrap over the latents of {first} and {last} samples, with the wander of the "
+            "score of the same latents at the end of training"
+        )
     if table.attrs.get("seeds", [1, 1]) != [1, 1]:
         how = f"Welch's, over seeds ({first} and {last})"
     words = f"Intervals are 95 %, for all {len(table)} properties at once: {how}."
@@ -152,13 +155,13 @@ def judged_runs(
     return {name: found[name] for name in names if name in found}
 
 
-def compared_samples(names: Sequence[str], judged: Mapping[str, Path]) -> dict[str, list[Ends]]:
+def compared_samples(names: Sequence[str], judged: Mapping[str, Path]) -> dict[str, list[Sampled]]:
     """Samples of every seed of each run, by its name; empty if one run has none."""
-    found: dict[str, list[Ends]] = {}
+    found: dict[str, list[Sampled]] = {}
     for name, unique in zip(names, unique_names(names), strict=True):
         if unique not in judged:
             return {}
-        found.setdefault(name, []).append(read_ends(judged[unique]))
+        found.setdefault(name, []).append(read_sampled(judged[unique])[1])
     return found
 
 

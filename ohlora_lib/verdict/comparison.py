@@ -20,7 +20,7 @@ from ohlora_lib.verdict import verdict as trends
 from ohlora_lib.verdict.bootstrap import chance_of_improvement, effect_word
 from ohlora_lib.verdict.findings import judged_sentence, of_training
 from ohlora_lib.verdict.logs import who
-from ohlora_lib.verdict.sampling import Ends, samples_change, scores_by, who_sampled
+from ohlora_lib.verdict.sampling import Sampled, samples_change, who_sampled
 
 COMPARED_COLUMNS = (
     *("distance_a", "distance_b", "difference", "difference_low", "difference_high"),
@@ -55,7 +55,7 @@ def compare_groups(
     b: str,
     concept: Mapping[str, float],
     *,
-    samples: Mapping[str, Sequence[Ends]] | None = None,
+    samples: Mapping[str, Sequence[Sampled]] | None = None,
     source: str = "mean",
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -74,7 +74,7 @@ def compare_groups(
         and near_rows is 0 but for rows. Scores that stop early give NaN and "not shown".
     """
     sides = [groups[name] for name in (a, b)]
-    ends = [[end.last for end in (samples or {}).get(name, [])] for name in (a, b)]
+    ends = [(samples or {}).get(name, []) for name in (a, b)]
     sampled, seeds = [*map(len, ends)] == [*map(len, sides)], [*map(len, sides)]
     by = (
         who_sampled(source, [*ends[0], *ends[1]]) if sampled else who(source, *sides[0], *sides[1])
@@ -107,14 +107,14 @@ def _seeds_change(
 
 
 def _distance(
-    seed: pd.DataFrame | tuple[pd.DataFrame, trends.Window],
+    seed: Sampled | tuple[pd.DataFrame, trends.Window],
     source: str,
     prop: str,
     target: float,
 ) -> float:
     """Distance of one seed's end: of its samples, or of the last rows of its log."""
-    if isinstance(seed, pd.DataFrame):
-        return abs(scores_by(seed, source, prop).mean() - target)
+    if isinstance(seed, Sampled):
+        return abs(seed.level(source, prop, [0])[0] - target)
     scored = trends.scores_of(*seed, source, prop)
     return abs(scored[1][scored[2]].mean() - target) if scored else np.nan
 

@@ -1,8 +1,13 @@
 """Verdicts on evaluation sampling: every sample's scores, paired by latent.
 
-Stage 6 draws many samples of the base and of each checkpoint and keeps the scores of each, so a
-mean is known far better than from the rows of a log, where it is there. Fresh latents and the same
-ones count alike: what two generators drew from one latent is compared as a pair.
+Stage 6 draws many samples of the base and of the last checkpoint and keeps the scores of each.
+Fresh latents and the same ones count alike: what two generators drew from one latent is compared
+as a pair, so that little sampling error is left.
+
+A checkpoint is one moment of a training whose scores wander. What is compared is therefore the
+level over the end of training, as in a log: the mean score of the samples, moved by as much as the
+log's fixed latents scored differently over the end than in the last row. Those rows have no
+sampling error, and their wander enters the interval.
 """
 
 from __future__ import annotations
@@ -13,62 +18,82 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ohlora_lib.population.labels import read_table
+from ohlora_lib.study.records import read_config, root_of
 from ohlora_lib.verdict.bootstrap import distance_change, effect_word, latent_errors
-from ohlora_lib.verdict.logs import WHO
-from ohlora_lib.verdict.verdict import RUN_COLUMNS, change_table
+from ohlora_lib.verdict.logs import WHO, read_log
+from ohlora_lib.verdict.verdict import RUN_COLUMNS, change_table, end_of, scores_of
+from ohlora_lib.verdict.wander import window_mean
 
 LATENT = ["latent_seed", "latent"]  # what tells latents apart
+FIXED = {"mean": "fixed", "heldout": "fixed_heldout"}  # source of the same scores in a log
 
 
 @dataclass(frozen=True)
-class Ends:
-    """Scores of the samples of a base and of the last checkpoint, indexed by latent."""
+class Sampled:
+    """Scores of a generator's samples, indexed by latent, and the log of its training."""
 
-    base: pd.DataFrame
-    last: pd.DataFrame
+    samples: pd.DataFrame
+    log: pd.DataFrame | None = None  # None for a base, which does not wander
+
+    def scores(self, source: str, prop: str) -> pd.Series:
+        """Scores by "mean", the selecting CNNs, or by "heldout"."""
+        return self.samples[f"{prop}_score" if source == "mean" else f"{source}_{prop}_score"]
+
+    def level(self, source: str, prop: str, seed: list[int]) -> tuple[float, np.ndarray | float]:
+        """Mean score over the end of training, and draws of what its wander adds to the error.
+
+        NaN if the log has too few rows.
+        """
+        mean = float(self.scores(source, prop).mean())
+        if self.log is None:
+            return mean, 0.0
+        scored = scores_of(self.log, end_of, FIXED[source], prop)
+        if scored is None:
+            return np.nan, np.nan
+        end = window_mean(*scored, seed, fixed=True)
+        return mean + end.mean - float(scored[1][-1]), end.error
 
 
-def read_ends(folder: Path) -> Ends:
-    """Reads `scores.csv` of a run of 06_evaluate_samples; ValueError if it has no latents."""
+def read_sampled(folder: Path) -> tuple[Sampled, Sampled]:
+    """Base and last checkpoint of a run of 06_evaluate_samples; ValueError without latents."""
     table = read_table(folder / "scores.csv", ["epoch", *LATENT])
     base = table["stage"] == "base"
     last = ~base & (table["epoch"] == table["epoch"].max())
-    return Ends(*(table[rows].set_index(LATENT) for rows in (base, last)))
+    log = read_log(root_of(folder) / read_config(folder)["finetune_run"])
+    return Sampled(table[base].set_index(LATENT)), Sampled(table[last].set_index(LATENT), log)
 
 
-def scores_by(samples: pd.DataFrame, source: str, prop: str) -> pd.Series:
-    """Scores by a source of a log: "mean" for the selecting CNNs, else as the column begins."""
-    return samples[f"{prop}_score" if source == "mean" else f"{source}_{prop}_score"]
-
-
-def who_sampled(source: str, sides: Sequence[pd.DataFrame]) -> str:
+def who_sampled(source: str, sides: Sequence[Sampled]) -> str:
     """Who gave the scores, and on how many samples."""
-    return f"{WHO[source]}, on {min(map(len, sides)):,} samples each"
+    return f"{WHO[source]}, on {min(len(side.samples) for side in sides):,} samples each"
 
 
 def samples_change(
-    sides: Sequence[pd.DataFrame],
-    source: str,
-    prop: str,
-    target: float,
-    level: float,
-    seed: list[int],
+    sides: Sequence[Sampled], source: str, prop: str, target: float, level: float, seed: list[int]
 ) -> list[Any]:
-    """`RUN_COLUMNS` of two sets of samples, indexed by latent; the rows are samples."""
-    scores = [scores_by(side, source, prop) for side in sides]
-    means, errors = [part.mean() for part in scores], latent_errors(scores, seed)
+    """`RUN_COLUMNS` of two generators; the rows are samples."""
+    of_latents = latent_errors([side.scores(source, prop) for side in sides], seed)
+    means, of_wander = zip(
+        *(side.level(source, prop, [*seed, k]) for k, side in enumerate(sides)), strict=True
+    )
+    errors = [a + b for a, b in zip(of_latents, of_wander, strict=True)]
     change = distance_change(means, errors, target, level)
-    return [*means, *change, effect_word(*change[-2:]), *map(len, sides), 0]
+    rows = (len(side.samples) for side in sides)
+    return [*means, *change, effect_word(*change[-2:]), *rows, 0]
 
 
 def samples_verdict(
-    ends: Ends, concept: Mapping[str, float], *, source: str = "heldout", seed: int = 0
+    sides: Sequence[Sampled],
+    concept: Mapping[str, float],
+    *,
+    source: str = "heldout",
+    seed: int = 0,
 ) -> pd.DataFrame:
     """`verdict.run_verdict` by evaluation sampling: the base against the last checkpoint."""
-    sides = [ends.base, ends.last]
     change = partial(samples_change, sides, source)
     by = who_sampled(source, sides)
     return change_table(change, RUN_COLUMNS, concept, source, seed, by)

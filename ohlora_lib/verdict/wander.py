@@ -17,15 +17,17 @@ only error contrasts", 1974, doi:10.1093/biomet/61.2.383.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from scipy.linalg import solve_triangular
 
 RHO = (0.0, 0.5, 0.8, 0.9, 0.95)  # correlation of neighbouring rows
 LAM = (0.0, 0.05, 0.1, 0.2, 0.3, 0.45)  # deviation of the logit
+FIXED_RHO, FIXED_LAM = 0.9, 0.2  # prior of rows of the same latents: largest rho, mean of lam
 NEAR_ROWS = 200  # rows that the noise is estimated from, at most
 KNOWN_ROWS = 100  # fewer do not show how slowly the mean wanders
-PRIOR_ROWS = 10  # weight of the theoretical sampling error against the observed rows
+PRIOR_ROWS = 10  # weight of the theoretical noise against the observed rows
 DRAWS = 10_000
 SCORES_PER_ROW = 100  # samples scored for each row of a log
 
@@ -41,27 +43,39 @@ class WindowMean:
 
 
 def window_mean(
-    time: np.ndarray, score: np.ndarray, window: np.ndarray, seed: list[int]
+    time: np.ndarray,
+    score: np.ndarray,
+    window: np.ndarray,
+    seed: list[int],
+    *,
+    fixed: bool = False,
 ) -> WindowMean:
-    """Mean of the marked rows (a stretch at one end of the log) with draws of its error."""
+    """Mean of the marked rows (a stretch at one end of the log) with draws of its error.
+
+    Time, score and mark of each row, (N,) each. Scores of `fixed` latents have no sampling error.
+    """
     rows, at_start = int(window.sum()), bool(window[0])
     reach = max(rows, min(NEAR_ROWS, len(time) // 2))
     near = slice(0, reach) if at_start else slice(-reach, None)
     t, y, weights = time[near], score[near], window[near] / rows
-    trend = _trend_basis((t - t[0]) / (t[-1] - t[0]))  # (N, K)
-    log_likelihood, squares, variances = [], [], []
-    for covariance in _covariances(trend @ np.linalg.lstsq(trend, y, rcond=None)[0]):
+    basis = _trend_basis((t - t[0]) / (t[-1] - t[0]))  # (N, K)
+    trend = basis @ np.linalg.lstsq(basis, y, rcond=None)[0]
+    shape = (PRIOR_ROWS + basis.shape[0] - basis.shape[1]) / 2
+    weighed, squares, variances = [], [], []
+    for rho, lam in product(RHO, LAM):
+        covariance = _covariance(trend, rho, lam, SCORES_PER_ROW * (10_000 if fixed else 1))
         root = np.linalg.cholesky(covariance)
-        white = solve_triangular(root, np.column_stack([trend, y]), lower=True)
-        _, upper = np.linalg.qr(white)  # (K + 1, K + 1)
-        squares.append(PRIOR_ROWS / 2 + upper[-1, -1] ** 2 / 2)
-        size = np.log(np.abs([*np.diag(root), *np.diag(upper)[:-1]])).sum()
-        log_likelihood.append(-size - _shape(trend) * np.log(squares[-1]))
+        white = solve_triangular(root, np.column_stack([basis, y]), lower=True)
+        upper = np.abs(np.linalg.qr(white, mode="r"))  # (K + 1, K + 1)
+        squares.append((PRIOR_ROWS + upper[-1, -1] ** 2) / 2)
+        size = np.log([*np.diag(root), *np.diag(upper)[:-1]]).sum()
+        prior = (-lam / FIXED_LAM if rho <= FIXED_RHO else -np.inf) if fixed else 0.0
+        weighed.append(prior - size - shape * np.log(squares[-1]))
         variances.append(weights @ covariance @ weights)
-    chance = np.exp(np.array(log_likelihood) - max(log_likelihood))
+    chance = np.exp(np.array(weighed) - max(weighed))
     rng = np.random.default_rng(seed)
     drawn = rng.choice(len(chance), DRAWS, p=chance / chance.sum())
-    scale = np.array(squares)[drawn] / rng.gamma(_shape(trend), size=DRAWS)
+    scale = np.array(squares)[drawn] / rng.gamma(shape, size=DRAWS)
     error = rng.standard_normal(DRAWS) * np.sqrt(scale * np.array(variances)[drawn])
     return WindowMean(float(y @ weights), error, rows, len(t))
 
@@ -71,16 +85,9 @@ def _trend_basis(u: np.ndarray) -> np.ndarray:
     return np.stack([np.ones_like(u), np.sqrt(u), u][: 3 if len(u) >= 12 else 2], axis=1)
 
 
-def _covariances(trend: np.ndarray) -> list[np.ndarray]:
-    """Covariance of the rows for each rho and lam, (N, N) each."""
+def _covariance(trend: np.ndarray, rho: float, lam: float, samples: int) -> np.ndarray:
+    """Covariance of the rows, (N, N), for a correlation and a deviation of the wander."""
     p = np.clip(trend, 1 / SCORES_PER_ROW, 1 - 1 / SCORES_PER_ROW)
-    sampling = np.diag(p * (1 - p) / SCORES_PER_ROW)
-    slope = np.outer(p * (1 - p), p * (1 - p))  # of the score by the logit, for two rows
     lag = np.abs(np.subtract.outer(np.arange(len(p)), np.arange(len(p))))
-    return [sampling + lam**2 * slope * rho**lag for rho in RHO for lam in LAM]
-
-
-def _shape(trend: np.ndarray) -> float:
-    """Shape of the gamma distribution of the noise's size."""
-    rows, terms = trend.shape
-    return (PRIOR_ROWS + rows - terms) / 2
+    slope = np.outer(p * (1 - p), p * (1 - p))  # of the score by the logit, for two rows
+    return np.diag(p * (1 - p) / samples) + lam**2 * slope * rho**lag

@@ -1,18 +1,20 @@
 """Logs against one another: the published claim is checked, and seeds count as seeds."""
 
-import dataclasses
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import special
 
+from benchmarks import verdict as verdict_benchmark
 from ohlora_lib.study.records import write_failure
 from ohlora_lib.verdict import comparison
 from ohlora_lib.verdict import logs as training_logs
 from ohlora_lib.verdict.bootstrap import chance_of_improvement
-from ohlora_lib.verdict.sampling import read_ends, samples_verdict
+from ohlora_lib.verdict.sampling import LATENT, Sampled, read_sampled, samples_verdict
 from ohlora_lib.verdict.verdict import verdict_sentence
 from tests.log_samples import PUBLISHED, make_log, write
 
@@ -155,40 +157,74 @@ def test_a_seed_whose_scores_stop_early_shows_nothing(rows):
     assert np.isnan(row["difference"])
 
 
-def evaluation(folder, run, gain, samples=400):
-    """`scores.csv` of a run: what a latent draws decides most of its score in every run."""
-    tables = []
-    for stage, epoch, more in (("base", 0, 0.0), ("checkpoint", 4, 0.1), ("checkpoint", 9, gain)):
-        for seed in (0, 1 + epoch):  # the same latents, then fresh ones
-            own = np.random.default_rng(seed).normal(0.5, 1.5, samples)
-            noise = np.random.default_rng([run, seed, epoch]).normal(0, 0.4, samples)
-            table = pd.DataFrame({"latent_seed": seed, "latent": range(samples)})
-            logit = own + noise + more
-            tables.append(table.assign(
-                stage=stage, epoch=epoch, kind="same" if seed == 0 else "fresh",
-                heldout_gender_score=1 / (1 + np.exp(-logit)), gender_score=0.5,
-            ))  # fmt: skip
-    folder.mkdir()
-    pd.concat(tables).to_csv(folder / "scores.csv", index=False)
-    return read_ends(folder)
+def sampled(run, gain, samples=400, wander=0.0):
+    """A fine-tuning's samples: what a latent brings along decides most of its score."""
+    own, noise = (np.random.default_rng(k).normal(0, 1, samples) for k in ([0, 0], [1, run]))
+    index = pd.MultiIndex.from_product([[0], range(samples)], names=LATENT)
+    score = special.expit(0.5 + 1.5 * own + 0.4 * noise + gain)
+    log = make_log(run, ends={"gender": 0.85})
+    fixed = np.linspace(0.6, 0.8, len(log)) + wander * (log.index % 2)
+    log = log.assign(fixed_heldout_gender_score=fixed)
+    return Sampled(pd.DataFrame({"heldout_gender_score": score}, index=index), log)
 
 
-def test_samples_of_the_same_latents_decide_where_rows_could_not(tmp_path):
+def test_samples_of_the_same_latents_decide_where_rows_could_not():
     """400 samples show a difference of .05 as pairs; unpaired ones would miss it."""
     logs = {name: [make_log(k)] for k, name in enumerate("ab")}
-    near, far = (evaluation(tmp_path / f"{gain}", k, gain) for k, gain in enumerate((2.0, 2.35)))
-    assert (near.base.index == far.base.index).all()
-    samples = {"a": [near], "b": [far]}
-    how = {"samples": samples, "source": "heldout"}
-    table = comparison.compare_groups(logs, "a", "b", CONCEPT, **how)
-    row = table.iloc[0]
-    assert (row["effect"], row["rows_a"]) == ("closer", 800)
-    assert row["difference"] == pytest.approx(-0.04, abs=0.015)
-    assert verdict_sentence(table).startswith("By the held-out judge, on 800 samples each: b ")
-    half = (row["difference_high"] - row["difference_low"]) / 2
-    apart = far.last.rename(lambda number: number + 1000, level="latent")
-    shuffled = samples | {"b": [dataclasses.replace(far, last=apart)]}
-    row = comparison.compare_groups(logs, "a", "b", CONCEPT, **how | {"samples": shuffled}).iloc[0]
-    assert (row["difference_high"] - row["difference_low"]) / 2 > 2 * half
-    assert samples_verdict(near, CONCEPT)["effect"].item() == "closer"
+
+    def half_width(a, b):
+        how = {"samples": {"a": [a], "b": [b]}, "source": "heldout"}
+        table = comparison.compare_groups(logs, "a", "b", CONCEPT, **how)
+        row = table.iloc[0]
+        return table, (row["difference_high"] - row["difference_low"]) / 2
+
+    near, far = sampled(0, 1.5), sampled(1, 1.9)
+    table, half = half_width(near, far)
+    assert table["effect"].item() == "closer"
+    assert table["difference"].item() == pytest.approx(-0.05, abs=0.015)
+    assert verdict_sentence(table).startswith("By the held-out judge, on 400 samples each: b ")
+    other = far.samples.rename(lambda number: number + 1000, level="latent")
+    assert half_width(near, replace(far, samples=other))[1] > 1.5 * half
+    assert half_width(near, sampled(1, 1.9, wander=0.1))[1] > 1.5 * half  # of one moment
     assert comparison.compare_groups(logs, "a", "b", CONCEPT)["effect"].item() == "not shown"
+
+
+def test_an_evaluation_is_read_with_the_log_of_its_run(tmp_path):
+    run = tmp_path / "outputs" / "study" / "05_finetune_generator-v9"
+    folder = run.with_name("06_evaluate_samples-v9")
+    for path in (run, folder):
+        path.mkdir(parents=True)
+    last = sampled(0, 2.0)
+    write(last.log, run / "train_log.csv")
+    where = run.relative_to(tmp_path).as_posix()
+    (folder / "config.json").write_text(json.dumps({"finetune_run": where}))
+    stages = (("base", 0, -2.0), ("checkpoint", 4, 1.0), ("checkpoint", 9, 2.0))
+    pd.concat(
+        sampled(0, gain).samples.assign(stage=stage, epoch=epoch) for stage, epoch, gain in stages
+    ).to_csv(folder / "scores.csv")
+    base, read = read_sampled(folder)
+    pd.testing.assert_frame_equal(read.samples[["heldout_gender_score"]], last.samples)
+    row = samples_verdict([base, read], CONCEPT).iloc[0]
+    assert row["effect"] == "closer"
+    # The last row's fixed latents score more than those of the whole end do.
+    assert row["end"] < last.samples["heldout_gender_score"].mean() - 0.005
+
+
+@pytest.mark.slow
+def test_recipes_are_told_apart_and_seeds_of_one_are_not():
+    """Nine fine-tunings of the quickstart; `docs/verdict.md` has the counts."""
+    found = verdict_benchmark.stored_pairs()
+    shown = found[found["effect"] != "not shown"].groupby("recipes")
+    assert shown["pair"].nunique().get("v9 and v9", 0) == 0
+    closer = found[found["recipes"] == "v8 and v9"].groupby("property")["effect"]
+    assert (closer.agg(lambda effects: (effects == "closer").sum()) >= 17).all()
+
+
+@pytest.mark.slow
+def test_verdicts_err_as_rarely_as_they_say():
+    """A small form of `benchmarks.verdict`: the mean wanders, and nothing differs."""
+    false, _ = verdict_benchmark.of_logs(33, 9, (0.8, 0.15), pairs=12)
+    assert false <= 2 / 12
+    false, power = verdict_benchmark.of_samples(400, pairs=3)
+    assert false <= 1 / 3
+    assert np.mean([*power.values()]) >= 0.75
