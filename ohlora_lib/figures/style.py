@@ -17,6 +17,8 @@ import seaborn as sns
 from matplotlib import font_manager, rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
+from matplotlib.font_manager import FontProperties
+from matplotlib.mathtext import MathTextParser
 from matplotlib.text import Text
 from matplotlib.transforms import ScaledTranslation
 
@@ -71,6 +73,17 @@ def drawn(drawing: Drawing, kind: str, *, dpi: int = 150) -> bytes:
         warnings.filterwarnings("ignore", r"Glyph .* missing from", UserWarning)
         drawing.savefig(buffer, format=kind, dpi=dpi, metadata=metadata)
     return buffer.getvalue()
+
+
+def formula(tex: str) -> tuple[bytes, str]:
+    """A TeX formula as SVG, and CSS for its place in a line; ValueError if mathtext lacks it."""
+    look = FontProperties(size=10, math_fontfamily="stix")
+    width, height, depth, *_ = MathTextParser("path").parse(f"${tex}$", 72, look)
+    drawing = Drawing(figsize=(width / 72, height / 72))
+    drawing.patch.set_visible(False)
+    drawing.text(0, depth / height, f"${tex}$", fontproperties=look)
+    css = f"width: {width / 10:.2f}em; vertical-align: {-depth / 10:.2f}em"
+    return drawn(drawing, "svg"), css
 
 
 def find_fonts(drawing: Drawing) -> str:

@@ -14,8 +14,8 @@ from nbconvert.exporters import HTMLExporter
 from nbformat import NotebookNode
 from traitlets.config import Config
 
+from ohlora_lib.figures import style
 from ohlora_lib.io.disk import write_atomic
-from ohlora_lib.report.equations import set_equations
 from ohlora_lib.report.index import LOOK, SCRIPT, TEMPLATES, TURNS
 from ohlora_lib.study import records
 from ohlora_lib.study.machine import without_places
@@ -43,6 +43,7 @@ ACTIVE = (
 )
 ADDRESSES = ("src", "srcset", "poster", "background", "data", "xlink:href")
 NOTEBOOK = re.compile(r"(?:.*/)?(\w+)\.ipynb(?:#.*)?")  # in an address
+FORMULA = re.compile(r"\$\$(.+?)\$\$|\$([^$]+?)\$", re.DOTALL)
 NUMBER = re.compile(r"\s*([-+\u2212]?[\d.,]+([eE][-+]?\d+)?\s?%?|nan|NaN|inf|-|)\s*")
 
 
@@ -67,7 +68,7 @@ def export_notebook(notebook: Path) -> str:
     html, _ = exporter.from_notebook_node(node, resources)
     soup = BeautifulSoup(html, features="html.parser")
     _disarm(soup)
-    set_equations(soup)
+    _draw_formulas(soup)
     _lead_links(soup, folder)
     _dress_tables(soup)
     _gather_code(soup)
@@ -121,6 +122,26 @@ def _disarm(soup: BeautifulSoup) -> None:
             del tag["href"]
     for tag in soup.select("body img:not([src])"):
         tag.replace_with(f"[{tag.get('alt', 'picture')}]")
+
+
+def _draw_formulas(soup: BeautifulSoup) -> None:
+    """Draws formulas of Markdown cells, as a page has no MathJax; their TeX is the alt text."""
+    for text in soup.select_one("main").find_all(string=FORMULA):
+        if not text.find_parent("section", "prose") or text.find_parent(["code", "pre"]):
+            continue
+        parts, end = [], 0
+        for match in FORMULA.finditer(text):
+            tex = " ".join((match[1] or match[2]).split())
+            try:
+                svg, css = style.formula(tex)
+            except ValueError:  # not in mathtext: the TeX stays
+                continue
+            data = f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"
+            kind = "formula block" if match[1] else "formula"
+            facts = {"src": data, "alt": tex, "class": kind, "style": css}
+            parts += [text[end : match.start()], soup.new_tag("img", attrs=facts)]
+            end = match.end()
+        text.replace_with(*parts, text[end:])
 
 
 def _lead_links(soup: BeautifulSoup, folder: Path) -> None:
@@ -182,9 +203,6 @@ def _gather_code(soup: BeautifulSoup) -> None:
             part.summary.decompose()
             first.extend(list(part.contents))
             part.decompose()
-    for section in soup.select("main section"):
-        if not section.find(["details", "img"]) and not section.get_text(strip=True):
-            section.decompose()
 
 
 def _fill_head(soup: BeautifulSoup, folder: Path) -> None:
@@ -192,6 +210,8 @@ def _fill_head(soup: BeautifulSoup, folder: Path) -> None:
     nav, title, seen = soup.select_one("nav.contents"), soup.select_one("main h1"), {"top"}
     for link in soup.select("a.anchor-link"):
         link.decompose()
+    for shown in soup.select("main div.prose h1"):  # of Markdown that a cell showed
+        shown.name = "h3"
     if title is not None:
         if variant := records.read_json(folder / "config.json").get("variant"):
             title.append(f" ({variant})")

@@ -12,6 +12,7 @@ import pytest
 from bs4 import BeautifulSoup
 from nbformat import v4
 
+from ohlora_lib.figures import style
 from ohlora_lib.report import page as export_module
 from ohlora_lib.report import show
 from ohlora_lib.report.index import SCRIPT, write_index
@@ -128,7 +129,8 @@ def test_a_section_has_one_fold_of_code_where_parameters_are_labelled(tmp_path):
     assert words.index("import a") < words.index("Parameters of this run") < words.index("seed")
     assert all(f"f({k})" in second.get_text() for k in range(3))
     assert not first.has_attr("open")
-    assert len(page.select("section")) == 3  # no empty one is left
+    assert len(page.select("section:has(> *)")) == 3  # style.css hides the others
+    assert ".cell:not(:has(> *)) { display: none; }" in page.style.string
 
 
 def test_answer_and_pictures_lead_and_how_it_ran_is_in_the_footer(export):
@@ -146,6 +148,24 @@ def test_answer_and_pictures_lead_and_how_it_ran_is_in_the_footer(export):
     assert "In bfloat16." in page.footer.get_text()
 
 
+def test_formulas_of_markdown_are_drawn_where_they_stand(export):
+    page = export("# T\n\nFor $p_a < \\frac{1}{2}$, `$x$` and $\\tfrac12$:\n\n$$a\n= b$$\n\nend")
+    inline, block = page.select("img.formula")
+    assert (inline["alt"], block["alt"]) == ("p_a < \\frac{1}{2}", "a = b")
+    assert "block" in block["class"]
+    assert "block" not in inline["class"]
+    words = " ".join(page.select_one("section.prose:has(p)").get_text().split())
+    assert "For , $x$ and $\\tfrac12$: end" in words  # mathtext has no \\tfrac
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_formula_of_the_notebooks_can_be_drawn(path):
+    cells = nbformat.read(path, as_version=4).cells
+    texts = [cell.source for cell in cells if cell.cell_type == "markdown"]
+    for match in export_module.FORMULA.finditer("\n\n".join(texts)):
+        assert style.formula(" ".join((match[1] or match[2]).split()))
+
+
 def test_drawings_of_the_project_are_embedded_and_no_other_files(export, tmp_path):
     (tmp_path / "secret.svg").write_text("<svg/>")
     page = export("# T\n\n![A](../docs/a.svg) ![B](../secret.svg) ![C](../docs/gone.svg)")
@@ -153,25 +173,6 @@ def test_drawings_of_the_project_are_embedded_and_no_other_files(export, tmp_pat
     assert image["alt"] == "A"
     assert image["src"].startswith("data:image/svg+xml;base64,")
     assert "[B] [C]" in page.get_text()
-
-
-def test_equations_are_drawn_and_what_only_looks_like_one_is_not(export):
-    text = "Let $a_1 < 2$ be\n\n$$\\frac{a}{2}$$\n\n`$code$`, $\\unknown{x}$ or 5 $."
-    page = export(text, [shown({"text/html": "<p>$output$</p>"})])
-    words = " ".join(page.main.get_text().split())
-    assert words.startswith("Let be $code$, $\\unknown{x}$ or 5 $.")
-    assert "$output$" in words
-    inline, alone = page.select("svg.equation")
-    assert [svg["aria-label"] for svg in (inline, alone)] == ["a_1 < 2", "\\frac{a}{2}"]
-    assert ["alone" in svg["class"] for svg in (inline, alone)] == [False, True]
-    assert all(svg.path["d"].startswith("M") for svg in (inline, alone))
-
-
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_every_equation_of_the_notebooks_can_be_drawn(export, path):
-    cells = nbformat.read(path, as_version=4).cells
-    page = export(*(cell.source for cell in cells if cell.cell_type == "markdown"))
-    assert "$" not in page.main.get_text()
 
 
 def test_pictures_keep_their_bytes_and_say_what_they_show(export):
