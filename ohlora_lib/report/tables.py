@@ -60,7 +60,12 @@ def verdict_table(table: pd.DataFrame, meaning: Meanings) -> pd.DataFrame:
     ends = zip(table[f"{moved}_low"], table[f"{moved}_high"], strict=True)
     shown = table.assign(meaning=[meaning_of(prop, meaning) for prop in table["property"]])
     shown = shown.set_index("property")[list(columns)].rename(columns=columns)
-    return shown.assign(interval=[f"{low:+.3f} to {high:+.3f}" for low, high in ends])
+    shown = shown.assign(interval=[f"{low:+.3f} to {high:+.3f}" for low, high in ends])
+    if "improved" in table:
+        chances = table.filter(like="improved").to_numpy()
+        words = [f"{chance:.2f} ({low:.2f} to {high:.2f})" for chance, low, high in chances]
+        shown["probability of improvement"] = words
+    return shown
 
 
 def method_sentence(table: pd.DataFrame) -> str:

@@ -20,7 +20,14 @@ from ohlora_lib.verdict import verdict as trends
 from ohlora_lib.verdict.bootstrap import chance_of_improvement, effect_word
 from ohlora_lib.verdict.findings import judged_sentence, of_training
 from ohlora_lib.verdict.logs import who
-from ohlora_lib.verdict.sampling import Sampled, samples_change, who_sampled
+from ohlora_lib.verdict.sampling import (
+    Sampled,
+    find_evaluation,
+    read_sampled,
+    samples_change,
+    samples_verdict,
+    who_sampled,
+)
 
 COMPARED_COLUMNS = (
     *("distance_a", "distance_b", "difference", "difference_low", "difference_high"),
@@ -130,8 +137,9 @@ def compare_files(
 ) -> dict[str, Any]:
     """Judges each log, and each later run against the first; JSON-serialisable.
 
-    For paths and names see `read_logs` and `group_logs`, for columns and complete `read_log`; the
-    concept is the published one by default, and the seed is the bootstrap's.
+    Run folders are compared by their study's evaluation sampling if all of them have it, else by
+    the logs. For paths and names see `read_logs` and `group_logs`, for columns and complete
+    `read_log`; the concept is the published one by default, and the seed is the bootstrap's.
 
     Returns:
         The concept, and what is found of each run and each comparison: `sentence` and `by`, who
@@ -150,25 +158,44 @@ def compare_files(
             )
     groups = group_logs(names, logs)
     runs = []
-    for name, path, log in zip(training_logs.unique_names(names), paths, logs, strict=True):
-        facts = _run_facts(Path(path), log, targets, seed)
+    sampled = _sampled(paths)
+    samples = {
+        name: [s[1] for n, s in zip(names, sampled, strict=False) if n == name] for name in names
+    }
+    for k, name in enumerate(training_logs.unique_names(names)):
+        path, log = paths[k], logs[k]
+        facts = _run_facts(Path(path), log, sampled[k] if sampled else None, targets, seed)
         runs.append({"name": name, "file": str(log.attrs["file"]), **facts})
     first, *others = groups
     comparisons = []
     for other in others:
         both = [*groups[first], *groups[other]]
-        table, judged = _judged(both, compare_groups, groups, first, other, targets, seed=seed)
+        judge = partial(compare_groups, groups, first, other, targets, samples=samples, seed=seed)
+        table, judged = _judged(judge, bool(sampled), both)
         words = trends.verdict_sentence(table)
         comparisons.append({"a": first, "b": other, "sentence": words, **judged})
     return {"concept": targets, "runs": runs, "comparisons": comparisons}
 
 
+def _sampled(paths: Sequence[str | Path]) -> list[tuple[Sampled, Sampled]]:
+    """Base and last checkpoint of each run; empty if one has no evaluation."""
+    found = [find_evaluation(Path(path)) if Path(path).is_dir() else None for path in paths]
+    return [] if None in found else [read_sampled(folder) for folder in found if folder]
+
+
 def _run_facts(
-    path: Path, log: pd.DataFrame, concept: Mapping[str, float], seed: int
+    path: Path,
+    log: pd.DataFrame,
+    sampled: tuple[Sampled, Sampled] | None,
+    concept: Mapping[str, float],
+    seed: int,
 ) -> dict[str, Any]:
     epochs, steps = round(float(log["time_epochs"].iloc[-1]), 2), float(log["idx"].iloc[-1])
     time = {"epochs": None, "steps": steps} if log.attrs["by_step"] else {"epochs": epochs}
-    table, judged = _judged([log], trends.run_verdict, log, concept, seed=seed)
+    judge = partial(trends.run_verdict, log, concept, seed=seed)
+    if sampled:
+        judge = partial(samples_verdict, sampled, concept, seed=seed)
+    table, judged = _judged(judge, bool(sampled), [log])
     finished = read_json(path / "summary.json").get("status") == "finished"
     findings = of_training(log, path if finished else None, concept)
     said = {"sentence": judged_sentence(table, findings), **judged}
@@ -176,12 +203,12 @@ def _run_facts(
 
 
 def _judged(
-    logs: Sequence[pd.DataFrame], judge: Callable[..., pd.DataFrame], *args: Any, seed: int
+    judge: Callable[..., pd.DataFrame], sampled: bool, logs: Sequence[pd.DataFrame]
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """The table that decides; who says it, and the rows by the selecting CNNs and the judge."""
-    decides, rows = training_logs.judge_of(*logs), {}
+    decides, rows = "heldout" if sampled else training_logs.judge_of(*logs), {}
     for source in dict.fromkeys(("mean", decides)):
-        table = judge(*args, source=source, seed=seed)
+        table = judge(source=source)
         records = table.to_json(orient="records", double_precision=6)  # NaN becomes None
         rows["properties" if source == "mean" else source] = json.loads(records)
     return table, {"by": table.attrs["by"], **rows}

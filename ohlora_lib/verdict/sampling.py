@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ohlora_lib.io.tables import read_header
 from ohlora_lib.population.labels import read_table
-from ohlora_lib.study.records import read_config, root_of
+from ohlora_lib.study.records import read_config, read_json, root_of
 from ohlora_lib.verdict.bootstrap import distance_change, effect_word, latent_errors
 from ohlora_lib.verdict.logs import WHO, read_log
 from ohlora_lib.verdict.verdict import RUN_COLUMNS, change_table, end_of, scores_of
@@ -60,11 +61,28 @@ class Sampled:
 
 def read_sampled(folder: Path) -> tuple[Sampled, Sampled]:
     """Base and last checkpoint of a run of 06_evaluate_samples; ValueError without latents."""
+    if not _has_latents(folder):
+        raise ValueError(f"{folder}: an earlier version made it, without latents; run it again")
     table = read_table(folder / "scores.csv", ["epoch", *LATENT])
     base = table["stage"] == "base"
     last = ~base & (table["epoch"] == table["epoch"].max())
     log = read_log(root_of(folder) / read_config(folder)["finetune_run"])
     return Sampled(table[base].set_index(LATENT)), Sampled(table[last].set_index(LATENT), log)
+
+
+def find_evaluation(run: Path) -> Path | None:
+    """The finished run of 06_evaluate_samples in a fine-tuning's study that judged it, if any."""
+    for folder in sorted(run.parent.glob("06_evaluate_samples*")):
+        finished = read_json(folder / "summary.json").get("status") == "finished"
+        judged = read_json(folder / "config.json").get("finetune_run", "")
+        same = (root_of(folder) / judged).resolve() == run.resolve()
+        if finished and same and _has_latents(folder):
+            return folder
+    return None
+
+
+def _has_latents(folder: Path) -> bool:
+    return {*LATENT} <= {*read_header(folder / "scores.csv", kind="table")}
 
 
 def who_sampled(source: str, sides: Sequence[Sampled]) -> str:

@@ -123,6 +123,9 @@ def test_tables_put_the_verdict_first_and_join_the_interval():
         "v9 is", "score", "target", "distance of v8", "distance of v9", "difference", "interval",
     ]  # fmt: skip
     assert shown.loc["age", "interval"] == "-0.250 to +0.050"
+    row |= {"improved": 0.9, "improved_low": 0.7, "improved_high": 1.0}  # over seeds
+    shown = verdict_table(pd.DataFrame([row]), {})
+    assert shown.loc["age", "probability of improvement"] == "0.90 (0.70 to 1.00)"
 
 
 @pytest.mark.parametrize(("last", "epochs"), [((1, 50), "2"), ((2, 0), "2")])

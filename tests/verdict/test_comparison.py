@@ -162,10 +162,13 @@ def sampled(run, gain, samples=400, wander=0.0):
     own, noise = (np.random.default_rng(k).normal(0, 1, samples) for k in ([0, 0], [1, run]))
     index = pd.MultiIndex.from_product([[0], range(samples)], names=LATENT)
     score = special.expit(0.5 + 1.5 * own + 0.4 * noise + gain)
-    log = make_log(run, ends={"gender": 0.85})
+    others = [f"mean_{prop}_score" for prop in ("quality", "age", "glass")]
+    log = make_log(run, ends={"gender": 0.85}).drop(columns=others)
     fixed = np.linspace(0.6, 0.8, len(log)) + wander * (log.index % 2)
-    log = log.assign(fixed_heldout_gender_score=fixed)
-    return Sampled(pd.DataFrame({"heldout_gender_score": score}, index=index), log)
+    log = log.assign(fixed_heldout_gender_score=fixed, fixed_gender_score=fixed)
+    return Sampled(
+        pd.DataFrame({"heldout_gender_score": score, "gender_score": score}, index), log
+    )
 
 
 def test_samples_of_the_same_latents_decide_where_rows_could_not():
@@ -198,14 +201,17 @@ def test_an_evaluation_is_read_with_the_log_of_its_run(tmp_path):
     write(last.log, run / "train_log.csv")
     where = run.relative_to(tmp_path).as_posix()
     (folder / "config.json").write_text(json.dumps({"finetune_run": where}))
+    (folder / "summary.json").write_text('{"status": "finished"}')
     stages = (("base", 0, -2.0), ("checkpoint", 4, 1.0), ("checkpoint", 9, 2.0))
     pd.concat(
         sampled(0, gain).samples.assign(stage=stage, epoch=epoch) for stage, epoch, gain in stages
     ).to_csv(folder / "scores.csv")
     base, read = read_sampled(folder)
-    pd.testing.assert_frame_equal(read.samples[["heldout_gender_score"]], last.samples)
+    pd.testing.assert_frame_equal(read.samples[[*last.samples]], last.samples)
     row = samples_verdict([base, read], CONCEPT).iloc[0]
     assert row["effect"] == "closer"
+    (said,) = comparison.compare_files([run], CONCEPT)["runs"]
+    assert said["by"] == "the held-out judge, on 400 samples each"
     # The last row's fixed latents score more than those of the whole end do.
     assert row["end"] < last.samples["heldout_gender_score"].mean() - 0.005
 
