@@ -18,7 +18,9 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
     x, y = a.double().cpu().numpy(), b.double().cpu().numpy()
     mean_gap = x.mean(axis=0) - y.mean(axis=0)
     cov_x, cov_y = np.cov(x, rowvar=False), np.cov(y, rowvar=False)
-    eigenvalues = np.linalg.eigvals(cov_x @ cov_y).real.clip(min=0)  # of a product of two PSD
+    eigenvalues = np.linalg.eigvals(cov_x @ cov_y).real.clip(
+        min=0
+    )  # real and >= 0 for a product of two PSD matrices
     cross = np.sqrt(eigenvalues).sum()
     return float(mean_gap @ mean_gap + np.trace(cov_x) + np.trace(cov_y) - 2 * cross)
 
@@ -48,7 +50,7 @@ def compare_features(real: Tensor, fake: Tensor) -> dict[str, float]:
 class DiversityScale:
     """Diversity of samples as a ratio of the selected images' own, features (N, F).
 
-    Half of them are the yardstick, at most `sample_size`: as many samples as will be compared.
+    Half of them, at most `sample_size`, set the scale: the number of samples to be compared.
     """
 
     def __init__(self, selected: Tensor, sample_size: int, *, seed: int = 0) -> None:

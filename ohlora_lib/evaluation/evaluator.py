@@ -26,9 +26,9 @@ from ohlora_lib.nets.samples import sample_images
 from ohlora_lib.properties.ensemble import Ensemble
 from ohlora_lib.training.checkpoint import tensors_sha256
 
-FIXED_SEED_OFFSET = 1_000_003  # keeps the fixed latents of stage 5 apart from every fresh draw
-MEASURED = 1000  # samples that are compared with as many images of a population
-FIXED_SHOWN = 36  # images of fixed latents that stage 6 keeps to be shown
+FIXED_SEED_OFFSET = 1_000_003  # keeps stage 5's fixed latents apart from every fresh draw
+MEASURED = 1000  # samples compared with the same number of population images
+FIXED_SHOWN = 36  # images of fixed latents that stage 6 keeps to show
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Evaluator:
         self.diversity = DiversityScale(self.features, self.samples, seed=self.seed)
 
     def facts(self) -> dict[str, Any]:
-        """What decides the figures of an evaluation, for whoever must know it is the same."""
+        """Settings and CNN hashes that determine an evaluation's figures; resuming checks them."""
         return {
             "samples": self.samples,
             "evaluation_seed": self.seed,
@@ -85,14 +85,14 @@ class Evaluator:
     def draw(self, generator: Generator, **place: int) -> Tensor:
         """Samples with fixed noise, uint8 (S, H, H, 3); `place` is for `sample_images`."""
         training = generator.training
-        generator.eval()  # else the running mean of w would follow the samples
+        generator.eval()  # otherwise sampling would update the running mean of w
         draws = sample_images(generator, self.samples, precision=self.precision, **place)
         images = torch.cat(list(draws))  # (S, H, H, 3)
         generator.train(training)
         return images
 
     def __call__(self, generator: Generator, index: int) -> Evaluation:
-        """Evaluates; `index` numbers the evaluation, so that fresh latents can be drawn again."""
+        """Evaluates; `index` numbers the evaluation, to redraw its fresh latents."""
         size = self.samples
         fresh = self.draw(generator, seed=self.seed, batch=size, start=index * size)
         fixed = self.draw(generator, seed=self.seed + FIXED_SEED_OFFSET, batch=size)
@@ -111,7 +111,7 @@ class Evaluator:
         return self.draw(generator, seed=self.seed + 1 + index)
 
     def judged(self, generator: Generator, index: int, **facts: float | str) -> Judged:
-        """Judges one generator; `index` numbers it, so that its fresh latents are its own."""
+        """Judges one generator; each `index` has fresh latents of its own."""
         latent_seeds = {"fresh": self.seed + 1 + index, "same": self.seed}
         images = {kind: self.draw(generator, seed=seed) for kind, seed in latent_seeds.items()}
         tables = {}
@@ -170,13 +170,13 @@ def _sha256(cnns: Ensemble) -> str:
 def measure_base(
     generator: Generator, population: np.ndarray, judge: Ensemble, *, seed: int, precision: str
 ) -> pd.DataFrame:
-    """How close samples of a base come to a population, on features of the held-out judge.
+    """How closely samples of a base match a population, on features of the held-out judge.
 
     The generator is on the judge's device; the population is uint8, shape (N, H, H, 3).
 
     Returns:
-        Fréchet distance, precision and recall of `base` and of `population`: as many of its
-        images against as many others, the best that one can hope for.
+        Fréchet distance, precision and recall of `base` and of `population`: one half of
+        its images against the other, which is the best attainable.
     """
     place = next(generator.parameters()).device
     images = population[:: max(len(population) // (2 * MEASURED), 1)][: 2 * MEASURED]

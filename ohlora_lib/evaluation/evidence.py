@@ -1,4 +1,4 @@
-"""What stands beside mean scores: how far judges agree, what was copied.
+"""Evidence beside mean scores: AUROC, calibration, agreement of CNNs, copies.
 
 Axes: S samples, N selected images, F features, H image height.
 """
@@ -19,14 +19,14 @@ from ohlora_lib.io.images import Images
 from ohlora_lib.properties.ensemble import Ensemble, unseen_auroc
 
 BINS, DRAWS = 10, 500  # intervals of the score; resamples of the images
-COPIED_RATIO = 0.5  # nearer than this to a selected image, in their own distances, is a copy
+COPIED_RATIO = 0.5  # a sample at a lower ratio of distances, see `Nearest`, counts as a copy
 
 
 def auroc_table(unseen: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """How well each ensemble tells each property on images it never saw.
+    """AUROC of each ensemble and property on images that the ensemble never saw.
 
-    Of tables of `ensemble.unseen_scores` by role: a row a role and property, with auroc, auroc_low
-    and auroc_high (95 % interval).
+    Takes tables of `ensemble.unseen_scores` by role; returns one row per role and property with
+    auroc, auroc_low and auroc_high (95 % interval).
     """
     rows = {}
     for role, table in unseen.items():
@@ -39,7 +39,7 @@ def auroc_table(unseen: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def auroc_interval(auroc: float, ones: int, zeros: int) -> tuple[float, float]:
-    """95 % interval of an AUROC from the numbers of images of both classes, at 0 and 1 too.
+    """95 % interval of an AUROC from the class counts; also defined at 0 and 1.
 
     Source: Newcombe, "Confidence intervals for an effect size measure based on the Mann-Whitney
     statistic, part 2", 2006, method 5.
@@ -62,10 +62,10 @@ def auroc_interval(auroc: float, ones: int, zeros: int) -> tuple[float, float]:
 def calibration_table(unseen: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Expected calibration error of tables of `ensemble.unseen_scores` by role.
 
-    The mean gap between score and share of ones in ten equal intervals of the score, weighted by
-    their images. One row per role and property, with a 95 % interval by a bootstrap over images.
-    Resampling adds gaps of its own, so its quantiles are reflected at the error. The low end is 0
-    where labels drawn by the scores have such an error, too.
+    The error is the mean gap between score and share of ones in ten equal intervals of the score,
+    weighted by image count. Returns one row per role and property, with a 95 % bootstrap interval
+    over images. Resampling adds gaps of its own, so its quantiles are reflected at the error. The
+    low end is 0 if labels drawn from the scores would show an error this large.
     """
     random, rows = np.random.default_rng(0), {}
     for role, table in unseen.items():
@@ -87,10 +87,10 @@ def calibration_table(unseen: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def labels_to_check(unseen: pd.DataFrame) -> pd.DataFrame:
-    """Images whose score speaks confidently against their label, the surest first.
+    """Images whose score confidently contradicts their label, most confident first.
 
-    Of a table of `ensemble.unseen_scores`: the score for the other label is the larger one, and at
-    least the mean score that images of that label have for it.
+    Takes a table of `ensemble.unseen_scores`. An image is listed if its score for the other label
+    exceeds 0.5 and the mean score for that label among images that carry it.
     Source: confident learning; Northcutt, Jiang and Chuang, "Confident Learning: Estimating
     Uncertainty in Dataset Labels", 2021, https://arxiv.org/abs/1911.00068.
     """
@@ -103,10 +103,10 @@ def labels_to_check(unseen: pd.DataFrame) -> pd.DataFrame:
 
 
 def member_table(ensembles: Mapping[str, Ensemble], images: Images) -> pd.DataFrame:
-    """Mean score of the same images, uint8 (S, H, H, 3), by every single CNN on their device.
+    """Mean scores of images, uint8 (S, H, H, 3), by each single CNN of each ensemble.
 
-    One row per ensemble and property: its mean, the lowest and the highest of its CNNs' means, and
-    `disagreement`, the mean over images of the CNNs' standard deviation.
+    One row per ensemble and property: the mean, the lowest and highest mean of one CNN, and
+    `disagreement`, the CNNs' standard deviation averaged over images.
     """
     rows = []
     for name, ensemble in ensembles.items():
@@ -122,27 +122,27 @@ def member_table(ensembles: Mapping[str, Ensemble], images: Images) -> pd.DataFr
 class Nearest:
     """The selected image nearest to each sample, on the judge's features."""
 
-    rows: np.ndarray  # row of the selected images, (S,)
-    ratio: np.ndarray  # distance, in the median distance of a selected image to its nearest, (S,)
+    rows: np.ndarray  # index into the selected images, (S,)
+    ratio: np.ndarray  # distance / median distance of selected images to their nearest, (S,)
 
     def closest(self, count: int) -> np.ndarray:
-        """Samples that come nearest, nearest first."""
+        """The samples nearest to a selected image, nearest first."""
         return np.argsort(self.ratio)[:count]
 
     def sentence(self) -> str:
-        """How many samples look like copies."""
+        """States how many samples look like copies."""
         if np.isnan(self.ratio).any():
-            return "There are no two selected images, so nothing says how near a copy would be."
+            return "There are fewer than two selected images, so copies cannot be recognised."
         copies = (self.ratio < COPIED_RATIO).sum()
         return (
-            f"{copies} of {len(self.ratio)} samples are nearer to a selected image than "
-            f"{COPIED_RATIO:g} times what selected images are to their own nearest; the median "
-            f"sample is {np.median(self.ratio):.2f} times as far."
+            f"{copies} of {len(self.ratio)} samples look like copies: they are nearer to a "
+            f"selected image than {COPIED_RATIO:g} times the usual distance between selected "
+            f"neighbours. The median sample is at {np.median(self.ratio):.2f} times it."
         )
 
 
 def nearest_selected(samples: Tensor, selected: Tensor) -> Nearest:
-    """Looks for copies of the images learned from; both are features, (S, F) and (N, F)."""
+    """Finds the nearest selected image of each sample; features are (S, F) and (N, F)."""
     own = torch.cdist(selected.float(), selected.float())  # (N, N)
     own.fill_diagonal_(float("inf") if len(selected) > 1 else float("nan"))
     usual = own.min(dim=1).values.median().clamp(min=1e-12)
@@ -155,7 +155,7 @@ def examples(
 ) -> dict[str, np.ndarray]:
     """Rows of at most `count` samples by kind: random, best, median, worst.
 
-    Random ones are as they come; the others are by their distance to the look, from nearest on.
+    Random ones are the first; the others are ranked by their distance to the look.
     `scores` has one row per sample and one column per property.
     """
     distance = sum((scores[prop] - target).abs() for prop, target in concept.items())

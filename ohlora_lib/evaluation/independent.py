@@ -19,35 +19,35 @@ from ohlora_lib.study.look import parse_output
 from ohlora_lib.study.parameters import EvaluateSamples
 from ohlora_lib.study.records import project_root, read_json, root_of
 
-BATCH = 32  # images at a time, for a model that takes any number
-ROUNDING = 1e-4  # by which a sum of probabilities may leave 0 to 1
+BATCH = 32  # images per call, for a model that accepts any number
+ROUNDING = 1e-4  # how far a sum of probabilities may lie outside 0 to 1
 ACTIVATIONS = {"none": lambda x: x, "softmax": lambda x: x.softmax(1), "sigmoid": torch.sigmoid}
 
 
 class OnnxModel:
-    """One classifier of images, on the CPU; the parameters say what it is shown.
+    """One image classifier on the CPU; the parameters describe the input it expects.
 
     Raises:
-        ValueError: If onnxruntime is not installed, or the file is no ONNX model with one float32
-            input, (N, 3, H, W) or (N, H, W, 3).
+        ValueError: If onnxruntime is not installed, or the file is not an ONNX model with one
+            float32 input, (N, 3, H, W) or (N, H, W, 3).
     """
 
     def __init__(self, path: Path, config: EvaluateSamples) -> None:
         self.path, self.config, self.session = path, config, _open(path)
         self.input, *others = self.session.get_inputs()
-        axes = [size if isinstance(size, int) else 0 for size in self.input.shape]  # 0: any
+        axes = [size if isinstance(size, int) else 0 for size in self.input.shape]  # 0: any size
         self.channels_last = len(axes) == 4 and axes[3] == 3 != axes[1]
         image = axes[1:] if self.channels_last else [*axes[2:], *axes[1:2]]
         if others or len(axes) != 4 or image[2] not in {0, 3} or "(float)" not in self.input.type:
             inputs = [f"{given.type} {given.shape}" for given in (self.input, *others)]
             raise ValueError(
                 f"{path}: its input is {', '.join(inputs)}; it must be one tensor(float), "
-                "(N, 3, H, W) or (N, H, W, 3). Export the model so."
+                "(N, 3, H, W) or (N, H, W, 3). Export the model that way."
             )
         self.batch, self.size = axes[0] or BATCH, [px or config.onnx_px for px in image[:2]]
 
     def pixels(self, images: Tensor) -> np.ndarray:
-        """What the model sees of uint8 images (B, H, H, 3): float32, as it takes them."""
+        """Converts uint8 images (B, H, H, 3) to the model's float32 input."""
         config, px = self.config, images.shape[1]
         top, bottom, left, right = (round(share * px) for share in config.onnx_crop)
         x = images[:, top:bottom, left:right].permute(0, 3, 1, 2).float()  # (B, 3, rows, columns)
@@ -64,15 +64,17 @@ class OnnxModel:
         names = [o.name for o in self.session.get_outputs() if o.type.startswith(kinds)]
         parts = []
         for first in range(0, len(images), self.batch):
-            rows = torch.arange(first, first + self.batch) % len(images)  # the last is filled up
+            rows = torch.arange(first, first + self.batch) % len(
+                images
+            )  # the last batch is padded
             pixels = self.pixels(images[rows.to(images.device)])
             try:
                 values = self.session.run(names, {self.input.name: pixels})
                 parts.append([value.reshape(self.batch, -1) for value in values])
-            except Exception as error:  # onnxruntime's errors have no class in common
+            except Exception as error:  # onnxruntime's errors share no base class
                 raise ValueError(
-                    f"{self.path}: fails on input {pixels.shape} ({_line(error)}). Give onnx_px "
-                    "where the model leaves its size open."
+                    f"{self.path}: fails on input {pixels.shape} ({_line(error)}). Set onnx_px "
+                    "if the model leaves its input size open."
                 ) from error
         found = [np.concatenate(values)[: len(images)] for values in zip(*parts, strict=True)]
         return {n: torch.from_numpy(v).double() for n, v in zip(names, found, strict=True)}
@@ -86,9 +88,9 @@ class IndependentJudge:
         self.models = [OnnxModel(root / file, config) for file in config.onnx_files]
 
     def table(self, images: Tensor) -> pd.DataFrame:
-        """Scores of uint8 images (N, H, H, 3), a column `<property>_score` each.
+        """Scores of uint8 images (N, H, H, 3), one column `<property>_score` per property.
 
-        ValueError if a column is not there, or a score is not from 0 to 1.
+        ValueError if a column does not exist, or a score lies outside 0 to 1.
         """
         found = [output for model in self.models for output in model.outputs(images).items()]
         texts = self.config.onnx_outputs.items()
@@ -102,7 +104,7 @@ class IndependentJudge:
             raise ValueError(f"onnx_outputs {text!r} is not among {', '.join(there)}; correct it")
         score = ACTIVATIONS[how](values)[:, wanted.columns].sum(1)
         score = 1 - score if wanted.inverse else score
-        good = (score >= -ROUNDING) & (score <= 1 + ROUNDING)  # NaN is not
+        good = (score >= -ROUNDING) & (score <= 1 + ROUNDING)  # false for NaN
         if not good.all() or (how, values.shape[1]) == ("softmax", 1):
             worst = score[good.int().argmin()].item()
             raise ValueError(
@@ -113,9 +115,10 @@ class IndependentJudge:
 
 
 def load_independent(config: EvaluateSamples, root: Path | None = None) -> IndependentJudge | None:
-    """The models that the parameters name, tried on two images of noise; None without any.
+    """Loads the models that the parameters name, and tries them on two noise images.
 
-    Their paths count from the project's root. ValueError, of one line, if a model does not fit.
+    Returns None if they name none. Paths are relative to the project's root. ValueError, one line,
+    if a model does not fit.
     """
     if not config.onnx_files:
         return None
@@ -126,7 +129,7 @@ def load_independent(config: EvaluateSamples, root: Path | None = None) -> Indep
 
 
 def scored_by(config: EvaluateSamples, base_run: Path, cnn_run: Path) -> str:
-    """Names the models, and says so where base or CNNs learned from drawn faces."""
+    """Names the models, and warns if the base or the CNNs learned from drawn faces."""
     base, cnns = (read_json(folder / "config.json") for folder in (base_run, cnn_run))
     population = read_json(root_of(cnn_run) / cnns.get("population_run", "") / "config.json")
     said = f"Scored by {', '.join(Path(file).name for file in config.onnx_files)}."
@@ -145,7 +148,7 @@ def _open(path: Path) -> Any:
     options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 4
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's errors have no class in common
+    except Exception as error:  # onnxruntime's errors share no base class
         reason = _line(error)
         raise ValueError(
             f"{path}: not a readable ONNX model ({reason}). Fetch it again."

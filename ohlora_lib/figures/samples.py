@@ -120,6 +120,7 @@ def _draw_scores(ax: Axes, scores: pd.DataFrame, prop: str, meaning: Meanings, g
         label = f"{shown_name(stage)} ({len(group):,}; mean {score.mean():.3f})"
         ax.stairs(share, edges, color=look["color"], lw=2, ls=look["ls"], label=label)
         parts.append(f"{stage} mean {score.mean():.3f}, median {score.median():.3f}")
+    ax.yaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10]))  # whole percents
     ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     title, xlabel = f"{shown_name(prop)}: scores", f"score {style.shown_meaning(prop, meaning)}"
     finish(ax, title, "share of images", xlabel)

@@ -19,7 +19,7 @@ from ohlora_lib.study.look import Meanings
 from ohlora_lib.verdict.verdict import COLLAPSED_DIVERSITY, end_of, listed, start_of
 
 FEW_ROWS = 80  # with at most this many rows, raw values are drawn as markers
-TREND = "Faint: single evaluations; strong: their moving mean, with a band of about 95 %."
+TREND = "Faint marks are single evaluations, the line is their moving mean with a 95 % band."
 
 
 @house_style()
@@ -62,7 +62,10 @@ def auroc(log: pd.DataFrame) -> Figure:
         f"Line chart of the discriminator's AUROC, real against fake, {_span(log)}: "
         f"{start:.2f} at the start, {end:.2f} at the end ({how}); 0.5 would be guessing."
     )
-    reading = "At 0.5 the discriminator guesses; at 1 it separates real from fake without error."
+    reading = (
+        "At 0.5 the discriminator guesses; at 1 it separates real from fake without error. "
+        "A single batch (faint) is too small to tell."
+    )
     return Figure(ax.figure, "auroc", alt, reading)
 
 

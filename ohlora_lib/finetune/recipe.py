@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from ohlora_lib.nets import Discriminator, Generator
+from ohlora_lib.verdict.verdict import listed
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,13 @@ class StepRule:
 
     max_updates: int = 1
     loss_ratio: float = math.inf
+
+    def __str__(self) -> str:
+        """The rule in words."""
+        if self.max_updates == 1:
+            return "1"
+        ratio = f"{self.loss_ratio:g} times the other's"
+        return f"1 to {self.max_updates}, until its loss is under {ratio}"
 
     def caught_up(self, own_loss: float, other_loss: float | None, taken: int) -> bool:
         """Whether to stop after `taken` updates; without another loss yet, one is enough."""
@@ -96,6 +104,16 @@ def trainable_names(net: Generator | Discriminator, places: Sequence[str]) -> li
             )
     prefixes = tuple(prefix for place in places for prefix in known[place])
     return [name for name, _ in net.named_parameters() if name.startswith(prefixes)]
+
+
+def shown_places(places: Sequence[str]) -> str:
+    """Places in words, such as "mapping; layers at 4 and 8 px"."""
+    sizes: dict[str, list[str]] = {}
+    for place in places:
+        kind, _, px = place.partition("@")
+        sizes.setdefault(kind, []).append(px.removesuffix("px"))
+    words = (f"{kind} at {listed(px)} px" if all(px) else kind for kind, px in sizes.items())
+    return "; ".join(words)
 
 
 @contextmanager

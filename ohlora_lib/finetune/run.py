@@ -19,10 +19,11 @@ import torch
 from ohlora_lib.base.base import Base, load_base
 from ohlora_lib.evaluation.evaluator import Evaluation, Evaluator
 from ohlora_lib.finetune.loop import FineTuner, FinetuneSettings, finetune
-from ohlora_lib.finetune.recipe import RECIPES
+from ohlora_lib.finetune.recipe import RECIPES, shown_places, trainable_names
 from ohlora_lib.io.disk import write_atomic
 from ohlora_lib.io.images import Images, grid_image, hold, open_store, save_png
 from ohlora_lib.io.weights import save_weights, split_mapping
+from ohlora_lib.nets import Discriminator, Generator
 from ohlora_lib.nets.compute import pick_precision
 from ohlora_lib.properties.ensemble import load_ensemble
 from ohlora_lib.study.parameters import FinetuneGenerator, load
@@ -72,12 +73,9 @@ class FinetuneRun:
         self.state_path = self.folder / "checkpoints" / "state.pt"
         self.pace = Pace(checkpoint_minutes)
         self.grid: Path | None = None  # the newest
-        recipe, generator = RECIPES[self.recipe], base.generator
-        if recipe.split_mapping:
-            random = torch.Generator().manual_seed(self.settings.seed)
-            generator = split_mapping(generator, self.wide_dim, random)
-        nets = (net.to(selected.device) for net in (generator, base.discriminator))
-        self.tuner = FineTuner(*nets, selected, recipe, self.settings, self.ranks)
+        nets = starting_nets(base, self.recipe, self.wide_dim, self.settings.seed)
+        nets = (net.to(selected.device) for net in nets)
+        self.tuner = FineTuner(*nets, selected, RECIPES[self.recipe], self.settings, self.ranks)
         tensors = {
             f"{n}.{k}": v for n, net in vars(base).items() for k, v in net.state_dict().items()
         }
@@ -204,6 +202,33 @@ class FinetuneRun:
             f"({path.name}). Lower learning_rate or raise r1_gamma, then start anew "
             f"{start_anew_words()}"
         )
+
+
+def starting_nets(
+    base: Base, recipe: str, wide_dim: int, seed: int
+) -> tuple[Generator, Discriminator]:
+    """The networks of a base, the generator with the recipe's mapping network."""
+    generator = base.generator
+    if RECIPES[recipe].split_mapping:
+        generator = split_mapping(generator, wide_dim, torch.Generator().manual_seed(seed))
+    return generator, base.discriminator
+
+
+def what_is_trained(config: FinetuneGenerator, run: Run) -> pd.DataFrame:
+    """What the recipe trains in each network: parts, numbers of weights, updates per batch."""
+    base, recipe = load_base(run.inputs["base_run"]), RECIPES[config.recipe]
+    nets = starting_nets(base, **config.pick("recipe wide_dim seed"))
+    places = recipe.generator_trainable, recipe.discriminator_trainable
+    rules, table = (recipe.generator_rule, recipe.discriminator_rule), {}
+    for net, parts, rule in zip(nets, places, rules, strict=True):
+        trained = sum(net.get_parameter(name).numel() for name in trainable_names(net, parts))
+        total = sum(weights.numel() for weights in net.parameters())
+        table[type(net).__name__.lower()] = {
+            "trained": shown_places(parts),
+            "weights trained": f"{trained:,} of {total:,} ({trained / total:.0%})",
+            "updates per batch": str(rule),
+        }
+    return pd.DataFrame(table)
 
 
 def _weights_name(epochs: int) -> str:

@@ -1,4 +1,4 @@
-"""Finds and shapes what the report notebooks show: logs, facts of a run, tables, grids."""
+"""Collects what the report notebooks show: logs, facts of a run, tables, grids."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ Logs = tuple[list[str], list[pd.DataFrame]]  # names, and a log for each
 
 
 def find_logs(run: Run, config: ReportRun) -> Logs:
-    """The log that is reported and, where one is given, the earlier one.
+    """Reads the log to report and, if given, the earlier one.
 
-    ValueError if a run folder and a file are given for the same one, or the first is missing.
+    ValueError if both a run folder and a file are given for one log, or neither for the first.
     """
     found: list[Path] = []
     for run_name, csv_name in (("finetune_run", "log_csv"), ("earlier_run", "earlier_csv")):
@@ -36,18 +36,18 @@ def find_logs(run: Run, config: ReportRun) -> Logs:
         if folder or csv:
             found.append(folder or in_project(csv))
     short = [p.name.rpartition("-")[2] if p.is_dir() else log_names([p])[0] for p in found]
-    names = short if len(set(short)) == len(short) else None  # both are v9
+    names = short if len(set(short)) == len(short) else None  # such as v9 twice
     return read_logs(found, names, **config.pick("columns complete"))
 
 
 def compared_logs(run: Run, config: CompareRuns) -> Logs:
-    """The logs that a comparison names: of run folders, then those by themselves."""
+    """Reads the logs that a comparison names: those of run folders, then single files."""
     found = [*run.inputs.get("finetune_runs", []), *map(in_project, config.log_csvs)]
     return read_logs(found, config.names, **config.pick("columns complete"))
 
 
 def verdict_table(table: pd.DataFrame, meaning: Meanings) -> pd.DataFrame:
-    """The columns of `verdict.run_verdict` or `compare_groups` to show: one row per property."""
+    """Shapes a table of `run_verdict` or `compare_groups` to be shown: one row per property."""
     both = {"meaning": "score", "target": "target"}
     if "run_b" in table:
         a, b = table[["run_a", "run_b"]].iloc[0]
@@ -70,7 +70,7 @@ def verdict_table(table: pd.DataFrame, meaning: Meanings) -> pd.DataFrame:
 
 
 def method_sentence(table: pd.DataFrame) -> str:
-    """How sure a table of verdicts is: what its intervals are, and what they rest on."""
+    """Explains the intervals of a verdict table, and what they are based on."""
     compared, near = "rows_a" in table, table["near_rows"].max()
     first, last = table[["rows_a", "rows_b"] if compared else ["start_rows", "end_rows"]].max()
     parts = f"the first {first} and the last {last} rows"
@@ -94,7 +94,7 @@ def method_sentence(table: pd.DataFrame) -> str:
 
 
 def run_facts(log: pd.DataFrame, folder: Path | None) -> pd.DataFrame:
-    """Start, end, duration, epochs, images and hardware, as far as they are known."""
+    """Start, end, duration, epochs, images and hardware of a run, as far as known."""
     facts: dict[str, str] = {}
     if folder is not None:
         run = read_summary(folder)
@@ -105,7 +105,7 @@ def run_facts(log: pd.DataFrame, folder: Path | None) -> pd.DataFrame:
             "hardware": ", ".join(f"{k}: {v}" for k, v in run["hardware"].items() if v),
             "selected images": f"{run['results'].get('selected', 'unknown')}",
         }
-    epoch, idx = log[["epoch", "idx"]].iloc[-1]  # a row of batch 0 closes the epoch before it
+    epoch, idx = log[["epoch", "idx"]].iloc[-1]  # a row at batch 0 closes the previous epoch
     if log.attrs.get("by_step"):
         facts["steps"] = f"{idx:,.0f} (no epochs; training time is a share of the log)"
     else:
@@ -117,7 +117,7 @@ def run_facts(log: pd.DataFrame, folder: Path | None) -> pd.DataFrame:
 
 
 def evaluation_grids(folder: Path | None) -> dict[str, Path]:
-    """Grids of the same latents of an evaluation sampling, by when: base, during, after."""
+    """Finds the grids of the same latents of an evaluation: base, during, after."""
     if folder is None:
         return {}
     epochs = read_table(folder / "evaluations.csv", ["epoch"])["epoch"]
@@ -127,9 +127,9 @@ def evaluation_grids(folder: Path | None) -> dict[str, Path]:
 
 
 def grids_over_time(folder: Path | None, *, most: int = 12) -> dict[str, Path]:
-    """Grids of the same latents in the run folder of a fine-tuning, by what they show.
+    """Finds the grids of the same latents in a fine-tuning's run folder, by caption.
 
-    Of more than `most`, the first, the last and some between.
+    At most `most` of them, evenly spaced, with the first and the last.
     """
     paths = (folder / "images").glob("fixed-epoch*-idx*.png") if folder else ()
     found = sorted(([int(text) for text in re.findall(r"\d+", p.stem)], p) for p in paths)
@@ -143,9 +143,9 @@ def grids_over_time(folder: Path | None, *, most: int = 12) -> dict[str, Path]:
 def judged_runs(
     names: Sequence[str], runs: Sequence[Path], evaluations: Sequence[Path]
 ) -> dict[str, Path]:
-    """The evaluation sampling of each run, by its name: the one whose parameters name the run.
+    """Finds the evaluation of each run by name: the one whose parameters name the run.
 
-    ValueError if one judged a run that is not here, or two judged the same.
+    ValueError if one judged a run that is not compared, or two judged the same run.
     """
     left = {run.resolve(): name for name, run in zip(names, runs, strict=False)}
     found: dict[str, Path] = {}
@@ -155,7 +155,7 @@ def judged_runs(
         if name is None:
             raise ValueError(
                 f"evaluation_runs: {folder.name} judged {judged}, which is not compared or has "
-                "one already; name one of each of finetune_runs"
+                "an evaluation already; name one evaluation per run of finetune_runs"
             )
         found[name] = folder
     return {name: found[name] for name in names if name in found}
@@ -172,9 +172,9 @@ def compared_samples(names: Sequence[str], judged: Mapping[str, Path]) -> dict[s
 
 
 def end_distances(evaluations: pd.DataFrame, concept: Mapping[str, float]) -> pd.DataFrame:
-    """How far base and last checkpoint are from the target, by each judge of an evaluation.
+    """Distances of base and last checkpoint to the target, by each judge of an evaluation.
 
-    A row a judge and property, for those it scores: columns base, fine-tuned and their ratio.
+    One row per judge and property that it scores: columns base, fine-tuned and their ratio.
     """
     rows = {}
     for key, by in JUDGES.items():
@@ -188,14 +188,14 @@ def end_distances(evaluations: pd.DataFrame, concept: Mapping[str, float]) -> pd
 
 
 def independent_ends(folder: Path | None, concept: Mapping[str, float]) -> pd.DataFrame:
-    """`end_distances` of an evaluation sampling; empty where it has no independent judge."""
+    """`end_distances` of an evaluation; empty if it has no independent judge."""
     evaluations = read_table(folder / "evaluations.csv") if folder else pd.DataFrame()
     ends = end_distances(evaluations, concept)
     return ends if JUDGES["independent"] in ends.index else ends.head(0)
 
 
 def last_evaluations(judged: Mapping[str, Path], concept: Mapping[str, float]) -> pd.DataFrame:
-    """Bases and last checkpoints of runs: distances by each judge, diversity, resemblance."""
+    """Bases and last checkpoints of runs: distances by each judge, diversity, precision."""
     rows: dict[str, pd.Series] = {}
     needed = [*(f"heldout_{prop}_score" for prop in concept), "diversity", "recall"]
     alike = len({read_config(folder)["base_run"] for folder in judged.values()}) == 1

@@ -1,4 +1,4 @@
-"""Judges logs by themselves and against one another; several seeds of a run count as seeds."""
+"""Judges runs singly and against one another; several seeds of a run are pooled."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ COMPARED_COLUMNS = (
 def group_logs(
     names: Sequence[str], logs: Sequence[pd.DataFrame]
 ) -> dict[str, list[pd.DataFrame]]:
-    """Logs by name, in order of first appearance; logs of one name are seeds of one run.
+    """Groups logs by name, in order of first appearance; logs of one name are seeds of one run.
 
-    ValueError if there are not as many names as logs, or a log is given twice as two seeds.
+    ValueError if the numbers of names and logs differ, or a log appears twice as two seeds.
     """
     if len(names) != len(logs):
         raise ValueError(f"{len(names)} names for {len(logs)} logs; give each log one, {names}")
@@ -48,7 +48,7 @@ def group_logs(
         name: [log for n, log in zip(names, logs, strict=True) if n == name] for name in names
     }
     for name, seeds in groups.items():
-        # Wall time, and what else was scored, may differ.
+        # Wall time and other scores may differ.
         losses = [log[[*training_logs.NEEDED]].reset_index(drop=True) for log in seeds]
         if any(a.equals(b) for a, b in combinations(losses, 2)):
             raise ValueError(f"two logs called {name!r} are the same training, so they are not "
@@ -142,9 +142,9 @@ def compare_files(
     `read_log`; the concept is the published one by default, and the seed is the bootstrap's.
 
     Returns:
-        The concept, and what is found of each run and each comparison: `sentence` and `by`, who
-        says it; `properties`, by the selecting CNNs; `heldout`, by the held-out judge, where the
-        logs have its scores: the sentence is then based on them.
+        The concept and, for each run and comparison: `sentence`; `by`, whose scores it uses;
+        `properties`, the rows by the selecting CNNs; and `heldout`, the rows by the held-out
+        judge if there are such scores, on which the sentence is then based.
     """
     given = concept or trends.PUBLISHED_CONCEPT
     targets = {prop: float(target) for prop, target in given.items()}
@@ -205,7 +205,7 @@ def _run_facts(
 def _judged(
     judge: Callable[..., pd.DataFrame], sampled: bool, logs: Sequence[pd.DataFrame]
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """The table that decides; who says it, and the rows by the selecting CNNs and the judge."""
+    """The deciding table, and its JSON: whose scores decide, and the rows by source."""
     decides, rows = "heldout" if sampled else training_logs.judge_of(*logs), {}
     for source in dict.fromkeys(("mean", decides)):
         table = judge(source=source)

@@ -1,9 +1,9 @@
-"""What is wrong with a run, by stated rules: on its log, and on what it was made from.
+"""Rules that find faults in a run's log and in the inputs it was made from.
 
-A finding is a reason not to believe a score. A verdict says what moved; findings say whether that
-counts, so they come first wherever it is shown. docs/findings.md says what each rule means, where
-its limits come from and how often it errs. A rule is a row: its name, whether it is broken, and
-what to say of it then.
+A finding is a reason not to believe a score. A verdict says what moved, and findings say whether
+to believe it, so they come first wherever a verdict is shown. docs/findings.md explains each rule,
+the source of its limits and its error rates. A rule is a row: its name, whether it is broken, and
+the text to show if it is.
 """
 
 from __future__ import annotations
@@ -30,24 +30,31 @@ from ohlora_lib.verdict.verdict import (
 DIVERGED_LOSS = 5.0
 SATURATED_D_LOSS = 0.1
 SATURATED_AUROC = 0.995
-JUMP_SCORE, JUMP_TIMES, JUMP_NEAR = 0.2, 4.0, 3  # least change, times the largest of 3 each side
-LEARNING = 1 / 3  # of the rows: until then a steep change toward the target may be learning
-UNMOVED = 0.0005  # change of a fixed score that rounding can make
-FOOLED_SHARE, FOOLED_SCORE = 0.5, 0.1  # of the gain; least gain, gap of gains and gap at the end
-RIDGE = "ridge regression beside the {}"  # in tables: what each role is compared with
-WEAK_AUROC, GUESSING_AUROC = 0.8, 0.6  # least AUROC; what the low end of its interval must pass
-LEAST_IMAGES, FEW_IMAGES = 8, 50  # diversity needs the former; of fewer than the latter, copies
-OTHER_RATIO = 0.6  # of the population's own precision and recall
+JUMP_SCORE, JUMP_TIMES, JUMP_NEAR = (
+    0.2,
+    4.0,
+    3,
+)  # least change; its ratio to the largest of 3 on either side
+LEARNING = 1 / 3  # share of the rows in which a steep change toward the target may be learning
+UNMOVED = 0.0005  # change of a fixed score that rounding can cause
+FOOLED_SHARE, FOOLED_SCORE = (
+    0.5,
+    0.1,
+)  # share of the gain; least gain, gap of gains and gap at the end
+RIDGE = "ridge regression beside the {}"  # the baseline's name in tables, by role
+WEAK_AUROC, GUESSING_AUROC = 0.8, 0.6  # least AUROC; least low end of its interval
+LEAST_IMAGES, FEW_IMAGES = 8, 50  # diversity needs the former; fewer than the latter invite copies
+OTHER_RATIO = 0.6  # least share of the population's own precision and recall
 CNN_ROLES = {"selector": "selecting", "judge": "judge"}
 INPUTS = {"base_run": "the base", "cnn_run": "the CNNs", "selection_run": "the selection"}
-UNSTABLE = {"not finite", "diverged", "saturated", "collapsed"}  # what training itself did
-# No reason to doubt the scores, but to be said first.
+UNSTABLE = {"not finite", "diverged", "saturated", "collapsed"}  # faults of training itself
+# No reason to doubt the scores, but worth saying first.
 REMARKS = {"few rows", "moved away", "few images", "other images"}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One broken rule: its name, and what was found, as part of a sentence."""
+    """One broken rule: its name, and a clause that describes the fault."""
 
     rule: str
     text: str
@@ -61,18 +68,18 @@ def _broken(rules: Iterable[tuple[str, Any, str]]) -> list[Finding]:
 
 
 def judged_sentence(table: pd.DataFrame, findings: Sequence[Finding]) -> str:
-    """Findings first, then the verdict of `run_verdict` in plain words."""
+    """States the findings, then the verdict of `run_verdict`."""
     return f"{findings_sentence(findings)} {verdict_sentence(table)}"
 
 
 def findings_sentence(findings: Sequence[Finding]) -> str:
-    """Says whether training was stable, and what else is to be known before the scores."""
+    """States whether training was stable, and what to know before reading the scores."""
     stable = {finding.rule for finding in findings} <= REMARKS - {"few rows"}
     return f"{warning(findings)} {'Training was stable.' if stable else ''}".strip()
 
 
 def warning(findings: Sequence[Finding]) -> str:
-    """Says what is to be known before any score; empty if nothing was found."""
+    """States what to know before reading any score; empty if there is no finding."""
     kinds = {
         "Do not trust these scores": {finding.rule for finding in findings} - UNSTABLE - REMARKS,
         "Training was not stable": UNSTABLE,
@@ -89,9 +96,9 @@ def warning(findings: Sequence[Finding]) -> str:
 
 
 def of_log(log: pd.DataFrame, concept: Mapping[str, float]) -> list[Finding]:
-    """What speaks against a log, from `read_log`; nothing found means a healthy run."""
+    """Finds faults in a log from `read_log`; an empty list means a healthy run."""
     epoch, idx = log[["epoch", "idx"]].iloc[-1]
-    # Somebody says that the log is whole, or it goes by steps, which end nowhere in particular.
+    # The caller says that the log is complete, or it counts steps, which have no natural end.
     whole = log.attrs.get("complete") or log.attrs.get("by_step") or (idx == 0 and epoch > 0)
     fixed = log.filter([f"fixed_{prop}_score" for prop in properties_of(log)])
     unmoved = not fixed.empty and (fixed.max() - fixed.min() <= UNMOVED).all()
@@ -117,13 +124,13 @@ def of_log(log: pd.DataFrame, concept: Mapping[str, float]) -> list[Finding]:
 
 
 def stability(log: pd.DataFrame) -> list[Finding]:
-    """What went wrong in training; all but "not finite" look at the end of training only."""
+    """Finds faults of training; all rules but "not finite" look at its end only."""
     end = log[end_of(log["time_epochs"].to_numpy(float))]
     middle = end.median()
     d_loss, g_loss = middle["d_loss"], middle["g_loss"]
     auroc = middle.get("pooled_auroc", middle.get("real_fake_auroc", np.nan))
     seen = f", AUROC {auroc:.3f}" if np.isfinite(auroc) else ""
-    won = auroc >= SATURATED_AUROC and g_loss > DIVERGED_LOSS  # the generator learns no more
+    won = auroc >= SATURATED_AUROC and g_loss > DIVERGED_LOSS  # the generator no longer learns
     diversity = end["diversity"].mean() if "diversity" in end else np.nan
     gaps = _gaps(log)
     return _broken([
@@ -139,7 +146,7 @@ def stability(log: pd.DataFrame) -> list[Finding]:
 
 
 def _gaps(log: pd.DataFrame) -> str:
-    """Where a loss, AUROC or mean score is not finite; a column never logged is no gap."""
+    """Describes where a loss, AUROC or mean score is not finite; absent columns do not count."""
     scores = [f"mean_{prop}_score" for prop in properties_of(log)]
     bad = ~np.isfinite(log.filter(["d_loss", "g_loss", "real_fake_auroc", *scores]))
     rows = bad.any(axis=1)
@@ -152,7 +159,7 @@ def _gaps(log: pd.DataFrame) -> str:
 
 
 def _jump(log: pd.DataFrame, concept: Mapping[str, float]) -> str:
-    """Where a score changes as if another network went on, unless it may be a fast learner."""
+    """Describes the largest abrupt change of a score, unless it may be fast learning."""
     kind, largest, words = "fixed" if "fixed" in sources_of(log) else "mean", 0.0, ""
     for prop in properties_of(log):
         scores = log[f"{kind}_{prop}_score"].dropna()
@@ -164,17 +171,17 @@ def _jump(log: pd.DataFrame, concept: Mapping[str, float]) -> str:
                 largest, at = abs(after - before), log.loc[scores.index[row + 1]]
                 words = (f"at epoch {at['epoch']:.0f}, batch {at['idx']:.0f} {prop} jumps from "
                          f"{before:.2f} to {after:.2f} between two evaluations, as if another "
-                         "network had taken over there")  # fmt: skip
+                         "network had taken over")  # fmt: skip
     return words
 
 
 def _abrupt_steps(scores: np.ndarray) -> Iterator[int]:
-    """Row before each abrupt change; a fast learner's steps grow and shrink."""
+    """Yields the row before each abrupt change; steps of fast learning grow and shrink."""
     steps = np.diff(scores)
     for row in range(JUMP_NEAR, len(steps)):
         near = np.array([*steps[row - JUMP_NEAR : row], *steps[row + 1 : row + 1 + JUMP_NEAR]])
         largest = np.abs(near).argmax()
-        beside = JUMP_NEAR - 1 <= largest <= JUMP_NEAR  # there and back again: one odd evaluation
+        beside = JUMP_NEAR - 1 <= largest <= JUMP_NEAR  # up and down again: one odd evaluation
         if near[largest] * steps[row] < 0 and not beside:
             near[largest] = 0  # the way back
         if abs(steps[row]) >= max(JUMP_SCORE, JUMP_TIMES * np.abs(near).max()):
@@ -182,7 +189,7 @@ def _abrupt_steps(scores: np.ndarray) -> Iterator[int]:
 
 
 def _fooled(log: pd.DataFrame, concept: Mapping[str, float], verdict: pd.DataFrame) -> str:
-    """Properties of which the held-out judge sees too little of the selecting CNNs' gain."""
+    """Lists properties whose gain by the selecting CNNs the held-out judge does not see."""
     if "heldout" not in sources_of(log):
         return ""
     judge = run_verdict(log, concept, source="heldout")
@@ -195,7 +202,7 @@ def _fooled(log: pd.DataFrame, concept: Mapping[str, float], verdict: pd.DataFra
 
 
 def _gains(log: pd.DataFrame, verdict: pd.DataFrame) -> pd.Series:
-    """How much closer each property ends than it was in its first row, where learning is fast."""
+    """How much closer each property ends than in its first row: a fast learner moves at once."""
     source = verdict["source"].iloc[0]
     first = log[[f"{source}_{prop}_score" for prop in verdict["property"]]].bfill().iloc[0]
     return (first.to_numpy() - verdict["target"]).abs() - verdict["distance_end"]
@@ -207,7 +214,7 @@ def _gains(log: pd.DataFrame, verdict: pd.DataFrame) -> pd.Series:
 def of_training(
     log: pd.DataFrame, folder: Path | None, concept: Mapping[str, float]
 ) -> list[Finding]:
-    """What speaks against a fine-tuning: `of_log`, and its run folder and inputs where known."""
+    """Finds faults in a fine-tuning: in its log and, if known, its run folder and inputs."""
     if folder is None:
         return of_log(log, concept)
     config, root = read_config(folder), root_of(folder)
@@ -254,7 +261,7 @@ def _other_targets(
 
 
 def of_cnns(results: Mapping[str, Any], properties: Iterable[str]) -> list[Finding]:
-    """What speaks against property CNNs, by their AUROC on images they never saw.
+    """Finds property CNNs that are weak, by their AUROC on images they never saw.
 
     `results` of 03_train_property_cnn hold `auroc`, `auroc_low` and `auroc_high`, by role and
     property.
@@ -284,9 +291,9 @@ def of_cnns(results: Mapping[str, Any], properties: Iterable[str]) -> list[Findi
 
 
 def of_base(measured: pd.DataFrame | None) -> list[Finding]:
-    """What speaks against selecting from a base, by `evaluator.measure_base`.
+    """Finds a base that draws other images than the population, by `evaluator.measure_base`.
 
-    Nothing does if `measured` is None, as there is no population to compare with.
+    `measured` is None if there is no population to compare with; nothing is found then.
     """
     if measured is None:
         return []
@@ -300,7 +307,7 @@ def of_base(measured: pd.DataFrame | None) -> list[Finding]:
 
 
 def of_count(images: int) -> list[Finding]:
-    """What speaks against a number of selected images."""
+    """Finds a number of selected images that is too small."""
     text = f"only {images} images were selected, so samples may be copies of them"
     if images < LEAST_IMAGES:
         text = (f"{images} image{' is' if images == 1 else 's are'} too few to fine-tune on (at "
@@ -309,6 +316,6 @@ def of_count(images: int) -> list[Finding]:
 
 
 def check_enough(images: int) -> None:
-    """Raises ValueError, with what to do, if that many images are too few to fine-tune on."""
+    """Raises ValueError if there are too few images to fine-tune on."""
     if images < LEAST_IMAGES:
         raise ValueError(of_count(images)[0].text)

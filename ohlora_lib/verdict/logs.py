@@ -1,4 +1,4 @@
-"""Training logs as tables: reading, checking, what they hold.
+"""Reads and checks training logs.
 
 A log has one row per evaluation: its place in training, the losses, and for each property and kind
 of score a mean over the samples, `mean_gender_score`, `heldout_gender_score`, and so on.
@@ -18,12 +18,12 @@ import pandas as pd
 from ohlora_lib.io.tables import check_scores, numbers, parse, read_header
 
 NEEDED = ("epoch", "idx", "d_loss", "g_loss")
-SCORES = r"(mean|heldout|fixed|fixed_heldout)_.+_score|.*auroc"  # all from 0 to 1
+SCORES = r"(mean|heldout|fixed|fixed_heldout)_.+_score|.*auroc"  # all in 0 to 1
 KNOWN = re.compile(
     r"epoch|idx|step|[dg]_loss|[dg]_train_count|(real|fake)_scores_mean|diversity|recall|"
     rf"images_seen|elapsed_sec|{SCORES}"
 )
-WHO = {  # gives the scores of a source
+WHO = {  # who gives the scores of each source
     "mean": "the selecting CNNs",
     "heldout": "the held-out judge",
     "fixed": "the selecting CNNs, on the same latents",
@@ -36,17 +36,17 @@ def read_log(
 ) -> pd.DataFrame:
     """Reads a training log and adds `time_epochs`; docs/training-log.md describes the columns.
 
-    Some losses and scores may be missing (`stability` calls it); a column that holds nothing is
-    left out, as one that was never logged. Where `epoch` or `idx` is not there, `step` may be
-    anything that grows: the whole log then counts as one epoch.
+    Single losses and scores may be missing (`findings.stability` reports them); an empty column
+    counts as never logged. Without `epoch` or `idx`, `step` may be anything that grows: the whole
+    log then counts as one epoch.
 
     Args:
-        path: The log, or a run folder, for whose log the other arguments do not count.
-        columns: What the log calls a column, by its name here; none for ours and published ones.
-        complete: Whether somebody says that no row is missing at the end.
+        path: The log, or a run folder; the other arguments do not apply to a run folder.
+        columns: The log's own column names, by their names here; for logs of other programs.
+        complete: Whether the caller knows that no row is missing at the end.
 
     Raises:
-        ValueError: If the file is absent, empty, cut off or something else than a log.
+        ValueError: If the file is absent, empty, truncated or not a training log.
     """
     path, columns = Path(path), columns or {}
     if path.is_dir():
@@ -77,7 +77,7 @@ def read_log(
 def read_logs(
     paths: Sequence[str | Path], names: Sequence[str] | None = None, **options: Any
 ) -> tuple[list[str], list[pd.DataFrame]]:
-    """Reads logs, and names them if they have no names; `options` are those of `read_log`."""
+    """Reads logs and gives them short names unless `names` has them; see `read_log`."""
     logs = [read_log(path, **options) for path in paths]
     return list(names or log_names([log.attrs["file"] for log in logs])), logs
 
@@ -87,7 +87,7 @@ def _shown(log: pd.DataFrame) -> str:
 
 
 def _as_numbers(log: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """All cells as numbers, scores from 0 to 1; leaves out text columns of no name known here."""
+    """Parses all cells as numbers; drops text columns whose names are unknown here."""
     columns = {}
     for name in log:
         values = numbers(log[name])
@@ -103,7 +103,7 @@ def _as_numbers(log: pd.DataFrame, path: Path) -> pd.DataFrame:
 
 
 def _check_columns(log: pd.DataFrame, needed: Sequence[str], path: Path) -> None:
-    """Raises if columns are missing, or `idx` counts batches from the start of training."""
+    """Raises ValueError if columns are missing, or `idx` never restarts."""
     missing = [name for name in needed if name not in log]
     missing += [] if properties_of(log) else ["mean_<property>_score"]
     say = "say so: --column {0}={1}, or columns: {{{0}: {1}}} in a params file"
@@ -120,9 +120,8 @@ def _check_columns(log: pd.DataFrame, needed: Sequence[str], path: Path) -> None
 def time_epochs(log: pd.DataFrame, *, where: str | Path = "log", batches: float = 0) -> pd.Series:
     """Training time of each row: epoch + idx / batches an epoch; must grow.
 
-    The number of batches is not in a log. Where nobody knows it (0), the last evaluation of an
-    epoch is taken to lie half an interval between evaluations before its end, as it does on
-    average. `where` begins error messages.
+    A log does not hold the number of batches. If it is unknown (0), an epoch's last evaluation
+    is placed half an evaluation interval before its end. `where` begins error messages.
     """
     epoch, idx = log["epoch"], log["idx"]
     if not np.isfinite(epoch * idx).all() or (log[["epoch", "idx"]] < 0).any(axis=None):
@@ -140,7 +139,7 @@ def time_epochs(log: pd.DataFrame, *, where: str | Path = "log", batches: float 
 
 
 def properties_of(log: pd.DataFrame) -> list[str]:
-    """Names of the scored properties, in the log's order."""
+    """Names the scored properties, in the log's order."""
     found = (re.fullmatch(r"mean_(.+)_score", str(name)) for name in log.columns)
     return [match[1] for match in found if match]
 
@@ -155,24 +154,24 @@ def present(concept: Mapping[str, float], *logs: pd.DataFrame) -> dict[str, floa
 
 
 def sources_of(log: pd.DataFrame) -> list[str]:
-    """Which kinds of scores a log holds for its properties: "mean", "heldout", "fixed", ..."""
+    """Lists the kinds of scores in a log: "mean", "heldout", "fixed", ..."""
     first = properties_of(log)[0]
     return [kind for kind in WHO if f"{kind}_{first}_score" in log]
 
 
 def who(source: str, *logs: pd.DataFrame) -> str:
-    """Who gave the scores of a source; of logs of another program nobody knows."""
+    """Names who gave the scores of a source; unknown for another program's log."""
     foreign = any(log.attrs.get("foreign") for log in logs)
     return "the scores as logged" if source == "mean" and foreign else WHO[source]
 
 
 def judge_of(*logs: pd.DataFrame) -> str:
-    """Whose scores a verdict on logs uses: the held-out judge's where every log has them."""
+    """The source a verdict on logs uses: "heldout" if every log has it, else "mean"."""
     return "heldout" if all("heldout" in sources_of(log) for log in logs) else "mean"
 
 
 def log_names(files: Sequence[Path]) -> list[str]:
-    """Short names of logs, told apart: `train_log_v8.csv` is v8, else the run folder's name."""
+    """Short distinct names of logs: `train_log_v8.csv` is v8, else the run folder's name."""
     parts = []
     for file in files:
         short = re.sub(r"^train_log[_-]?", "", file.stem)
@@ -185,7 +184,7 @@ def log_names(files: Sequence[Path]) -> list[str]:
 
 
 def unique_names(names: Sequence[str]) -> list[str]:
-    """Names told apart: seeds of one run get a number, `v9 (2)`."""
+    """Makes names distinct: seeds of one run get a number, `v9 (2)`."""
     return [
         f"{name} ({names[: k + 1].count(name)})" if names.count(name) > 1 else name
         for k, name in enumerate(names)

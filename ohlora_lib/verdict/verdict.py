@@ -18,39 +18,39 @@ from ohlora_lib.verdict.logs import properties_of, sources_of, who
 from ohlora_lib.verdict.wander import window_mean
 
 PUBLISHED_CONCEPT = {"gender": 1.0, "quality": 1.0, "age": 0.0, "glass": 0.0}
-MIN_ROWS = 3  # rows of a window, at the least
+MIN_ROWS = 3  # least number of rows in a window
 CONFIDENCE = 0.95
 LEAST_SEEDS = 3  # of each run, for a claim about recipes
-COLLAPSED_DIVERSITY = 0.7  # of the selected images' own; lower counts as a collapse
+COLLAPSED_DIVERSITY = 0.7  # share of the selected images' own; less counts as a collapse
 RUN_COLUMNS = (
     *("start", "end", "distance_start", "distance_end", "change", "change_low", "change_high"),
     *("effect", "start_rows", "end_rows", "near_rows"),
 )
 
 
-Window = Callable[[np.ndarray], np.ndarray]  # marks rows by their time
+Window = Callable[[np.ndarray], np.ndarray]  # marks rows by time
 Scored = tuple[np.ndarray, np.ndarray, np.ndarray]  # see `scores_of`
 Change = Callable[[str, float, float, list[int]], list[Any]]  # see `change_table`
 
 
 def start_of(time: np.ndarray) -> np.ndarray:
-    """Marks the first rows: one epoch or a tenth of training, the shorter; at least 3 rows."""
+    """Marks the first epoch or tenth of training, whichever is shorter; at least 3 rows."""
     mask = time <= time[0] + min(1.0, 0.1 * (time[-1] - time[0]))
     mask[:MIN_ROWS] = True
     return mask
 
 
 def end_of(time: np.ndarray) -> np.ndarray:
-    """Marks the last rows: ten epochs or a fifth of training, the shorter; at least 3 rows."""
+    """Marks the last ten epochs or fifth of training, whichever is shorter; at least 3 rows."""
     mask = time > time[-1] - min(10.0, 0.2 * (time[-1] - time[0]))
     mask[-MIN_ROWS:] = True
     return mask
 
 
 def scores_of(log: pd.DataFrame, window: Window, source: str, prop: str) -> Scored | None:
-    """Time and score of the rows that have a score, and which of them lie in a window.
+    """Time and score of the scored rows, and a mask of those in a window.
 
-    None if they are too few, or stop in the last tenth of training or before it.
+    None if there are too few, or none in the last tenth of training.
     """
     column = f"{source}_{prop}_score"
     if column not in log:
@@ -123,12 +123,12 @@ def rows_change(
 
 
 def listed(names: Sequence[str]) -> str:
-    """Names as in a sentence: "a", "a and b", "a, b and c"."""
+    """Joins names as in a sentence: "a", "a and b", "a, b and c"."""
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
 def verdict_sentence(table: pd.DataFrame) -> str:
-    """Says a table of `run_verdict` or `compare_groups` in plain words, and by whom."""
+    """Puts a table of `run_verdict` or `compare_groups` into words, with whose scores it uses."""
     words = _comparison_words if "run_a" in table else _run_words
     effects = ("closer", "moved away", "not shown")
     said = words(table, *(table[table["effect"] == effect] for effect in effects))

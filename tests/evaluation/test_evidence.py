@@ -32,7 +32,7 @@ def test_copies_are_found():
     assert nearest.rows[3] == 17
     assert nearest.sentence().startswith("1 of 20 samples")
     nearest = evidence.nearest_selected(samples, selected[:1])
-    assert "no two selected images" in nearest.sentence()
+    assert "fewer than two selected images" in nearest.sentence()
     assert len(nearest.closest(3)) == 3
 
 

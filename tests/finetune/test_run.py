@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,9 +14,15 @@ from PIL import Image
 from ohlora_lib.base.base import Base
 from ohlora_lib.evaluation.evaluator import Evaluation
 from ohlora_lib.finetune.loop import FinetuneSettings
-from ohlora_lib.finetune.run import FinetuneRun
-from ohlora_lib.io.weights import load_discriminator, load_generator, read_tensors
+from ohlora_lib.finetune.run import FinetuneRun, what_is_trained
+from ohlora_lib.io.weights import (
+    load_discriminator,
+    load_generator,
+    read_tensors,
+    save_weights,
+)
 from ohlora_lib.nets import Discriminator, Generator
+from ohlora_lib.study.parameters import FinetuneGenerator
 from ohlora_lib.training import checkpoint
 from ohlora_lib.training.checkpoint import load_state
 from ohlora_lib.training.losses import NotFiniteError
@@ -46,10 +53,14 @@ class StandIn:
         return Evaluation(row | {"diversity": 1.0, "recall": 0.5}, images)
 
 
-def open_run(folder, *, pixel_seed=0, evaluator=None, **changes):
+def make_base():
     torch.manual_seed(0)
     sizes = {"fmaps_base": 64}
-    base = Base(Generator(16, z_dim=8, w_dim=8, **sizes), Discriminator(16, **sizes))
+    return Base(Generator(16, z_dim=8, w_dim=8, **sizes), Discriminator(16, **sizes))
+
+
+def open_run(folder, *, pixel_seed=0, evaluator=None, **changes):
+    base = make_base()
     random = torch.Generator().manual_seed(pixel_seed)
     selected = torch.randint(0, 256, (10, 16, 16, 3), dtype=torch.uint8, generator=random)
     values = {
@@ -280,3 +291,24 @@ def test_the_closing_batch_is_in_no_checkpoint(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint.Pace, "due", lambda *_, **__: True)
     assert open_run(tmp_path).train(lambda _: None)
     assert open_run(tmp_path).resumed
+
+
+@pytest.mark.parametrize("recipe", ["v8", "v9"])
+def test_the_table_counts_the_weights_that_are_trained(tmp_path, recipe):
+    base, wanted = make_base(), {"recipe": recipe, "wide_dim": 12}
+    inputs = {"base_run": "a", "cnn_run": "b", "selection_run": "c"}
+    for name, net in vars(base).items():
+        save_weights(net, tmp_path / f"{name}.safetensors")
+    config = FinetuneGenerator.checked({**wanted, **inputs, "concept": {"age": 0}}, "here")
+    table = what_is_trained(config, SimpleNamespace(inputs={"base_run": tmp_path}))
+    tuner = open_run(tmp_path / "run", **wanted).tuner
+    for name in vars(base):
+        optimizer = getattr(tuner, f"{name[0]}_optimizer")
+        trained = sum(p.numel() for group in optimizer.param_groups for p in group["params"])
+        total = sum(p.numel() for p in getattr(tuner, name).parameters())
+        share = f"{trained:,} of {total:,} ({trained / total:.0%})"
+        assert table[name]["weights trained"] == share
+    sizes = {"v8": "4", "v9": "16, 8 and 4"}
+    assert table["discriminator"]["trained"].startswith(f"layers at {sizes[recipe]} px")
+    rules = {"v8": "1", "v9": "1 to 4, until its loss is under 2.5 times the other's"}
+    assert table["discriminator"]["updates per batch"] == rules[recipe]

@@ -72,7 +72,7 @@ def test_an_evaluation_belongs_to_the_run_it_judged(tmp_path):
     with pytest.raises(ValueError, match="06-v9 judged outputs/s/05-v9, which is not compared"):
         judged_runs(["v8"], runs[:1], [late])
     again = evaluation(tmp_path, "06-again", "05-v9", "b", (0.5, 0.9))
-    with pytest.raises(ValueError, match="06-again .* has one already"):
+    with pytest.raises(ValueError, match="06-again .* has an evaluation already"):
         judged_runs(["v8", "v9"], runs, [late, again])
 
 

@@ -17,7 +17,7 @@ CONCEPT = verdict.PUBLISHED_CONCEPT
 
 @pytest.mark.parametrize(
     ("rows", "epochs", "rho", "runs"),
-    [(24, 4, 0, 60), (24, 4, 0.6, 60), (958, 72, 0, 15), (958, 72, 0.6, 15)],
+    [(24, 4, 0, 40), (24, 4, 0.6, 40), (958, 72, 0, 8), (958, 72, 0.6, 8)],
 )
 def test_unmoved_runs_are_not_called(rows, epochs, rho, runs):
     """Learning rate 0: at most 5 % of runs may be called on any property.
