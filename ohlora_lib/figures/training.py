@@ -19,7 +19,9 @@ from ohlora_lib.study.look import Meanings
 from ohlora_lib.verdict.verdict import COLLAPSED_DIVERSITY, end_of, listed, start_of
 
 FEW_ROWS = 80  # with at most this many rows, raw values are drawn as markers
-TREND = "Faint marks are single evaluations, the line is their moving mean with a 95 % band."
+TREND = (
+    "Faint marks are single evaluations; the line is their moving mean, with a band of about 95 %."
+)
 
 
 @house_style()

@@ -127,7 +127,7 @@ def _head(cards: list[dict[str, Any]]) -> dict[str, Any]:
     pictures = {words: _picture(file, HEAD_PX, half=True) for words, file in files.items()}
     most = max(max(row.values()) for row in ends.values()) or 1
     return {"look": look, "ends": ends, "most": most, "means": means, "pictures": pictures,
-            "best": best, "samples": judged[best]["config"]["samples"]}  # fmt: skip
+            "best": best, "samples": judged[best]["config"].get("samples", "")}  # fmt: skip
 
 
 def _numbers(stage: str, results: dict[str, Any], config: dict[str, Any]) -> Iterator[tuple]:

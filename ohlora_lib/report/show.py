@@ -23,6 +23,8 @@ from ohlora_lib.io.images import grid_image, save_png
 from ohlora_lib.io.pictures import open_image
 from ohlora_lib.study.run_folder import Run
 
+WORDS = re.compile(r"<td>(?=[^<]*[^\W\d_]{2})(?!NaN|inf|-inf)")  # a table's cell that holds them
+
 
 def figure(run: Run, figure: Figure, *, number: int | None = None) -> None:
     """Saves a figure as PNG and SVG, shows it, and below it how to read it.
@@ -126,7 +128,8 @@ def table(data: pd.DataFrame, *, digits: int = 3) -> None:
     data = data.rename_axis(index=None, columns=corner)
     options = {"border": 0, "index": not isinstance(data.index, pd.RangeIndex)}
     with pd.option_context("display.max_colwidth", None):
-        display(HTML(data.to_html(float_format=lambda x: _written(x, digits), **options)))
+        shown = data.to_html(float_format=lambda x: _written(x, digits), **options)
+    display(HTML(WORDS.sub(r'<td style="text-align: left">', shown)))
 
 
 def _written(number: float, digits: int) -> str:

@@ -58,7 +58,8 @@ def verdict_table(table: pd.DataFrame, meaning: Meanings) -> pd.DataFrame:
         columns |= {"end": "at the end", "change": "change of distance"}
     *_, moved = columns
     ends = zip(table[f"{moved}_low"], table[f"{moved}_high"], strict=True)
-    shown = table.assign(meaning=[meaning_of(prop, meaning) for prop in table["property"]])
+    words = [meaning_of(prop, meaning) for prop in table["property"]]
+    shown = table.assign(meaning=words, target=table["target"].map("{:g}".format))
     shown = shown.set_index("property")[list(columns)].rename(columns=columns)
     shown = shown.assign(interval=[f"{low:+.3f} to {high:+.3f}" for low, high in ends])
     if "improved" in table:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 INJECTED = "# Parameters"  # first line of the cell that papermill adds
-ONLY = re.compile(r"# Only for ([^;]+)")  # a comment line; more may follow a semicolon
+ONLY = re.compile(r"# Only for (\w+): ([\w ]+)")  # of a group: `# Only for source: files or train`
 
 
 def _assigned(source: str) -> dict[str, ast.AnnAssign | ast.Assign]:
@@ -31,17 +31,21 @@ def _assigned(source: str) -> dict[str, ast.AnnAssign | ast.Assign]:
 
 
 def comments(source: str) -> dict[str, str]:
-    """What the comment at the end of each parameter's line says, by name.
+    """What the comment at the end of each parameter's line says, by name."""
+    lines = source.splitlines()
+    ends = {name: lines[line.end_lineno - 1] for name, line in _assigned(source).items()}
+    return {name: end.partition("  # ")[2] for name, end in ends.items()}
 
-    If the comment line above says "# Only for ...", so do those of its parameters.
-    """
-    lines, said = source.splitlines(), {}
+
+def unused(source: str, values: Mapping[str, Any]) -> set[str]:
+    """Parameters that a comment line above them says are only for another value of one."""
+    lines, found = source.splitlines(), set()
     for name, line in _assigned(source).items():
-        heads = [text for text in lines[: line.lineno] if text.startswith("# ")]
-        said[name] = lines[line.end_lineno - 1].partition("  # ")[2]
-        if said[name] and heads and (only := ONLY.match(heads[-1])):
-            said[name] += f" (only for {only[1]})"
-    return said
+        groups = [text for text in lines[: line.lineno] if text.startswith("# ")]
+        only = ONLY.match(groups[-1]) if groups else None
+        if only and values.get(only[1]) not in only[2].split(" or "):
+            found.add(name)
+    return found
 
 
 def check_known(names: Iterable[str], fields: Collection[str], where: str) -> None:

@@ -75,7 +75,7 @@ class NotebookParameters(BaseModel):
     LONGER: ClassVar[str] = ""  # the parameter that a finished training may be resumed with
     IN_PLACE: ClassVar[bool] = False  # whether the run folder is a person's work, never moved
     SHOWN: ClassVar[frozenset[str]] = frozenset()  # on its page only: no reason to run it again
-    _comments: dict[str, str] = PrivateAttr(default_factory=dict)
+    _cell: str = PrivateAttr("")  # source of the parameters cell
 
     study: Annotated[Name, Field(min_length=1)] = "quickstart"
     variant: Name = ""
@@ -108,7 +108,7 @@ class NotebookParameters(BaseModel):
             raise ValueError(f"{cls.NOTEBOOK}: {error}") from None
         given = {name: namespace[name] for name in cls.model_fields if name in namespace}
         model = cls.checked(given, cls.NOTEBOOK)
-        model._comments.update(cells.comments(source))
+        model._cell = source
         return model
 
     @classmethod
@@ -171,8 +171,9 @@ class NotebookParameters(BaseModel):
         return {k: getattr(self, k) for k in wanted if k in known and k not in but.split()}
 
     def table(self) -> pd.DataFrame:
-        """Name and value of every parameter, and the comment on its line, in the cell's order."""
-        values, said = self.model_dump(), self._comments
+        """Name, value and comment of every parameter that counts here, in the cell's order."""
+        values, said = self.model_dump(), cells.comments(self._cell)
         names = dict.fromkeys([name for name in [*said, *values] if name in values])
+        names = [name for name in names if name not in cells.unused(self._cell, values)]
         rows = [(name, str(values[name]), said.get(name, "")) for name in names]
         return pd.DataFrame(rows, columns=["parameter", "value", "meaning"]).set_index("parameter")

@@ -166,6 +166,16 @@ def test_every_formula_of_the_notebooks_can_be_drawn(path):
         assert style.formula(" ".join((match[1] or match[2]).split()))
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS[4:8], ids=lambda path: path.stem)
+def test_pages_from_fine_tuning_on_lead_with_pictures(path):
+    cells = nbformat.read(path, as_version=4).cells
+    tags = [cell.metadata.get("tags", []) for cell in cells]
+    number = tags.index(["lead"])
+    assert cells[number - 1].source.startswith("## ")  # the heading, which moves with it
+    leading = [cell.source for cell, tag in zip(cells, tags, strict=True) if tag == ["lead"]]
+    assert re.search(r"show\.(grid|picture)\(", "".join(leading))
+
+
 def test_drawings_of_the_project_are_embedded_and_no_other_files(export, tmp_path):
     (tmp_path / "secret.svg").write_text("<svg/>")
     page = export("# T\n\n![A](../docs/a.svg) ![B](../secret.svg) ![C](../docs/gone.svg)")
@@ -215,6 +225,8 @@ def test_tables_scroll_and_tell_words_from_numbers(export, monkeypatch, names):
     assert [head.name for head in heads] == ["th" if len(names) < 2 else "td", "th", "th", "th"]
     assert [head.get("class") for head in heads] == [["words"], None, None, ["words"]]
     assert row.get_text() == ("a" if len(names) < 2 else "a b")
+    styles = [cell.get("style") for cell in table.select("tbody td")]
+    assert styles == [None, None, "text-align: left"]  # in JupyterLab, too
 
 
 def test_long_tables_are_folded_and_integers_have_no_decimals(export, monkeypatch):

@@ -113,7 +113,7 @@ def test_tables_put_the_verdict_first_and_join_the_interval():
     }  # fmt: skip
     shown = verdict_table(pd.DataFrame([row]), {}).loc["age"].to_dict()
     assert shown == {
-        "verdict": "closer", "score": "0/1", "target": 0, "score at the start": 0.4,
+        "verdict": "closer", "score": "0/1", "target": "0", "score at the start": 0.4,
         "at the end": 0.1, "change of distance": -0.3, "interval": "-0.400 to -0.200",
     }  # fmt: skip
     row |= {"run_a": "v8", "run_b": "v9", "distance_a": 0.3, "distance_b": 0.1, "difference": -0.2}

@@ -4,14 +4,16 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import nbformat
 import pytest
 
-from ohlora_lib.study import cells
+from ohlora_lib.study import cells, parameters
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOK = "05_finetune_generator"
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 NODE = nbformat.read(ROOT / "notebooks" / f"{NOTEBOOK}.ipynb", as_version=4)
 (CELL,) = [c.source for c in NODE.cells if "parameters" in c.metadata.get("tags", [])]
 TAKE = (
@@ -88,29 +90,34 @@ BAD = {  # cells; what is said
 
 GROUPED = """
 # This run
-seed: int = 0  # seeds the order
-# Only for source: files
+source: str = "files"  # where from
+# Only for source: files or train
 a: str = ""  # weights
 b: dict = {
     "x": 1,
 }  # more weights
 # Only for source: train; networks
-c: int = 1
-d: int = 1  # width
-# Labels
-e: int = 0  # rows
+c: int = 1  # width
+# Only for an independent judge
+d: int = 1  # depth
 """
 
 
-def test_meanings_name_what_a_group_is_only_for():
-    assert cells.comments(GROUPED) == {
-        "seed": "seeds the order",
-        "a": "weights (only for source: files)",
-        "b": "more weights (only for source: files)",
-        "c": "",
-        "d": "width (only for source: train)",
-        "e": "rows",
-    }
+def test_parameters_of_another_choice_are_not_shown():
+    assert cells.unused(GROUPED, {"source": "files"}) == {"c"}
+    assert cells.unused(GROUPED, {"source": "train"}) == set()
+    assert cells.unused(GROUPED, {"source": "shipped"}) == {"a", "b", "c"}
+    assert cells.comments(GROUPED)["b"] == "more weights"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_groups_name_a_parameter_and_its_values(path):
+    (cell,) = [
+        c.source for c in nbformat.read(path, 4).cells if c.metadata.get("tags") == ["parameters"]
+    ]
+    fields = parameters.MODELS[path.stem].model_fields
+    for name, values in cells.ONLY.findall(cell):
+        assert set(values.split(" or ")) <= set(get_args(fields[name].annotation))
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +140,7 @@ def test_what_it_does_not_say_is_refused(shown, case):
 
 @pytest.mark.slow
 def test_complaints_are_one_line_and_bugs_keep_their_traceback():
-    line = "device is 'tpu'; this machine knows auto, cpu"
+    line = "device is 'tpu'; this machine allows auto, cpu"
     complaint, state, debugger, *bugs = run_cells([
         CELL,
         TAKE,
