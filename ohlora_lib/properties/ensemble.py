@@ -78,7 +78,7 @@ class Ensemble:
 
     @torch.no_grad()
     def member_scores(self, images: Images) -> dict[str, Tensor]:
-        """Scores uint8 images (N, H, H, 3), on the CNNs' device, by each CNN: (N, K) by property."""
+        """Scores uint8 images (N, H, H, 3), on the CNNs' device: (N, K) for each property."""
         parts: dict[str, list[Tensor]] = {prop: [] for prop in self.members}
         for pixels in self._batches(images):
             with autocast(images.device, self.precision):

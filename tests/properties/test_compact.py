@@ -96,9 +96,7 @@ def test_calibration_undoes_class_weights():
     random = np.random.default_rng(0)
     honest = random.normal(-2, 2, 20_000)
     labels = (random.random(20_000) < 1 / (1 + np.exp(-honest))).astype(int)
-    scale, shift = calibrate(2 * honest[:, None] + 3, labels[:, None])[
-        :, 0
-    ]  # overconfident, shifted
+    scale, shift = calibrate(2 * honest[:, None] + 3, labels[:, None])[:, 0]  # overconfident
     assert scale == pytest.approx(0.5, abs=0.03)
     assert shift == pytest.approx(-1.5, abs=0.1)
     scale, shift = calibrate(-honest[:, None], labels[:, None])[:, 0]  # worse than chance
