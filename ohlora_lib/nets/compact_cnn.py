@@ -2,8 +2,8 @@
 
 Axes: B batch, H image height, P properties, C channels of the last block.
 Source: residual blocks of He et al., "Deep Residual Learning for Image Recognition", 2016,
-https://arxiv.org/abs/1512.03385. In evaluation mode batch normalisation uses the statistics of the
-training, so the score of an image does not depend on the images beside it.
+https://arxiv.org/abs/1512.03385. In evaluation mode, batch normalisation uses the training
+statistics, so the score of an image does not depend on the rest of its batch.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ohlora_lib.nets.layers import check_shape
 
-CHANNELS = (24, 32, 64, 96, 128)  # of the stem and of the blocks at width 1; more have the last
+CHANNELS = (24, 32, 64, 96, 128)  # of the stem and the blocks at width 1; the last one repeats
 LAST_PX = 4  # side of the last feature map
 
 
@@ -38,15 +38,15 @@ class Block(nn.Module):
 
 
 class CompactCNN(nn.Module):
-    """Reads several properties off a whole image; they share all layers but the last.
+    """Predicts several properties from a whole image; they share all layers but the last.
 
     Args:
         properties: Names of the properties, in the order of the columns.
-        image_px: Side H of the images, a power of two from 16 up.
+        image_px: Side H of the images, a power of two of at least 16.
         width: Multiplier of all channel counts.
 
     Raises:
-        ValueError: If H is no such power of two.
+        ValueError: If H is not such a power of two.
     """
 
     def __init__(
@@ -56,8 +56,8 @@ class CompactCNN(nn.Module):
         blocks = image_px.bit_length() - 1 - (2 * LAST_PX - 1).bit_length()
         if blocks < 1 or image_px != 2 * LAST_PX << blocks:
             raise ValueError(
-                f"image_px is {image_px}; a compact CNN reads images of 16, 32, 64 ... pixels. "
-                f"Choose one of these, or `architecture: published`."
+                f"image_px is {image_px}; a compact CNN needs a power of two of at least 16. "
+                f"Choose one, or set `architecture: published`."
             )
         self.properties, self.image_px, self.width = tuple(properties), image_px, width
         channels = [*CHANNELS, *[CHANNELS[-1]] * blocks][: blocks + 1]
@@ -70,21 +70,21 @@ class CompactCNN(nn.Module):
         self.register_buffer(
             "calibration", torch.tensor([[1.0], [0.0]]).repeat(1, len(properties))
         )
-        self.widest_map = channels[0] * (image_px // 2) ** 2  # numbers in the widest feature map
+        self.widest_map = channels[0] * (image_px // 2) ** 2  # elements of the widest feature map
 
     def _maps(self, images: Tensor) -> Tensor:
-        """The last feature maps of images (B, 3, H, H) in [0, 1]: (B, C, 4, 4)."""
+        """Maps images (B, 3, H, H) in [0, 1] to the last feature maps, (B, C, 4, 4)."""
         check_shape(images, (None, 3, self.image_px, self.image_px), name="images")
         return self.blocks(self.stem((images - 0.5) * 4))
 
     def features(self, images: Tensor) -> Tensor:
-        """Maps images (B, 3, H, H) in [0, 1] to the means of the last feature maps, (B, C)."""
+        """Maps images (B, 3, H, H) in [0, 1] to spatial means of the last feature maps, (B, C)."""
         return self._maps(images).mean(dim=(2, 3))
 
     def raw_logits(self, images: Tensor) -> Tensor:
-        """Maps images (B, 3, H, H) in [0, 1] to logits as they were trained, (B, P)."""
+        """Maps images (B, 3, H, H) in [0, 1] to uncalibrated logits, (B, P)."""
         flat = self.dropout(self._maps(images).float().flatten(1))
-        with torch.autocast(images.device.type, enabled=False):  # probabilities in full precision
+        with torch.autocast(images.device.type, enabled=False):  # the last layer runs in float32
             return self.head(flat)
 
     def logits(self, images: Tensor) -> Tensor:

@@ -1,10 +1,10 @@
 """Keeps parallel computation on a CPU fast beside other processes.
 
 OpenMP threads (libgomp) spin for some milliseconds while they wait for each other. Beside another
-process, a spinning thread occupies the core that the thread it waits for needs, and a training ran
-ten times slower. libgomp spins a thousandth of that time once it has more threads than cores;
-using fewer threads instead would change the rounding. So this module adds idle threads while other
-processes need the cores, and keeps each computing thread on a core of its own.
+process, a spinning thread occupies the core that the thread it waits for needs, which made a
+training ten times slower. With more threads than cores, libgomp spins for a thousandth of that
+time; using fewer threads instead would change the rounding. So this module adds idle threads while
+other processes need the cores, and keeps each computing thread on its own core.
 Sources: `GOMP_SPINCOUNT` in https://gcc.gnu.org/onlinedocs/libgomp/, and run_delay in
 https://docs.kernel.org/scheduler/sched-stats.html.
 """
@@ -21,18 +21,18 @@ from pathlib import Path
 
 import torch
 
-THEIRS = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "OMP_PROC_BIND")  # set by the user: left alone
+THEIRS = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "OMP_PROC_BIND")  # set by the user: nothing to do
 EVERY_SEC = 0.25
-BUSY_SHARE = 0.15  # of the time that one thread waits for a core; alone it is under 0.03
-CALM_SEC = 2.0  # without such waiting, before threads spin again
-PARALLEL = 2**16  # elements a thread: enough for torch to use all threads
+BUSY_SHARE = 0.15  # of the time that a thread waits for a core; under 0.03 without others
+CALM_SEC = 2.0  # without such waiting before threads may spin again
+PARALLEL = 2**16  # elements per thread: enough for torch to use all threads
 
 
 @cache
 def share() -> None:
-    """Starts to watch, for the rest of the process, whether other processes need the cores.
+    """Starts a daemon thread that watches whether other processes need the cores.
 
-    Only with Linux's scheduler statistics, several threads, and none of `THEIRS` set.
+    Does nothing with one thread, without scheduler statistics, or if one of `THEIRS` is set.
     """
     given = any(name in os.environ for name in THEIRS)
     if Path("/proc/self/schedstat").is_file() and not given and torch.get_num_threads() > 1:
@@ -42,8 +42,8 @@ def share() -> None:
 def _watch() -> None:
     """While others need the cores, makes threads sleep instead of spin, each on its own core."""
     cores, threads = os.sched_getaffinity(0), torch.get_num_threads()
-    teams = max(1, -(-(len(cores) + 1 - threads) // (threads - 1)))  # for more threads than cores
-    end: threading.Event | None = None  # of the idle threads
+    teams = max(1, -(-(len(cores) + 1 - threads) // (threads - 1)))  # to exceed the cores
+    end: threading.Event | None = None  # stops the idle threads
     now, busy_at = time.monotonic_ns(), float("-inf")
     ran, waited = _times()
     while True:
@@ -68,10 +68,10 @@ def _watch() -> None:
 
 
 def _times() -> tuple[Counter[int], Counter[int]]:
-    """Nanoseconds that each thread of this process has run so far, and has waited for a core."""
+    """Returns the nanoseconds that each thread of this process has run and waited for a core."""
     ran, waited = Counter(), Counter()
     for path in Path("/proc/self/task").glob("*/schedstat"):
-        with contextlib.suppress(OSError):  # a thread that has just ended
+        with contextlib.suppress(OSError):  # the thread has just ended
             thread = int(path.parent.name)
             ran[thread], waited[thread], _ = map(int, path.read_text(encoding="ascii").split())
     return ran, waited
@@ -80,11 +80,11 @@ def _times() -> tuple[Counter[int], Counter[int]]:
 def _place(own: dict[int, int], cores: set[int]) -> None:
     """Binds threads to their own cores; the others may run on any."""
     for thread in map(int, os.listdir("/proc/self/task")):
-        with contextlib.suppress(OSError):  # it has just ended
+        with contextlib.suppress(OSError):  # the thread has just ended
             os.sched_setaffinity(thread, {own[thread]} if thread in own else cores)
 
 
 def _stay_idle(end: threading.Event) -> None:
-    """Makes libgomp start a team of threads, which stays idle until the event is set."""
+    """Makes libgomp start a team of threads that stays idle until the event is set."""
     torch.zeros(PARALLEL * torch.get_num_threads()).add_(1)
     end.wait()

@@ -1,8 +1,8 @@
-"""StyleGAN 1 discriminator; names as in GenForce's files.
+"""StyleGAN 1 discriminator; parameter names follow GenForce's files.
 
 Axes: B batch, C channels, H image height, P properties.
 Source: Karras et al., "A Style-Based Generator Architecture for GANs", 2019, https://arxiv.org/abs/1812.04948;
-we differ: property scores may join the features before the last dense layer.
+we differ: property scores may be appended to the features before the last dense layer.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ohlora_lib.nets.layers import EqualConv, EqualDense, check_shape, leaky, mi
 
 
 class Discriminator(nn.Module):
-    """Scores images: high for real, low for generated; arguments as of `Generator`."""
+    """Scores images, high for real and low for generated; arguments are those of `Generator`."""
 
     def __init__(
         self,
@@ -48,9 +48,9 @@ class Discriminator(nn.Module):
     def forward(
         self, images: Tensor, properties: Tensor | None = None, *, lod: float = 0.0
     ) -> Tensor:
-        """Logits (B, 1) of images (B, 3, H, H), about [-1, 1], and scores (B, P), None for zero.
+        """Maps images (B, 3, H, H), about [-1, 1], and scores (B, P) to logits (B, 1).
 
-        `lod` is the level of detail, as in `Synthesis.forward`.
+        Scores of None mean zero. `lod` is the level of detail, as in `Synthesis.forward`.
         """
         first, share = math.floor(lod), lod - math.floor(lod)
         side = self.image_px >> first

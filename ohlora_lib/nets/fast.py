@@ -1,4 +1,4 @@
-"""The two layers whose gradients are written out, because autograd's own way is slower.
+"""Two layers with hand-written gradients, which are faster than autograd's.
 
 Axes: B batch, C channels, H height, W width, N = H * W pixels.
 """
@@ -13,14 +13,14 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 STYLE_EPS = 1e-8  # added to a channel's variance
-GROUP_NORM_PIXELS = 32 * 32  # from here on PyTorch's group norm is the faster way on a CPU
+GROUP_NORM_PIXELS = 32 * 32  # from this size on, PyTorch's group norm is faster on a CPU
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None, **options: int) -> Tensor:
-    """`conv2d` of square maps; one whose weights are frozen computes no gradients of them.
+    """Applies `conv2d` to square maps; frozen weights cost no gradient computation.
 
-    Where R1 differentiates a gradient again, PyTorch's own convolution also computes gradients
-    of the weights, wanted or not: a quarter of the time of a discriminator update.
+    When R1 differentiates a gradient again, PyTorch's own convolution computes gradients of the
+    weights even if they are frozen: a quarter of the time of a discriminator update.
     """
     trains = weight.requires_grad or (bias is not None and bias.requires_grad)
     if trains or not (x.requires_grad and torch.is_grad_enabled()):
@@ -29,13 +29,13 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None, **options: i
 
 
 class _FrozenConv(torch.autograd.Function):
-    """Convolution as a linear map of its input alone, which can be differentiated again."""
+    """Convolution with gradients for its input only; differentiable twice."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, options: dict) -> Tensor:
         ctx.save_for_backward(weight)
         padded = x.shape[2] + 2 * options.get("padding", 0)
-        left_out = (padded - weight.shape[2]) % options.get("stride", 1)  # by the stride
+        left_out = (padded - weight.shape[2]) % options.get("stride", 1)  # rows, by the stride
         ctx.options = {"output_padding": left_out, **options}
         return F.conv2d(x, weight, bias, **options)
 
@@ -46,11 +46,11 @@ class _FrozenConv(torch.autograd.Function):
 
 
 class _FusedStyle(torch.autograd.Function):
-    """Instance norm of maps (B, C, H, W), times scale + 1, plus shift (B, C); one copy is kept.
+    """Instance norm of maps (B, C, H, W), times scale + 1, plus shift (B, C); saves one copy.
 
-    Autograd would keep several in float32. The map is centred before anything else: where a
-    channel is nearly constant, rounding of its mean, times a large factor, would drown what the
-    channel says; so would a mean of squares.
+    Autograd would save several in float32. The map is centred first: in a nearly constant
+    channel, the rounding error of the mean, times a large factor, would swamp the signal; so
+    would that of a mean of squares.
     """
 
     @staticmethod
@@ -59,7 +59,7 @@ class _FusedStyle(torch.autograd.Function):
         centred = rows - (_sums(rows) / rows.shape[1])[:, None]
         large = x.device.type == "cpu" and rows.shape[1] >= GROUP_NORM_PIXELS
         modulate = _by_group_norm if large else _by_sums
-        # Mean and deviation of the centred map; its mean is what rounding left.
+        # Mean and deviation of the centred map; its mean is rounding error.
         y, mean, deviation = modulate(_planes(centred, x.shape), scale + 1, shift)
         ctx.save_for_backward(centred, mean, deviation, (scale + 1) / deviation)
         return y
@@ -79,11 +79,11 @@ class _FusedStyle(torch.autograd.Function):
         return _planes(x_grad, gradient.shape), scale_grad, shift_grad
 
 
-fused_style = _FusedStyle.apply  # of x, scale and shift
+fused_style = _FusedStyle.apply  # arguments: x, scale, shift
 
 
 def _by_group_norm(x: Tensor, gain: Tensor, shift: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Modulates centred channels_last maps; gives them, and mean and deviation of x, (B, C)."""
+    """Modulates centred channels_last maps; also returns x's mean and deviation, (B, C) each."""
     _, channels, height, width = x.shape
     sizes = (1, channels, height * width, channels, STYLE_EPS)
     y, mean, deviation = torch.empty_like(x), torch.empty_like(gain), torch.empty_like(gain)
@@ -94,7 +94,7 @@ def _by_group_norm(x: Tensor, gain: Tensor, shift: Tensor) -> tuple[Tensor, Tens
 
 
 def _by_sums(x: Tensor, gain: Tensor, shift: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The same, all images at once."""
+    """Does the same for all images at once."""
     centred, exact = _rows(x), gain.dtype
     mean = centred.sum(1, dtype=exact) / centred.shape[1]  # (B, C)
     square = (centred * centred).sum(1, dtype=exact) / centred.shape[1]  # (B, C)
@@ -104,7 +104,7 @@ def _by_sums(x: Tensor, gain: Tensor, shift: Tensor) -> tuple[Tensor, Tensor, Te
 
 
 def _sums(rows: Tensor) -> Tensor:
-    """Sums of pixels (B, N, C), (B, C); on a CPU as a matrix product, in a third of the time."""
+    """Sums pixels (B, N, C) to (B, C); on a CPU by a matrix product, in a third of the time."""
     if rows.device.type != "cpu":
         return rows.sum(1)
     return torch.bmm(rows.new_ones(1, 1, 1).expand(len(rows), 1, rows.shape[1]), rows)[:, 0]

@@ -1,9 +1,9 @@
-"""StyleGAN 1 generator, with a plain or a split mapping network; names as in GenForce's files.
+"""StyleGAN 1 generator with a plain or split mapping; parameter names follow GenForce's files.
 
 Axes: B batch, Z latent width, P properties, W style width, L synthesis layers, H image height.
 Source: Karras et al., "A Style-Based Generator Architecture for GANs", 2019, https://arxiv.org/abs/1812.04948;
-we differ: the latent may be joined by property scores, and the split mapping runs its last two
-dense layers as two branches, a narrow (pretrained) and a wide (new) one, which are summed.
+we differ: embedded property scores may be appended to the latent, and the split mapping runs its
+last two dense layers as two branches, a narrow (pretrained) and a wide (new) one, which it sums.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ from ohlora_lib.nets.layers import (
 EMBEDDING_DIM = 16  # width of the embedded property scores
 MAPPING_LAYERS = 8
 MAPPING_LR_MULTIPLIER = 0.01
-W_AVG_STEP = 0.005  # share of a training batch's mean w that enters the running mean
-FUSED_FROM_PX = 128  # from here on, upsampling and convolution are one kernel
-NEW_BRANCH_STD = 0.15  # at the usual 1 / lr_multiplier the first images stop looking like faces
+W_AVG_STEP = 0.005  # weight of a training batch's mean w in the running mean
+FUSED_FROM_PX = 128  # from here on, public weights expect upsampling fused with the convolution
+NEW_BRANCH_STD = 0.15  # with the usual 1 / lr_multiplier, the first images are not faces
 
 
 def count_blocks(image_px: int) -> int:
-    """Resolutions from 4 px on; ValueError unless the last is a power of two from 8 to 1024."""
+    """Counts resolutions from 4 px to image_px; ValueError unless it is one of 8, 16 ... 1024."""
     if image_px not in {2**k for k in range(3, 11)}:
         raise ValueError(f"image_px is {image_px}; it must be a power of two from 8 to 1024")
     return int(math.log2(image_px)) - 1
 
 
 def feature_maps(image_px: int, fmaps_base: int, fmaps_max: int) -> int:
-    """Number of channels at a resolution."""
+    """Returns the number of channels at a resolution."""
     return max(1, min(fmaps_base // image_px, fmaps_max))
 
 
@@ -53,7 +53,7 @@ def feature_maps(image_px: int, fmaps_base: int, fmaps_max: int) -> int:
 class Styles:
     """Style vectors and, for a split mapping, the four vectors inside its branches (else None).
 
-    `w1` and `w1_` are the narrow branch after its first and second layer, `w2` and `w2_` the wide.
+    `w1` and `w1_` are the outputs of the narrow branch's two layers, `w2` and `w2_` of the wide's.
     """
 
     w: Tensor  # (B, W)
@@ -64,7 +64,7 @@ class Styles:
 
 
 class Mapping(nn.Module):
-    """Maps a latent and its property scores to one style vector; arguments as of `Generator`."""
+    """Maps a latent and its property scores to one style vector; see `Generator` for arguments."""
 
     def __init__(self, z_dim: int, w_dim: int, num_properties: int, wide_dim: int) -> None:
         super().__init__()
@@ -82,14 +82,14 @@ class Mapping(nn.Module):
 
     @torch.no_grad()
     def reset_new_branch(self, generator: torch.Generator) -> None:
-        """Draws the wide branch as published: weights and biases N(0, 0.15^2) as stored."""
+        """Draws the wide branch as published: stored weights and biases are N(0, 0.15^2)."""
         for name, parameter in self.named_parameters():
             if name.startswith("dense_new"):
                 draw = torch.randn(parameter.shape, generator=generator)
                 parameter.copy_(draw * NEW_BRANCH_STD)
 
     def forward(self, z: Tensor, properties: Tensor | None = None) -> Styles:
-        """Maps latents (B, Z) and scores (B, P), None for all zero, to style space."""
+        """Maps latents (B, Z) and scores (B, P; None means zero) to style space."""
         check_shape(z, (None, self.z_dim), name="z")
         if self.num_properties:
             if properties is None:
@@ -109,7 +109,7 @@ class Mapping(nn.Module):
 
 
 class Truncation(nn.Module):
-    """Holds the running mean of w, and pulls styles of the first layers toward it."""
+    """Holds the running mean of w and pulls the styles of the first layers toward it."""
 
     def __init__(self, w_dim: int) -> None:
         super().__init__()
@@ -141,17 +141,17 @@ class SynthesisLayer(nn.Module):
         self.style = Style(w_dim, channels)
         if kind == "up":
             self.blur = Blur(channels)
-        self.held: Tensor | None = None  # the kernel, while it is held
+        self.held: Tensor | None = None  # the kernel, inside `hold_kernels`
 
     def kernel(self) -> Tensor:
-        """What x is convolved with: (C, C_in, 3, 3), of an up layer (C_in, C, 4, 4)."""
+        """Returns the convolution kernel: (C, C_in, 3, 3), for an up layer (C_in, C, 4, 4)."""
         if self.held is not None:
             return self.held
         weight = self.weight * self.weight_scale
         if self.kind == "conv":
             return weight
         # Upsampling and convolution as one transposed convolution, which mirrors its kernel.
-        # Public weights expect that from 128 px on; below, mirroring back gives the same sums.
+        # Public weights expect that from 128 px on; at smaller sizes, the flip undoes it.
         weight = weight if self.image_px >= FUSED_FROM_PX else weight.flip(2, 3)
         return smooth_kernel(weight).transpose(0, 1)
 
@@ -167,13 +167,13 @@ class SynthesisLayer(nn.Module):
 
 
 class Synthesis(nn.Module):
-    """Draws images from style vectors, from 4x4 up; full size uses only the last output layer."""
+    """Draws images from styles, from 4x4 up; at full size only the last output layer is used."""
 
     def __init__(self, image_px: int, w_dim: int, fmaps_base: int, fmaps_max: int) -> None:
         super().__init__()
         self.register_buffer("lod", torch.zeros(()))
         self.num_blocks = count_blocks(image_px)
-        self.widest_map, before = 0, 0  # numbers in the widest feature map of an image
+        self.widest_map, before = 0, 0  # elements of one image's widest feature map
         for k in range(self.num_blocks):
             px = 4 * 2**k
             channels = feature_maps(px, fmaps_base, fmaps_max)
@@ -186,10 +186,10 @@ class Synthesis(nn.Module):
     @contextlib.contextmanager
     @torch.no_grad()
     def hold_kernels(self, dtype: torch.dtype | None = None) -> Iterator[None]:
-        """Makes kernels once for all images that are drawn within, instead of at every call.
+        """Computes the kernels once for all calls inside the block, instead of at every call.
 
-        They are channels_last, and so all feature maps will be. Within, weights may not change
-        and get no gradient, and the network may not be copied.
+        Kernels are channels_last, which makes all feature maps channels_last. Inside the block,
+        weights must not change and get no gradient, and the network must not be copied.
         """
         layers = [layer for layer in self.modules() if getattr(layer, "kind", "const") != "const"]
         try:
@@ -203,8 +203,8 @@ class Synthesis(nn.Module):
     def forward(self, wp: Tensor, noise: str, lod: float = 0.0) -> Tensor:
         """Draws images (B, 3, H, H) from the layers' styles wp (B, L, W); noise as in `Generator`.
 
-        At a level of detail `lod`, while growing, H is halved floor(lod) times, and the fraction
-        is the share of the next smaller output. 0 is the full size.
+        `lod` is the level of detail while growing: H is halved floor(lod) times, and the fraction
+        is the weight of the next smaller output. 0 means full size.
         """
         last, share, x = self.num_blocks - 1 - math.floor(lod), lod - math.floor(lod), None
         for k in range(last + 1):
@@ -225,14 +225,14 @@ class Generator(nn.Module):
         image_px: Side H of the images, a power of two from 8 to 1024.
         z_dim: Width Z of the latent.
         w_dim: Width W of the style vector and of the mapping's dense layers.
-        num_properties: Number P of property scores beside the latent; 0 for none. Their order is
-            the caller's.
+        num_properties: Number P of property scores beside the latent; 0 for none. The caller
+            chooses their order.
         fmaps_base: Channels at resolution r are min(fmaps_base / r, fmaps_max).
-        fmaps_max: Most channels anywhere.
+        fmaps_max: Maximum number of channels.
         wide_dim: Width of the new branch of a split mapping (published: 2048); 0 for plain.
 
     Raises:
-        ValueError: If the resolution is not allowed.
+        ValueError: If `image_px` is not allowed.
     """
 
     def __init__(
@@ -256,14 +256,14 @@ class Generator(nn.Module):
 
     @torch.no_grad()
     def move_toward(self, trained: Generator, keep: float) -> None:
-        """Averages: keeps this share of its weights, the rest is the trained; copies buffers."""
+        """Moves each weight to keep * own + (1 - keep) * trained, and copies the buffers."""
         for mean, value in zip(self.parameters(), trained.parameters(), strict=True):
             mean.lerp_(value, 1 - keep)
         for mean, value in zip(self.buffers(), trained.buffers(), strict=True):
             mean.copy_(value)
 
     def styles(self, z: Tensor, properties: Tensor | None = None) -> Styles:
-        """Style vectors of latents (B, Z) and scores (B, P); in training, w_avg follows them."""
+        """Maps latents (B, Z) and scores (B, P) to styles; in training mode also updates w_avg."""
         styles = self.mapping(z, properties)
         if self.training:
             mean = styles.w.detach().to(self.truncation.w_avg.dtype).mean(dim=0)  # (W,)
@@ -285,7 +285,7 @@ class Generator(nn.Module):
             z: Latents, shape (B, Z), standard normal.
             properties: Standardised scores, shape (B, P); None means all zero.
             psi: Truncation: 1 keeps the styles, 0 gives the mean face.
-            psi_layers: How many of the first layers are truncated.
+            psi_layers: Number of layers, from the first, that are truncated.
             noise: `fixed` uses the stored planes, `random` draws new ones.
         """
         if noise not in {"fixed", "random"}:

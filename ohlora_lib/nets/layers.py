@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ohlora_lib.nets.fast import convolve, fused_style
 
-MOST_IN_GROUP = 16  # images whose deviation the discriminator is shown
+MOST_IN_GROUP = 16  # images per group of the minibatch deviation
 
 
 def check_shape(x: Tensor, shape: tuple[int | None, ...], *, name: str) -> None:
@@ -30,7 +30,7 @@ def check_shape(x: Tensor, shape: tuple[int | None, ...], *, name: str) -> None:
 
 def pixel_norm(x: Tensor) -> Tensor:
     """Divides each row by its root mean square over axis 1."""
-    return x / torch.sqrt(x.square().mean(dim=1, keepdim=True) + 1e-8)  # rounds as published
+    return x / torch.sqrt(x.square().mean(dim=1, keepdim=True) + 1e-8)  # rounds like the published
 
 
 def leaky(x: Tensor, *, inplace: bool = False) -> Tensor:
@@ -39,7 +39,7 @@ def leaky(x: Tensor, *, inplace: bool = False) -> Tensor:
 
 
 def smooth_kernel(weight: Tensor) -> Tensor:
-    """Merges kernels (C_out, C_in, 3, 3) with a 2x box filter before or after: 4x4 kernels."""
+    """Merges kernels (C_out, C_in, 3, 3) with a 2x2 box filter before or after, into 4x4."""
     padded = F.pad(weight, (1, 1, 1, 1))  # (C_out, C_in, 5, 5)
     rows = padded[:, :, 1:] + padded[:, :, :-1]  # (C_out, C_in, 4, 5)
     return rows[..., 1:] + rows[..., :-1]  # (C_out, C_in, 4, 4), sums of four shifted copies
@@ -48,8 +48,8 @@ def smooth_kernel(weight: Tensor) -> Tensor:
 class EqualDense(nn.Module):
     """Dense layer with equalised learning rate: weights are stored at unit scale.
 
-    `gain` is sqrt(2) before a leaky ReLU and 1 for a linear output; `lr_multiplier` is a factor on
-    weight and bias, by which the stored weight is divided at the start.
+    `gain` is sqrt(2) before a leaky ReLU and 1 for a linear output. `lr_multiplier` multiplies
+    weight and bias; the initial stored weight is divided by it.
     """
 
     def __init__(
@@ -62,14 +62,14 @@ class EqualDense(nn.Module):
         self.bias_scale = lr_multiplier
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps (B, inputs) to (B, outputs), no activation."""
+        """Maps (B, inputs) to (B, outputs), without activation."""
         return F.linear(x, self.weight * self.weight_scale, self.bias * self.bias_scale)
 
 
 class EqualConv(nn.Module):
     """Convolution with equalised learning rate and, unless `linear`, a leaky ReLU.
 
-    `down` blurs the input and halves the output.
+    `down` blurs the input and halves the resolution.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class EqualConv(nn.Module):
             self.blur = Blur(inputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps (B, C_in, H, W) to (B, C, H, W), or half as high and wide."""
+        """Maps (B, C_in, H, W) to (B, C, H, W), or to (B, C, H/2, W/2) with `down`."""
         weight = self.weight * self.weight_scale
         if self.down:
             # Convolution and average pooling as one kernel: the same sums, fewer multiplications.
@@ -104,7 +104,7 @@ class Blur(nn.Module):
         self.register_buffer("kernel", kernel.repeat(channels, 1, 1, 1))  # (C, 1, 3, 3)
 
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Blurs (B, C, H, W), shape kept; adds a bias (C,)."""
+        """Blurs (B, C, H, W), keeping its shape, and adds a bias (C,)."""
         return convolve(x, self.kernel.to(x.dtype), bias, padding=1, groups=x.shape[1])
 
 
@@ -117,7 +117,7 @@ class Noise(nn.Module):
         self.register_buffer("noise", torch.randn(1, 1, image_px, image_px))
 
     def forward(self, x: Tensor, mode: str) -> Tensor:
-        """Adds noise to (B, C, H, W) in place: `random` draws a plane an image, or the `fixed`."""
+        """Adds noise to (B, C, H, W) in place: a `random` plane per image, or the `fixed` one."""
         if mode == "random":
             noise = torch.randn(x.shape[0], 1, *x.shape[2:], device=x.device, dtype=x.dtype)
         else:
@@ -126,7 +126,7 @@ class Noise(nn.Module):
 
 
 class Style(EqualDense):
-    """Instance norm followed by the scale and shift that a style vector asks for."""
+    """Instance norm followed by a scale and shift computed from a style vector."""
 
     def __init__(self, style_dim: int, channels: int) -> None:
         super().__init__(style_dim, 2 * channels, gain=1.0)
@@ -139,9 +139,9 @@ class Style(EqualDense):
 
 
 def minibatch_deviation(x: Tensor) -> Tensor:
-    """Appends one channel to (B, C, H, W): the features' mean deviation inside groups of images.
+    """Appends one channel to (B, C, H, W): the mean standard deviation within groups of images.
 
-    The size of a group is the largest divisor of B up to 16.
+    The group size is the largest divisor of B up to 16.
     """
     batch, channels, height, width = x.shape
     group = next(g for g in range(min(MOST_IN_GROUP, batch), 0, -1) if batch % g == 0)

@@ -1,7 +1,7 @@
 """The property CNN: one probability from one crop of an image.
 
 Axes: B batch, H image height.
-Source: the published study's figures (crops, widths, heads); any width and any resolution here.
+Source: the crops, widths and heads of the published study; here at any width and resolution.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ HEAD_WIDTH = 512
 
 
 class Layout(NamedTuple):
-    """What differs between properties; a new property has gender's."""
+    """What differs between properties; a new property uses gender's."""
 
-    crop: tuple[float, float, float, float]  # rows from, to, columns from, to; fractions of H
+    crop: tuple[float, float, float, float]  # top, bottom, left, right; fractions of H
     convolutions: int
-    pool_after: tuple[int, ...]  # convolutions that a max-pool follows
+    pool_after: tuple[int, ...]  # numbers of the convolutions before a max-pool
 
 
 LAYOUTS = {
@@ -37,13 +37,13 @@ LAYOUTS = {
 
 
 class PropertyCNN(nn.Module):
-    """Reads one property off an image.
+    """Predicts one property from an image.
 
     Args:
         prop: Name of the property; sets crop and depth.
-        image_px: Side H of the images, from 16 up.
+        image_px: Side H of the images, at least 16.
         width: Multiplier of all channel counts; 1 is as published.
-        crop: As in `Layout`; None takes the property's own.
+        crop: As in `Layout`; None uses the property's own.
 
     Raises:
         ValueError: If the crop is too small for one convolution.
@@ -66,7 +66,7 @@ class PropertyCNN(nn.Module):
         self.box = (slice(top, bottom), slice(left, right))
         size, channels = [bottom - top, right - left], 3
         self.pools: list[bool] = []
-        self.widest_map = 0  # numbers in the widest feature map of an image
+        self.widest_map = 0  # elements of one image's widest feature map
         for k in range(1, layout.convolutions + 1):
             if min(size) < 3:
                 break  # at a small resolution the last blocks no longer fit
@@ -86,7 +86,7 @@ class PropertyCNN(nn.Module):
         head = nn.Linear(channels * math.prod(size), max(1, round(HEAD_WIDTH * width)))
         self.fc1 = nn.Sequential(head, nn.Tanh(), nn.Dropout(0.45))
         self.fc_final = nn.Sequential(nn.Linear(head.out_features, 1))
-        for layer in self.modules():  # PyTorch's own draw lets the signal die in six convolutions
+        for layer in self.modules():  # PyTorch's default would let the signal vanish in six layers
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, a=0.01)
                 nn.init.zeros_(layer.bias)
@@ -98,7 +98,7 @@ class PropertyCNN(nn.Module):
         for k, pool in enumerate(self.pools, start=1):
             convolution, *rest = getattr(self, f"conv{k}")
             x = convolution(x)
-            # The largest of four stays the largest under what follows, which then has less to do.
+            # The next layers are monotonic per channel, so pooling first changes only their cost.
             x = F.max_pool2d(x, 2) if pool else x
             for layer in rest:
                 x = layer(x)

@@ -1,4 +1,4 @@
-"""Random samples of a generator, and the pixel conversions around the networks.
+"""Random samples from a generator, and pixel conversions for the networks.
 
 Axes: B batch, Z latent width, P properties, H image height.
 """
@@ -41,18 +41,18 @@ def sample_images(
     precision: str = "float32",
     start: int = 0,
 ) -> Iterator[Tensor]:
-    """Images from random latents and property scores, both standard normal, noise fixed.
+    """Draws images from standard normal latents and property scores, with fixed noise.
 
     Args:
-        generator: On its device.
-        count: How many images.
-        seed: The same one draws the same latents for any generator of these widths.
-        batch: Images whose latents are drawn together.
-        precision: Number format to draw in.
-        start: First latent, a multiple of `batch`: every batch has its own random state.
+        generator: The network, already on its device.
+        count: Number of images.
+        seed: Determines the latents, for every generator of the same widths.
+        batch: Number of images whose latents are drawn together.
+        precision: Number format of the forward pass.
+        start: Index of the first latent, a multiple of `batch`: each batch has its own seed.
 
     Yields:
-        uint8 images, shape (batch, H, H, 3), on the generator's device; the last may be shorter.
+        uint8 images, shape (batch, H, H, 3), on the generator's device; the last may be fewer.
     """
     dtype = torch.bfloat16 if precision == "bfloat16" else None
     for first in range(start, start + count, batch):
@@ -60,7 +60,7 @@ def sample_images(
         z, drawn = z[: start + count - first], []
         parts = -(-len(z) // images_at_once(generator.synthesis.widest_map, z.device))
         with generator.synthesis.hold_kernels(dtype), autocast(z.device, precision):
-            for rows in torch.arange(len(z)).chunk(parts):  # of nearly one size
+            for rows in torch.arange(len(z)).chunk(parts):  # parts of nearly equal size
                 scores = None if properties is None else properties[rows]
                 drawn.append(to_uint8(generator(z[rows], scores)))
         yield torch.cat(drawn)
@@ -69,9 +69,9 @@ def sample_images(
 def draw_latents(
     generator: Generator, count: int, *, seed: int, index: int = 0
 ) -> tuple[Tensor, Tensor | None]:
-    """Standard normal latents (count, Z) and property scores (count, P), drawn on the CPU.
+    """Draws standard normal latents (count, Z) and property scores (count, P) on the CPU.
 
-    Batches of one seed have different indices; seed and index are mixed as in the published study.
+    Batches of one seed differ in `index`; seed and index are mixed as in the published study.
     """
     (mixed,) = np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)
     random = torch.Generator().manual_seed(int(mixed) >> 1)

@@ -1,1 +1,1 @@
-"""Property CNNs: training, and ensembles that score."""
+"""Property CNNs: training them, and scoring images with ensembles of them."""

@@ -1,6 +1,6 @@
-"""What a property CNN must beat: a ridge regression on small pictures.
+"""Baseline that a property CNN must beat: ridge regression on downscaled images.
 
-Axes: N images, H image height, P properties, D numbers of a small picture.
+Axes: N images, H image height, P properties, D values per downscaled image.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from ohlora_lib.io.images import Images
 from ohlora_lib.nets.samples import to_unit
 
 SIDE_PX = 32
-ALPHA = 100.0  # by mean AUROC on 3,000 photographs of faces; 60 does as well
-AT_ONCE = 256  # images
+ALPHA = 100.0  # chosen by mean AUROC on 3,000 face photographs; 60 scores as well
+AT_ONCE = 256  # images per chunk
 
 
 class PixelRidge:
-    """Scores as an `Ensemble` does, by one linear regression of all properties.
+    """Scores images like an `Ensemble`, with one linear regression for all properties.
 
-    A score is an estimate of the label: it ranks images, and may leave the range from 0 to 1.
+    A score estimates the label: it ranks images, and may lie outside [0, 1].
 
     Args:
-        images: What to train on, uint8, shape (N, H, H, 3).
+        images: Training images, uint8, shape (N, H, H, 3).
         labels: One row per image, one column of 0 and 1 per property.
-        properties: Columns to learn.
+        properties: Label columns to learn.
     """
 
     def __init__(self, images: Images, labels: pd.DataFrame, properties: Sequence[str]) -> None:
@@ -44,7 +44,7 @@ class PixelRidge:
 
 
 def _small(images: Images) -> np.ndarray:
-    """Pictures of 32 x 32 pixels in [0, 1], float32 (N, D)."""
+    """Downscales to 32 x 32 pixels and flattens: float32 in [0, 1], (N, D)."""
     size = (SIDE_PX, SIDE_PX)
     parts = (F.interpolate(to_unit(part), size, mode="area") for part in images.split(AT_ONCE))
     return torch.cat([part.flatten(1).cpu() for part in parts]).numpy()

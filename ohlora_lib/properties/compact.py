@@ -1,4 +1,4 @@
-"""Trains one fold of a compact CNN, which reads all properties, and calibrates its scores.
+"""Trains one fold of a compact CNN, which scores all properties, and calibrates its scores.
 
 Axes: B batch, H image height, N rows, P properties.
 Sources: one-cycle schedule, Smith and Topin, "Super-Convergence", 2019,
@@ -22,18 +22,18 @@ from ohlora_lib.nets.compute import autocast
 from ohlora_lib.properties.lesson import Fold, Lesson, Rows, fold_seed
 
 LEARNING_RATE, WEIGHT_DECAY = 4e-3, 0.05
-WARM_UP = 0.25  # share of the steps in which the rate rises
-SHIFT = 1 / 32  # of the side: how far an image is moved at most
-BRIGHTNESS = 0.2  # contrast changes by this share at most, brightness by half of it
+WARM_UP = 0.25  # share of the steps over which the learning rate rises
+SHIFT = 1 / 32  # largest shift of an image, as a share of its side
+BRIGHTNESS = 0.2  # largest change of contrast; brightness changes by at most half of it
 
 
 def train_fold(lesson: Lesson, fold: int, rows: Rows) -> Fold:
-    """Trains until no property has got better for some epochs; takes the epoch of the least loss.
+    """Trains until no property improves for `patience` epochs; keeps the epoch of lowest loss.
 
     Args:
-        lesson: What to learn.
-        fold: Its number, which seeds the training.
-        rows: Row numbers to train on, and to validate and calibrate on, of `stratified_folds`.
+        lesson: Training data and settings.
+        fold: Number of the fold; it seeds the training.
+        rows: Row numbers for training and for validation and calibration (`stratified_folds`).
     """
     seed = fold_seed(lesson.settings, fold, 1)
     torch.manual_seed(seed)
@@ -58,7 +58,7 @@ def _train(
     rows: tuple[Tensor, Tensor],
     random: torch.Generator,
 ) -> tuple[pd.DataFrame, dict[str, Tensor]]:
-    """Trains a CNN on the first rows, validates on the others: its history and best weights."""
+    """Trains on the first rows and validates on the second; returns history and best weights."""
     settings, (train, valid) = lesson.settings, rows
     weights = class_weights(lesson.target[train])
     optimizer = torch.optim.AdamW(net.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
@@ -82,17 +82,17 @@ def _train(
 
 
 def class_weights(target: Tensor) -> Tensor:
-    """Weights of zeros and of ones, (2, P), for labels (N, P): rare ones count more.
+    """Loss weights of the classes 0 and 1, (2, P), from labels (N, P); the rarer weighs more.
 
-    The square root of what would make both classes count alike, so that the few images of a rare
-    class are not all that is learnt of it.
+    They are the square roots of the weights that would balance the classes: full balance would
+    overfit the few images of a rare class.
     """
     share = target.mean(dim=0)
     return (0.5 / torch.stack([1 - share, share])).sqrt()
 
 
 def _loss(logits: Tensor, target: Tensor, weights: Tensor) -> Tensor:
-    """Weighted cross-entropy of each logit, (B, P)."""
+    """Returns the weighted cross-entropy of each logit, (B, P)."""
     weight = torch.where(target > 0, weights[1], weights[0])
     return F.binary_cross_entropy_with_logits(logits, target, weight, reduction="none")
 
@@ -106,7 +106,7 @@ def _train_epoch(
     weights: Tensor,
     random: torch.Generator,
 ) -> float:
-    """Trains one epoch in an order of its own; gives the mean loss."""
+    """Trains one epoch in shuffled order; returns the mean loss."""
     net.train()
     order = rows[torch.randperm(len(rows), generator=random).to(rows.device)]
     total = torch.zeros((), device=rows.device)
@@ -124,9 +124,9 @@ def _train_epoch(
 
 
 def augment(pixels: Tensor, random: torch.Generator, *, mirror: bool) -> Tensor:
-    """Images (B, 3, H, H) moved, brightened and perhaps mirrored at random.
+    """Shifts images (B, 3, H, H), changes contrast and brightness, and mirrors half if `mirror`.
 
-    The random numbers are drawn on the CPU, so that a seed means the same on every device.
+    Random numbers are drawn on the CPU, so that a seed gives the same result on every device.
     """
     count, side = len(pixels), pixels.shape[2]
     most = max(1, round(SHIFT * side))
@@ -136,7 +136,7 @@ def augment(pixels: Tensor, random: torch.Generator, *, mirror: bool) -> Tensor:
     padded = F.pad(pixels, [most] * 4, mode="replicate").permute(0, 2, 3, 1)  # (B, h, h, 3)
     down, across = (draw[1:3] * (2 * most + 1)).long()[..., None] + torch.arange(
         side, device=pixels.device
-    )  # (B, H) each: which rows and columns are taken
+    )  # (B, H) each: source rows and columns
     number = torch.arange(count, device=pixels.device)[:, None, None]
     moved = padded[number, down[:, :, None], across[:, None, :]].permute(0, 3, 1, 2)
     contrast, brightness = (BRIGHTNESS * (2 * draw[3:, :, None, None, None] - 1)).unbind()
@@ -144,17 +144,17 @@ def augment(pixels: Tensor, random: torch.Generator, *, mirror: bool) -> Tensor:
 
 
 def calibrate(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Scale and shift of logits, (2, P), that make them honest on rows that were not trained on.
+    """Fits the scale and shift of logits, (2, P), that calibrate them, on held-out rows.
 
-    Platt scaling; it also undoes the weighting of classes, which is a shift.
+    This is Platt scaling. Its shift also undoes the class weights of the loss.
 
     Args:
-        logits: As trained, (N, P).
-        labels: 0 or 1, (N, P).
+        logits: Uncalibrated logits, (N, P).
+        labels: Labels 0 or 1, (N, P).
     """
     found = []
     for x, y in zip(logits.T, labels.T, strict=True):
-        # A target a little off 0 and 1 keeps the scale finite where a few rows are told apart.
+        # Targets slightly inside (0, 1) keep the scale finite where the rows separate perfectly.
         ones, zeros = (y == 1).sum(), (y == 0).sum()
         target = np.where(y == 1, (ones + 1) / (ones + 2), 1 / (zeros + 2))
         fit = LogisticRegression(C=np.inf).fit(

@@ -1,9 +1,9 @@
 """Scores images with property CNNs.
 
-Two ensembles share this code: the selector, which chooses the training images and steers nothing
-else, and the held-out judge, trained on other labels, which only ever looks.
-Axes: N images, B batch, H image height, P properties, K CNNs of a property, F features.
-A compact CNN reads several properties and computes what they share once.
+Two ensembles share this code: the selector, which only chooses the training images, and the
+held-out judge, which is trained on other labels and only evaluates.
+Axes: N images, B batch, H image height, P properties, K CNNs per property, F features.
+A compact CNN scores several properties with one shared trunk.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ FRAME, MEAN_OF = (255, 0, 0), 500  # colour; images
 
 
 class Ensemble:
-    """The CNNs of all properties; a score is the vote of a property's CNNs.
+    """The CNNs of all properties; a property's score is the soft vote of its CNNs.
 
     Args:
-        members: CNNs of each property, in the order of the concept; one may read several.
-        precision: Number format to score in.
+        members: CNNs per property, in the order of the concept; a CNN may serve several.
+        precision: Number format used for scoring.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Ensemble:
 
     @property
     def properties(self) -> list[str]:
-        """Names of the properties, in order."""
+        """Property names, in order."""
         return list(self.members)
 
     def to(self, device: torch.device) -> Ensemble:
@@ -63,7 +63,7 @@ class Ensemble:
         return self
 
     def as_trained(self) -> Ensemble:
-        """A copy whose scores are not calibrated."""
+        """Returns a copy whose scores are uncalibrated."""
         other = copy.deepcopy(self)
         for net in other.nets:
             if isinstance(net, CompactCNN):
@@ -71,14 +71,14 @@ class Ensemble:
         return other
 
     def _batches(self, images: Images) -> Iterator[Tensor]:
-        """Images as the CNNs take them, float (B, 3, H, H), as many at a time as is fastest."""
+        """Yields CNN inputs, float (B, 3, H, H), in the batch size that runs fastest."""
         widest = max(net.widest_map for net in self.nets)
         for part in images.split(images_at_once(widest, images.device)):
             yield to_unit(part).contiguous(memory_format=torch.channels_last)
 
     @torch.no_grad()
     def member_scores(self, images: Images) -> dict[str, Tensor]:
-        """Scores of every CNN: of uint8 images (N, H, H, 3) on its device, (N, K) by property."""
+        """Scores uint8 images (N, H, H, 3), on the CNNs' device: (N, K) for each property."""
         parts: dict[str, list[Tensor]] = {prop: [] for prop in self.members}
         for pixels in self._batches(images):
             with autocast(images.device, self.precision):
@@ -89,10 +89,10 @@ class Ensemble:
         return {prop: torch.cat(scores) for prop, scores in parts.items()}
 
     def scores(self, images: Images) -> Tensor:
-        """Soft votes of uint8 images (N, H, H, 3): probabilities, shape (N, P).
+        """Soft votes for uint8 images (N, H, H, 3): probabilities, shape (N, P).
 
-        The mean of a property's CNNs. Of compact ones, whose probabilities are calibrated, it is
-        the mean of logits, because a mean of honest probabilities is too unsure.
+        A vote averages the probabilities of a property's CNNs. For compact CNNs, which are
+        calibrated, it averages logits: a mean of calibrated probabilities is underconfident.
         """
         votes = []
         for prop, scores in self.member_scores(images).items():  # (N, K)
@@ -103,7 +103,7 @@ class Ensemble:
 
     @torch.no_grad()
     def features(self, images: Images) -> Tensor:
-        """Features of the first CNN of each property, side by side: uint8 images to (N, F)."""
+        """Concatenates the features of each property's first CNN, (N, F), for uint8 images."""
         nets, parts = dict.fromkeys(members[0] for members in self.members.values()), []
         for pixels in self._batches(images):
             with autocast(images.device, self.precision):
@@ -111,19 +111,19 @@ class Ensemble:
         return torch.cat(parts)
 
     def table(self, images: Images) -> pd.DataFrame:
-        """Soft votes as a table, a column `<property>_score` each."""
+        """Returns soft votes as a table with columns `<property>_score`."""
         columns = [f"{prop}_score" for prop in self.members]
         return pd.DataFrame(self.scores(images).cpu().numpy(), columns=columns)
 
 
 def import_cnns(source: Path, properties: Sequence[str], folder: Path) -> str:
-    """Copies trained CNNs into a folder under the names `load_ensemble` reads; says which.
+    """Copies trained CNNs into a folder, named as `load_ensemble` expects; returns a summary.
 
-    The source is a folder of `.pth` or `.safetensors` files, with `compact` or a property in each
-    name.
+    The source is a folder of `.pth` or `.safetensors` files, each with `compact` or a property
+    in its name.
 
     Raises:
-        ValueError: If a property has none, or a file is unreadable or another property's.
+        ValueError: If a property has no file, or a file is unreadable or of another property.
     """
     files = [path for path in sorted(source.glob("[!.]*")) if path.suffix in WEIGHTS]
     folder.mkdir(parents=True, exist_ok=True)
@@ -133,24 +133,24 @@ def import_cnns(source: Path, properties: Sequence[str], folder: Path) -> str:
         mine = [path for path in files if name.search(path.stem)]
         if not mine:
             raise ValueError(
-                f"{source}: no file has {prop!r} in its name; it has "
-                f"{[path.name for path in files][:8]}. Name them as {prop}_0.pth."
+                f"{source}: no file name contains {prop!r}; found "
+                f"{[path.name for path in files][:8]}. Name the files like {prop}_0.pth."
             )
         for k, path in enumerate(mine):
             net = load_property_cnn(path)
             if prop not in net.properties:
                 holds = " and ".join(map(repr, net.properties))
-                raise ValueError(f"{path}: is a CNN for {holds} by its tensors, not {prop!r}")
+                raise ValueError(f"{path}: its tensors are of a CNN for {holds}, not {prop!r}")
             kind = "compact" if isinstance(net, CompactCNN) else prop
             save_weights(net, folder / f"{kind}-fold{k}.safetensors")
         counts[prop] = len(mine)
-    return "Taken over: " + ", ".join(f"{n} CNNs for {prop}" for prop, n in counts.items()) + "."
+    return "Imported " + ", ".join(f"{n} CNNs for {prop}" for prop, n in counts.items()) + "."
 
 
 def unseen_scores(
     ensemble: Ensemble | PixelRidge, images: Images, labels: pd.DataFrame
 ) -> pd.DataFrame:
-    """Scores of images the ensemble never saw, tidy: image, property, score, label."""
+    """Scores held-out images as a tidy table: image, property, score, label."""
     scores = ensemble.scores(images).cpu().numpy()  # (N, P)
     return pd.DataFrame({
         "image": np.tile(labels.index, len(ensemble.properties)),
@@ -161,10 +161,10 @@ def unseen_scores(
 
 
 def what_is_seen(net: CNN, images: Images, labels: np.ndarray) -> np.ndarray:
-    """Pictures with the part that a CNN sees in a red frame, uint8 (at most 7, H, H, 3).
+    """Draws a red frame around the crop that a CNN sees, uint8 (at most 7, H, H, 3).
 
-    The mean of up to 500 images, three images labelled 0, and three labelled 1. `images` are uint8
-    (N, H, H, 3), `labels` (N,).
+    Shows the mean of up to 500 images, three images labelled 0, and three labelled 1. `images` are
+    uint8 (N, H, H, 3), `labels` (N,).
     """
     rows = np.concatenate([np.flatnonzero(labels == value)[:3] for value in (0, 1)])
     mean = images[:MEAN_OF].float().mean(dim=0, keepdim=True).round().to(torch.uint8)
@@ -177,7 +177,7 @@ def what_is_seen(net: CNN, images: Images, labels: np.ndarray) -> np.ndarray:
 
 
 def unseen_auroc(scores: pd.DataFrame) -> dict[str, float]:
-    """AUROC of each property from a table of `unseen_scores`; 0.5 where all labels are alike."""
+    """AUROC of each property from a table of `unseen_scores`; 0.5 if all its labels are equal."""
     groups = scores.groupby("property", sort=False)
     return {
         prop: float(roc_auc_score(g["label"], g["score"])) if g["label"].nunique() > 1 else 0.5
@@ -192,10 +192,10 @@ def load_ensemble(
     device: torch.device | str = "cpu",
     precision: str = "float32",
 ) -> Ensemble:
-    """Reads the CNNs of the properties from a folder.
+    """Loads the CNNs of the properties from a folder.
 
     Raises:
-        ValueError: If a property has no CNN there, or a file is unreadable.
+        ValueError: If the folder has no CNN for a property, or a file is unreadable.
     """
     paths = sorted(Path(folder).glob("*-fold*.safetensors"))
     names = {"compact", *properties}
@@ -207,7 +207,7 @@ def load_ensemble(
             known = {name for net in nets for name in net.properties}
             there = sorted(known | {p.stem.rpartition("-fold")[0] for p in paths} - {"compact"})
             raise ValueError(
-                f"{folder}: no CNN for property {prop!r}; there are CNNs for {there}. Train it in "
-                f"03_train_property_cnn, or leave it out of `concept`."
+                f"{folder}: no CNN for property {prop!r}; there are CNNs for {there}. Train one "
+                f"in 03_train_property_cnn, or remove {prop!r} from `concept`."
             )
     return Ensemble(members, precision=precision).to(torch.device(device))

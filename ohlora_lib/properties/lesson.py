@@ -1,4 +1,4 @@
-"""What property CNNs are trained on and how, and what a trained fold is.
+"""Training data and settings of property CNNs, and the result of a trained fold.
 
 Axes: N images, H image height, P properties.
 """
@@ -21,29 +21,29 @@ from ohlora_lib.nets.compute import autocast, images_at_once
 from ohlora_lib.nets.samples import to_unit
 from ohlora_lib.training.losses import NotFiniteError, check_finite
 
-Rows = tuple[np.ndarray, np.ndarray]  # row numbers to train on, and to validate on
+Rows = tuple[np.ndarray, np.ndarray]  # row numbers for training and for validation
 
 
 @dataclass(frozen=True)
 class CNNSettings:
-    """How property CNNs are trained; the mappings go from property to value."""
+    """Training settings of property CNNs; mappings are keyed by property."""
 
-    architecture: str = "compact"  # compact: one CNN for all properties; published: one for each
+    architecture: str = "compact"  # compact: one CNN for all properties; published: one each
     folds: int = 3
     width: float = 1.0
     batch: int = 64
     max_epochs: int = 14
-    patience: int = 10  # epochs without a better validation
+    patience: int = 10  # epochs without a lower validation loss
     learning_rate: Mapping[str, float] = field(default_factory=dict)
-    loss_limit: Mapping[str, float] = field(default_factory=dict)  # validation loss to stay under
-    max_attempts: int = 3  # trainings of one fold before the best of them is taken
+    loss_limit: Mapping[str, float] = field(default_factory=dict)  # highest accepted loss
+    max_attempts: int = 3  # attempts per fold; the best is kept
     crops: Mapping[str, Sequence[float]] | str = field(default_factory=dict)  # or "auto"
-    mirror: bool = True  # show each image mirrored half of the time; the published CNNs do not
+    mirror: bool = True  # mirrors half of the images, at random; the published CNNs do not
     seed: int = 0
     precision: str = "float32"
 
     def lessons(self, properties: Sequence[str]) -> list[tuple[str, ...]]:
-        """The properties that one CNN learns at a time."""
+        """Groups the properties by the CNN that learns them."""
         if self.architecture == "compact":
             return [tuple(properties)]
         return [(prop,) for prop in properties]
@@ -51,7 +51,7 @@ class CNNSettings:
 
 @dataclass(frozen=True)
 class Lesson:
-    """What a CNN is trained on, and how."""
+    """Training data and settings of one CNN."""
 
     images: Images  # uint8, (N, H, H, 3), on the device to train on
     labels: np.ndarray  # 0 or 1, (N, P)
@@ -60,17 +60,17 @@ class Lesson:
 
     @property
     def name(self) -> str:
-        """What files and tables call these CNNs: the architecture, or the one property."""
+        """Name of these CNNs in files and tables: `compact`, or the single property."""
         compact = self.settings.architecture == "compact"
         return "compact" if compact else self.properties[0]
 
     @cached_property
     def target(self) -> Tensor:
-        """The labels on the device, float (N, P)."""
+        """Labels on the device, float (N, P)."""
         return torch.tensor(self.labels, dtype=torch.float32, device=self.images.device)
 
     def new_net(self) -> PropertyCNN | CompactCNN:
-        """An untrained CNN, on the device."""
+        """Builds an untrained CNN on the device."""
         settings = self.settings
         size = {"image_px": self.images.shape[1], "width": settings.width}
         if settings.architecture == "compact":
@@ -81,19 +81,19 @@ class Lesson:
         return net.to(self.images.device, memory_format=torch.channels_last)
 
     def pixels(self, rows: Tensor) -> Tensor:
-        """Some of the images as a CNN takes them, float (n, 3, H, H) in [0, 1]."""
+        """CNN inputs for the given rows, float (n, 3, H, H) in [0, 1]."""
         return to_unit(self.images[rows]).contiguous(memory_format=torch.channels_last)
 
     @torch.no_grad()
     def logits(self, net: PropertyCNN | CompactCNN, rows: Tensor) -> Tensor:
-        """What a CNN says of some of the images, (n, P)."""
+        """Logits of a CNN for the given rows, (n, P)."""
         net.eval()
         parts = rows.split(images_at_once(net.widest_map, self.images.device))
         with autocast(self.images.device, self.settings.precision):
             return torch.cat([net.logits(self.pixels(part)) for part in parts])
 
     def check_loss(self, fold: int, entry: Mapping[str, float]) -> None:
-        """Raises NotFiniteError, and names a remedy, if a loss of the epoch is NaN or infinite."""
+        """Raises NotFiniteError, with a remedy, if a loss of the epoch is NaN or infinite."""
         try:
             check_finite(entry)
         except NotFiniteError as error:
@@ -101,14 +101,14 @@ class Lesson:
             if self.settings.architecture == "published":
                 remedy = f"Lower the learning_rate of {self.name}"
             raise NotFiniteError(
-                f"{self.name}, fold {fold}, epoch {entry['epoch']}: {error}. {remedy}; the folds "
-                f"before it are kept."
+                f"{self.name}, fold {fold}, epoch {entry['epoch']}: {error}. {remedy}; "
+                f"earlier folds are kept."
             ) from None
 
 
 @dataclass(frozen=True)
 class Fold:
-    """One trained fold: its network, its history and how well it does on its validation images."""
+    """One trained fold: its network, history, and validation scores."""
 
     name: str  # of the lesson
     fold: int
@@ -120,12 +120,12 @@ class Fold:
 
 
 def fold_seed(settings: CNNSettings, fold: int, attempt: int) -> int:
-    """Seeds the training of a fold."""
+    """Derives the seed for training a fold."""
     return int(np.random.SeedSequence([settings.seed, fold, attempt]).generate_state(1)[0])
 
 
 def stratified_folds(lesson: Lesson) -> list[Rows]:
-    """Row numbers (train, valid) of each fold, classes of every property in proportion.
+    """Splits rows into (train, valid) for each fold, stratified by the labels of all properties.
 
     Raises:
         ValueError: If a class has fewer images than there are folds.
@@ -136,8 +136,8 @@ def stratified_folds(lesson: Lesson) -> list[Rows]:
         if min(counts.values()) < settings.folds:
             raise ValueError(
                 f"{prop}: {counts[0]} images are labelled 0 and {counts[1]} are labelled 1; "
-                f"each of {settings.folds} folds needs at least one of both. "
-                f"Label more or use fewer folds."
+                f"each of the {settings.folds} folds needs at least one of each. "
+                f"Label more images or use fewer folds."
             )
     if settings.architecture == "published":
         splitter = StratifiedKFold(settings.folds, shuffle=True, random_state=settings.seed)
@@ -147,7 +147,7 @@ def stratified_folds(lesson: Lesson) -> list[Rows]:
 
 
 def _deal(labels: np.ndarray, folds: int, random: np.random.Generator) -> np.ndarray:
-    """Deals rows of labels (N, P) out to folds, rarest class first: fold of each row, (N,).
+    """Assigns rows of labels (N, P) to folds, rarest class first; returns the fold per row, (N,).
 
     Source: iterative stratification, Sechidis et al., "On the Stratification of Multi-Label Data",
     2011.

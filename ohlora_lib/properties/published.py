@@ -1,4 +1,4 @@
-"""Trains one fold of a published property CNN, which reads one property.
+"""Trains one fold of a published property CNN, which scores one property.
 
 Source: the published study's training (BCE, AdamW, cosine schedule of period 10, early stop).
 """
@@ -19,13 +19,13 @@ from ohlora_lib.nets.property_cnn import LAYOUTS
 from ohlora_lib.properties.lesson import Fold, Lesson, Rows, fold_seed
 
 WHOLE = (0.0, 1.0, 0.0, 1.0)  # crop
-COSINE_PERIOD = 10  # epochs; stepped each epoch, so the rate rises again afterwards
+COSINE_PERIOD = 10  # epochs; stepped every epoch, so the learning rate then rises again
 
 
 def choose_crop(lesson: Lesson, rows: Rows) -> Lesson:
-    """The lesson with its property's published crop or with the whole image.
+    """Chooses between the property's published crop and the whole image.
 
-    It is the one whose CNN has the higher AUROC on a fold's validation rows.
+    Trains a CNN with each on one fold, and returns the lesson with the higher validation AUROC.
     """
     own = LAYOUTS.get(lesson.name, LAYOUTS["gender"]).crop
     tried = [
@@ -38,12 +38,12 @@ def choose_crop(lesson: Lesson, rows: Rows) -> Lesson:
 
 
 def train_fold(lesson: Lesson, fold: int, rows: Rows) -> Fold:
-    """Trains a fold; again while it is over its loss limit, and gives the best attempt.
+    """Trains a fold, again while its loss exceeds the limit, and returns the best attempt.
 
     Args:
-        lesson: What to learn.
-        fold: Its number; with the number of the attempt it seeds the training.
-        rows: Row numbers to train on and to validate on, of `stratified_folds`.
+        lesson: Training data and settings.
+        fold: Number of the fold; fold and attempt seed the training.
+        rows: Row numbers for training and validation, as `stratified_folds` returns them.
     """
     limit, best = lesson.settings.loss_limit.get(lesson.name, float("inf")), None
     for attempt in range(1, lesson.settings.max_attempts + 1):
@@ -56,7 +56,7 @@ def train_fold(lesson: Lesson, fold: int, rows: Rows) -> Fold:
 
 
 def _attempt(lesson: Lesson, fold: int, rows: Rows, attempt: int) -> Fold:
-    """Trains until the validation loss has not fallen for some epochs; takes the best epoch."""
+    """Trains until the validation loss stalls for `patience` epochs; keeps the best epoch."""
     settings, prop = lesson.settings, lesson.name
     seed = fold_seed(settings, fold, attempt)
     torch.manual_seed(seed)
@@ -91,7 +91,7 @@ def train_epoch(
     rows: Tensor,
     shuffle: torch.Generator,
 ) -> float:
-    """Trains one epoch on some rows of the lesson, in an order of its own; gives the mean loss."""
+    """Trains one epoch on some rows of the lesson, in shuffled order; returns the mean loss."""
     net.train()
     images, settings = lesson.images, lesson.settings
     order = rows[torch.randperm(len(rows), generator=shuffle).to(rows.device)]

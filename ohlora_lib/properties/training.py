@@ -1,4 +1,4 @@
-"""Trains property CNNs in folds; what was trained before a stop is not trained again.
+"""Trains property CNNs in folds; an interrupted training resumes after its last finished fold.
 
 Axes: N images, H image height.
 """
@@ -26,7 +26,7 @@ TRAINERS = {"compact": compact.train_fold, "published": published.train_fold}
 
 
 def role_plans(config: TrainPropertyCNN, precision: str) -> dict[str, CNNSettings]:
-    """How to train the selector, and the judge: other folds, seed and perhaps learning rates."""
+    """Settings of selector and judge; the judge has its own folds, seed and learning rates."""
     settings = CNNSettings(precision=precision, **config.pick(CNNSettings, but="precision"))
     judge = {
         "folds": config.judge_folds,
@@ -37,7 +37,7 @@ def role_plans(config: TrainPropertyCNN, precision: str) -> dict[str, CNNSetting
 
 
 def split_table(halves: Mapping[str, np.ndarray], img_no: pd.Series) -> pd.DataFrame:
-    """Which image trains whom: role, img_no."""
+    """Lists which images train the selector and which the judge: role, img_no."""
     parts = {role: img_no.iloc[rows] for role, rows in halves.items()}
     return pd.concat(parts, names=["role"]).reset_index("role")
 
@@ -50,24 +50,23 @@ def train_ensemble(
     settings: CNNSettings,
     folder: Path,
 ) -> Iterator[Fold]:
-    """Trains the folds of all properties on some rows of a label table, and saves each.
+    """Trains the folds of all properties on some rows of a label table, and saves each fold.
 
     Args:
         images: All images, uint8, shape (N, H, H, 3), on the device to train on.
         labels: One row per image, one column of 0 and 1 per property.
-        rows: Row numbers to train on; the others are never looked at.
-        properties: Columns to learn.
-        settings: How to train.
-        folder: Gets `compact-fold<k>.safetensors`, or `<property>-fold<k>.safetensors` of the
-            published architecture, and checkpoints of the finished folds, from which the next
-            start resumes.
+        rows: Row numbers to train on; the other rows are never used.
+        properties: Label columns to learn.
+        settings: Training settings.
+        folder: Receives `compact-fold<k>.safetensors`, or `<property>-fold<k>.safetensors` for
+            the published architecture, and checkpoints of finished folds to resume from.
 
     Yields:
-        Each fold as it is done.
+        Each fold once it is trained.
 
     Raises:
-        ValueError: If a class has fewer images than there are folds, or a fold is there that was
-            trained otherwise; names what has changed.
+        ValueError: If a class has fewer images than there are folds, or the folder holds a fold
+            trained with other settings or data; names what has changed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     part, made = take(images, rows), set()
@@ -91,7 +90,7 @@ def train_ensemble(
             made.add(path)
             yield fold
     for path in set(folder.glob("*-fold*.safetensors")) - made:
-        path.unlink()  # of an earlier run with more folds: it would vote on
+        path.unlink()  # left by an earlier run with more folds; it would still vote
 
 
 def _sha256(labels: np.ndarray) -> str:
@@ -99,17 +98,17 @@ def _sha256(labels: np.ndarray) -> str:
 
 
 def _read_fold(path: Path, lesson: Lesson, facts: Mapping[str, Any]) -> Fold | None:
-    """A fold, if it was trained before."""
+    """Loads a fold from its checkpoint; None if it must be trained."""
     state = load_newest(path, facts)
     if state is None or state.keys() != Fold.__dataclass_fields__.keys():
-        return None  # not trained, or by an earlier version, which kept other facts
+        return None  # not trained yet, or saved by an older version in another format
     net = lesson.new_net()
     net.load_state_dict(state["net"])
     return Fold(**state | {"net": net.eval(), "history": pd.DataFrame(state["history"])})
 
 
 def fold_table(folds: Sequence[Fold]) -> pd.DataFrame:
-    """One row per property and fold: AUROC and loss in validation, attempts, epochs."""
+    """Tabulates each property and fold: validation AUROC and loss, attempts, epochs."""
     return pd.DataFrame([
         {"property": prop, "fold": fold.fold, "auroc": auroc, "best_loss": fold.best_loss,
          "attempts": fold.attempts, "epochs": len(fold.history)}
@@ -118,7 +117,7 @@ def fold_table(folds: Sequence[Fold]) -> pd.DataFrame:
 
 
 def save_folds(folds: Sequence[Fold], folder: Path, role: str) -> None:
-    """Writes `<role>-folds.csv` and the loss curves, `<role>-history.csv`: what a page draws."""
+    """Writes `<role>-folds.csv`, and loss curves to `<role>-history.csv`, for the page."""
     history = pd.concat([f.history.assign(cnn=f.name, fold=f.fold) for f in folds])
     save_table(folder / f"{role}-folds.csv", fold_table(folds))
     save_table(folder / f"{role}-history.csv", history)

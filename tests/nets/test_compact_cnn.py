@@ -1,4 +1,4 @@
-"""The compact CNN: several properties from one pass, whatever images are beside it."""
+"""The compact CNN predicts several properties in one pass, whatever else is in the batch."""
 
 import pytest
 import torch
@@ -32,5 +32,5 @@ def test_calibration_scales_and_shifts_the_logits():
 
 @pytest.mark.parametrize("px", [8, 48])
 def test_sizes_that_do_not_halve_to_four_are_refused(px):
-    with pytest.raises(ValueError, match=f"image_px is {px}; .* `architecture: published`"):
+    with pytest.raises(ValueError, match=f"image_px is {px}; .* two .* `architecture: published`"):
         CompactCNN(["a"], image_px=px)

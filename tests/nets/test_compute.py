@@ -1,4 +1,4 @@
-"""Devices and number formats are picked by name, and wrong names are told."""
+"""Devices and number formats are picked by name; unknown names raise."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ def test_device_by_name(monkeypatch, gpus, name, wanted):
     if wanted:
         assert pick_device(name) == torch.device(wanted)
         return
-    with pytest.raises(ValueError, match=f"device is '{name}'; this machine knows auto, cpu"):
+    with pytest.raises(ValueError, match=f"device is '{name}'; this machine allows auto, cpu"):
         pick_device(name)
 
 
@@ -46,7 +46,7 @@ def test_auto_goes_by_the_flags_of_the_processor(monkeypatch, flags, wanted, sai
         pick_precision("float16", CPU)
 
 
-def test_a_cpu_takes_as_many_images_at_a_time_as_are_of_use(monkeypatch):
+def test_a_cpu_limits_the_images_of_one_pass(monkeypatch):
     counts = [images_at_once(px**2 * 64, CPU) for px in (32, 64, 256, 1024)]
     assert counts == [128, 32, 4, 4]
     assert images_at_once(1, CPU) == images_at_once(10**9, torch.device("cuda")) == 250
@@ -56,4 +56,4 @@ def test_a_cpu_takes_as_many_images_at_a_time_as_are_of_use(monkeypatch):
     (some,) = sample_images(net, 7, seed=1, batch=7)
     monkeypatch.setattr(compute, "MAP_NUMBERS", 5 * net.synthesis.widest_map)
     (others,) = sample_images(net, 7, seed=1, batch=7)
-    assert (some.int() - others.int()).abs().max() <= 1  # sums may round otherwise
+    assert (some.int() - others.int()).abs().max() <= 1  # sums may round differently

@@ -1,4 +1,4 @@
-"""Threads keep to their cores while others need these, and results stay the same."""
+"""Threads stay on their own cores while other processes compute; results stay the same."""
 
 import os
 import subprocess
@@ -24,7 +24,7 @@ def placed(wanted):
         sums.append(float((a @ a).sum()))
         found = 0
         for task in os.listdir("/proc/self/task"):
-            with contextlib.suppress(ProcessLookupError):  # a thread that has just ended
+            with contextlib.suppress(ProcessLookupError):  # the thread has just ended
                 found += len(os.sched_getaffinity(int(task))) == 1
         if found == wanted or time.monotonic() > end:
             return found
@@ -39,7 +39,7 @@ TWO = {"OMP_NUM_THREADS": "2"}
 @pytest.mark.slow
 @pytest.mark.skipif(
     not Path("/proc/self/schedstat").is_file() or len(os.sched_getaffinity(0)) < 2,
-    reason="needs the scheduler statistics of Linux and two cores",
+    reason="needs Linux's scheduler statistics and two cores",
 )
 @pytest.mark.parametrize(
     ("env", "busy"),

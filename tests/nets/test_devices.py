@@ -1,7 +1,7 @@
-"""Other devices than the CPU: no update asks for a value, and a GPU gives the CPU's numbers.
+"""Devices other than the CPU: no update reads a value back, and a GPU gives the CPU's results.
 
-Without a GPU, PyTorch's `meta` device stands in for the first, in float32: a tensor there has no
-values, so whatever would look at one raises, and so does an operation with a tensor of the host.
+The first is tested without a GPU, in float32, on PyTorch's `meta` device: its tensors have no
+values, so reading one raises, and so does combining one with a tensor on the CPU.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ HostGenerator = torch.Generator
 
 
 class AnyDevicesGenerator(HostGenerator):
-    """Random state that may be said to be on a device that has none."""
+    """Random generator that accepts any device and stays on the CPU."""
 
     def __new__(cls, _device=None):
         return HostGenerator.__new__(cls, "cpu")
@@ -36,21 +36,21 @@ class AnyDevicesGenerator(HostGenerator):
 
 @pytest.fixture
 def meta(monkeypatch):
-    """Takes away what `meta` lacks: random states and automatic mixed precision."""
+    """Replaces what `meta` lacks: random generators and automatic mixed precision."""
     monkeypatch.setattr(torch, "Generator", AnyDevicesGenerator)
     for module in (loop, ensemble, published):
         monkeypatch.setattr(module, "autocast", lambda *_: contextlib.nullcontext())
 
 
 @pytest.mark.usefixtures("meta")
-def test_an_update_never_asks_for_a_value():
+def test_an_update_never_reads_a_value():
     tuner = new_tuner(QUICK, META, "float32")
     tuner.latents = lambda batch: torch.randn(batch, tuner.generator.z_dim, device=META)
     real = to_signed(tuner.images)
-    for _ in range(2):  # the second one has an optimizer's state
+    for _ in range(2):  # in the second, the optimizers have a state
         results = [tuner.update_discriminator(real), tuner.update_generator(real)]
     assert {result.device for result in (*results, *tuner.last_scores)} == {META}
-    with pytest.raises(NotImplementedError):  # what the adaptive rule waits for, once an update
+    with pytest.raises(NotImplementedError):  # the adaptive rule does this once per update
         finite_loss(results[-1], "g_loss")
     tuner.latents = lambda batch: torch.randn(batch, tuner.generator.z_dim)
     with pytest.raises(RuntimeError, match="not on the expected device"):
@@ -58,7 +58,7 @@ def test_an_update_never_asks_for_a_value():
 
 
 @pytest.mark.usefixtures("meta")
-def test_scoring_asks_for_no_value_and_an_epoch_of_a_cnn_for_one(monkeypatch):
+def test_scoring_reads_no_value_and_an_epoch_of_a_cnn_reads_one(monkeypatch):
     net = PropertyCNN("gender", image_px=32, width=0.125).to(META)
     images = torch.zeros(10, 32, 32, 3, dtype=torch.uint8, device=META)
     cnns = Ensemble({"gender": [net]})
@@ -81,7 +81,7 @@ def test_scoring_asks_for_no_value_and_an_epoch_of_a_cnn_for_one(monkeypatch):
 
 
 def trained(device, *, own_draws=True, stop=False):
-    """Losses of six batches; unless with own draws, of latents of the host and fixed noise."""
+    """Losses of six batches; without `own_draws`, latents come from the CPU and noise is fixed."""
     random = HostGenerator().manual_seed(3)
 
     def start():
@@ -104,8 +104,8 @@ def trained(device, *, own_draws=True, stop=False):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_trains_resumes_draws_and_scores_as_the_cpu_does(monkeypatch):
-    """R1, both updates, and by the later batches' losses what the optimizers did."""
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # which rounds to 19 bits
+    """Covers R1, both updates and, through the later batches' losses, the optimizer steps."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # TF32 rounds to 19 bits
     here, there = (trained(device, own_draws=False)[:6] for device in (CPU, GPU))
     assert there == pytest.approx(here, rel=5e-3)
     assert trained(GPU, stop=True) == pytest.approx(trained(GPU), rel=1e-3)

@@ -1,4 +1,4 @@
-"""Properties of the discriminator at small sizes; figures of the public one are in test_parity."""
+"""The discriminator at small sizes; test_parity compares it with the public one."""
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +19,7 @@ def test_gradient_reaches_every_parameter_in_use():
     assert (net(images) - scores).abs().min().item() > 1e-3
     scores.square().sum().backward()
     without = {n for n, p in net.named_parameters() if p.grad is None or not p.grad.any()}
-    # Full-size images enter by the first input alone.
+    # Full-size images use only the first input layer.
     assert without == {f"input{k}.{part}" for k in (1, 2) for part in ("weight", "bias")}
 
 

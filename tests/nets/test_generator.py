@@ -1,4 +1,4 @@
-"""Properties of the generator at small sizes; figures of the public network are in test_parity."""
+"""The generator at small sizes; test_parity compares it with the public one."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ def small(image_px=16, **options):
     with torch.no_grad():
         for name, parameter in net.named_parameters():
             if name.endswith("apply_noise.weight"):
-                parameter.fill_(0.3)  # zero at the start, which would hide the noise
+                parameter.fill_(0.3)  # the initial zero would hide the noise
     return net.eval()
 
 
@@ -39,7 +39,7 @@ def test_every_layout_draws_and_trains_every_parameter_in_use(wide_dim, num_prop
     assert ("mapping.label_weight" in net.state_dict()) == (num_properties > 0)
     images.square().sum().backward()
     without = {n for n, p in net.named_parameters() if p.grad is None or not p.grad.any()}
-    # Full-size images are drawn by the last output alone, as published.
+    # Full-size images use only the last output layer, as published.
     outputs = ("synthesis.output0", "synthesis.output1")
     assert without == {f"{name}.{part}" for name in outputs for part in ("weight", "bias")}
 
@@ -55,7 +55,7 @@ def test_running_mean_follows_w_in_training_only():
 
 @torch.no_grad()
 def test_new_branch_as_published_hardly_moves_w():
-    """Drawn at N(0, 0.15^2) the split mapping looks like the base; drawn as usual it would not."""
+    """A new branch from N(0, 0.15^2) keeps w close to the base's; the usual one would not."""
     base = small(32, w_dim=64)
     net, same, other = (
         split_mapping(base, 256, torch.Generator().manual_seed(seed)).eval() for seed in (3, 3, 4)
@@ -71,7 +71,7 @@ def test_new_branch_as_published_hardly_moves_w():
     drawn, again, others = (one.mapping.dense_new0.weight for one in (net, same, other))
     assert drawn.std().item() == pytest.approx(0.15, rel=0.05)
     assert net.mapping.dense_new0.bias.std().item() == pytest.approx(0.15, rel=0.2)
-    assert torch.equal(drawn, again)  # by its random state alone
+    assert torch.equal(drawn, again)  # depends on the seed only
     assert not torch.equal(drawn, others)
     with pytest.raises(ValueError, match="split mapping already"):
         split_mapping(net, 24, torch.Generator())
@@ -80,7 +80,7 @@ def test_new_branch_as_published_hardly_moves_w():
 @torch.no_grad()
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16])
-def test_held_kernels_draw_the_same_and_are_let_go(dtype, layout):
+def test_held_kernels_draw_the_same_and_are_released(dtype, layout):
     net = small(64, fmaps_base=512).to(memory_format=layout)
     z, properties = latents(net, 2)
     exact = net(z, properties)
@@ -91,7 +91,7 @@ def test_held_kernels_draw_the_same_and_are_let_go(dtype, layout):
             held = net(z, properties)
             assert (held - wanted).norm() < (0.05 if dtype else 1e-5) * wanted.norm()
             net.synthesis.layer3.weight.zero_()
-            assert torch.equal(net(z, properties), held)  # made once
+            assert torch.equal(net(z, properties), held)  # computed once
         assert not torch.allclose(net(z, properties), wanted, atol=0.1)
     with pytest.raises(RuntimeError, match="midway"), net.synthesis.hold_kernels(dtype):
         raise RuntimeError("midway")

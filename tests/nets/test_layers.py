@@ -1,4 +1,4 @@
-"""Building blocks against their definitions, written out the slow way."""
+"""Building blocks agree with their definitions, computed the slow way."""
 
 import math
 
@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from ohlora_lib.nets.fast import convolve
 from ohlora_lib.nets.layers import EqualDense, Noise, Style, minibatch_deviation
 
-WAYS = [  # from 32 px on, styles are worked out by group norm
+WAYS = [  # from 32 px on, styles use group norm
     (side, layout) for side in (8, 32) for layout in (torch.contiguous_format, torch.channels_last)
 ]
 
@@ -74,7 +74,7 @@ def test_style_in_16_bits_has_the_values_and_gradients_of_32(side, layout):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("spread", [0.0, 0.002, 0.02, "a few pixels"])
 def test_style_keeps_a_channel_far_from_zero(dtype, side, spread):
-    """A dead channel is constant; its mean in 16 bits, times 1 / 1e-4, would drown the shift."""
+    """A dead channel is constant; its mean in 16 bits, times 1 / 1e-4, would swamp the shift."""
     layer, w, x = Style(5, 4), torch.randn(2, 5), torch.full((2, 4, side, side), 1.7)
     if spread == "a few pixels":
         x[:, :, :2, :3] *= 1.02
@@ -88,7 +88,7 @@ def test_style_keeps_a_channel_far_from_zero(dtype, side, spread):
 
 @pytest.mark.parametrize(("batch", "group"), [(16, 16), (32, 16), (18, 9), (2, 2), (1, 1)])
 def test_minibatch_deviation_groups(batch, group):
-    """Group k holds images k, k + B/G, ...: a wrong reshape would mix neighbours instead."""
+    """Group k holds images k, k + B/G, ...: a wrong reshape would group neighbours instead."""
     x = torch.randn(batch, 3, 4, 4)
     plane = minibatch_deviation(x)[:, 3, 0, 0]
     groups = batch // group
@@ -105,7 +105,7 @@ def test_minibatch_deviation_groups(batch, group):
     ],
 )
 def test_frozen_convolution_has_the_derivatives_of_pytorchs_own(shape, options):
-    """First and second derivative by the input, as R1 takes them, with nothing for the weights."""
+    """First and second derivatives by the input, as in R1, and none for the weights."""
     weight, bias = (torch.randn(size, dtype=torch.float64) for size in (shape, shape[:1]))
     x = torch.randn(2, 4, 8, 8, dtype=torch.float64, requires_grad=True)
 
@@ -118,7 +118,7 @@ def test_frozen_convolution_has_the_derivatives_of_pytorchs_own(shape, options):
     for ours, theirs in zip(penalty(convolve), penalty(F.conv2d), strict=True):
         torch.testing.assert_close(ours, theirs)
         assert ours.abs().max() > 0.1
-    weight.requires_grad_()  # one that is trained keeps its gradient
+    weight.requires_grad_()  # a trainable weight still gets its gradient
     grads = [
         torch.autograd.grad(convolution(x, weight, bias, padding=1, **options).sum(), weight)[0]
         for convolution in (convolve, F.conv2d)

@@ -1,4 +1,4 @@
-"""The networks give the public networks' figures on name-seeded weights."""
+"""With weights seeded by name, the networks give the public networks' outputs."""
 
 import json
 import zlib
@@ -12,11 +12,11 @@ from ohlora_lib.nets.layers import leaky
 from ohlora_lib.training.losses import discriminator_loss, generator_loss, r1_penalty
 from tests.log_samples import DATA
 
-TOLERANCE = 1e-4  # relative; a missing blur or noise weight moves every figure by over 1e-2
+TOLERANCE = 1e-4  # relative; a missing blur or noise weight changes every value by over 1e-2
 CASES = json.loads((DATA / "parity.json").read_text())["cases"]
 SMALL, UNCONDITIONAL = CASES["small-128"], CASES["unconditional-128"]
 SIZES = {"fmaps_base": 2048, "fmaps_max": 64}
-KINK = (20, 24645)  # call of the activation (layer10's), element of its input
+KINK = (20, 24645)  # index of the activation call (layer10's) and of the element of its input
 
 
 def normal(name, shape):
@@ -66,9 +66,9 @@ def grad_norms(loss, net, names):
 
 
 def norms_agree(found, wanted):
-    """Compares norms one by one; small ones are sums that cancel, so they know fewer digits."""
+    """Compares norms one by one; small ones are sums that cancel, so they have fewer digits."""
     assert found == pytest.approx(wanted, rel=TOLERANCE, abs=TOLERANCE / 10 * max(wanted.values()))
-    zero = [name for name, norm in wanted.items() if norm == 0]  # such as a label weight at zero
+    zero = [name for name, norm in wanted.items() if norm == 0]  # such as the label weight's
     assert [found[name] for name in zero] == [0.0] * len(zero)
 
 
@@ -107,8 +107,8 @@ def test_discriminator_losses_and_gradients():
     g_loss = generator_loss(fake_scores)
     assert g_loss.item() == near(SMALL["g_loss"])
     wanted = SMALL["g_grad_norm"]
-    # In float32 one pre-activation on the other side of the leaky ReLU's kink (see below) moves
-    # norms by 1.6e-3 of the largest; a blur or a noise plane left out by over 2e-2.
+    # In float32, one pre-activation on the other side of the leaky ReLU's kink (see below) changes
+    # norms by 1.6e-3 of the largest; a missing blur or noise plane changes them by over 2e-2.
     tolerance = 3e-3 * max(wanted.values())
     assert grad_norms(g_loss, generator, list(wanted)) == pytest.approx(
         wanted, abs=tolerance, rel=0
@@ -116,11 +116,11 @@ def test_discriminator_losses_and_gradients():
 
 
 def test_generator_gradients(monkeypatch):
-    """In float64, where nothing is left to rounding but what the reference's float32 rounded.
+    """In float64, the only rounding left is that of the float32 reference.
 
-    One pre-activation of layer10 is 1.8e-6 of its layer's deviation above zero; rounding put it
-    below zero in the reference, so its slope there was 0.2. With that one slope set the same, all
-    81 norms agree; no other of the pre-activations nearest to zero does that.
+    One pre-activation of layer10 lies 1.8e-6 of its layer's standard deviation above zero.
+    Rounding put it below zero in the reference, where its slope was 0.2. With that slope here,
+    all 81 norms agree; changing any other pre-activation near zero does not achieve this.
     """
     calls = []
 

@@ -1,4 +1,4 @@
-"""The property CNN: as published at 256 px, fewer blocks where the images are small."""
+"""The property CNN is as published at 256 px and has fewer blocks for small images."""
 
 import pytest
 import torch
@@ -39,7 +39,7 @@ def test_only_the_crop_is_seen():
 
 @torch.no_grad()
 def test_signal_survives_the_convolutions():
-    """PyTorch's own draw lets it die: different images would get equal features."""
+    """With PyTorch's default initialisation, different images would get equal features."""
     torch.manual_seed(0)
     net = PropertyCNN("gender", image_px=64).eval()
     features = net.features(torch.rand(8, 3, 64, 64) * torch.rand(8, 3, 1, 1))

@@ -1,4 +1,4 @@
-"""Samples: what a seed draws, and nothing is lost between pixels and floats."""
+"""A seed determines the samples, and conversion between pixels and floats loses nothing."""
 
 import pytest
 import torch
@@ -7,14 +7,14 @@ from ohlora_lib.nets import Generator
 from ohlora_lib.nets.samples import draw_latents, sample_images, to_signed, to_uint8, to_unit
 
 
-def test_every_level_survives_the_way_to_floats_and_back():
+def test_every_level_survives_conversion_to_floats_and_back():
     levels = torch.arange(256, dtype=torch.uint8).view(1, 16, 16, 1).expand(1, 16, 16, 3)
     signed = to_signed(levels)
     assert (signed.min().item(), signed.max().item()) == (-1.0, 1.0)
     assert (to_unit(levels).min().item(), to_unit(levels).max().item()) == (0.0, 1.0)
     assert torch.equal(to_uint8(signed), levels)
     half_a_level = 0.9 / 255
-    assert torch.equal(to_uint8((signed + half_a_level).clamp(-1, 1)), levels)  # not cut off
+    assert torch.equal(to_uint8((signed + half_a_level).clamp(-1, 1)), levels)  # not truncated
 
 
 def test_axes_are_not_mixed_up_and_pixels_do_not_wrap():
@@ -41,7 +41,7 @@ def test_a_seed_draws_its_images_from_any_start_and_nothing_else(generator):
     assert (first.shape, first.dtype) == ((10, 8, 8, 3), torch.uint8)
     assert torch.equal(first, draw(generator, 10))
     assert not torch.equal(first, draw(generator, 10, seed=6))
-    assert len({image.numpy().tobytes() for image in first}) == 10  # no latent twice
+    assert len({image.numpy().tobytes() for image in first}) == 10  # no latent repeats
     assert torch.equal(draw(generator, 6, start=4), first[4:])
     assert torch.equal(draw(generator, 3), first[:3])
     assert torch.equal(torch.get_rng_state(), before)

@@ -1,4 +1,4 @@
-"""The ridge regression that CNNs are compared with reads what is linear in the pixels."""
+"""The ridge baseline learns a property that is linear in the pixels."""
 
 import numpy as np
 import pandas as pd
@@ -8,7 +8,7 @@ from ohlora_lib.properties.baseline import PixelRidge
 from ohlora_lib.properties.ensemble import unseen_auroc, unseen_scores
 
 
-def test_a_linear_property_is_read_and_a_shuffled_one_is_not():
+def test_a_linear_property_is_learnt_and_a_random_one_is_not():
     random = np.random.default_rng(0)
     labels = pd.DataFrame({"bright": random.random(400) < 0.5, "noise": random.random(400) < 0.5})
     images = random.integers(0, 170, (400, 64, 64, 3))

@@ -1,4 +1,4 @@
-"""The compact CNN learns rare properties beside common ones, and its scores are honest shares."""
+"""The compact CNN learns rare and common properties together, and its scores are calibrated."""
 
 import shutil
 
@@ -18,7 +18,7 @@ ROWS = np.arange(300)
 
 
 def planted(count=600):
-    """Noise pictures, brighter above where `bright` is 1, redder below where `rare` is."""
+    """Noise images: brighter in the top half if `bright`, redder in the bottom half if `rare`."""
     random = np.random.default_rng(0)
     table = pd.DataFrame(
         {"bright": random.random(count) < 0.5, "rare": random.random(count) < 0.1}
@@ -37,7 +37,7 @@ def trained(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_both_properties_are_learnt_and_scores_say_how_often(trained):
+def test_both_properties_are_learnt_and_scores_are_calibrated(trained):
     folder, folds = trained
     images, table = planted()
     assert fold_table(folds)["property"].tolist() == ["bright", "rare"] * 2
@@ -49,21 +49,21 @@ def test_both_properties_are_learnt_and_scores_say_how_often(trained):
 
 
 @pytest.mark.slow
-def test_folds_are_trained_once_and_taken_over_whole_or_in_part(trained, tmp_path):
+def test_folds_are_trained_once_and_imported_whole_or_in_part(trained, tmp_path):
     folder, folds = trained
     images, table = planted()
     shutil.copytree(folder, tmp_path / "again")
     data = (images, table, ROWS, list(table), SETTINGS, tmp_path / "again")
     again = list(train_ensemble(*data))
     pd.testing.assert_frame_equal(fold_table(again), fold_table(folds))
-    assert import_cnns(folder, ["rare"], tmp_path / "in") == "Taken over: 2 CNNs for rare."
+    assert import_cnns(folder, ["rare"], tmp_path / "in") == "Imported 2 CNNs for rare."
     there, here = load_ensemble(folder, list(table)), load_ensemble(tmp_path / "in", ["rare"])
     torch.testing.assert_close(here.scores(images[:20])[:, 0], there.scores(images[:20])[:, 1])
-    with pytest.raises(ValueError, match=r"is a CNN for 'bright' and 'rare' by its tensors"):
+    with pytest.raises(ValueError, match=r"its tensors are of a CNN for 'bright' and 'rare'"):
         import_cnns(folder, ["hat"], tmp_path / "out")
 
 
-def test_every_fold_has_its_part_of_a_rare_class():
+def test_every_fold_has_its_share_of_a_rare_class():
     random = np.random.default_rng(0)
     labels = np.stack([random.permutation(1000) < 10, random.random(1000) < 0.4], axis=1)
     lesson = Lesson(None, labels.astype(int), ("rare", "usual"), CNNSettings(folds=5))
@@ -75,7 +75,7 @@ def test_every_fold_has_its_part_of_a_rare_class():
         assert not set(train) & set(valid)
 
 
-def test_augmented_images_are_mirrored_moved_and_brightened_but_not_mixed():
+def test_augmented_images_are_mirrored_shifted_and_brightened_but_not_mixed():
     images = torch.rand(64, 3, 32, 32)
     changed = augment(images, torch.Generator().manual_seed(0), mirror=True)
     seen = set()
@@ -92,12 +92,12 @@ def test_augmented_images_are_mirrored_moved_and_brightened_but_not_mixed():
     assert len(seen) > 12  # of 18
 
 
-def test_calibration_undoes_a_weighting():
+def test_calibration_undoes_class_weights():
     random = np.random.default_rng(0)
     honest = random.normal(-2, 2, 20_000)
     labels = (random.random(20_000) < 1 / (1 + np.exp(-honest))).astype(int)
-    scale, shift = calibrate(2 * honest[:, None] + 3, labels[:, None])[:, 0]  # too sure, shifted
+    scale, shift = calibrate(2 * honest[:, None] + 3, labels[:, None])[:, 0]  # overconfident
     assert scale == pytest.approx(0.5, abs=0.03)
     assert shift == pytest.approx(-1.5, abs=0.1)
-    scale, shift = calibrate(-honest[:, None], labels[:, None])[:, 0]  # worse than guessing
+    scale, shift = calibrate(-honest[:, None], labels[:, None])[:, 0]  # worse than chance
     assert (scale, 1 / (1 + np.exp(-shift))) == pytest.approx((0, labels.mean()), abs=1e-3)

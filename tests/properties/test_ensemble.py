@@ -1,4 +1,4 @@
-"""An ensemble scores as its CNNs do, whether in memory, saved, or taken over."""
+"""An ensemble scores as its CNNs do, whether in memory, saved or imported."""
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,7 @@ from ohlora_lib.properties.ensemble import (
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """A folder of CNNs, two for each of two properties, and images."""
+    """A folder with two CNNs for each of two properties, the CNNs, and images."""
     folder = tmp_path_factory.mktemp("selector")
     torch.manual_seed(0)
     members = {
@@ -40,7 +40,7 @@ def test_saved_ensemble_gives_identical_scores(saved):
     assert not any(p.requires_grad for net in back.members["bright"] for p in net.parameters())
 
 
-def test_score_is_the_mean_over_the_folds_however_many_images_at_once(saved, monkeypatch):
+def test_score_is_the_mean_over_the_folds_for_any_batch_size(saved, monkeypatch):
     folder, _, images = saved
     ensemble = load_ensemble(folder, ["dark", "bright"])
     members, scores = ensemble.member_scores(images), ensemble.scores(images)
@@ -48,7 +48,7 @@ def test_score_is_the_mean_over_the_folds_however_many_images_at_once(saved, mon
     assert (members["dark"][:, 0] - members["dark"][:, 1]).abs().max().item() > 1e-4
     torch.testing.assert_close(scores[:, 0], members["dark"].mean(dim=1))
     table = ensemble.table(images)
-    assert list(table) == ["dark_score", "bright_score"]  # order as asked for
+    assert list(table) == ["dark_score", "bright_score"]  # in the requested order
     np.testing.assert_allclose(table["bright_score"], scores[:, 1])
     monkeypatch.setattr(ensemble_module, "images_at_once", lambda *_: 7)
     torch.testing.assert_close(ensemble.scores(images), scores)
@@ -77,21 +77,21 @@ def test_scores_of_unseen_images_as_a_table(saved):
     assert unseen_auroc(perfect) == {"bright": 1.0, "dark": 1.0}
 
 
-def test_missing_property_is_told(saved):
+def test_missing_property_is_an_error(saved):
     with pytest.raises(ValueError, match=r"no CNN for property 'hat'; .*\['bright', 'dark'\]"):
         load_ensemble(saved[0], ["bright", "hat"])
 
 
-def test_trained_cnns_are_taken_over_by_the_property_in_their_names(saved, tmp_path):
+def test_trained_cnns_are_imported_by_the_property_in_their_names(saved, tmp_path):
     folder, members, images = saved
     said = import_cnns(folder, ["dark"], tmp_path)
-    assert said == "Taken over: 2 CNNs for dark."
+    assert said == "Imported 2 CNNs for dark."
     there, here = Ensemble({"dark": members["dark"]}), load_ensemble(tmp_path, ["dark"])
     assert torch.equal(here.scores(images), there.scores(images))
-    with pytest.raises(ValueError, match="no file has 'hat' in its name"):
+    with pytest.raises(ValueError, match="no file name contains 'hat'"):
         import_cnns(folder, ["hat"], tmp_path)
     (tmp_path / "dark-fold0.safetensors").rename(tmp_path / "bright_0.safetensors")
-    with pytest.raises(ValueError, match="is a CNN for 'dark' by its tensors, not 'bright'"):
+    with pytest.raises(ValueError, match="its tensors are of a CNN for 'dark', not 'bright'"):
         import_cnns(tmp_path, ["bright"], tmp_path / "out")
 
 

@@ -1,4 +1,4 @@
-"""Property CNNs learn what is there and not what is not; a stop costs no trained fold."""
+"""Property CNNs learn real properties and no random ones; an interrupt loses no trained fold."""
 
 import itertools
 import shutil
@@ -26,7 +26,7 @@ SETTINGS = {
 
 
 def planted(count=160, seed=0):
-    """Noise pictures, bright where the label is 1; the classes overlap pixel by pixel."""
+    """Noise images, brighter if labelled 1; the pixel values of the classes overlap."""
     random = np.random.default_rng(seed)
     labels = random.permutation(np.arange(count) % 2)
     images = random.integers(0, 170, (count, 32, 32, 3)) + 80 * labels[:, None, None, None]
@@ -54,7 +54,7 @@ def test_folds_are_stratified_disjoint_and_complete():
     for train, valid in folds:
         assert not set(train) & set(valid)
         assert len(train) + len(valid) == 100
-        assert labels[valid].sum() == 4  # unstratified folds would vary
+        assert labels[valid].sum() == 4  # would vary without stratification
     assert not np.array_equal(folds[0][1], other[0][1])
 
 
@@ -81,7 +81,7 @@ def test_planted_property_is_learnt_and_the_best_epoch_kept():
 
 
 def test_shuffled_labels_are_not_learnt():
-    """A validation set that leaks into training, or an AUROC of training images, would be high."""
+    """Leaked validation rows, or an AUROC over training images, would score high."""
     images, labels = planted()
     shuffled = np.random.default_rng(5).permutation(labels)
     assert np.mean([fold.auroc["bright"] for fold in train_folds(images, shuffled)]) < 0.7
@@ -98,12 +98,12 @@ def test_a_seed_decides_the_weights_and_a_second_attempt_starts_from_others():
     assert not torch.equal(again.net.state_dict()["conv1.0.weight"], first)
 
 
-@pytest.mark.filterwarnings(  # the schedule is stepped, the replaced epoch steps no optimizer
+@pytest.mark.filterwarnings(  # the replaced epoch steps the schedule but no optimizer
     "ignore:Detected call of `lr_scheduler.step"
 )
 @pytest.mark.parametrize(
     ("changes", "losses", "kept", "attempts"),
-    [  # 0 is what scores are made of, at the end of each attempt
+    [  # the 0 ending each attempt becomes the logits of its final scores
         (
             {"patience": 2, "max_epochs": 50, "loss_limit": {"bright": 0.45}},
             [0.9, 0.6, 0.7, 0.8, 0, 0.8, 0.5, 0.9, 0.4, 0.45, 0.6, 0],
@@ -111,7 +111,7 @@ def test_a_seed_decides_the_weights_and_a_second_attempt_starts_from_others():
             2,
         ),
         (
-            {"max_epochs": 1, "loss_limit": {"bright": 0.1}},  # all are over it: the best is kept
+            {"max_epochs": 1, "loss_limit": {"bright": 0.1}},  # all exceed it: the best is kept
             [0.9, 0, 0.6, 0, 0.8, 0],
             [0.6],
             2,
@@ -134,7 +134,7 @@ def test_early_stop_and_attempts(monkeypatch, changes, losses, kept, attempts):
     assert not list(left)
 
 
-def test_a_loss_that_is_no_number_ends_the_fold():
+def test_a_loss_that_is_not_finite_ends_the_fold():
     with pytest.raises(NotFiniteError, match=r"^bright, fold 0, epoch \d+: .*loss is (nan|inf)"):
         first_fold(8, max_epochs=30, learning_rate={"bright": 1e30})
 
@@ -144,13 +144,13 @@ def test_crop_of_the_settings_is_used():
     assert lesson(*planted(2), crops={"bright": crop}).new_net().crop == tuple(crop)
 
 
-def test_auto_takes_the_crop_that_one_fold_reads_better():
+def test_auto_takes_the_crop_with_the_higher_auroc():
     images, labels = planted()
     images = images.clone()
     images[:, :24] = torch.randint(0, 256, (len(images), 24, 32, 3), dtype=torch.uint8)
     below = Lesson(images, labels[:, None], ("age",), CNNSettings(**SETTINGS | {"crops": "auto"}))
     rows = stratified_folds(below)[0]
-    assert choose_crop(below, rows).settings.crops == {"age": WHOLE}  # age's own ends above it
+    assert choose_crop(below, rows).settings.crops == {"age": WHOLE}  # its own crop ends above it
 
 
 def train(folder, stop_after=99, bright=0, blank=False, **changes):
@@ -170,12 +170,10 @@ def whole(tmp_path_factory):
     return folder, train(folder)
 
 
-def test_stopped_after_a_fold_and_started_again_is_as_if_never_stopped(
-    whole, tmp_path, monkeypatch
-):
+def test_resuming_after_a_fold_equals_an_uninterrupted_training(whole, tmp_path, monkeypatch):
     train(tmp_path, stop_after=3)
-    (tmp_path / "dark-fold0.safetensors").unlink()  # killed between the two files
-    older = tmp_path / "checkpoints" / "state-bright-fold0.pt"  # of an earlier version
+    (tmp_path / "dark-fold0.safetensors").unlink()  # killed between writing the two files
+    older = tmp_path / "checkpoints" / "state-bright-fold0.pt"  # saved by an earlier version
     state, facts = load_state(older)
     save_state(older, {"valid_rows": 0} | state, facts)
     calls = []
@@ -210,7 +208,7 @@ def test_other_parameters_or_images_are_named(tmp_path, change, said):
         train(tmp_path, **change)
 
 
-def test_folds_of_an_earlier_run_do_not_vote_on(tmp_path):
+def test_folds_left_by_an_earlier_run_do_not_vote(tmp_path):
     train(tmp_path)
     for name in ("bright-fold7.safetensors", "hat-fold0.safetensors"):
         shutil.copy(tmp_path / "dark-fold0.safetensors", tmp_path / name)

@@ -140,7 +140,7 @@ def test_what_it_does_not_say_is_refused(shown, case):
 
 @pytest.mark.slow
 def test_complaints_are_one_line_and_bugs_keep_their_traceback():
-    line = "device is 'tpu'; this machine knows auto, cpu"
+    line = "device is 'tpu'; this machine allows auto, cpu"
     complaint, state, debugger, *bugs = run_cells([
         CELL,
         TAKE,

@@ -222,7 +222,7 @@ def test_clean_says_how_much_and_asks(root, finished, monkeypatch):
 
 
 LACKS = [
-    ({"device": "cuda"}, "device is 'cuda'; this machine knows auto, cpu"),
+    ({"device": "cuda"}, "device is 'cuda'; this machine allows auto, cpu"),
     ({"concept": {"glasses": 0.0}}, "concept names 'glasses', but the CNNs in outputs/tiny/03_cnn "
      "are for ['age', 'glass']. Correct the name, or train its CNNs in 03_train_property_cnn."),
 ]  # fmt: skip

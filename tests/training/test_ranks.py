@@ -86,5 +86,5 @@ def test_each_rank_takes_a_gpu_of_its_own_where_there_are_gpus(monkeypatch):
         monkeypatch.setattr(torch.cuda, "device_count", lambda gpus=gpus: gpus)
         assert Ranks(1, 2).device(name) == torch.device(wanted)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(ValueError, match="'cuda:1'; this machine knows auto, cpu, cuda, cuda:0"):
+    with pytest.raises(ValueError, match="'cuda:1'; this machine allows auto, cpu, cuda, cuda:0"):
         Ranks(1, 2).device("auto")
