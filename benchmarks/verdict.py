@@ -8,11 +8,12 @@ the quickstart, nine fine-tunings that differ in nothing but seed and recipe.
 from __future__ import annotations
 
 import argparse
+from functools import cache
 from itertools import combinations, product
 
 import numpy as np
 import pandas as pd
-from scipy import optimize, special
+from scipy import optimize, special, stats
 
 from benchmarks import findings
 from ohlora_lib.verdict.comparison import compare_groups
@@ -49,13 +50,18 @@ def of_logs(
     return false / pairs, float(np.mean(power))
 
 
+@cache
+def shift_for(mean: float) -> float:
+    """Logit to add, so that the mean score over all latents is this."""
+    logits = SPREAD * stats.norm.ppf((np.arange(2000) + 0.5) / 2000)
+    return float(optimize.brentq(lambda s: special.expit(logits + s).mean() - mean, -20, 20))
+
+
 def made_scores(mean: float, base: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Scores of latents with this mean; `base` is what the latents bring along."""
     noise = rng.standard_normal(len(base))
-    logit = SPREAD * (np.sqrt(ALIKE) * base + np.sqrt(1 - ALIKE) * noise)
-    grid = SPREAD * rng.standard_normal(20_000)  # the mean over all latents, not over these
-    shift = optimize.brentq(lambda s: special.expit(grid + s).mean() - mean, -20, 20)
-    return special.expit(logit + shift)
+    logits = SPREAD * (np.sqrt(ALIKE) * base + np.sqrt(1 - ALIKE) * noise)
+    return special.expit(logits + shift_for(mean))
 
 
 def of_samples(samples: int, pairs: int, *, paired: bool = True) -> tuple[float, dict[str, float]]:

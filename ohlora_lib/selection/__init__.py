@@ -1,1 +1,1 @@
-"""Images that have the look, chosen by their scores."""
+"""Selects the images that have the look, by their scores."""

@@ -1,8 +1,8 @@
 """Samples and scores candidates in chunks, and keeps the images that have the look.
 
-Each finished chunk is a file: memory stays flat, and a stage that was stopped resumes at the next
-chunk, with the same result to the last bit.
-Axes: N candidates, B of a chunk, K kept, P properties, H image height.
+Each finished chunk is a file: memory use stays constant, and an interrupted stage resumes at the
+next chunk, with a bit-identical result.
+Axes: N candidates, B per chunk, K kept, P properties, H image height.
 """
 
 from __future__ import annotations
@@ -33,33 +33,33 @@ from ohlora_lib.study.parameters import SelectImages
 from ohlora_lib.study.records import in_project, read_config
 from ohlora_lib.study.run_folder import Run
 
-CHUNK = 100  # candidates; the latents of as many samples share a random state
-EXAMPLES = 48  # images thrown away that are shown
+CHUNK = 100  # candidates; the latents of one chunk share a random state
+EXAMPLES = 48  # rejected images shown
 NONE = np.empty((0, 1, 1, 3), dtype=np.uint8)
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Images to choose from: fresh samples of a base, or images of a population."""
+    """Candidate images: fresh samples of a base, or images of a population."""
 
     source: Generator | np.ndarray  # on the device, or uint8 (N, H, H, 3)
     count: int  # N
-    seed: int  # draws the latents of samples
-    device: torch.device  # where they are drawn and scored
-    precision: str  # number format to draw and score in
+    seed: int  # seeds the latents of samples
+    device: torch.device  # for sampling and scoring
+    precision: str  # number format for sampling and scoring
 
     @property
     def fresh(self) -> bool:
-        """Whether they are samples, which take long to draw again."""
+        """Whether the candidates are samples, which are slow to draw again."""
         return isinstance(self.source, Generator)
 
     @property
     def image_px(self) -> int:
-        """Side H of the images, pixels."""
+        """Side H of the images in pixels."""
         return self.source.image_px if self.fresh else self.source.shape[1]
 
     def draw(self, start: int) -> Tensor:
-        """One chunk, uint8 (B, H, H, 3), on the device."""
+        """Draws or loads one chunk, uint8 (B, H, H, 3), on the device."""
         if not self.fresh:
             return to_tensor(self.source[start : start + CHUNK], self.device)
         size = min(CHUNK, self.count - start)
@@ -67,7 +67,7 @@ class Candidates:
         return next(sample_images(self.source, size, **options))
 
     def where(self, flags: np.ndarray) -> Iterator[np.ndarray]:
-        """Candidates with a flag, in order, uint8 (b, H, H, 3), from a chunk at a time."""
+        """Yields the flagged candidates in order, uint8 (b, H, H, 3), chunk by chunk."""
         for start in range(0, self.count, CHUNK):
             rows = np.flatnonzero(flags[start : start + CHUNK])
             if len(rows):
@@ -76,7 +76,7 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Chosen:
-    """Scores of all candidates, the images that were kept, and some that were thrown away."""
+    """Scores of all candidates, the images kept, and examples of those rejected."""
 
     scores: pd.DataFrame  # (N, P), columns <property>_score
     selection: Selection
@@ -84,12 +84,12 @@ class Chosen:
     thrown: np.ndarray  # uint8, (at most 48, H, H, 3)
 
     def table(self) -> pd.DataFrame:
-        """One row per candidate: img_no, its scores, whether it was kept."""
+        """Tabulates each candidate: img_no, its scores, whether it was kept."""
         scores = self.scores.rename_axis("img_no").reset_index()
         return scores.assign(kept=self.selection.kept.astype(int))
 
     def means(self) -> pd.DataFrame:
-        """Mean scores of all candidates and of those kept, one row per property."""
+        """Mean scores of all candidates and of those kept; one row per property."""
         kept = self.scores[self.selection.kept]
         return pd.DataFrame({"candidates": self.scores.mean(), "kept": kept.mean()})
 
@@ -97,7 +97,7 @@ class Chosen:
 def find_candidates(
     config: SelectImages, run: Run, *, device: torch.device, precision: str
 ) -> Candidates | None:
-    """The images that `candidates` of the parameters names; None for a table of scores alone."""
+    """Opens the images that the parameter `candidates` names; None for a score table alone."""
     if config.candidates == "table":
         return None
     if config.candidates == "base":
@@ -112,9 +112,9 @@ def choose(
 ) -> Chosen:
     """Scores the candidates, and keeps those that meet every condition.
 
-    The run gets `images/selected.npy`; of a finished one, scores and images are read. `offered` is
-    None where there is a table of scores alone, `foreign` as in `select`. ValueError if a table
-    cannot be read, the images do not fit the CNNs, or nothing is kept; nothing is written then.
+    Writes `images/selected.npy`, or reads the results of a finished run. `offered` is None for a
+    score table alone; `foreign` is as in `select`. Raises ValueError, and writes no images, if a
+    table is malformed, the image size does not fit the CNNs, or no image is kept.
     """
     wanted = conditions(config.concept, config.keep)
     if config.scores_csv:
@@ -144,7 +144,7 @@ def choose(
 def _read_aligned(
     config: SelectImages, run: Run, wanted: Sequence[Condition], offered: Candidates | None
 ) -> pd.DataFrame:
-    """Scores made elsewhere, in the order of the population; images without a row have none."""
+    """Reads external scores in the order of the population; NaN for images without a row."""
     table = read_scores(in_project(config.scores_csv), wanted)
     if offered is not None:
         files = read_table(run.inputs["population_run"] / "files.csv", ["img_no", "file"])
@@ -155,7 +155,7 @@ def _read_aligned(
 
 
 def chunk_folder(run: Run, offered: Candidates) -> Path:
-    """Where finished chunks are; another place for all that would make them different."""
+    """Folder of finished chunks, named by a hash of everything that determines their content."""
     inputs = [sha256(folder / "summary.json") for folder in run.inputs.values()]
     facts = (run.config, inputs, str(offered.device), offered.precision, ohlora_lib.__version__)
     return run.path / "chunks" / hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
@@ -164,7 +164,7 @@ def chunk_folder(run: Run, offered: Candidates) -> Path:
 def _score_chunks(
     config: SelectImages, run: Run, wanted: Sequence[Condition], offered: Candidates
 ) -> pd.DataFrame:
-    """Scores what no chunk on the disk has; samples that meet all conditions are in it too."""
+    """Scores the chunks missing on disk; stores samples that meet all conditions with them."""
     folder = chunk_folder(run, offered)
     for left in folder.parent.glob("*"):
         if left != folder:
@@ -174,8 +174,8 @@ def _score_chunks(
     sizes = {net.image_px for nets in selector.members.values() for net in nets}
     if sizes != {offered.image_px}:
         raise ValueError(
-            f"the images to choose from have {offered.image_px} px, the property CNNs read "
-            f"{sorted(sizes)} px; population, base and CNNs need one `image_px`"
+            f"the candidate images have {offered.image_px} px, but the property CNNs expect "
+            f"{sorted(sizes)} px; use one `image_px` for population, base and CNNs"
         )
     for start in track(range(0, offered.count, CHUNK), "Scoring"):
         file = folder / f"{start:08d}.npz"
@@ -201,7 +201,7 @@ def _read_chunks(folder: Path, name: str) -> Iterator[np.ndarray]:
 
 
 def judge_overlap(kept: np.ndarray, cnn_run: Path) -> int:
-    """How many kept images, uint8 (K, H, H, 3), the judge of a run learned from, to the pixel."""
+    """Counts kept images, uint8 (K, H, H, 3), identical to an image the judge was trained on."""
     population_run = in_project(read_config(cnn_run)["population_run"])
     population = open_store(population_run / "images" / "images.npy")
     split = read_table(cnn_run / "split.csv", ["img_no", "role"])

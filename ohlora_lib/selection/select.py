@@ -1,4 +1,4 @@
-"""Keeps by their scores the images that have the look, and says what each condition costs."""
+"""Keeps the images that have the look, by their scores, and counts what each condition costs."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from ohlora_lib.study.look import Condition
 
 @dataclass(frozen=True)
 class Selection:
-    """What was kept: a flag an image, and what each condition costs."""
+    """Flags of the images kept, and what each condition costs."""
 
     kept: np.ndarray  # bool, (N,)
     costs: pd.DataFrame  # condition, passes, fails, share, lost_only_here
-    skipped: int  # first images, left out
-    unscored: int  # candidates without one of the scores; they fail
+    skipped: int  # leading images left out
+    unscored: int  # candidates that lack a score; they fail
 
     def summary(self) -> dict[str, Any]:
-        """All numbers, plain: rows, skipped, candidates, kept, share, and each condition's."""
+        """Returns plain counts: rows, skipped, candidates, unscored, kept, share, by condition."""
         rows, kept = len(self.kept), int(self.kept.sum())
         return {
             "rows": rows,
@@ -41,15 +41,15 @@ class Selection:
 def select(
     scores: pd.DataFrame, wanted: Sequence[Condition], *, skip_first: int = 0, foreign: str = ""
 ) -> Selection:
-    """Keeps the images, a row of `<property>_score` each, that meet every condition.
+    """Keeps the images (rows of `<property>_score`) that meet every condition.
 
-    The `skip_first` first ones, labelled for training, are left out. ValueError if that leaves
-    none or nothing is kept; says what to do, `foreign` where the images are of something else.
+    The first `skip_first` images, which are labelled for training, are left out. Raises ValueError
+    with a remedy, which `foreign` replaces for out-of-domain images, if no image is left or kept.
     """
     offered = scores.iloc[skip_first:]
     if offered.empty:
         raise ValueError(
-            f"skip_first is {skip_first}, but there are {len(scores)} images in all. Skip fewer."
+            f"skip_first is {skip_first}, but there are only {len(scores)} images. Lower it."
         )
     passes = pd.DataFrame({c: c.holds(offered[f"{c.prop}_score"]) for c in wanted})
     fails = ~passes
@@ -71,25 +71,25 @@ def select(
 
 
 def _what_to_loosen(scores: pd.DataFrame, passes: pd.DataFrame, costs: pd.DataFrame) -> str:
-    """The condition that alone stands in the way most often, and a threshold to loosen it to."""
+    """Suggests a threshold for the condition that most often alone rejects an image."""
     lost, whose = costs["lost_only_here"], "the images"
     worst = passes.columns[lost.argmax() if lost.any() else costs["passes"].argmin()]
-    if lost.any():  # a quarter of all images could be fewer than pass now
+    if lost.any():  # of all images, a quarter may be fewer than pass now
         scores = scores[passes.drop(columns=worst).all(axis=1)]
         whose = "the images that meet the others"
     reach = scores[f"{worst.prop}_score"].quantile(0.75 if worst.sign == ">=" else 0.25)
     if np.isnan(reach):
-        raise ValueError(f"none of the images has a score of {worst.prop!r}")
-    reach = (np.floor if worst.sign == ">=" else np.ceil)(reach * 1000) / 1000  # still in reach
+        raise ValueError(f"no candidate image has a score for {worst.prop!r}")
+    reach = (np.floor if worst.sign == ">=" else np.ceil)(reach * 1000) / 1000  # still passes
     share = f"a threshold of {reach:.3g} would pass a quarter of {whose}"
     return f"Loosen {worst.prop} in `keep`: {share}."
 
 
 def read_scores(path: Path | str, wanted: Sequence[Condition]) -> pd.DataFrame:
-    """Reads a CSV of scores made elsewhere, one row per image in the order of the images.
+    """Reads a CSV of external scores, one row per image, in the order of the images.
 
-    Gives all columns; those of the conditions' properties, `<property>_score` or `<property>` by
-    itself, become numbers named `<property>_score`. ValueError if a column or number is not right.
+    Returns all columns; `<property>_score` or `<property>` of each condition is parsed as numbers
+    and named `<property>_score`. Raises ValueError if a column is missing or a value malformed.
     """
     table = read_table(path)
     for name in dict.fromkeys(condition.prop for condition in wanted):
@@ -98,13 +98,13 @@ def read_scores(path: Path | str, wanted: Sequence[Condition]) -> pd.DataFrame:
             table = table.rename(columns={name: column})
         if column not in table:
             raise ValueError(
-                f"{path}: has no scores of {name!r}, neither {column} nor {name}; the table has "
-                f"{list(table.columns)}. Correct the condition."
+                f"{path}: no scores for {name!r}, neither in {column} nor in {name}; columns are "
+                f"{list(table.columns)}. Correct the condition or the table."
             )
         table[column] = as_numbers(table[column], path)
         check_scores(table[column], path)
     numbers = table.get("img_no", table.index)
     if not (numbers.is_monotonic_increasing and numbers.is_unique):
-        raise ValueError(f"{path}: img_no does not rise from row to row. Sort the table, and keep "
-                         "one row per image.")  # fmt: skip
+        raise ValueError(f"{path}: img_no does not increase from row to row. Sort the table, and "
+                         "keep one row per image.")  # fmt: skip
     return table

@@ -42,6 +42,7 @@ FOOLED_SHARE, FOOLED_SCORE = (
     0.1,
 )  # share of the gain; least gain, gap of gains and gap at the end
 RIDGE = "ridge regression beside the {}"  # the baseline's name in tables, by role
+UNSURE_AUROC = 0.15  # width of its 95 % interval
 WEAK_AUROC, GUESSING_AUROC = 0.8, 0.6  # least AUROC; least low end of its interval
 LEAST_IMAGES, FEW_IMAGES = 8, 50  # diversity needs the former; fewer than the latter invite copies
 OTHER_RATIO = 0.6  # least share of the population's own precision and recall
@@ -49,7 +50,7 @@ CNN_ROLES = {"selector": "selecting", "judge": "judge"}
 INPUTS = {"base_run": "the base", "cnn_run": "the CNNs", "selection_run": "the selection"}
 UNSTABLE = {"not finite", "diverged", "saturated", "collapsed"}  # faults of training itself
 # No reason to doubt the scores, but worth saying first.
-REMARKS = {"few rows", "moved away", "few images", "other images"}
+REMARKS = {"few rows", "moved away", "few images", "few labels", "other images"}
 
 
 @dataclass(frozen=True)
@@ -268,6 +269,7 @@ def of_cnns(results: Mapping[str, Any], properties: Iterable[str]) -> list[Findi
     """
     weak: dict[str, list[str]] = {}
     beaten: list[str] = []
+    unsure: list[str] = []
     for role, who in CNN_ROLES.items():
         columns = ("auroc", "auroc_low", "auroc_high")
         auroc, low, high = (results.get(name, {}).get(role, {}) for name in columns)
@@ -276,15 +278,19 @@ def of_cnns(results: Mapping[str, Any], properties: Iterable[str]) -> list[Findi
                 weak.setdefault(prop, []).append(f"{who} {auroc[prop]:.2f}")
             elif low.get(prop, 1) <= GUESSING_AUROC:
                 weak.setdefault(prop, []).append(f"{who} {low[prop]:.2f} at worst")
+            elif high.get(prop, 1) - low.get(prop, 1) > UNSURE_AUROC:
+                unsure.append(f"{prop} ({who} {low[prop]:.2f} to {high[prop]:.2f})")
             ridge = results.get("auroc", {}).get(RIDGE.format(role), {})
             if ridge.get(prop, 0) > high.get(prop, 1):
                 beaten.append(f"{prop} ({who} {auroc[prop]:.2f}, ridge {ridge[prop]:.2f})")
     parts = [f"{prop} ({', '.join(numbers)})" for prop, numbers in weak.items()]
     text = f"by their AUROC on unseen images (0.5 is guessing) CNNs are weak at {listed(parts)}"
+    few = f"one class has so few labels that the AUROC is uncertain: {listed(unsure)}"
     linear = f"a ridge regression on small pictures reads better than the CNNs {listed(beaten)}"
     return _broken(
         [
             ("guessing", parts, f"{text}; check the labels"),
+            ("few labels", unsure, f"{few}; label more of the rare class"),
             ("ridge", beaten, f"{linear}; train longer, or use `architecture: compact`"),
         ]
     )

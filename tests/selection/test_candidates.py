@@ -1,4 +1,4 @@
-"""Candidates: chunk by chunk gives what all at once gives, stopped or not."""
+"""Selecting chunk by chunk equals selecting all at once, interrupted or not."""
 
 import json
 from dataclasses import replace
@@ -18,7 +18,7 @@ from ohlora_lib.selection import candidates as cd
 from ohlora_lib.study.parameters import SelectImages
 from ohlora_lib.study.run_folder import Run
 
-COUNT = 250  # three chunks, the last one short
+COUNT = 250  # three chunks, the last one shorter
 SKIP = 40
 PROPS = ["gender", "age"]
 INPUTS = {"base_run": "runs", "cnn_run": "runs", "population_run": "runs"}
@@ -32,7 +32,7 @@ def save_store(folder, *parts):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """A base, CNNs and a population in one run folder; nothing in them was trained."""
+    """Untrained base, untrained CNNs and a population in one run folder."""
     root = tmp_path_factory.mktemp("runs")
     torch.manual_seed(0)
     save_weights(Generator(32, z_dim=8, w_dim=8, fmaps_base=64), root / "generator.safetensors")
@@ -47,7 +47,7 @@ def runs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def scores(runs):
-    """Scores of all candidates, a hundred at a time."""
+    """Scores of all candidates, computed 100 at a time."""
     cnns = load_ensemble(runs / "selector", PROPS)
     images = torch.from_numpy(np.array(open_store(runs / "images" / "images.npy")))
     return pd.concat([cnns.table(part) for part in images.split(100)], ignore_index=True)
@@ -55,7 +55,7 @@ def scores(runs):
 
 @pytest.fixture
 def config(scores):
-    """Conditions that about a quarter of the samples meet."""
+    """Parameters with conditions that about a quarter of the samples meet."""
     keep = {prop: float(scores[f"{prop}_score"].median()) for prop in PROPS}
     given = {**INPUTS, "samples": COUNT, "seed": 3, "skip_first": SKIP, "keep": keep}
     return SelectImages.checked({**given, "concept": {"gender": 1.0, "age": 0.0}}, "x")
@@ -104,7 +104,7 @@ def test_kept_are_those_that_meet_every_condition(config, runs, scores, tmp_path
     assert [path.name for path in run.path.rglob("*.np*")] == ["selected.npy"]
 
 
-def test_a_stopped_stage_resumes_at_the_next_chunk_and_is_read_once_finished(
+def test_an_interrupted_stage_resumes_at_the_next_chunk_and_a_finished_one_is_read(
     config, runs, tmp_path, monkeypatch
 ):
     whole = choose(config, open_run(config, runs, tmp_path / "whole"))
@@ -121,14 +121,14 @@ def test_a_stopped_stage_resumes_at_the_next_chunk_and_is_read_once_finished(
         choose(config, run)
     assert not list(run.path.rglob("selected.npy"))
     again = choose(config, run)
-    assert seen == [0, 100, 200, 200, 0]  # the last for examples of what was thrown away
+    assert seen == [0, 100, 200, 200, 0]  # the last 0 draws examples of rejected images
     assert_same(whole, again)
     again.table().to_csv(run.path / "scores.csv", index=False)
     assert_same(whole, choose(config, open_run(config, runs, tmp_path, before={})))
     assert seen[5:] == [0]
 
 
-def test_chunks_of_other_inputs_are_not_taken(config, runs, tmp_path):
+def test_chunks_of_other_inputs_are_not_reused(config, runs, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
     (other / "summary.json").write_text('{"seed": 1}')
@@ -139,7 +139,7 @@ def test_chunks_of_other_inputs_are_not_taken(config, runs, tmp_path):
     assert len({cd.chunk_folder(*case) for case in cases}) == 4
 
 
-def test_a_dead_end_writes_no_images_and_other_parameters_begin_anew(config, runs, tmp_path):
+def test_an_empty_selection_writes_no_images_and_new_parameters_start_anew(config, runs, tmp_path):
     config = changed(config, keep={"age": 0.0})
     run = open_run(config, runs, tmp_path)
     with pytest.raises(ValueError, match="Loosen age"):
@@ -151,7 +151,7 @@ def test_a_dead_end_writes_no_images_and_other_parameters_begin_anew(config, run
     assert not left.exists()
 
 
-def test_rows_of_a_table_alone(config, runs, scores, tmp_path):
+def test_a_score_table_alone(config, runs, scores, tmp_path):
     scores.to_csv(tmp_path / "scores.csv", index=False)
     config = changed(config, candidates="table", scores_csv=str(tmp_path / "scores.csv"))
     chosen = choose(config, open_run(config, runs, tmp_path))
@@ -160,7 +160,7 @@ def test_rows_of_a_table_alone(config, runs, scores, tmp_path):
     assert chosen.means().loc["age_score", "kept"] < chosen.means().loc["age_score", "candidates"]
 
 
-def test_scores_find_their_images_and_images_without_a_row_are_never_kept(config, runs, tmp_path):
+def test_scores_match_their_images_and_images_without_a_row_are_never_kept(config, runs, tmp_path):
     source = tmp_path / "population"
     images = np.array(open_store(runs / "images" / "images.npy")[:3])
     save_store(source, images)
@@ -177,17 +177,17 @@ def test_scores_find_their_images_and_images_without_a_row_are_never_kept(config
     assert np.array_equal(chosen.kept, images[[0, 2]])
 
 
-def test_cnns_of_another_size_are_named_in_a_line(config, runs, tmp_path):
+def test_cnns_of_another_image_size_are_an_error(config, runs, tmp_path):
     save_store(tmp_path, np.zeros((5, 64, 64, 3), np.uint8))
     config = changed(config, candidates="population")
     run = open_run(config, runs, tmp_path)
     run.inputs = {"population_run": tmp_path, "cnn_run": runs}
     (tmp_path / "summary.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"64 px, the property CNNs read \[32\] px"):
+    with pytest.raises(ValueError, match=r"64 px, but the property CNNs expect \[32\] px"):
         choose(config, run)
 
 
-def test_selected_images_are_looked_for_among_the_judges(tmp_path):
+def test_selected_images_that_trained_the_judge_are_counted(tmp_path):
     images = np.random.default_rng(0).integers(0, 255, (60, 8, 8, 3), dtype=np.uint8)
     population, cnns = tmp_path / "01", tmp_path / "03"
     cnns.mkdir()

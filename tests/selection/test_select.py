@@ -1,4 +1,4 @@
-"""Selection: what is kept, what each condition costs, and a dead end says the way out."""
+"""Selection: which images are kept, what each condition costs, and the advice when none is."""
 
 import re
 
@@ -21,7 +21,7 @@ def scores():
 def test_each_condition_and_what_it_costs(scores):
     wanted = [Condition("gender", ">=", 0.9), Condition("age", "<=", 0.1)]
     selection = select(scores, wanted)
-    assert selection.kept.tolist() == [True, False, False, True]  # a threshold itself is kept
+    assert selection.kept.tolist() == [True, False, False, True]  # a score at the threshold passes
     assert selection.costs.to_dict("list") == {
         "condition": ["gender >= 0.9", "age <= 0.1"], "passes": [3, 3], "fails": [1, 1],
         "share": [0.75, 0.75], "lost_only_here": [1, 1],
@@ -38,9 +38,9 @@ def complaint(scores, wanted, **options):
 @pytest.mark.parametrize(
     ("gender", "age", "named"),
     [
-        (0.5, -1.0, "age"),  # no image passes age at all
-        (0.5, 0.45, "age"),  # each passes half the images, but never the same ones
-        (2.0, -1.0, "gender"),  # both are out of reach
+        (0.5, -1.0, "age"),  # no image passes age
+        (0.5, 0.45, "age"),  # each passes half of the images, but not the same half
+        (2.0, -1.0, "gender"),  # no image passes either
     ],
 )
 def test_nothing_kept_names_the_threshold_to_loosen(gender, age, named):
@@ -55,11 +55,11 @@ def test_nothing_kept_names_the_threshold_to_loosen(gender, age, named):
     loosened = Condition(named, before.sign, number)
     assert number > before.threshold if named == "age" else number < before.threshold
     alone = select(scores, [loosened]).kept.sum()
-    assert alone >= 20  # the advice works, and does not open the door to everything
+    assert alone >= 20  # the advised threshold passes images, but not all
     assert alone < 101
     if named == "age":
         kept = select(scores, [loosened, Condition("gender", ">=", gender)]).kept.sum()
-        assert kept in range(10, 16)  # a quarter of those that meet the other
+        assert kept in range(10, 16)  # a quarter of those that meet the other condition
 
 
 def test_first_images_are_left_out(scores):
@@ -78,14 +78,14 @@ def test_missing_values_are_not_kept(scores):
 
 
 @pytest.mark.parametrize("second", [0, 1])
-def test_rows_must_be_in_the_order_that_skip_first_counts_by(tmp_path, second):
+def test_rows_must_be_in_the_order_of_img_no(tmp_path, second):
     (tmp_path / "s.csv").write_text(f"img_no,gender\n1,0.5\n{second},0.6\n")
-    with pytest.raises(ValueError, match=r"s\.csv: img_no does not rise"):
+    with pytest.raises(ValueError, match=r"s\.csv: img_no does not increase"):
         read_scores(tmp_path / "s.csv", [Condition("gender", ">=", 0.1)])
 
 
 @pytest.mark.parametrize("text", ["gender>0.9", ">=0.9", "gender>=0.9 age", "gender>=--1"])
-def test_no_condition(text):
+def test_malformed_conditions_are_errors(text):
     with pytest.raises(ValueError, match="is not of the form 'gender>=0.92'"):
         parse_condition(text)
     with pytest.raises(ValueError, match=r"keep names 'hat', which is not in the concept"):

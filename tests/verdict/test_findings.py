@@ -316,6 +316,15 @@ def test_a_base_is_called_where_it_draws_something_else(tmp_path):
     assert failures.of_base(None) == []
 
 
+def test_a_rare_class_leaves_the_auroc_uncertain():
+    found = evidence.auroc_table({"selector": table(0.9, ones=6, zeros=800, seed=1)})
+    results = {name: found[name].unstack("by").to_dict() for name in found}
+    (finding,) = failures.of_cnns(results, ["hat"])
+    assert finding.rule == "few labels"
+    assert "uncertain: hat (selecting 0." in finding.text
+    assert failures.warning([finding]).startswith("Mind: ")
+
+
 def test_cnns_that_a_ridge_regression_beats_are_called_out():
     auroc = {"judge": {"hat": 0.9}, failures.RIDGE.format("judge"): {"hat": 0.93}}
     results = {"auroc": auroc, "auroc_high": {"judge": {"hat": 0.92}}}
