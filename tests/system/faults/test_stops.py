@@ -211,7 +211,7 @@ def test_a_lost_mount_is_said_and_nothing_is_written_in_its_place(folder, small_
     assert re.match(
         rf"ohlora: {STAGE}: (output folder {re.escape(str(folder))} doesn't exist\. Bring its "
         r"disk back|.*cannot be written \(No such file or directory\)\. Mount its disk again, or "
-        r"bring its folder back) and start again: a training resumes from its last checkpoint",
+        r"restore its folder) and start again: a training resumes from its last checkpoint",
         error,
     ), error
     assert there == []
