@@ -147,7 +147,7 @@ def test_a_batch_that_does_not_divide_is_one_line(root, monkeypatch):
     monkeypatch.setattr(run, "join", lambda: Ranks(0, 2))
     monkeypatch.setattr(Ranks, "from_first", lambda _, make: make())
     path, _ = params_file(root, "five", batch=5)
-    refused(path, r"batch is 5, which 2 processes cannot share")
+    refused(path, r"batch is 5, but 2 processes share it; set it to a multiple of 2")
 
 
 def test_another_notebooks_file_is_told(root):
