@@ -169,7 +169,7 @@ def same_results(*folders):
 def test_other_settings_are_an_error_that_names_them(tmp_path, change):
     interrupted(tmp_path)
     before = (tmp_path / "checkpoints" / "state.pt").read_bytes()
-    with pytest.raises(ValueError, match="cannot go on, because") as caught:
+    with pytest.raises(ValueError, match="the training cannot resume, because") as caught:
         open_run(tmp_path, **change)
     message, name = str(caught.value), next(iter(change))
     assert {"pixel_seed": "selected is another"}.get(name, f"{name} was ") in message
