@@ -79,3 +79,6 @@ def test_notebook_says_what_it_is_runs_on_any_python3_and_finishes(notebook, cel
     assert "".join(cells[0]["source"]).startswith("# ")
     assert "run.finish(" in code_of(cells)[-1]
     assert all(cell["source"] for cell in cells)  # no empty cell
+    prose = ["".join(c["source"]) for c in cells if c["cell_type"] == "markdown"]
+    bare = [text for text in prose if all(line[:1] in ("", "#") for line in text.splitlines())]
+    assert bare == []  # a heading says what its section is about

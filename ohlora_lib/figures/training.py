@@ -54,6 +54,7 @@ def auroc(log: pd.DataFrame) -> Figure:
         _draw_raw(ax, time, log["real_fake_auroc"], 0)
         ax.plot(time, log[column], label=how, **style.series(0, len(log)))
     else:
+        label += " with a 95 % band"
         _draw_trend(ax, log, column, label, 0)
     ax.lines[0].set_label("one batch")
     ax.set_ylim(np.nanmin([0.45, log["real_fake_auroc"].min() - 0.02]), 1.02)
@@ -122,7 +123,10 @@ def property_comparison(
     finish(ax, f"{shown_name(prop)}: {runs}", ylabel, _time_label(log))
     moves = "; ".join(_move(log, prop, name) for name, log in logs.items())
     alt = f"Line chart of the mean {prop} score, target {target:g}: {moves}."
-    reading = f"{TREND} The line that ends closer to the dotted target belongs to the better run."
+    reading = (
+        f"{TREND} A line that ends closer to the dotted target is better; the verdict says whether "
+        "the gap is shown."
+    )
     return Figure(ax.figure, f"property-{prop}", alt, reading)
 
 

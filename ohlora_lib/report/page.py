@@ -133,7 +133,7 @@ def _draw_formulas(soup: BeautifulSoup) -> None:
         for match in FORMULA.finditer(text):
             tex = " ".join((match[1] or match[2]).split())
             try:
-                svg, css = style.formula(tex)
+                svg, css = style.formula(tex.replace(r"\frac", r"\dfrac") if match[1] else tex)
             except ValueError:  # not in mathtext: the TeX stays
                 continue
             data = f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"

@@ -199,7 +199,7 @@ OUTSIDE = {
     "a file": ("params/tiny/01_first.yaml", "*", "ohlora run params/tiny --only 01_first"),
     "empty": ("params/empty", "*", "no params files"),
     "no tag": ("params/tiny", "*", r"^notebooks/05_\S+.ipynb has no cell tagged 'param"),
-    "no disk": ("params/tiny", "01*", r"outputs is a link to /mnt/gone, which is not there"),
+    "no disk": ("params/tiny", "01*", r"outputs is a link to /mnt/gone, which does not exist"),
 }
 
 
