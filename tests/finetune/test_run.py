@@ -172,8 +172,8 @@ def test_other_settings_are_an_error_that_names_them(tmp_path, change):
     with pytest.raises(ValueError, match="the training cannot resume, because") as caught:
         open_run(tmp_path, **change)
     message, name = str(caught.value), next(iter(change))
-    assert {"pixel_seed": "selected is another"}.get(name, f"{name} was ") in message
-    assert message.count(" is now ") + message.count(" is another") == 1  # names nothing else
+    assert {"pixel_seed": "selected changed"}.get(name, f"{name} was ") in message
+    assert message.count(" is now ") + message.count(" changed") == 1  # names nothing else
     assert message.endswith(
         "or start anew with `start_anew = True` in the parameters cell, which keeps the old run."
     )

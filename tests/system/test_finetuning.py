@@ -123,7 +123,7 @@ def test_two_ranks_interrupted_and_resumed_end_as_uninterrupted(root):
     assert rows(folder) < 25
     status, said = launched(path, folder)
     assert status == 0, said
-    assert "Going on from the checkpoint" in said
+    assert "Resuming from the checkpoint" in said
     one, two = (pd.read_csv(place / "train_log.csv") for place in (whole_folder, folder))
     pd.testing.assert_frame_equal(*(log.drop(columns="elapsed_sec") for log in (one, two)))
     for name in ("generator.safetensors", "discriminator.safetensors"):
