@@ -182,7 +182,7 @@ class BaseTrainer:
             return net.synthesis(wp, "random", lod)
 
     def latents(self) -> tuple[Tensor, Tensor | None]:
-        """Draws latents (B, Z) and scores (B, P): normal for a share of them, zero for the rest."""
+        """Draws latents (B, Z) and scores (B, P), normal for some latents and zero for others."""
         net, batch = self.generator, self.settings.batch
         options = {"generator": self.random, "device": self.device}
         z = torch.randn(batch, net.z_dim, **options)

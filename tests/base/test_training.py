@@ -220,7 +220,7 @@ def test_a_kill_or_a_nan_loss_resumes_from_the_last_report(
     assert resumed.trainer.generator.mapping.dense0.weight.isfinite().all()
     with pytest.raises(ValueError, match=r"because r1_gamma was .* and is now 7\.0"):
         base_run(tmp_path, r1_gamma=7.0)
-    with pytest.raises(ValueError, match="images is"):
+    with pytest.raises(ValueError, match="because images changed"):
         BaseRun(tmp_path, nets(), images().flip(0), BaseSettings(**SETTINGS))
 
 
