@@ -28,6 +28,7 @@ FACTS = ("z_dim", "c_dim", "w_dim", "img_resolution", "img_channels")  # among t
 ADA = "https://github.com/NVlabs/stylegan2-ada-pytorch"
 NO_CONVERTER = "Its network is another one, so no converter exists. Give a StyleGAN2's .pkl."
 MOST_LETTERS = 100  # of a name
+FRAME_HEAD = 9  # bytes of a frame's mark and length
 
 
 class RefusedError(ValueError):
@@ -135,14 +136,20 @@ def _check_stream(path: Path) -> None:
 
     RefusedError if it is one; the pickle is not loaded.
     """
-    words = set[str]()
+    words, frame_end, last = set[str](), 0, 0
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
-        for count, (code, value, _) in enumerate(pickletools.genops(view)):
+        for count, (code, value, place) in enumerate(pickletools.genops(view)):
             if isinstance(value, str) and len(value) <= MOST_LETTERS:
                 words |= set(value.split())
-            most = {"FRAME": len(view), "PUT": count, "BINPUT": count, "LONG_BINPUT": count}
-            if value is not None and code.name in most and value > most[code.name]:
-                raise EOFError(f"{code.name} claims {value:,}")
+            if code.name.endswith("PUT") and value > count:
+                raise EOFError(f"{code.name} claims {value:,} objects")
+            if last < frame_end < place or (code.name == "FRAME" and place < frame_end):
+                raise EOFError("an entry crosses its frame's end, where readers differ")
+            if code.name == "FRAME":
+                frame_end = place + FRAME_HEAD + value
+                if frame_end > len(view):
+                    raise EOFError(f"a frame claims {value:,} bytes")
+            last = place
     if "dnnlib.tflib.network" in words:
         raise RefusedError(
             f"it is a StyleGAN for TensorFlow. Convert it with legacy.py of {ADA} and give the "
