@@ -1,1 +1,1 @@
-"""Fine-tunes a StyleGAN toward a look: recipes, losses, the loop, its evaluation."""
+"""Fine-tunes a StyleGAN toward a look: recipes, the training loop, and its run folder."""

@@ -1,4 +1,4 @@
-"""Fine-tunes a StyleGAN on selected images, by a recipe.
+"""Fine-tunes a StyleGAN on selected images, as a recipe prescribes.
 
 Axes: N selected images, B batch, H image height.
 """
@@ -41,7 +41,7 @@ PLAIN = ("order", "last_g_loss", "images_seen", "elapsed_sec", "rows", "pool")
 
 @dataclass(frozen=True)
 class FinetuneSettings:
-    """How to fine-tune; the defaults are the published ones."""
+    """Fine-tuning settings; the defaults are those of the published study."""
 
     epochs: int = 72
     batch: int = 8
@@ -51,26 +51,26 @@ class FinetuneSettings:
     every_batches: int = 50
     first_epoch_every: int = 25
     first_epoch_each: int = 10
-    average_batches: float = 0.0  # half-life of averaged weights, batches; 0 averages nothing
+    average_batches: float = 0.0  # half-life of the weight average, batches; 0: off
     seed: int = 0
     precision: str = "float32"
 
     def evaluation_due(self, epoch: int, idx: int) -> bool:
-        """Whether a batch is evaluated: at regular intervals, more often in the first epoch."""
+        """Whether to evaluate after a batch: at fixed intervals, more often in the first epoch."""
         early = idx < self.first_epoch_each or idx % self.first_epoch_every == 0
         return idx % self.every_batches == 0 or (epoch == 0 and early)
 
 
 @dataclass(eq=False)
 class FineTuner:
-    """Networks, optimizers, random state and place in the data of one fine-tuning."""
+    """Networks, optimizers, random state and data position of one fine-tuning."""
 
-    generator: Generator  # base weights, already in the recipe's mapping, on its device
+    generator: Generator  # base weights, with the recipe's mapping network, on its device
     discriminator: Discriminator  # the base's, on the same device
     images: Images  # selected, uint8, (N, H, H, 3), on the same device
-    recipe: Recipe  # what is trainable, and when to stop updating
-    settings: FinetuneSettings  # its batch is that of all ranks together
-    ranks: Ranks = ALONE  # all see the images in one order; the state of rank 0 is that of all
+    recipe: Recipe  # what to train, and when a network has caught up
+    settings: FinetuneSettings  # `batch` is the total over all ranks
+    ranks: Ranks = ALONE  # share one data order; rank 0's state resumes all of them
 
     def __post_init__(self) -> None:
         settings, recipe, self.device = self.settings, self.recipe, self.images.device
@@ -87,23 +87,23 @@ class FineTuner:
         self.average = None
         if settings.average_batches:
             self.average = copy.deepcopy(self.generator).eval().requires_grad_(False)
-        self.result = self.average or self.generator  # is evaluated and kept
+        self.result = self.average or self.generator  # the generator evaluated and saved
         self.parts = {name: part for name in PARTS if (part := getattr(self, name)) is not None}
         torch.manual_seed(settings.seed)
         self.random = torch.Generator(self.device).manual_seed(settings.seed)
         self.order_random = torch.Generator().manual_seed(settings.seed)
         self.order = torch.empty(0, dtype=torch.long)
         self.batches_per_epoch = math.ceil(len(self.images) / settings.batch)
-        self.total_batches = settings.epochs * self.batches_per_epoch + 1  # with the closing one
+        self.total_batches = settings.epochs * self.batches_per_epoch + 1  # with the closing batch
         self.batches_done = 0
         self.last_g_loss: float | None = None
         self.images_seen, self.elapsed_sec = 0, 0.0
-        self.rows: list[dict[str, float]] = []  # of the log
+        self.rows: list[dict[str, float]] = []  # rows of the log
         self.pool: list[tuple[Tensor, Tensor]] = []  # real and fake scores since the last row
         self.last_scores = (torch.empty(0), torch.empty(0))
 
     def state(self) -> dict[str, Any]:
-        """Everything needed to resume as if never stopped."""
+        """Everything needed to resume exactly."""
         return {
             **{name: part.state_dict() for name, part in self.parts.items()},
             **{name: getattr(self, name).get_state() for name in GENERATORS},
@@ -113,7 +113,7 @@ class FineTuner:
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Takes over what `state` gave."""
+        """Restores a `state`."""
         for name, part in self.parts.items():
             part.load_state_dict(state[name])
         for name in GENERATORS:
@@ -125,24 +125,24 @@ class FineTuner:
         set_random_states(state["process_random"], self.device)
 
     def place(self, batch: int) -> tuple[int, int]:
-        """Epoch and idx, the place in the epoch, of a batch counted from the start."""
+        """Epoch and idx (position in the epoch) of a batch, counted from the start."""
         return divmod(batch, self.batches_per_epoch)
 
     @property
     def finished(self) -> bool:
-        """Whether all batches are done, the closing one included."""
+        """Whether all batches are done, including the closing batch."""
         return self.batches_done == self.total_batches
 
     @property
     def epoch_ended(self) -> bool:
-        """Whether the last batch trained was the last one of an epoch."""
+        """Whether the last trained batch ended an epoch."""
         return self.place(self.batches_done)[1] == 0 and not self.finished
 
     def batches(self) -> Iterator[tuple[int, int, Tensor]]:
-        """Yields epoch, idx and this rank's real images (b, 3, H, H) in [-1, 1], from here on.
+        """Yields epoch, idx and this rank's real images (b, 3, H, H) in [-1, 1] until the end.
 
-        One closing batch follows the last epoch, as in the published run: its row of the log
-        shows what whole epochs have made of the networks, as every epoch's first row does.
+        One closing batch follows the last epoch, as in the published run: like the first row of
+        any epoch, its log row shows the networks just after a whole number of epochs.
         """
         size = self.settings.batch  # the last batch of an epoch may be shorter
         while not self.finished:
@@ -150,11 +150,11 @@ class FineTuner:
             if idx == 0:
                 self.order = torch.randperm(len(self.images), generator=self.order_random)
             rows = self.ranks.deal(self.order[idx * size : (idx + 1) * size]).to(self.device)
-            self.batches_done += 1  # before the yield: a state saved then resumes with the next
+            self.batches_done += 1  # before the yield: a state saved then resumes at the next
             yield epoch, idx, to_signed(self.images[rows])
 
     def latents(self, count: int) -> Tensor:
-        """Standard normal latents, (count, Z); property scores stay zero."""
+        """Draws standard normal latents, (count, Z); property scores stay zero."""
         size = (count, self.generator.z_dim)
         return torch.randn(size, generator=self.random, device=self.device)
 
@@ -165,9 +165,9 @@ class FineTuner:
             real: This rank's images, (b, 3, H, H).
 
         Returns:
-            Losses of the last updates and numbers of updates, named as in the log.
+            Losses of the last updates and update counts, named as in the log.
         """
-        if not self.ranks.first:  # seeded by the batch: rank 0's random state resumes any number
+        if not self.ranks.first:  # seeded by batch: rank 0's state can resume any rank count
             words = (self.settings.seed, self.ranks.rank, self.batches_done)
             noise, latents = np.random.SeedSequence(words).generate_state(2).tolist()
             torch.manual_seed(noise)
@@ -177,7 +177,7 @@ class FineTuner:
         d_loss, d_count = _until_caught_up(update, rules[0], self.last_g_loss, "d_loss")
         update = partial(self.update_generator, real)
         g_loss, g_count = _until_caught_up(update, rules[1], d_loss, "g_loss")
-        self.ranks.mean(self.generator.truncation.w_avg)  # moved by the mean w of each rank
+        self.ranks.mean(self.generator.truncation.w_avg)  # each rank has updated its own
         if self.average is not None:
             self.average.move_toward(self.generator, 0.5 ** (1 / self.settings.average_batches))
         self.last_g_loss = g_loss
@@ -187,7 +187,7 @@ class FineTuner:
         return losses | {"d_train_count": d_count, "g_train_count": g_count}
 
     def update_discriminator(self, real: Tensor) -> Tensor:
-        """One update; gives loss and largest gradient, (2,), and keeps the scores, (b,) each."""
+        """Updates once; returns loss and largest gradient, (2,); stores the scores, (b,) each."""
         with torch.no_grad(), autocast(self.device, self.settings.precision):
             fake = self.generator(self.latents(len(real)), noise="random")
         real = real.detach().requires_grad_(self.settings.r1_gamma > 0)
@@ -200,7 +200,7 @@ class FineTuner:
             return self._step(loss, self.d_optimizer)
 
     def update_generator(self, real: Tensor) -> Tensor:
-        """One update with as many images as `real` has; gives loss and largest gradient, (2,)."""
+        """Updates once with `len(real)` samples; returns loss and largest gradient, (2,)."""
         with only_trainable(self.generator, self.g_names), only_trainable(self.discriminator, []):
             with autocast(self.device, self.settings.precision):
                 fake = self.generator(self.latents(len(real)), noise="random")
@@ -217,10 +217,10 @@ class FineTuner:
     def record(
         self, epoch: int, idx: int, batch: Mapping[str, float], evaluation: Evaluation
     ) -> None:
-        """Appends one tidy row; the pooled scores start anew.
+        """Appends one tidy row to the log, and clears the pooled scores.
 
         Raises:
-            NotFiniteError: If a number of the row is NaN or infinite.
+            NotFiniteError: If a value in the row is NaN or infinite.
         """
         row = {"epoch": epoch, "idx": idx, **batch}
         if self.recipe.discriminator_rule.max_updates == 1:
@@ -242,16 +242,16 @@ class FineTuner:
 def _until_caught_up(
     update: Callable[[], Tensor], rule: StepRule, other_loss: float | None, name: str
 ) -> tuple[float, int]:
-    """Updates one network until its rule is content; gives the last loss and the count."""
+    """Updates one network until its rule is met; returns the last loss and the update count."""
     loss, taken = math.nan, 0
     while taken == 0 or not rule.caught_up(loss, other_loss, taken):
-        loss = finite_loss(update(), name)  # the one host sync: the rule must know the loss
+        loss = finite_loss(update(), name)  # the only host sync: the rule needs the loss
         taken += 1
     return loss, taken
 
 
 def auroc(pairs: list[tuple[Tensor, Tensor]]) -> float:
-    """How well scores tell real from fake: 0.5 is guessing, 1 is perfect."""
+    """AUROC of the scores for real against fake: 0.5 is chance, 1 is perfect separation."""
     real, fake = (torch.cat(scores).float().cpu() for scores in zip(*pairs, strict=True))
     truth = torch.cat([torch.ones_like(real), torch.zeros_like(fake)])
     return float(roc_auc_score(truth.numpy(), torch.cat([real, fake]).numpy()))
@@ -260,15 +260,15 @@ def auroc(pairs: list[tuple[Tensor, Tensor]]) -> float:
 def finetune(
     tuner: FineTuner, evaluator: Evaluator, asked: Collection[int] = ()
 ) -> Iterator[Evaluation | None]:
-    """Fine-tunes from the tuner's present place to its last epoch.
+    """Fine-tunes from the tuner's current batch to its last epoch.
 
     Args:
-        tuner: What to train; holds the rows of the log.
-        evaluator: Scores samples when an evaluation is due; of several ranks, on rank 0.
-        asked: Signals that ask for a stop: once it has one, all ranks end after the same batch.
+        tuner: State to train; it holds the rows of the log.
+        evaluator: Scores samples when an evaluation is due, on rank 0 only.
+        asked: Stop signals received; once it holds one, all ranks stop after the same batch.
 
     Yields:
-        After each batch its evaluation, None where none was due: the moment to show and to save.
+        The evaluation after each batch, or None if none was due; show progress and save here.
     """
     started, before = time.monotonic(), tuner.elapsed_sec
     for epoch, idx, real in tuner.batches():

@@ -1,7 +1,7 @@
-"""Recipes v8 and v9 as data: what is trainable, and when a network has caught up.
+"""Recipes v8 and v9 as data: which parts are trained, and when a network has caught up.
 
-Layers are named by resolution (`layers@16px`), so a recipe means the same at every image size.
-Source: the published study; its counts at 256 px are in the tests.
+Layers are named by resolution (`layers@16px`), so a recipe applies to every image size.
+Source: the published study; the tests hold its layer lists at 256 px.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from ohlora_lib.verdict.verdict import listed
 
 @dataclass(frozen=True)
 class StepRule:
-    """When one network has caught up with the other, within one batch."""
+    """When one network has caught up with the other within a batch."""
 
     max_updates: int = 1
     loss_ratio: float = math.inf
 
     def __str__(self) -> str:
-        """The rule in words."""
+        """Describes the rule in words."""
         if self.max_updates == 1:
             return "1"
         ratio = f"{self.loss_ratio:g} times the other's"
         return f"1 to {self.max_updates}, until its loss is under {ratio}"
 
     def caught_up(self, own_loss: float, other_loss: float | None, taken: int) -> bool:
-        """Whether to stop after `taken` updates; without another loss yet, one is enough."""
+        """Whether to stop after `taken` updates; one suffices while `other_loss` is None."""
         if taken >= self.max_updates or other_loss is None:
             return True
         return own_loss < self.loss_ratio * other_loss
@@ -40,7 +40,7 @@ class StepRule:
 
 @dataclass(frozen=True)
 class Recipe:
-    """One way to fine-tune."""
+    """Which layers are trained, and how often each network is updated."""
 
     split_mapping: bool
     generator_trainable: tuple[str, ...]
@@ -73,7 +73,7 @@ RECIPES = {
 
 
 def _places(net: Generator | Discriminator) -> dict[str, list[str]]:
-    """Parameter name prefixes by place, such as `mapping` or `layers@16px`."""
+    """Maps layer groups, such as `mapping` or `layers@16px`, to parameter name prefixes."""
     if isinstance(net, Generator):
         places = {"mapping": ["mapping."]}
         for k in range(net.synthesis.num_blocks):
@@ -83,23 +83,23 @@ def _places(net: Generator | Discriminator) -> dict[str, list[str]]:
     places = {}
     for k in range(net.num_blocks):
         px = net.image_px >> k
-        count = 3 if px == 4 else 2  # at 4 px: convolution, dense, last dense
+        count = 3 if px == 4 else 2  # at 4 px: convolution, dense, output dense
         layers = [f"layer{2 * k + i}." for i in range(count)]
         places |= {f"layers@{px}px": layers, f"input@{px}px": [f"input{k}."]}
     return places
 
 
 def trainable_names(net: Generator | Discriminator, places: Sequence[str]) -> list[str]:
-    """Names of the parameters that the places leave unfrozen.
+    """Names of the parameters that the layer groups in `places` leave unfrozen.
 
     Raises:
-        ValueError: If the network has no such place.
+        ValueError: If the network lacks one of these groups.
     """
     known = _places(net)
     for place in places:
         if place not in known:
             raise ValueError(
-                f"a {type(net).__name__} of {net.image_px} px has no place {place!r}; "
+                f"a {type(net).__name__} of {net.image_px} px has no layer group {place!r}; "
                 f"it has {', '.join(known)}. Check the recipe."
             )
     prefixes = tuple(prefix for place in places for prefix in known[place])
@@ -107,7 +107,7 @@ def trainable_names(net: Generator | Discriminator, places: Sequence[str]) -> li
 
 
 def shown_places(places: Sequence[str]) -> str:
-    """Places in words, such as "mapping; layers at 4 and 8 px"."""
+    """Describes layer groups in words, such as "mapping; layers at 4 and 8 px"."""
     sizes: dict[str, list[str]] = {}
     for place in places:
         kind, _, px = place.partition("@")
@@ -118,7 +118,7 @@ def shown_places(places: Sequence[str]) -> str:
 
 @contextmanager
 def only_trainable(net: nn.Module, names: Sequence[str]) -> Iterator[None]:
-    """Lets gradients reach the named parameters inside the block only; restores flags on exit."""
+    """Lets only the named parameters require gradients in the block; restores flags on exit."""
     before = {name: p.requires_grad for name, p in net.named_parameters()}
     try:
         for name, p in net.named_parameters():

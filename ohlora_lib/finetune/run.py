@@ -1,6 +1,6 @@
-"""One fine-tuning in a run folder: base weights injected, resumable, log and grids written.
+"""Runs one fine-tuning in a run folder: loads the base, resumes, writes the log and grids.
 
-Notebook 5 and the command `ohlora finetune` do the same through this module.
+Notebook 5 and the command `ohlora finetune` both use this module.
 Axes: N selected images, H image height.
 """
 
@@ -44,19 +44,19 @@ from ohlora_lib.verdict import verdict
 from ohlora_lib.verdict.logs import judge_of, read_log
 
 GRID_IMAGES = 24
-SHOWN_EVERY_SEC = 5  # between rows of the log
+SHOWN_EVERY_SEC = 5  # progress updates between rows of the log
 
 
 @dataclass(eq=False)
 class FinetuneRun:
-    """Fine-tunes in a folder, and resumes from its checkpoint if the settings are the same.
+    """Fine-tunes in a folder, and resumes from its checkpoint if the settings match.
 
     Raises:
-        ValueError: If the folder holds a checkpoint of a training with other settings or inputs
-            (names them).
+        ValueError: If the folder holds a checkpoint of a training with other settings or inputs;
+            names them.
     """
 
-    folder: Path  # gets `train_log.csv`, `checkpoints/`, `images/` and the final weights
+    folder: Path  # receives `train_log.csv`, `checkpoints/`, `images/` and final weights
     base: InitVar[Base]
     selected: InitVar[Images]  # uint8, (N, H, H, 3), on the device to train on
     evaluator: Evaluator
@@ -64,15 +64,15 @@ class FinetuneRun:
     recipe: str  # `v8` or `v9`
     wide_dim: int  # width of the split mapping's new branch
     settings: FinetuneSettings
-    grid_every: int = 1  # evaluations from one saved grid to the next
-    checkpoint_every: int = 1  # epochs from one kept generator to the next; the last is kept too
-    checkpoint_minutes: InitVar[float] = 10.0  # longest time from one state to the next
-    ranks: Ranks = ALONE  # all read the state, rank 0 alone writes
+    grid_every: int = 1  # evaluations per saved grid
+    checkpoint_every: int = 1  # epochs per saved generator; the last is always saved
+    checkpoint_minutes: InitVar[float] = 10.0  # longest interval between saved states
+    ranks: Ranks = ALONE  # all read the state; only rank 0 writes files
 
     def __post_init__(self, base: Base, selected: Images, checkpoint_minutes: float) -> None:
         self.state_path = self.folder / "checkpoints" / "state.pt"
         self.pace = Pace(checkpoint_minutes)
-        self.grid: Path | None = None  # the newest
+        self.grid: Path | None = None  # newest grid
         nets = starting_nets(base, self.recipe, self.wide_dim, self.settings.seed)
         nets = (net.to(selected.device) for net in nets)
         self.tuner = FineTuner(*nets, selected, RECIPES[self.recipe], self.settings, self.ranks)
@@ -92,14 +92,14 @@ class FinetuneRun:
             self.tuner.load(state)
         if self.tuner.batches_done >= self.tuner.total_batches:
             (trained, _), epochs = self.tuner.place(self.tuner.batches_done), self.settings.epochs
-            why = f"epochs is now {epochs}, and {trained} are trained already"
+            why = f"epochs is now {epochs}, but {trained} epochs are already trained"
             raise cannot_resume(self.state_path, why)
         if self.ranks.first:
             self._settle_files()
 
     @property
     def notes(self) -> dict[str, Any]:
-        """Facts for the summary of the run."""
+        """Facts for the run's summary."""
         return {
             "device": str(self.tuner.device),
             "precision": self.settings.precision,
@@ -109,10 +109,10 @@ class FinetuneRun:
         }
 
     def _settle_files(self) -> None:
-        """Leaves the log, weights and grids that an uninterrupted training has at this point.
+        """Restores the log, weights and grids that an uninterrupted training has at this point.
 
-        What was made after the checkpoint is made again; so is the last generator that a shorter
-        training kept, which has learned from its closing batch.
+        Files written after the checkpoint are written again. So is the last generator of a shorter
+        training, as it was also trained on the closing batch.
         """
         tuner = self.tuner
         epochs, _ = tuner.place(tuner.batches_done - 1)
@@ -128,7 +128,7 @@ class FinetuneRun:
             self._keep_weights()
 
     def _keep_weights(self) -> None:
-        """Keeps the generator if an epoch has ended that is one to keep."""
+        """Saves the generator at the end of every `checkpoint_every`-th epoch and of the last."""
         tuner = self.tuner
         epochs = min(tuner.place(tuner.batches_done)[0], self.settings.epochs)
         due = epochs % self.checkpoint_every == 0 or epochs == self.settings.epochs
@@ -141,14 +141,14 @@ class FinetuneRun:
         """Fine-tunes to the last epoch.
 
         Args:
-            watch: Called with this run after each row and every few seconds, on rank 0 alone.
+            watch: Called with this run after each row and every few seconds, on rank 0 only.
 
         Returns:
-            Whether it finished; after an interrupt False, and the next start resumes.
+            Whether it finished; False after an interrupt, and the next start resumes.
 
         Raises:
-            NotFiniteError: If a loss, gradient or score is NaN or infinite, on all ranks: the last
-                checkpoint stays, and the state it led to is kept beside it.
+            NotFiniteError: On all ranks, if a loss, gradient or score is NaN or infinite. The last
+                checkpoint stays, and the diverged state is saved beside it.
         """
         tuner, first, shown = self.tuner, self.ranks.first, time.monotonic()
         try:
@@ -180,9 +180,9 @@ class FinetuneRun:
             save_png(self.grid, grid_image(evaluation.fixed_images[:GRID_IMAGES]))
 
     def _save(self) -> None:
-        """Keeps weights at the end of an epoch, and now and then the state to resume from.
+        """Saves weights at the end of an epoch, and periodically the state to resume from.
 
-        The closing batch is not in the state: a longer training does it as one of its own.
+        The state excludes the closing batch, so that a longer training can resume from it.
         """
         tuner = self.tuner
         self._keep_weights()
@@ -191,7 +191,7 @@ class FinetuneRun:
             self.pace.save(self.state_path, tuner.state(), self.facts)
 
     def _post_mortem(self, reason: str) -> str:
-        """Keeps the state in which a number was not finite, and says where; one line."""
+        """Saves the state in which a value was not finite; returns a one-line message."""
         tuner, path = self.tuner, self.state_path.with_name("not-finite.pt")
         save_state(path, tuner.state() | {"reason": reason}, self.facts)
         epoch, idx = tuner.place(tuner.batches_done - 1)
@@ -207,7 +207,7 @@ class FinetuneRun:
 def starting_nets(
     base: Base, recipe: str, wide_dim: int, seed: int
 ) -> tuple[Generator, Discriminator]:
-    """The networks of a base, the generator with the recipe's mapping network."""
+    """Builds the networks from a base, the generator with the recipe's mapping network."""
     generator = base.generator
     if RECIPES[recipe].split_mapping:
         generator = split_mapping(generator, wide_dim, torch.Generator().manual_seed(seed))
@@ -215,7 +215,7 @@ def starting_nets(
 
 
 def what_is_trained(config: FinetuneGenerator, run: Run) -> pd.DataFrame:
-    """What the recipe trains in each network: parts, numbers of weights, updates per batch."""
+    """Tabulates what the recipe trains per network: parts, weight counts, updates per batch."""
     base, recipe = load_base(run.inputs["base_run"]), RECIPES[config.recipe]
     nets = starting_nets(base, **config.pick("recipe wide_dim seed"))
     places = recipe.generator_trainable, recipe.discriminator_trainable
@@ -236,32 +236,32 @@ def _weights_name(epochs: int) -> str:
 
 
 def _grid_name(row: Mapping[str, Any]) -> str:
-    """File name of the samples of fixed latents at one row of the log."""
+    """File name of the grid of fixed latents at one row of the log."""
     return f"fixed-epoch{row['epoch']:04d}-idx{row['idx']:05d}.png"
 
 
 def write_log(path: Path, rows: list[dict[str, float]]) -> None:
-    """Writes the log in the published form: an unnamed index, then the columns, 4 decimals."""
+    """Writes the log in the published format: unnamed index column, 4 decimals."""
     table = pd.DataFrame(rows)
     write_atomic(path, table.to_csv(float_format="%.4f", lineterminator="\n"))
 
 
 @dataclass(frozen=True)
 class FinishedTraining:
-    """A fine-tuning that finished before: there is nothing to train."""
+    """Stands in for a fine-tuning that has already finished."""
 
     notes: dict[str, Any]
     resumed: bool = False
 
     def train(self, watch: Callable[[FinetuneRun], None]) -> bool:
-        """Trains nothing."""
+        """Returns True without training."""
         return True
 
 
 def open_training(
     config: FinetuneGenerator, run: Run, ranks: Ranks = ALONE
 ) -> FinetuneRun | FinishedTraining:
-    """The training of an open run: reads its inputs and puts everything together."""
+    """Loads the inputs of an open run and builds its training."""
     if run.finished:
         return FinishedTraining(run.before["facts"])
     place = ranks.device(config.device)
@@ -281,7 +281,7 @@ def open_training(
 
 
 def results(folder: Path, config: FinetuneGenerator) -> dict[str, Any]:
-    """Final numbers of a finished fine-tuning, for its summary."""
+    """Computes the final results of a finished fine-tuning, for its summary."""
     log = read_log(folder / "train_log.csv")
     table = verdict.run_verdict(log, config.concept, source=judge_of(log))
     findings = failures.of_training(log, folder, config.concept)
@@ -297,15 +297,15 @@ def results(folder: Path, config: FinetuneGenerator) -> dict[str, Any]:
 
 
 def finetune_file(path: Path, monitor: Callable[..., Any], *, start_anew: bool) -> bool:
-    """Fine-tunes by a params file of notebook 5, together with the ranks a launcher started.
+    """Fine-tunes from a params file of notebook 5, on all ranks that the launcher started.
 
     Args:
         path: The params file.
-        monitor: `widgets.monitor.Monitor`, which rank 0 shows the progress with.
-        start_anew: Whether to train from the beginning; the earlier run moves to `.earlier`.
+        monitor: `widgets.monitor.Monitor`, which shows the progress on rank 0.
+        start_anew: Whether to train from scratch; the earlier run moves to `.earlier`.
 
     Returns:
-        Whether it finished; False after an interrupt, with the state saved.
+        Whether it finished; False after an interrupt, which saves the state.
     """
     ranks = join()
     config, run = ranks.from_first(lambda: _open(path, ranks.size, start_anew))
@@ -325,11 +325,11 @@ def _open(path: Path, processes: int, start_anew: bool) -> tuple[FinetuneGenerat
     config = load(path)
     if not isinstance(config, FinetuneGenerator):
         wanted = FinetuneGenerator.NOTEBOOK
-        raise ValueError(f"{path}: holds parameters of {config.NOTEBOOK}; give those of {wanted}")
+        raise ValueError(f"{path}: holds parameters of {config.NOTEBOOK}; pass those of {wanted}")
     if config.batch % processes:
         raise ValueError(
-            f"{path}: batch is {config.batch}, which {processes} processes cannot "
-            f"share; it must be a multiple of {processes}"
+            f"{path}: batch is {config.batch}, but {processes} processes share it; "
+            f"set it to a multiple of {processes}"
         )
     anew = {"start_anew": start_anew or config.start_anew}
     return config, config.model_copy(update=anew).open_run()

@@ -1,4 +1,4 @@
-"""Writing that survives a full disk, a lost mount and a power cut, and says so in one line."""
+"""Atomic writes that survive a full disk, a lost mount or a power cut; errors are one line."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-PARTIAL = ".partial"  # part of the name of files that are being written
-ROOM = {None, errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # NumPy gives no errno
+PARTIAL = ".partial"  # in the names of files that are still being written
+ROOM = {None, errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # NumPy's errors have no errno
 RIGHTS = {errno.EACCES, errno.EPERM, errno.EROFS}
 MOUNT = {errno.ENOENT, errno.ENOTDIR, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENODEV}
 REMEDIES = {
     "Free room on its disk": ROOM,
     "Make its folder writable again": RIGHTS,
-    "Mount its disk again, or bring its folder back": MOUNT,
+    "Mount its disk again, or restore its folder": MOUNT,
 }
 NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES}  # of a folder
-held: dict[Path, Path] = {}  # a file beside each folder that this process has locked: the folder
+held: dict[Path, Path] = {}  # folders that this process has locked, by the file beside each
 
 
 class WriteError(OSError):
@@ -29,14 +29,14 @@ class WriteError(OSError):
     def __str__(self) -> str:
         known = (remedy for remedy, numbers in REMEDIES.items() if self.errno in numbers)
         return (
-            f"{self.filename}: cannot be written ({self.strerror or 'it was not written whole'}). "
-            f"{next(known, 'Look at its disk')} and start again: a training resumes from its last "
+            f"{self.filename}: cannot be written ({self.strerror or 'only part was written'}). "
+            f"{next(known, 'Check its disk')} and start again: a training resumes from its last "
             f"checkpoint."
         )
 
 
 def _sync(path: Path) -> None:
-    """Makes a file, or the names in a folder, last through a power cut, where the system can."""
+    """Flushes a file, or the entries of a folder, to disk if the file system supports it."""
     try:
         handle = os.open(path, os.O_RDONLY)
         try:
@@ -49,16 +49,16 @@ def _sync(path: Path) -> None:
 
 
 def dangling_link(path: Path) -> str:
-    """Says which part of a path is a link to what is not there; empty if none is."""
+    """Names the part of a path that is a dangling link; empty if there is none."""
     for part in (path, *path.parents):
         if os.path.islink(part) and not os.path.exists(part):
             target = os.readlink(part)
-            return f"{part.name} is a link to {target}, which is not there. Mount it."
+            return f"{part.name} is a link to {target}, which does not exist. Mount its disk."
     return ""
 
 
 def make_folder(folder: Path) -> None:
-    """Makes a folder and those it lies in; ValueError if one is a link to what is not there."""
+    """Creates a folder and its parents; ValueError if one of them is a dangling link."""
     if reason := dangling_link(folder):
         raise ValueError(reason)
     folder.mkdir(parents=True, exist_ok=True)
@@ -66,14 +66,14 @@ def make_folder(folder: Path) -> None:
 
 @contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
-    """Gives a temporary path, of the same suffix, which takes the name of `path` on success.
+    """Yields a temporary path with the same suffix, and renames it to `path` on success.
 
-    Its folder is made. WriteError if the disk does not take it; what was there before stays.
+    Creates the folder. If writing fails, raises WriteError and keeps the old file.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.{secrets.token_hex(6)}{PARTIAL}{path.suffix}")
     try:
-        for mark, folder in tuple(held.items()):  # what went with its disk is not made again
+        for mark, folder in tuple(held.items()):  # do not recreate a folder lost with its disk
             if folder in path.parents and not (folder.is_dir() and mark.is_file()):
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         make_folder(path.parent)
@@ -82,9 +82,9 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         os.replace(temporary, path)
         _sync(path.parent)
     except BaseException as error:
-        with suppress(OSError):  # the error on its way says why the disk takes nothing any more
+        with suppress(OSError):  # the error being raised already names the fault
             temporary.unlink(missing_ok=True)
-        ours = {None, *map(str, (path, temporary, path.parent))}  # else of reading another file
+        ours = {None, *map(str, (path, temporary, path.parent))}  # others: of reading another file
         told = not isinstance(error, OSError) or isinstance(error, WriteError)
         if told or (error.filename not in ours and error.errno not in ROOM):
             raise
@@ -92,7 +92,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
 
 
 def write_atomic(path: Path | str, data: bytes | str) -> None:
-    """Writes a file whole or not at all; text as UTF-8."""
+    """Writes a file atomically; text as UTF-8."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(data.encode() if isinstance(data, str) else data)
 
@@ -106,6 +106,6 @@ def check_file(path: Path, kind: str, remedy: str = "Check the path.") -> None:
 
 
 def sha256(path: Path) -> str:
-    """Hash of a file's content, hexadecimal."""
+    """Returns the SHA-256 of a file's content, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

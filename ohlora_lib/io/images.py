@@ -24,15 +24,15 @@ from torch import Tensor
 from ohlora_lib.io.disk import atomic_path, check_file
 from ohlora_lib.io.pictures import read_image
 
-CHUNK = 256  # files decoded together, and in memory together
-HOLD_BYTES = 2**31  # images over this size stay on the disk and are read as they are needed
-HEADER_BYTES = 128  # of a `.npy` file; NumPy leaves room in it for any number of images
+CHUNK = 256  # files decoded together and held in memory together
+HOLD_BYTES = 2**31  # larger image sets stay on disk and are read on demand
+HEADER_BYTES = 128  # of a `.npy` file; has room for any number of images
 GAP_PX = 2  # white between the images of a grid
 
 
 @dataclass
 class StoreWriter:
-    """Writes an image store batch by batch; only one batch is ever in memory."""
+    """Writes an image store batch by batch, with only one batch in memory."""
 
     file: BinaryIO
     image_px: int
@@ -47,7 +47,7 @@ class StoreWriter:
 
 @contextmanager
 def new_store(path: Path | str, image_px: int) -> Iterator[StoreWriter]:
-    """Opens an image store, `.npy`, for images of one side; it appears whole or not at all."""
+    """Opens a new image store, `.npy`, for images of one size; it appears only when complete."""
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         store = StoreWriter(file, image_px)
         file.write(bytes(HEADER_BYTES))
@@ -62,9 +62,9 @@ def new_store(path: Path | str, image_px: int) -> Iterator[StoreWriter]:
 def import_images(
     store: StoreWriter, paths: Sequence[Path], folder: Path, *, fit: str = "crop"
 ) -> Iterator[tuple[int | None, str, str, str]]:
-    """Reads picture files, found in a folder, into a store, each different image once.
+    """Reads picture files from a folder into a store, skipping duplicates.
 
-    Yields what became of each file: row in the store or None, name, status, detail.
+    Yields for each file its row in the store or None, its name, a status and a detail.
     """
     seen: dict[bytes, str] = {}  # hash of pixels: first file
 
@@ -77,11 +77,11 @@ def import_images(
     with ThreadPoolExecutor(4) as pool:
         for start in range(0, len(paths), CHUNK):
             chunk = paths[start : start + CHUNK]
-            with warnings.catch_warnings(action="ignore"):  # of oddities that do no harm
+            with warnings.catch_warnings(action="ignore"):  # about harmless oddities
                 images = list(pool.map(read, chunk))
             for path, image in zip(chunk, images, strict=True):
                 name = path.relative_to(folder).as_posix()
-                name = name.encode("utf-8", "backslashreplace").decode()  # bytes that are no text
+                name = name.encode("utf-8", "backslashreplace").decode()  # undecodable bytes
                 if isinstance(image, str):
                     yield None, name, "unreadable", image
                     continue
@@ -97,11 +97,11 @@ def import_images(
 def open_store(path: Path | str) -> np.ndarray:
     """Opens a store memory-mapped, uint8 (N, H, H, 3); ValueError for any other file."""
     path = Path(path)
-    check_file(path, "image store", "Run the stage that makes it first.")
+    check_file(path, "image store", "Run the stage that writes it first.")
     try:
         images = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
-        raise ValueError(f"{path}: not an image store ({error}). Make it again.") from error
+        raise ValueError(f"{path}: not an image store ({error}). Run its stage again.") from error
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
         found = f"{images.dtype} {images.shape}"
         raise ValueError(f"{path}: holds {found}; an image store is uint8 (N, H, H, 3)")
@@ -109,12 +109,12 @@ def open_store(path: Path | str) -> np.ndarray:
 
 
 def to_tensor(images: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
-    """Copies an array, uint8 images (N, H, H, 3) or numbers of rows, to a device."""
-    return torch.from_numpy(np.array(images)).to(device)  # stores and pandas lend read-only
+    """Copies an array, uint8 images (N, H, H, 3) or row indices, to a device."""
+    return torch.from_numpy(np.array(images)).to(device)  # copies, as the input may be read-only
 
 
 class StoredImages:
-    """N rows of a memory-mapped store, uint8 (M, H, H, 3); reads like a tensor on a device."""
+    """N rows of a memory-mapped store, uint8 (M, H, H, 3); indexing gives tensors on a device."""
 
     def __init__(self, store: np.ndarray, rows: np.ndarray, device: torch.device | str) -> None:
         self.store, self.rows, self.device = store, rows, torch.device(device)
@@ -135,7 +135,7 @@ class StoredImages:
             yield self[first : first + batch]
 
 
-Images = Tensor | StoredImages  # uint8, shape (N, H, H, 3): on a device, or on the disk
+Images = Tensor | StoredImages  # uint8, shape (N, H, H, 3): on a device or on disk
 
 
 def hold(
@@ -145,21 +145,21 @@ def hold(
     rows: np.ndarray | None = None,
     most_bytes: int = HOLD_BYTES,
 ) -> Images:
-    """Puts images, or some rows of them, on a device; more than `most_bytes` stay on the disk."""
+    """Copies images, or some rows of them, to a device; leaves over `most_bytes` on disk."""
     rows = np.arange(len(store)) if rows is None else np.asarray(rows)
     stored = StoredImages(store, rows, device)
     return stored if len(rows) * store[:1].nbytes > most_bytes else stored[:]
 
 
 def take(images: Images, rows: np.ndarray | pd.Series) -> Images:
-    """Some of the images, where they are: on the device, or on the disk."""
+    """Selects some of the images, which stay on the device or on disk."""
     if isinstance(images, StoredImages):
         return StoredImages(images.store, images.rows[np.array(rows)], images.device)
     return images[to_tensor(rows, images.device)]
 
 
 def grid_image(images: np.ndarray, columns: int = 8, *, scale: int = 1) -> Image.Image:
-    """Lays images, uint8 (N, H, H, 3), out row by row on white, enlarged `scale` times."""
+    """Arranges images, uint8 (N, H, H, 3), row by row on white, enlarged `scale` times."""
     count, height, width, _ = images.shape
     columns = min(columns, count)
     down, across, rows = height + GAP_PX, width + GAP_PX, -(-count // columns)
@@ -171,20 +171,20 @@ def grid_image(images: np.ndarray, columns: int = 8, *, scale: int = 1) -> Image
 
 
 def enlarged(pixels: np.ndarray, side_px: int) -> Image.Image:
-    """A picture of uint8 (H, W, 3), enlarged by a whole factor to sides of at least `side_px`."""
+    """Enlarges pixels, uint8 (H, W, 3), by an integer until both sides are >= `side_px`."""
     picture = Image.fromarray(pixels)
     return ImageOps.scale(picture, max(1, -(-side_px // min(picture.size))))
 
 
 def to_png(picture: Image.Image) -> bytes:
-    """A picture as PNG, quickly rather than small."""
+    """Encodes a picture as PNG, for speed rather than size."""
     buffer = io.BytesIO()
     picture.save(buffer, format="png", compress_level=1)
     return buffer.getvalue()
 
 
 def save_png(path: Path | str, picture: Image.Image | np.ndarray) -> None:
-    """Writes a picture, or uint8 (H, W, 3), as PNG, whole or not at all."""
+    """Writes a picture, or pixels, uint8 (H, W, 3), as PNG, atomically."""
     if isinstance(picture, np.ndarray):
         picture = Image.fromarray(picture)
     with atomic_path(path) as temporary:

@@ -1,7 +1,7 @@
 """Finds picture files and reads them as squares; errors are one line.
 
-They may come from anybody. Pillow knows formats that start other programs (PostScript) and goes by
-the content, whatever a file is called; what is not named here is not tried. Axes: H image height.
+Files are untrusted. Pillow goes by content, not by suffix, and some of its formats start other
+programs (PostScript), so only the formats in `PLUGINS` are tried. Axes: H image height.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-KNOWN = (  # what counts as an image by its name; the content decides how it is read
+KNOWN = (  # suffixes that count as images; the content decides how a file is read
     "jpg jpeg jpe jfif png webp bmp gif tif tiff ppm pgm pbm pnm tga ico jp2 jpx avif heic heif"
 )
 FORMATS = frozenset(f".{name}" for name in KNOWN.split(" "))
@@ -27,14 +27,14 @@ PLUGINS = (
     *("JPEG2000", "AVIF", "HEIF"),
 )
 NEEDED = {".heic": "pillow-heif", ".heif": "pillow-heif", ".avif": "'pillow>=11.3'"}
-MOST_PIXELS = 120_000_000  # of one picture: half a gigabyte in memory as it is worked on
-TOPS = {"I": (255, 65535), "F": (1, 255, 65535)}  # white, by Pillow's mode of a grey picture
+MOST_PIXELS = 120_000_000  # of one picture, which takes half a gigabyte of memory to process
+TOPS = {"I": (255, 65535), "F": (1, 255, 65535)}  # possible values of white, by Pillow's grey mode
 
 
 def walk(folder: Path) -> list[Path]:
-    """The files in a folder and those in it, in order of name; hidden ones are left out.
+    """Lists the files in a folder and its subfolders in order, without hidden ones.
 
-    Links to folders are followed, each folder once. ValueError if one cannot be read.
+    Follows links to folders, each folder once. ValueError if a folder cannot be read.
     """
     found, seen = list[Path](), set[Path]()
     for place, folders, files in os.walk(folder, onerror=_fail, followlinks=True):
@@ -50,30 +50,30 @@ def walk(folder: Path) -> list[Path]:
 
 
 def _fail(error: OSError) -> None:
-    raise ValueError(f"{error.filename}: {error.strerror}. Correct its rights.") from error
+    raise ValueError(f"{error.filename}: {error.strerror}. Correct its permissions.") from error
 
 
 def files_read(folder: Path) -> list[Path]:
-    """What a stage may read of a folder: images, CelebA's attribute lists, weights."""
+    """Lists the files a stage may read: images, CelebA's attribute lists, weights."""
     known = FORMATS | WEIGHTS
     return [p for p in walk(folder) if p.suffix.lower() in known or p.name in ATTRIBUTE_LISTS]
 
 
 def find_images(folder: Path) -> list[Path]:
-    """Image files among `walk`'s; ValueError if the folder is missing or holds none."""
+    """Lists the image files in a folder; ValueError if it is missing or holds none."""
     if not folder.is_dir():
-        raise ValueError(f"{folder}: no such folder of images. Check `image_folder`.")
+        raise ValueError(f"{folder}: no such folder. Check `image_folder`.")
     files = walk(folder)
     paths = [path for path in files if path.suffix.lower() in FORMATS]
     if not paths:
         there = sorted({path.suffix for path in files})[:8]
-        raise ValueError(f"{folder}: holds no images, but {there}. Known formats are {KNOWN}.")
+        raise ValueError(f"{folder}: holds no images, only {there}. Known formats: {KNOWN}.")
     return paths
 
 
 @cache
 def _formats() -> list[str]:
-    """Pillow's names of the formats that are tried, as far as they are installed."""
+    """Returns Pillow's names of those formats in `PLUGINS` that are installed."""
     Image.init()
     with suppress(ImportError):
         from pillow_heif import register_heif_opener
@@ -84,25 +84,24 @@ def _formats() -> list[str]:
 
 @contextmanager
 def open_image(path: Path) -> Iterator[Image.Image]:
-    """Opens an image file, of a format that runs no program and of a size that fits in memory.
+    """Opens an image file if its format runs no program and its size fits in memory.
 
-    Raises ValueError, with the reason, for any other file, and when decoding it inside the block
-    fails.
+    Otherwise, or if decoding inside the block fails, raises ValueError with the reason.
     """
     try:
         with Image.open(path, formats=_formats()) as file:
             pixels = file.width * file.height
             if pixels > MOST_PIXELS:
-                raise ValueError(f"it has {pixels:,} pixels, at most {MOST_PIXELS:,} are read")
+                raise ValueError(f"it has {pixels:,} pixels; at most {MOST_PIXELS:,} are allowed")
             yield file
     except MemoryError:
         raise
-    except Exception as error:  # decoders raise whatever the damage of a file leads to
+    except Exception as error:  # decoders may raise any error on a damaged file
         reason = str(getattr(error, "strerror", None) or error or type(error).__name__)
         if isinstance(error, UnidentifiedImageError):
             needed = NEEDED.get(path.suffix.lower())
             more = f"; {path.suffix} needs: pip install {needed}" if needed else ""
-            reason = f"its content is of no known format{more}"
+            reason = f"its format is unknown{more}"
         line = " ".join(reason.replace(str(path), "the file").split())
         raise ValueError(f"{path}: not a readable image ({line})") from error
 
@@ -110,9 +109,9 @@ def open_image(path: Path) -> Iterator[Image.Image]:
 def read_image(path: Path, image_px: int, *, fit: str = "crop") -> np.ndarray:
     """Reads one image file as a square, uint8 (H, H, 3).
 
-    Rotated as its EXIF orientation says; transparent parts become white; of an animation the
-    first frame is taken. `fit` is `crop`, which keeps the centre square, or `pad`, which keeps the
-    whole image, on white. ValueError if the file cannot be read as an image; says why.
+    Applies the EXIF orientation, makes transparent parts white, and takes the first frame of an
+    animation. `fit` is `crop`, which keeps the centre square, or `pad`, which keeps the whole
+    image on white. ValueError, with the reason, if the file cannot be read as an image.
     """
     size = (image_px, image_px)
     with open_image(path) as file:
@@ -127,12 +126,12 @@ def read_image(path: Path, image_px: int, *, fit: str = "crop") -> np.ndarray:
 
 
 def _opaque(picture: Image.Image) -> Image.Image:
-    """RGB on white; of 16-bit and measured grey, from 0 to the highest value it may have."""
+    """Converts to RGB on white; scales 16-bit and float grey by the first fitting `TOPS`."""
     if picture.mode.startswith("I;16") or picture.mode in TOPS:
         values = np.asarray(picture, dtype=np.float32)
         low, high = values.min(), values.max()
-        if not 0 <= low <= high <= 65535:  # not a number among them too
-            raise ValueError(f"its values go from {low:g} to {high:g}, not from 0 to 65,535")
+        if not 0 <= low <= high <= 65535:  # also rejects NaN
+            raise ValueError(f"its values range from {low:g} to {high:g}, not from 0 to 65,535")
         top = next(top for top in TOPS.get(picture.mode, [65535]) if high <= top)
         picture = Image.fromarray((values * (255 / top)).round().astype(np.uint8))
     if not picture.has_transparency_data:

@@ -1,4 +1,4 @@
-"""Checks CSV files before pandas reads them, which forgives cut lines and double columns."""
+"""Checks CSV files for ragged rows and duplicate columns, which pandas would accept."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ohlora_lib.io.disk import check_file
 
 
 def read_header(path: Path, *, kind: str = "table", short_rows: bool = True) -> list[str]:
-    """The names in the first line of a CSV, once the whole file has been looked through.
+    """Returns the column names of a CSV after checking the whole file.
 
-    ValueError, in which `kind` says what the file should be, if it is missing or unreadable, a
-    name appears twice, or a row does not fit the first. Rows may end early with `short_rows`.
+    ValueError if it is missing or unreadable, a name appears twice, or a row does not fit the
+    header. Messages call the file a `kind`; `short_rows` allows rows with missing fields.
     """
     check_file(path, kind)
     try:
@@ -28,14 +28,14 @@ def read_header(path: Path, *, kind: str = "table", short_rows: bool = True) -> 
                 raise ValueError(f"{path}: column {twice[0]!r} appears twice. Remove one.")
             if len(header) == 1 and any(mark in header[0] for mark in ";\t|"):
                 raise ValueError(f"{path}: its first line is one name, {header[0][:80]!r}. "
-                                 "Separate cells by commas.")  # fmt: skip
+                                 "Separate cells with commas.")  # fmt: skip
             for row in reader:
                 short = row and len(row) < len(header) and not short_rows
                 if short or len(row) > len(header):
                     raise ValueError(
-                        f"{path}: line {reader.line_num} has {len(row)} fields, the first line "
-                        f"names {len(header)}. Correct or remove that line; if it is the last, "
-                        f"the file was cut off."
+                        f"{path}: line {reader.line_num} has {len(row)} fields, but the header "
+                        f"has {len(header)}. Correct or remove that line; if it is the last, "
+                        f"the file was truncated."
                     )
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise _unreadable(path, error) from error
@@ -43,7 +43,7 @@ def read_header(path: Path, *, kind: str = "table", short_rows: bool = True) -> 
 
 
 def parse(path: Path, **options: Any) -> pd.DataFrame:
-    """The table of a CSV whose header has been read; ValueError if pandas cannot read it."""
+    """Parses a CSV that `read_header` has checked; ValueError if pandas cannot."""
     try:
         return pd.read_csv(path, index_col=False, low_memory=False, **options)
     except (pd.errors.ParserError, OverflowError) as error:
@@ -65,9 +65,9 @@ def numbers(column: pd.Series) -> pd.Series:
 
 
 def check_scores(scores: pd.Series, source: str | Path) -> None:
-    """Checks that scores are from 0 to 1; missing ones and infinite ones are others' to judge.
+    """Checks that scores are from 0 to 1; ignores missing and infinite ones.
 
-    ValueError if one is not; names its row, and says what the column seems to hold.
+    Otherwise raises ValueError with the first such row and how to convert the column.
     """
     finite = scores[np.isfinite(scores)]
     odd = finite[~finite.between(0, 1)]
@@ -77,15 +77,15 @@ def check_scores(scores: pd.Series, source: str | Path) -> None:
     if finite.min() >= 0 and 10 < finite.max() <= 100:
         remedy = "Divide by 100."
     elif finite.min() < 0 and finite.max() > 1:
-        remedy = "If they are logits, give 1 / (1 + exp(-x))."
+        remedy = "If they are logits, convert them by 1 / (1 + exp(-x))."
     raise ValueError(
-        f"{source}: row {odd.index[0]} has {scores.name} = {odd.iloc[0]:g}; scores are from 0 to "
-        f"1 ({len(odd)} such rows). {remedy}"
+        f"{source}: row {odd.index[0]} has {scores.name} = {odd.iloc[0]:g}; scores must be from "
+        f"0 to 1 ({len(odd)} such rows). {remedy}"
     )
 
 
 def strongest_pair(correlations: pd.DataFrame) -> tuple[str, str, float] | None:
-    """The two columns of a correlation matrix that go together most, and their correlation."""
+    """Returns the two most correlated columns and their correlation; None if there is no pair."""
     upper = np.triu(np.ones(correlations.shape, dtype=bool), k=1)
     pairs = correlations.where(upper).stack().dropna()
     if pairs.empty:

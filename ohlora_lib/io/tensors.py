@@ -1,6 +1,6 @@
-"""Reads weight files: named tensors and metadata, whatever they are of. Nothing is ever executed.
+"""Reads named tensors and metadata from the weight files of any network; never executes code.
 
-`.safetensors` holds no code; `.pth` is read with `weights_only=True`.
+`.safetensors` contains no code; `.pth` is read with `weights_only=True`.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from torch import Tensor
 
 from ohlora_lib.io.disk import check_file
 
-Networks = dict[str, dict[str, Tensor]]  # tensors by their names, by the network's name
+Networks = dict[str, dict[str, Tensor]]  # tensors by network name and tensor name
 
 
 def read_networks(path: Path | str) -> tuple[Networks, dict[str, str]]:
-    """Reads every network of a weight file, and its metadata; ValueError for any other file.
+    """Reads all networks in a weight file, and its metadata; ValueError for any other file.
 
-    A network is known by its name in the file, or by its path there if another has that name.
+    A network's key is its name in the file, or its path there if another has the same name.
     """
     path = Path(path)
     check_file(path, "weight file")
@@ -35,15 +35,15 @@ def read_networks(path: Path | str) -> tuple[Networks, dict[str, str]]:
                 facts = dict(file.metadata() or {})
         else:
             content = _load_pth(path)
-    except Exception as error:  # a damaged file raises whatever its damage leads to
+    except Exception as error:  # a damaged file may raise any error
         raise ValueError(
-            f"{path}: not a plain weight file; it is truncated, compressed, of another kind, or "
-            f"holds code, which is never run here. Fetch it again, or write its tensors to "
-            f".safetensors where you trust it."
+            f"{path}: not a plain weight file; it is truncated, compressed, of another type, or "
+            f"contains code, which is never executed. Fetch it again or, if you trust it, save "
+            f"its tensors as .safetensors elsewhere."
         ) from error
     tables = dict(_tables(content))
     if not tables:
-        raise ValueError(f"{path}: holds no table of named tensors. Give a state_dict file.")
+        raise ValueError(f"{path}: contains no named tensors. Give a file with a state_dict.")
     for tensors in tables.values():
         _check_tensors(tensors, path)
     ends = [place[-1:] for place in tables]
@@ -52,34 +52,34 @@ def read_networks(path: Path | str) -> tuple[Networks, dict[str, str]]:
 
 
 def _load_pth(path: Path) -> Any:
-    """Reads a `.pth` file; nothing but tensors and plain containers is unpickled."""
+    """Reads a `.pth` file; unpickles only tensors and plain containers."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             parts = archive.infolist()
         packed = any(part.compress_type != zipfile.ZIP_STORED for part in parts)
         if packed or sum(part.file_size for part in parts) > path.stat().st_size:
-            raise ValueError("compressed: a few bytes could stand for gigabytes")
-    with warnings.catch_warnings(action="ignore"):  # of pickle protocols
+            raise ValueError("compressed: a few bytes could expand to gigabytes")
+    with warnings.catch_warnings(action="ignore"):  # about pickle protocols
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _check_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Refuses what is no plain table of numbers, or claims more memory than its file explains."""
+    """Checks that tensors are dense floating point and claim at most twice the file's size."""
     for name, tensor in tensors.items():
         plain = tensor.layout == torch.strided and not tensor.is_meta
         if not plain or not tensor.dtype.is_floating_point:
             form = f"{tensor.dtype}, {tensor.layout}"
-            raise ValueError(f"{path}: tensor {name!r} is {form}, not plain floating point")
+            raise ValueError(f"{path}: tensor {name!r} is {form}; it must be dense floating point")
     claimed = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
     if claimed > 2 * path.stat().st_size:  # tied tensors are stored once
         raise ValueError(
-            f"{path}: its tensors claim {claimed:,} bytes, many times what the file holds. "
-            f"Fetch it again, from whom you trust."
+            f"{path}: its tensors claim {claimed:,} bytes, over twice the size of the file. "
+            f"Fetch it again from a source you trust."
         )
 
 
 def _tables(content: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], dict]]:
-    """The tables of tensors in a file by their path: bare, by network, or one level deeper."""
+    """Yields the tables of tensors in a file with their paths, at most two keys deep."""
     if not isinstance(content, Mapping) or not content or len(place) > 2:
         return
     if all(isinstance(name, str) and isinstance(v, Tensor) for name, v in content.items()):

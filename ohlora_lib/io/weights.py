@@ -1,6 +1,6 @@
 """Reads, writes and converts network weights under their published names.
 
-The architecture is read off tensor names and shapes; nothing is asked of the user.
+The architecture is inferred from tensor names and shapes, so nobody has to specify it.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ from ohlora_lib.nets import CompactCNN, Discriminator, Generator, PropertyCNN
 from ohlora_lib.nets.generator import EMBEDDING_DIM
 from ohlora_lib.nets.property_cnn import CHANNELS
 
-PREFERRED = ("generator_smooth", "generator_ema", "generator", "discriminator")  # of one `.pth`
+PREFERRED = ("generator_smooth", "generator_ema", "generator", "discriminator")  # in one `.pth`
 SIZES = ("image_px", "z_dim", "w_dim", "num_properties", "fmaps_base", "fmaps_max")
-Shapes = Mapping[str, Sequence[int]]  # by name of tensor
+Shapes = Mapping[str, Sequence[int]]  # by tensor name
 
 
 def save_weights(net: nn.Module, path: Path | str, **facts: str) -> None:
-    """Writes a network as `.safetensors`, whole or not at all; facts go into its metadata."""
+    """Writes a network as `.safetensors`, atomically, with the facts in its metadata."""
     _write(net, net.state_dict(), Path(path), facts)
 
 
 def _write(
     net: nn.Module, tensors: Mapping[str, Tensor], path: Path, facts: Mapping[str, str]
 ) -> None:
-    """Writes a network's tensors as they are given, in whatever number format."""
+    """Writes a network's tensors in the number format that they have."""
     tensors = {
         name: tensor.detach().cpu().clone().contiguous()  # untied
         for name, tensor in tensors.items()
-        if tensor.is_floating_point()  # batch normalisation's count of batches decides nothing
+        if tensor.is_floating_point()  # batch normalisation's counter of batches is unused
     }
-    if path.suffix == ".pth":  # has no room for facts
+    if path.suffix == ".pth":  # cannot store facts
         buffer = io.BytesIO()
         torch.save(tensors, buffer)
         write_atomic(path, buffer.getvalue())
@@ -59,7 +59,7 @@ def _write(
 
 
 def _in_order(data: bytes) -> bytes:
-    """A .safetensors file with sorted metadata, so that the same network gives the same bytes."""
+    """Sorts the metadata in .safetensors data, so that the same network gives the same bytes."""
     size = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + size])
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
@@ -70,10 +70,10 @@ def _in_order(data: bytes) -> bytes:
 def read_tensors(
     path: Path | str, kind: str = "", *, network: str = ""
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Reads tensors by published name, and metadata, of a `.safetensors` or `.pth` file.
+    """Reads tensors by published name, and metadata, from a `.safetensors` or `.pth` file.
 
-    Where a `.pth` holds several networks, their kind or name in the file says which one is meant.
-    ValueError if the file is missing, truncated, not a weight file, or holds code.
+    `kind` or `network`, a name in the file, selects one of several networks in a `.pth`.
+    ValueError if the file is missing, truncated, not a weight file, or contains code.
     """
     tables, facts = read_networks(path)
     return tables[_choose(tables, path, kind, network)], facts
@@ -82,16 +82,16 @@ def read_tensors(
 def _choose(
     tables: Mapping[str, Mapping[str, Tensor]], path: Path | str, kind: str = "", network: str = ""
 ) -> str:
-    """The name of the network that is meant; GenForce's files hold three."""
+    """Returns the name of the network to read; GenForce's files hold three."""
     if network and network not in tables:
-        raise ValueError(f"{path}: holds {list(tables)}, no {network!r}. Correct --network.")
+        raise ValueError(f"{path}: holds {list(tables)}, not {network!r}. Correct --network.")
     fitting = [name for name in tables if _kind(tables[name]) in ({kind} if kind else KINDS)]
     preferred = [name for name in PREFERRED if name in fitting]
     return network or [*preferred, *fitting, *tables][0]
 
 
 def _kind(tensors: Mapping[str, Any]) -> str:
-    """Which network tensors are of, by one that only it has; empty for none."""
+    """Recognises a network by a tensor that only its kind has; empty if it is unknown."""
     return next((kind for kind, (marks, _) in KINDS.items() if marks & tensors.keys()), "")
 
 
@@ -100,8 +100,8 @@ def _count(shapes: Shapes, pattern: str) -> int:
 
 
 def _feature_maps(channels: Mapping[int, int]) -> dict[str, int]:
-    """The rule min(base / px, max) that gives these channels at these resolutions."""
-    base = max((px * n for px, n in channels.items() if n > 1), default=1)  # 1 is never less
+    """Finds base and max of the rule min(base / px, max) from the channels by resolution."""
+    base = max((px * n for px, n in channels.items() if n > 1), default=1)  # 1 is the minimum
     return {"fmaps_base": base, "fmaps_max": max(channels.values())}
 
 
@@ -163,24 +163,24 @@ KINDS: dict[str, tuple[set[str], Callable[[Shapes, Mapping[str, str]], nn.Module
 def _build(
     tensors: dict[str, Tensor], facts: Mapping[str, str], kind: str = "", *, source: Path | str
 ) -> nn.Module:
-    """Builds and fills the network that tensors and metadata describe; of a kind, if one is given.
+    """Builds the network that tensors and metadata describe, and loads the tensors.
 
-    ValueError, begun by the source, if it is of another kind or something does not fit.
+    ValueError, which names the source, if the network is not of `kind` or a tensor does not fit.
     """
     found = _kind(tensors)
     if not found or kind not in {"", found}:
-        holds = f"a {found}" if found else f"no known network (first {min(tensors)!r})"
+        holds = f"a {found}" if found else f"no known network (first tensor {min(tensors)!r})"
         raise ValueError(f"{source}: holds {holds}, not a {kind or ' or '.join(KINDS)}.")
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     make = partial(KINDS[found][1], shapes, facts)
     try:
-        with torch.device("meta"):  # what does not fit is refused before it takes memory
+        with torch.device("meta"):  # tensors that do not fit must not take memory
             make().load_state_dict(tensors, assign=True)
         net = make()
         net.load_state_dict(tensors)
-    except Exception as error:  # damaged shapes and metadata raise whatever they lead to
+    except Exception as error:  # damaged shapes and metadata may raise any error
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        why = f"{source}: its tensors and metadata describe no {found} ({reason[:300]})"
+        why = f"{source}: its tensors and metadata do not fit a {found} ({reason[:300]})"
         raise ValueError(f"{why}. Fetch it again.") from error
     return net.eval()
 
@@ -192,7 +192,7 @@ def _load_net(path: Path | str, kind: str) -> Any:
 def load_generator(path: Path | str) -> Generator:
     """Reads a generator, plain or split, with or without properties, at any size.
 
-    ValueError, here and below, if the file is unreadable, another kind, or its tensors do not fit.
+    ValueError, here and below, if the file is unreadable, holds another kind, or does not fit.
     """
     return _load_net(path, "generator")
 
@@ -203,28 +203,28 @@ def load_discriminator(path: Path | str) -> Discriminator:
 
 
 def load_property_cnn(path: Path | str) -> PropertyCNN | CompactCNN:
-    """Reads property CNNs; published `.pth` files carry no metadata and are known by shape."""
+    """Reads a property CNN; published `.pth` files have no metadata, so their shapes decide."""
     return _load_net(path, "property_cnn")
 
 
 def check_weights(path: Path | str, kind: str) -> None:
-    """Raises ValueError if a file is no network of a kind, or has numbers that are not finite."""
+    """Raises ValueError unless a file holds a network of this kind with finite weights only."""
     if _not_finite(_load_net(path, kind).state_dict()):
         raise ValueError(f"{path}: has numbers that are not finite. Fetch it again.")
 
 
 def _not_finite(tensors: Mapping[str, Tensor]) -> int:
-    """How many numbers are not finite."""
+    """Counts the numbers that are NaN or infinite."""
     return sum(int((~torch.isfinite(tensor.float())).sum()) for tensor in tensors.values())
 
 
 def split_mapping(base: Generator, wide_dim: int, generator: torch.Generator) -> Generator:
-    """A generator with the weights of a plain base, and with a second, wide branch of the mapping.
+    """Returns a generator with the weights of a plain base and a second, wide mapping branch.
 
-    `generator`, on the CPU, draws the branch as published; ValueError if the base has one.
+    `generator`, on the CPU, draws the branch as published. ValueError if the base has one.
     """
     if base.wide_dim:
-        raise ValueError("the base has a split mapping already; start from a plain one")
+        raise ValueError("the base already has a split mapping; start from a plain one")
     net = Generator(**{name: getattr(base, name) for name in SIZES}, wide_dim=wide_dim)
     net.load_state_dict(base.state_dict(), strict=False)
     net.mapping.reset_new_branch(generator)
@@ -232,7 +232,7 @@ def split_mapping(base: Generator, wide_dim: int, generator: torch.Generator) ->
 
 
 def describe(path: Path | str) -> dict[str, Any]:
-    """Facts of a weight file: kind, sizes, parameters, metadata; refuses as `load_generator`."""
+    """Returns a weight file's kind, sizes, parameters, metadata; raises as `load_generator`."""
     tables, facts = read_networks(path)
     taken = _choose(tables, path)
     net = _build(tables[taken], facts, source=path)
@@ -246,7 +246,7 @@ def describe(path: Path | str) -> dict[str, Any]:
 
 
 def _sizes(net: nn.Module) -> dict[str, Any]:
-    """What a network was built with, and its number of parameters."""
+    """Returns a network's constructor arguments and its number of parameters."""
     names = [*SIZES, "wide_dim", "properties", "width", "crop"]
     found = {name: getattr(net, name) for name in names if hasattr(net, name)}
     return found | {"parameters": sum(p.numel() for p in net.parameters())}
@@ -255,19 +255,19 @@ def _sizes(net: nn.Module) -> dict[str, Any]:
 def convert(
     source: Path, target: Path, *, network: str = "", wide_dim: int = 0, seed: int = 0
 ) -> dict[str, Any]:
-    """Writes one network to another file; its tensors stay bit for bit the same.
+    """Writes one network to another file; its tensors stay identical bit for bit.
 
     Args:
         source: Weight file.
-        target: File to write; its suffix, `.pth` or `.safetensors`, says in which form.
-        network: Which network of a `.pth` that holds several; empty takes the averaged generator.
-        wide_dim: Gives a plain generator a split mapping whose new branch has this width.
-        seed: Draws the new branch.
+        target: File to write; its suffix, `.pth` or `.safetensors`, sets the format.
+        network: Name of one of several networks in a `.pth`; empty takes the averaged generator.
+        wide_dim: Width of the new branch that splits a plain mapping; 0 leaves it plain.
+        seed: Seed of the new branch.
     """
     if target.suffix not in {".safetensors", ".pth"}:
         raise ValueError(f"{target}: the suffix must be .safetensors or .pth")
     if target.exists() and source.exists() and source.samefile(target):
-        raise ValueError(f"{target}: is the file to convert. Give another name.")
+        raise ValueError(f"{target}: is the source file. Give another name.")
     tensors, facts = read_tensors(source, network=network)
     net = _build(tensors, facts, source=source)
     if wide_dim:
@@ -278,10 +278,10 @@ def convert(
         new = {k: v.to(form) for k, v in net.state_dict().items() if k not in tensors}
         tensors = {**tensors, **new}
     if target.suffix == ".pth" and isinstance(net, CompactCNN):
-        raise ValueError(f"{target}: has no room for the names of properties. Write .safetensors.")
+        raise ValueError(f"{target}: cannot store the names of properties. Write .safetensors.")
     if target.suffix == ".pth" and isinstance(net, PropertyCNN):
-        published = _build(tensors, {}, source=target)  # what the file will be taken for
+        published = _build(tensors, {}, source=target)  # what a reader will take it for
         if _sizes(published) != _sizes(net):
-            raise ValueError(f"{target}: has no room for this CNN's crop. Write .safetensors.")
+            raise ValueError(f"{target}: cannot store this CNN's crop. Write .safetensors.")
     _write(net, tensors, target, facts)
     return _sizes(net)

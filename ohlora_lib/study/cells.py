@@ -1,4 +1,4 @@
-"""The cells of a notebook: which parameters they set, and how the errors they raise are shown."""
+"""Notebook cells: the parameters they set, and how errors raised in them are displayed."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 INJECTED = "# Parameters"  # first line of the cell that papermill adds
-ONLY = re.compile(r"# Only for (\w+): ([\w ]+)")  # of a group: `# Only for source: files or train`
+ONLY = re.compile(r"# Only for (\w+): ([\w ]+)")  # heads a group: "# Only for source: files"
 
 
 def _assigned(source: str) -> dict[str, ast.AnnAssign | ast.Assign]:
-    """The lines of a cell that assign names, by name; none if it is no Python."""
+    """Maps each name a cell assigns to its assignment; empty if the cell does not parse."""
     try:
         lines = ast.parse(source).body
     except (SyntaxError, ValueError):
@@ -31,14 +31,14 @@ def _assigned(source: str) -> dict[str, ast.AnnAssign | ast.Assign]:
 
 
 def comments(source: str) -> dict[str, str]:
-    """What the comment at the end of each parameter's line says, by name."""
+    """Maps each parameter to the comment at the end of its line."""
     lines = source.splitlines()
     ends = {name: lines[line.end_lineno - 1] for name, line in _assigned(source).items()}
     return {name: end.partition("  # ")[2] for name, end in ends.items()}
 
 
 def unused(source: str, values: Mapping[str, Any]) -> set[str]:
-    """Parameters that a comment line above them says are only for another value of one."""
+    """Parameters in a group that applies only to another value of some parameter (`ONLY`)."""
     lines, found = source.splitlines(), set()
     for name, line in _assigned(source).items():
         groups = [text for text in lines[: line.lineno] if text.startswith("# ")]
@@ -49,7 +49,7 @@ def unused(source: str, values: Mapping[str, Any]) -> set[str]:
 
 
 def check_known(names: Iterable[str], fields: Collection[str], where: str) -> None:
-    """Raises ValueError if a name is no parameter; proposes the one it resembles."""
+    """Raises ValueError if a name is not a parameter; suggests the closest match."""
     for name in names:
         if name not in fields:
             close = difflib.get_close_matches(str(name), fields, 1)
@@ -58,11 +58,11 @@ def check_known(names: Iterable[str], fields: Collection[str], where: str) -> No
 
 
 def check_history(session: Any, namespace: Mapping[str, Any], fields: Collection[str]) -> str:
-    """Gives the parameters cell as last run in a kernel, which must set every parameter.
+    """Returns the source of the parameters cell as last run; it must set every parameter.
 
-    A kernel keeps the value of a line that was deleted or misspelled since; this refuses it. It
-    also refuses to run where papermill's parameters did not reach, since a cell set them again:
-    ValueError, of one line, names the cell, the parameter and the remedy.
+    A kernel keeps the value of a line that has since been deleted or misspelled; such a value is
+    rejected. So is a parameter that papermill injected and another cell then set again. The
+    ValueError names the cell, the parameter and the remedy in one line.
     """
     history = session.history_manager
     cells = history.input_hist_parsed
@@ -72,22 +72,22 @@ def check_history(session: Any, namespace: Mapping[str, Any], fields: Collection
     if not number:
         raise ValueError("the parameters cell has not run. Run it first.")
     if number in getattr(history, "exceptions", ()):
-        raise ValueError(f"{where} ended in an error. Correct it and run it again.")
+        raise ValueError(f"{where} raised an error. Correct it and run it again.")
     check_known(names, fields, where)
     if missing := [name for name in fields if name not in names]:
-        raise ValueError(f"{where} does not set {', '.join(missing)}. Give each parameter its "
+        raise ValueError(f"{where} does not set {', '.join(missing)}. Give each parameter a "
                          "line there, then run it again.")  # fmt: skip
     given = _assigned(next((cell for cell in cells[::-1] if cell.startswith(INJECTED)), ""))
     check_known(given, fields, "the injected parameters")
     for name, line in given.items():
         if namespace[name] != ast.literal_eval(line.value):
             raise ValueError(f"{name} was set again after the injected parameters. Tag the "
-                             "parameters cell 'parameters', and set it in no other.")  # fmt: skip
+                             "parameters cell 'parameters' and set it only there.")  # fmt: skip
     return cells[number]
 
 
 def show_complaints(session: Any) -> None:
-    """Lets a notebook show the package's complaints as one line; other errors as before."""
+    """Makes a notebook show the package's own errors as one line, and others as before."""
 
     def show(session: Any, kind: type, error: Any, trace: Any, tb_offset: Any = None) -> None:
         if not _is_complaint(error, trace):
@@ -102,7 +102,7 @@ def show_complaints(session: Any) -> None:
 
 
 def _is_complaint(error: BaseException, trace: Any) -> bool:
-    """Whether a `raise` of the package says what the user can mend, rather than that it broke."""
+    """Whether the package raised this for the user to correct, rather than because of a bug."""
     while trace.tb_next is not None:
         trace = trace.tb_next
     code, module = trace.tb_frame.f_code.co_code, trace.tb_frame.f_globals.get("__name__", "")

@@ -1,4 +1,4 @@
-"""A look, said as scores of properties: what the scores mean, and conditions on them."""
+"""A look, expressed as property scores: what the scores mean, and conditions on them."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import pandas as pd
 
 CONDITION = re.compile(r"\s*([\w.]+)\s*(>=|<=)\s*([-+0-9.eE]+)\s*")
 OUTPUT = re.compile(r"(1 ?- ?)?(\d{1,6})\[(\d{1,6})(?::(\d{1,6}))?\]")
-MEANING = {  # what labels and scores of 0 and 1 mean, of the published study's properties
+MEANING = {  # what labels and scores of 0 and 1 mean in the published study
     "gender": ["male", "female"],
     "quality": ["poor image", "good image"],
     "age": ["young", "old"],
     "glass": ["no glasses", "glasses"],
 }
-Meanings = Mapping[str, Sequence[str]]  # what 0 and 1 of a property mean
+Meanings = Mapping[str, Sequence[str]]  # property: what 0 and 1 mean
 
 
 def meaning_of(prop: str, meaning: Meanings) -> str:
-    """What 0 and 1 mean of a property: "1 = female, 0 = male", or "0/1" where nobody said it."""
+    """What a property's 0 and 1 mean: "1 = female, 0 = male", or "0/1" if that is not given."""
     if prop not in meaning:
         return "0/1"
     zero, one = meaning[prop]
@@ -30,7 +30,7 @@ def meaning_of(prop: str, meaning: Meanings) -> str:
 
 
 def target_words(prop: str, target: float, meaning: Meanings) -> str:
-    """What a target asks for: "female" for 1, "male" for 0, otherwise "gender 0.5"."""
+    """Describes a target: "female" for 1, "male" for 0, otherwise "gender 0.5"."""
     if prop in meaning and target in (0, 1):
         return meaning[prop][int(target)]
     return f"{prop} {target:g}"
@@ -38,14 +38,14 @@ def target_words(prop: str, target: float, meaning: Meanings) -> str:
 
 @dataclass(frozen=True)
 class Condition:
-    """One threshold on one score, for example `gender >= 0.92`."""
+    """A threshold on one score, for example `gender >= 0.92`."""
 
     prop: str
     sign: str
     threshold: float
 
     def holds(self, scores: pd.Series) -> pd.Series:
-        """Which scores are kept."""
+        """Marks the scores that meet the condition."""
         return scores >= self.threshold if self.sign == ">=" else scores <= self.threshold
 
     def __str__(self) -> str:
@@ -53,7 +53,7 @@ class Condition:
 
 
 def parse_condition(text: str) -> Condition:
-    """Reads `gender>=0.92` or `age<=0.008`; ValueError if the text is no condition."""
+    """Parses `gender>=0.92` or `age<=0.008`; ValueError for any other form."""
     match = CONDITION.fullmatch(text)
     with suppress(TypeError, ValueError):
         if math.isfinite(threshold := float(match[3])):
@@ -62,7 +62,7 @@ def parse_condition(text: str) -> Condition:
 
 
 def conditions(concept: Mapping[str, float], keep: Mapping[str, float]) -> list[Condition]:
-    """Thresholds of a look: at least the value for a target of 1, at most for a target of 0."""
+    """Thresholds of a look: at least the value for a target of 0.5 or more, else at most it."""
     for prop in keep:
         if prop not in concept:
             raise ValueError(f"keep names {prop!r}, which is not in the concept {list(concept)}")
@@ -71,9 +71,9 @@ def conditions(concept: Mapping[str, float], keep: Mapping[str, float]) -> list[
 
 @dataclass(frozen=True)
 class ModelOutput:
-    """Columns of a classifier's output whose sum, or 1 less it, is the score of a property."""
+    """Output columns of a classifier whose sum, or 1 minus the sum, is a property's score."""
 
-    output: int  # its number, over all models
+    output: int  # index over the outputs of all models
     columns: slice
     inverse: bool
 

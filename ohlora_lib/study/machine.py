@@ -1,4 +1,4 @@
-"""This machine: its facts for records and for `ohlora doctor`, and words fit for its terminal."""
+"""Facts about this machine for records and `ohlora doctor`, and text safe for its terminal."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from typing import Any, TypeVar
 
 import ohlora_lib
 
-PACKAGES = ("torch", "numpy", "pandas")  # whose versions decide a result
-ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b.")  # what steers a terminal
+PACKAGES = ("torch", "numpy", "pandas")  # their versions can change a result
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b.")  # terminal control sequences
 T = TypeVar("T")
 
 
 def track(items: Iterable[T], label: str, *, total: int | None = None) -> Iterator[T]:
-    """Yields the items and shows on standard error how far it is; plain text everywhere."""
-    from tqdm import tqdm  # here, so that the core imports without it
+    """Yields the items and shows progress on standard error, as plain text everywhere."""
+    from tqdm import tqdm  # imported here: the core works without it
 
     yield from tqdm(items, desc=label, total=total, mininterval=1.0, ncols=88)
 
 
 def printable(text: str) -> str:
-    """A line without what steers a terminal or turns the direction of what follows."""
+    """Removes terminal control sequences and characters that change the text direction."""
     return "".join(c for c in ESCAPES.sub("", text) if c.isprintable())
 
 
 def duration(seconds: float) -> str:
-    """How long something took, in its two largest units: `1 h 5 min`, `6 min 30 s`, `8 s`."""
+    """Formats a duration in its two largest units: `1 h 5 min`, `6 min 30 s`, `8 s`."""
     minutes, rest = divmod(round(seconds), 60)
     if minutes >= 60:
         return f"{minutes // 60} h {minutes % 60} min"
@@ -43,9 +43,9 @@ def duration(seconds: float) -> str:
 
 
 def without_places(text: str, root: Path) -> str:
-    """Text whose paths do not tell where the project, the packages and the home folder are.
+    """Shortens paths so that they do not reveal the project, package and home folders.
 
-    A notebook's cell, which Python knows as a temporary file, is called a cell.
+    The temporary file that Python reports for a notebook cell becomes "cell".
     """
     text = re.sub(rf"{re.escape(tempfile.gettempdir())}/ipykernel_\d+/\d+\.py", "cell", text)
     package, installed = Path(__file__).resolve().parents[2], Path(sysconfig.get_path("purelib"))
@@ -59,16 +59,16 @@ def without_places(text: str, root: Path) -> str:
 
 
 def usable_cores() -> int:
-    """Number of cores this process may use."""
+    """Number of CPU cores this process may use."""
     known = hasattr(os, "sched_getaffinity")
     return len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
 
 
 def memory_kills() -> int | None:
-    """How many processes the system ended for want of memory so far, where it tells.
+    """Number of processes killed so far for lack of memory; None if the system does not report it.
 
-    Counted for this process's control group, as a scheduler or a container sets one, else for the
-    whole machine.
+    Counts this process's control group, set by a scheduler or container, or else the whole
+    machine.
     """
     with suppress(OSError):
         group = Path("/proc/self/cgroup").read_text(encoding="utf-8").rpartition("0::")[2].strip()
@@ -80,14 +80,14 @@ def memory_kills() -> int | None:
 
 
 def hardware() -> dict[str, Any]:
-    """Processor, cores, memory (GiB, None if unknown), GPUs and system.
+    """Processor, cores, memory (GiB, None if unknown), GPUs and operating system.
 
-    GPUs are those of CUDA, and asked for only if the process has imported torch already.
+    Lists CUDA GPUs, and only if the process has already imported torch.
     """
     info, gib = Path("/proc/cpuinfo"), None
     text = info.read_text(encoding="utf-8") if info.is_file() else ""
     name = re.search(r"^model name\s*: (.+)$", text, re.MULTILINE)
-    with suppress(AttributeError, ValueError, OSError):  # a system that does not tell
+    with suppress(AttributeError, ValueError, OSError):  # not reported by this system
         gib = round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1)
     cuda = getattr(sys.modules.get("torch"), "cuda", None)
     count = cuda.device_count() if cuda and cuda.is_available() else 0
@@ -101,13 +101,13 @@ def hardware() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what decides a result."""
+    """Versions of everything that can change a result."""
     own = {"python": platform.python_version(), "ohlora_lib": ohlora_lib.__version__}
     return own | {name: metadata.version(name) for name in PACKAGES}
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:
-    """Commit of the working tree and whether it has changes; None where there is no git."""
+    """Commit of the working tree and whether it has changes; None without git or a commit."""
     words = ["git", "--no-optional-locks", "-C", folder, "status", "--porcelain=v2", "--branch"]
     try:
         done = subprocess.run(words, capture_output=True, timeout=10, check=True, text=True)

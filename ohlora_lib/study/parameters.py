@@ -1,6 +1,6 @@
-"""The parameters of every notebook: one strict model each, read from `params/<study>/*.yaml`.
+"""Parameters of the notebooks: one strict model each, read from `params/<study>/*.yaml`.
 
-The comment on a parameter's line in the notebook says what it means.
+The comment on a parameter's line in the notebook explains it.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from ohlora_lib.study.model import NotebookParameters, read_yaml
 
 QUICKSTART = "outputs/quickstart"
 PROPERTIES = ["gender", "quality", "age", "glass"]
-Side = Literal[8, 16, 32, 64, 128, 256, 512, 1024]  # of images, pixels
+Side = Literal[8, 16, 32, 64, 128, 256, 512, 1024]  # of images, in pixels
 Share = Annotated[float, Field(ge=0, le=1)]
 Words = Annotated[list[str], Field(min_length=2, max_length=2)]  # what 0 and 1 mean
 AtLeastTwo = Annotated[int, Field(ge=2)]
-THREE = Field(min_length=3, max_length=3)  # a number for each channel
+THREE = Field(min_length=3, max_length=3)  # one number per channel
 Names = Annotated[list[str], Field(min_length=1)]
 
 
 class Compute(BaseModel):
-    """Where and in which number format a stage computes."""
+    """Device and number format of a stage."""
 
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
 
 class Meaning(BaseModel):
-    """What the scores say."""
+    """What the scores mean."""
 
     meaning: dict[str, Words] = MEANING
 
@@ -51,7 +51,7 @@ class Look(Meaning):
 
 
 class OtherLogs(BaseModel):
-    """How to read logs that other programs wrote."""
+    """How to read logs written by other programs."""
 
     columns: dict[str, str] = {}
     complete: bool = False
@@ -148,7 +148,7 @@ class TrainPropertyCNN(NotebookParameters, Compute, Meaning):
             for field in set(PUBLISHED_ONLY.split()) & self.model_fields_set:
                 if getattr(self, field) != type(self).model_fields[field].default:
                     raise ValueError(
-                        f"{field} is only for `architecture: published`; remove it, or choose that"
+                        f"{field} applies only to `architecture: published`; remove it or set that"
                     )
         return self
 
@@ -172,7 +172,7 @@ class SelectImages(NotebookParameters, Compute, Look):
     def _known(self) -> Self:
         conditions(self.concept, self.keep)
         if self.candidates == "base" and self.scores_csv:
-            raise ValueError("scores_csv scores no fresh samples; candidates must be 'population'")
+            raise ValueError("scores_csv cannot score fresh samples; use candidates: population")
         return self
 
 
@@ -227,11 +227,11 @@ class EvaluateSamples(NotebookParameters, Compute, Look):
             if prop not in self.concept:
                 raise ValueError(f"onnx_outputs names {prop!r}, which is not in the concept")
         if bool(self.onnx_files) != bool(self.onnx_outputs):
-            raise ValueError("onnx_files and onnx_outputs need each other; give both or neither")
+            raise ValueError("onnx_files and onnx_outputs belong together; give both or neither")
         top, bottom, left, right = self.onnx_crop
         if top >= bottom or left >= right:
             raise ValueError(
-                f"onnx_crop is {self.onnx_crop}; it must be top < bottom, left < right"
+                f"onnx_crop is {self.onnx_crop}; top must be < bottom, and left < right"
             )
         return self
 
@@ -262,10 +262,10 @@ class CompareRuns(NotebookParameters, Look, OtherLogs):
         if count < 2:
             raise ValueError(f"give two or more runs or logs to compare; given: {count}")
         if self.names and (len(self.names) != count or len(set(self.names)) < 2):
-            raise ValueError(f"names are {self.names} for {count} runs; give each run one, and "
-                             "two at least that are not seeds of one")  # fmt: skip
+            raise ValueError(f"names are {self.names} for {count} runs; give each run a "
+                             "name, at least two of them different (seeds share one)")  # fmt: skip
         if "base" in self.names:
-            raise ValueError("a run cannot be called 'base', which is what all are measured from")
+            raise ValueError("names has 'base', which is reserved for the base; rename that run")
         return self
 
 
@@ -306,17 +306,17 @@ MODELS = {model.NOTEBOOK: model for model in NotebookParameters.__subclasses__()
 
 
 def load(path: Path | str) -> NotebookParameters:
-    """Reads and checks one params file; ValueError names file, parameter, value and remedy."""
+    """Reads and checks a params file; ValueError names the file, parameter, value and remedy."""
     path = Path(path)
     notebook = next((n for n in MODELS if path.stem == n or path.stem.startswith(f"{n}-")), None)
     if notebook is None:
-        raise ValueError(f"{path}: the name is no notebook's; it must be one of {list(MODELS)}")
+        raise ValueError(f"{path}: no notebook has this name; begin it with one of {list(MODELS)}")
     given = read_yaml(path)
     if not isinstance(given, dict):
-        raise ValueError(f"{path}: must hold lines of the form `name: value`")
+        raise ValueError(f"{path}: not a mapping; write lines of the form `name: value`")
     model = MODELS[notebook].checked(given, str(path))
     if model.stage != path.stem:
         raise ValueError(
-            f"{path}: variant is {model.variant!r}, so the file must be named {model.stage}.yaml"
+            f"{path}: variant is {model.variant!r}, so rename the file to {model.stage}.yaml"
         )
     return model

@@ -1,6 +1,6 @@
-"""What a run folder says: its parameters, its summary, and the facts its run was made from.
+"""Reads run folders: parameters, summaries, and the facts a run was made from.
 
-Facts are parameters and, under names that end in `_sha256`, hashes of inputs and of code. One
+Facts are parameters and, under names ending in `_sha256`, hashes of inputs and code. A single
 comparison decides whether a finished run is shown again, whether the runner skips a stage, and
 whether a training resumes from a checkpoint.
 """
@@ -23,20 +23,20 @@ import ohlora_lib
 from ohlora_lib.io.disk import dangling_link, sha256, write_atomic
 from ohlora_lib.io.pictures import files_read
 
-CODE = ("ohlora_lib", "notebook_code_sha256")  # facts that count for `ohlora run` only
-RUNS = ("_run", "_runs")  # how the names end of parameters that name run folders ...
+CODE = ("ohlora_lib", "notebook_code_sha256")  # facts that only `ohlora run` compares
+RUNS = ("_run", "_runs")  # name endings of parameters that hold run folders ...
 FILES = ("_csv", "_csvs", "_file", "_files", "_folder")  # ... and files, or folders of files
 HASHED = {".csv", ".json", ".safetensors"}
 PARSING = threading.Lock()  # before Python 3.13, ast fails when two threads parse at once
-PICTURES = {".png", ".webp", ".mp4"}  # drawn from the results, so no part of them
+PICTURES = {".png", ".webp", ".mp4"}  # drawn from results, so not hashed as results
 
 
 def project_root(start: Path | None = None) -> Path:
     """Finds the folder that holds `params/` and `notebooks/`; ValueError if no folder does.
 
     Args:
-        start: Where to look from, upwards, as the path is written; then OHLORA_ROOT, where set.
-            If None, OHLORA_ROOT counts first, then the working directory.
+        start: Where to search from, upwards along the path as written, before OHLORA_ROOT. If
+            None, the search starts at OHLORA_ROOT if set, or else at the working directory.
     """
     named = os.environ.get("OHLORA_ROOT")
     places = [start, named] if start else [named or Path.cwd()]
@@ -45,7 +45,7 @@ def project_root(start: Path | None = None) -> Path:
             if _is_project(folder):
                 return folder.resolve()
     raise ValueError(
-        f"{place} lies in no project (a folder with params/ and notebooks/). Change into the "
+        f"{place} is not inside a project (a folder with params/ and notebooks/). Change to the "
         f"project's folder, or set OHLORA_ROOT to it."
     )
 
@@ -55,31 +55,31 @@ def _is_project(folder: Path) -> bool:
 
 
 def root_of(run_folder: Path) -> Path:
-    """The project a run folder belongs to; links are not followed, `outputs` may be one."""
+    """The project a run folder belongs to; does not follow links, as `outputs` may be one."""
     parents = Path(os.path.abspath(run_folder)).parents
     return next(filter(_is_project, parents), parents[2])
 
 
 def in_project(path: str) -> Path:
-    """A path of a params file: relative ones count from the project root."""
+    """Resolves a path from a params file: relative paths start at the project root."""
     return project_root() / path
 
 
 def to_json(data: Any) -> str:
-    """JSON that YAML readers take for the same: `1e-05` alone would be text to them."""
+    """Writes JSON that YAML parsers read alike: they would take a bare `1e-05` for text."""
     plain = {"default": lambda value: value.tolist() if hasattr(value, "tolist") else str(value)}
     text = json.dumps(data, indent=2, ensure_ascii=False, **plain)
-    bare = r'("(?:\\.|[^"\\])*"|-?\d+\.\d+)|(-?\d+)(?=e[-+]\d)'  # group 1 is left alone
+    bare = r'("(?:\\.|[^"\\])*"|-?\d+\.\d+)|(-?\d+)(?=e[-+]\d)'  # group 1 stays as it is
     return re.sub(bare, lambda m: m[1] or f"{m[2]}.0", text)
 
 
 def now() -> str:
-    """The time, UTC, ISO 8601."""
+    """The current time in UTC, as ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A table out of a JSON file; empty if it is missing or damaged."""
+    """Reads a JSON object; empty if the file is missing or malformed."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -88,15 +88,15 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_config(run_folder: Path | str) -> dict[str, Any]:
-    """Reads the parameters a run was made with; ValueError if they are missing or damaged."""
+    """Reads the parameters of a run; ValueError if they are missing or malformed."""
     path = Path(run_folder) / "config.json"
     if config := read_json(path):
         return config
-    raise ValueError(f"{path}: missing or damaged. Run the stage again.")
+    raise ValueError(f"{path}: missing or malformed. Run the stage again.")
 
 
 def read_summary(run_folder: Path | str) -> dict[str, Any]:
-    """Reads the summary of a run; ValueError, with the command, if it has not finished."""
+    """Reads the summary of a run; ValueError with the command to run if it has not finished."""
     folder = Path(run_folder)
     summary = read_json(folder / "summary.json")
     if summary.get("status") == "finished":
@@ -108,13 +108,13 @@ def read_summary(run_folder: Path | str) -> dict[str, Any]:
 
 
 def write_failure(run_folder: Path, status: str, reason: str, **facts: Any) -> None:
-    """Writes a `summary.json` that says how and why a run ended before it had finished."""
+    """Writes a `summary.json` that records how and why a run ended early."""
     facts = {"status": status, "reason": reason, "ended": now(), **facts}
     write_atomic(run_folder / "summary.json", to_json(facts) + "\n")
 
 
 def _remedy(folder: Path) -> str:
-    """The command that makes a run folder; a study of a seed need not have params of its own."""
+    """The command that makes a run folder; a study for one seed may lack its own params."""
     study = folder.parent.name
     name, _, seed = study.rpartition("-seed")
     if name and seed.isdigit() and not (root_of(folder) / "params" / study).is_dir():
@@ -123,10 +123,10 @@ def _remedy(folder: Path) -> str:
 
 
 def changed_file(folder: Path, summary: Mapping[str, Any]) -> str:
-    """Names the first file of a finished run that is gone or was changed; empty if none was.
+    """Names the first file of a finished run that is missing or changed; empty if there is none.
 
-    Tables and weights are compared by hash. Checkpoints, image stores and pictures, which are many
-    or large, are compared by size.
+    Compares tables and weights by hash, and checkpoints, image stores and pictures, which are
+    many or large, by size.
     """
     for fact in summary.get("artefacts", []):
         path = folder / fact["path"]
@@ -139,22 +139,22 @@ def changed_file(folder: Path, summary: Mapping[str, Any]) -> str:
 
 
 def check_inside(folder: Path, root: Path) -> None:
-    """Raises ValueError if a run folder leads out of the project's outputs, or to nowhere."""
+    """Raises ValueError if a run folder is outside the project's outputs or a dangling link."""
     if reason := dangling_link(folder):
         raise ValueError(reason)
     if not folder.resolve().is_relative_to((root / "outputs").resolve()):
         raise ValueError(
-            "It lies outside of the project's outputs. Give a run folder as "
-            "outputs/STUDY/STAGE; of links, only outputs itself may be one."
+            "It is outside the project's outputs. Give a run folder as outputs/STUDY/STAGE; "
+            "only outputs itself may be a link."
         )
 
 
 def input_paths(config: Mapping[str, Any], ends: tuple[str, ...]) -> list[tuple[str, str]]:
-    """Parameter and path of each input, lists one by one, empty ones left out.
+    """Pairs of parameter and path, one per input; lists are expanded, empty paths omitted.
 
     Args:
         config: Parameters.
-        ends: How the names of the wanted parameters end: `RUNS` or `FILES`.
+        ends: Name endings of the wanted parameters: `RUNS` or `FILES`.
     """
     lists = ((k, [v] if isinstance(v, str) else v) for k, v in config.items() if k.endswith(ends))
     return [(name, path) for name, paths in lists for path in paths if path]
@@ -164,7 +164,7 @@ def check_input(name: str, text: str, root: Path) -> Path:
     """Resolves a run folder that a parameter names.
 
     Raises:
-        ValueError: If it has not finished, or a file of it was changed since; with the command.
+        ValueError: If the run has not finished or one of its files has changed; names the command.
     """
     folder = root / text
     try:
@@ -178,7 +178,7 @@ def check_input(name: str, text: str, root: Path) -> Path:
 
 
 def made_from(notebook: str, config: Mapping[str, Any], root: Path) -> dict[str, Any]:
-    """Everything a run is made from: parameters, and hashes of its inputs and of its code."""
+    """All facts a run is made from: parameters, and hashes of its inputs and code."""
     facts = json.loads(to_json(dict(config)))
     hashes: dict[str, list[str]] = {}
     for name, text in input_paths(config, RUNS):
@@ -193,13 +193,13 @@ def made_from(notebook: str, config: Mapping[str, Any], root: Path) -> dict[str,
 def differences(
     saved: Mapping[str, Any], wanted: Mapping[str, Any], *, but: Collection[str] = ()
 ) -> dict[str, str]:
-    """Says in which facts two runs differ: `epochs was 2 and is now 3`, `base_run is another`.
+    """Describes the facts that differ: `epochs was 2 and is now 3`, `base_run changed`.
 
-    A fact that only one of them has says nothing: another version of the package added it. Those
-    named by `but` do not count.
+    Ignores facts that only one side has, as another version of the package added them, and those
+    named in `but`.
     """
     return {
-        name: f"{name.removesuffix('_sha256')} is another"
+        name: f"{name.removesuffix('_sha256')} changed"
         if name.endswith("_sha256")
         else f"{name} was {saved[name]!r} and is now {wanted[name]!r}"
         for name in wanted
@@ -208,36 +208,35 @@ def differences(
 
 
 def results_sha256(summary: Mapping[str, Any]) -> str:
-    """Hash of what a run left for other stages: names and hashes of its files, pictures aside."""
+    """Hash of a run's results for other stages: names and hashes of all files but pictures."""
     files = {fact["path"]: fact["sha256"] for fact in summary.get("artefacts", [])}
     results = sorted(item for item in files.items() if Path(item[0]).suffix not in PICTURES)
     return hashlib.sha256(json.dumps(results).encode()).hexdigest()
 
 
 def content_hash(path: Path) -> str:
-    """Hash of a file; of a folder, of the names, sizes and times of the files a stage may read."""
+    """Hash of a file, or of the names, sizes and times of the files a stage reads in a folder."""
     if path.is_file():
         return sha256(path)
     digest = hashlib.sha256()
     for file in files_read(path):
-        fact = file.stat() if file.exists() else file.lstat()  # a link may lead nowhere
+        fact = file.stat() if file.exists() else file.lstat()  # a link may be dangling
         name = os.fsencode(file.relative_to(path).as_posix())
         digest.update(name + f" {fact.st_size} {fact.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 
 
 def notebook_code(path: Path) -> str:
-    """Hash of the code that a notebook's stage runs, of nothing if the notebook is not there.
+    """Hash of the code in a notebook; a missing notebook hashes as empty.
 
-    Markdown, outputs, comments and the parameters cell, whose values are facts of their own, do
-    not count.
+    Ignores Markdown, outputs, comments and the parameters cell, whose values are separate facts.
     """
     digest = hashlib.sha256()
     for cell in read_json(path).get("cells", []):
         tags = set(cell["metadata"].get("tags", []))
         if cell["cell_type"] == "code" and not tags & {"parameters", "injected-parameters"}:
             source = "".join(cell["source"])
-            with PARSING, suppress(SyntaxError):  # a magic
+            with PARSING, suppress(SyntaxError):  # a cell with a magic
                 source = ast.dump(ast.parse(source))
             digest.update(f"{source}\n".encode())
     return digest.hexdigest()

@@ -1,8 +1,8 @@
-"""A stage at work in its run folder.
+"""Opens, writes and finishes the run folder of a stage.
 
-Files are written whole or not at all. `summary.json`, written last, marks success. A finished
-run is never written over: asked for again as it was, it is shown again; asked for with other
-parameters or inputs, it moves whole to `.earlier` before the new run starts.
+Files are written atomically. `summary.json`, written last, marks success. A finished run is never
+overwritten: the same parameters and inputs show it again; with others, the whole folder moves to
+`.earlier` before the new run starts.
 """
 
 from __future__ import annotations
@@ -26,31 +26,31 @@ from filelock import FileLock, Timeout
 from ohlora_lib.io.disk import PARTIAL, held, make_folder, sha256, write_atomic
 from ohlora_lib.study import machine, records
 
-STARTED = "OHLORA_STAGE"  # environment of a kernel: the run folder that a runner started it for
-EARLIER = ".earlier"  # in a study's outputs: the runs that moved aside
-STATE = "checkpoints/state.pt"  # what a longer training resumes from ...
-RESUMED_FROM = ("checkpoints/*", "images/*", "*_log.csv")  # ... and all that it needs with it
-STATES = "state*.pt"  # of no use once a stage has finished
+STARTED = "OHLORA_STAGE"  # environment variable: the run folder a runner started this kernel for
+EARLIER = ".earlier"  # folder in a study's outputs for runs that were moved aside
+STATE = "checkpoints/state.pt"  # a longer training resumes from this file ...
+RESUMED_FROM = ("checkpoints/*", "images/*", "*_log.csv")  # ... and these
+STATES = "state*.pt"  # deleted once a stage has finished
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
-TOLD = "OHLORA_NO_LOCKS"  # set once the line was printed; kernels inherit it
+TOLD = "OHLORA_NO_LOCKS"  # set once the warning was printed; kernels inherit it
 
 
 class FolderLock:
-    """One writer a folder: a lock that the system frees when its holder ends, crash included.
+    """Lock for one writer per folder; the system releases it when its holder exits or crashes.
 
-    It lies beside the folder, which can be moved meanwhile. The process that holds it may take it
-    again, as when a notebook's cell is run twice. A file system without locks is no error: one
-    line says so, once.
+    The lock file lies beside the folder, so the folder can be moved. The holding process may
+    acquire it again, as when a notebook cell runs twice. On a file system without locks, it
+    prints one warning and goes on.
 
     Raises:
-        ValueError: If another process holds the lock; says which and since when.
-        OSError: If the lock's file cannot be made.
+        ValueError: If another process holds the lock; names it and the time it started.
+        OSError: If the lock file cannot be created.
     """
 
     def __init__(self, folder: Path, name: str = ".lock") -> None:
         self.path = folder.parent / ".locks" / f"{folder.name}{name}"
         self.holder = self.path.with_name(f"{self.path.name}.json")
-        # A soft lock would outlive a killed process; locks are freed by other threads too.
+        # A soft lock would outlive a killed process. Other threads may release the lock.
         how = {"thread_local": False, "fallback_to_soft": False, "is_singleton": True}
         self._lock = FileLock(self.path, **how)
         try:
@@ -74,21 +74,21 @@ class FolderLock:
         held[self.holder] = folder
 
     def release(self) -> None:
-        """Frees the lock; a second call does nothing."""
+        """Releases the lock; a second call does nothing."""
         held.pop(self.holder, None)
         self._lock.release(force=True)
 
 
 @dataclass
 class Run:
-    """A stage at work in its run folder; `start_run` makes it."""
+    """A stage running in its run folder; created by `start_run`."""
 
     path: Path
-    notebook: str  # its stem
+    notebook: str  # stem of its file name
     config: Mapping[str, Any]
-    inputs: Mapping[str, Any]  # run folders by parameter; lists where the parameter is a list
+    inputs: Mapping[str, Any]  # parameter: run folder, or a list of them
     made_from: Mapping[str, Any] = field(default_factory=dict)
-    before: dict[str, Any] | None = None  # summary of the finished run that is shown again
+    before: dict[str, Any] | None = None  # summary of a finished run that is shown again
     longer: str = ""
     lock: FolderLock | None = None  # held until the run has finished
     _facts: dict[str, Any] = field(default_factory=dict)
@@ -96,26 +96,26 @@ class Run:
     _clock: float = field(default_factory=time.monotonic)
 
     def __getstate__(self) -> dict[str, Any]:
-        """What the other processes of a training get: the lock stays with the first."""
+        """State pickled for the other ranks of a training; the lock stays with rank 0."""
         return {**vars(self), "lock": None}
 
     @property
     def finished(self) -> bool:
-        """Whether this is a finished run that is shown again, and nothing is to be made."""
+        """Whether this run had already finished and is only shown again."""
         return self.before is not None
 
     def note(self, **facts: Any) -> None:
-        """Keeps facts for the summary, for instance the precision that was chosen."""
+        """Records facts for the summary, for instance the precision chosen."""
         self._facts.update(facts)
 
     def finish(self, **results: Any) -> dict[str, Any]:
-        """Writes `summary.json` and frees the folder.
+        """Writes `summary.json` and releases the lock.
 
-        A finished run that was shown again keeps its dates, its versions and how it was made.
+        A finished run that is shown again keeps its original dates, versions and command.
 
         Args:
-            **results: Final numbers; for the study's page `verdict`, a sentence, and `thumbnail`,
-                a PNG's path relative to the run folder.
+            **results: Final numbers; for the study's page also `verdict`, a sentence, and
+                `thumbnail`, the path of a PNG relative to the run folder.
         """
         made = self._how_it_was_made() if self.before is None else self.before
         summary = {**made, "results": results, "artefacts": self._artefacts()}
@@ -147,20 +147,20 @@ class Run:
         }
 
     def _artefacts(self) -> list[dict[str, Any]]:
-        """Path, size and hash of every file the stage left, its own and hidden ones aside."""
+        """Path, size and hash of every file of the stage, except hidden files and its records."""
         own = {"config.json", "summary.json", f"{self.notebook}.html"}
         names = {path.relative_to(self.path): path for path in sorted(self.path.rglob("*"))}
         return [
             {"path": name.as_posix(), "bytes": path.stat().st_size, "sha256": sha256(path)}
             for name, path in names.items()
             if path.is_file() and name.as_posix() not in own and not path.match(STATES)
-            if path.suffix != ".ipynb"  # saved on by who opens it
+            if path.suffix != ".ipynb"  # saved again when someone opens it
             if not any(part.startswith(".") for part in name.parts)
         ]
 
 
 def start_anew_words() -> str:
-    """How to start this stage from the beginning; the earlier run is kept."""
+    """How to start this stage from the beginning, which keeps the earlier run."""
     return f"with {os.environ.get('OHLORA_COMMAND', '`start_anew = True` in the parameters cell')}"
 
 
@@ -175,19 +175,19 @@ def start_run(
 ) -> Run:
     """Opens the run folder of a stage: checks inputs, takes the lock, writes `config.json`.
 
-    What an unfinished run left stays: resuming is the stage's business.
+    Keeps the files of an unfinished run, from which the stage may resume.
 
     Args:
-        notebook: Its stem.
+        notebook: Stem of its file name.
         config: Resolved parameters, flat; `study` and `variant` name the folder.
-        longer: The parameter that a finished training may be resumed with if it alone has grown.
-        in_place: Whether the folder holds a person's work, which stays where it is.
-        start_anew: Whether to start from the beginning, whatever is there.
-        root: The project; found from the working directory if None.
+        longer: Parameter that resumes a finished training if it alone changed and has grown.
+        in_place: Whether the folder holds manual work and must not be moved.
+        start_anew: Whether to start from the beginning even if a run exists.
+        root: The project; if None, found by `project_root`.
 
     Raises:
-        ValueError: If an input is not finished, the folder is taken, or a runner started this
-            kernel for another one.
+        ValueError: If an input has not finished, another process holds the folder, or a runner
+            started this kernel for another folder.
         OSError: If the folder cannot be written.
     """
     root = (root or records.project_root()).resolve()
@@ -195,8 +195,8 @@ def start_run(
     opened = f"{config['study']}/{stage}"
     if (asked := os.environ.get(STARTED, opened)) != opened:
         raise ValueError(
-            f"the notebook opens outputs/{opened}, but was started for outputs/{asked}: a cell "
-            f"sets study or variant after the runner's parameters. Remove that line."
+            f"the notebook opens outputs/{opened} but was started for outputs/{asked}: a cell "
+            f"sets study or variant after the injected parameters. Remove that line."
         )
     inputs: dict[str, Any] = {}
     for name, text in records.input_paths(config, records.RUNS):
@@ -224,10 +224,10 @@ def start_run(
 def changes(
     folder: Path, summary: Mapping[str, Any], wanted: Mapping[str, Any], but: Collection[str] = ()
 ) -> dict[str, str]:
-    """Why a finished run is not made from the wanted facts, but for some; empty if it is."""
+    """Reasons why a finished run is out of date, ignoring facts in `but`; empty if current."""
     saved = summary.get("made_from") or records.read_json(
         folder / "config.json"
-    )  # an older version's
+    )  # written by an older version
     if found := records.differences(saved, wanted, but=but):
         return found
     gone = records.changed_file(folder, summary)
@@ -237,18 +237,18 @@ def changes(
 def make_way(
     folder: Path, wanted: Mapping[str, Any], longer: str, anew: bool, but: Collection[str] = ()
 ) -> tuple[dict[str, Any] | None, str]:
-    """Moves aside what a run must not write over; the caller holds the folder's lock.
+    """Moves aside a run that must not be overwritten; the caller holds the folder's lock.
 
-    A training that only needs more epochs is given what it resumes from out of the run that moved.
+    A training that only needs more epochs gets its checkpoint linked from the run moved aside.
     For the arguments see `start_run` and `changes`.
 
     Returns:
-        The summary of the finished run that is to be shown again, None for a run that starts; and
-        what to tell the user, which may be empty.
+        The summary of the finished run to show again, or None if a run starts; and a message for
+        the user, which may be empty.
     """
     try:
         summary = records.read_summary(folder)
-    except ValueError:  # nothing there, or stopped half-way: its stage resumes it
+    except ValueError:  # no run, or an unfinished one that its stage resumes
         kept = _move_aside(folder) if anew else None
         return None, f"The unfinished run is kept in {kept}." if kept else ""
     date = f"{summary['finished'][:16].replace('T', ' ')} UTC"
@@ -264,7 +264,7 @@ def make_way(
 
 
 def _move_aside(folder: Path) -> Path | None:
-    """Moves a run folder, whole and at once, to where nothing else reads it; None if empty."""
+    """Moves a run folder atomically to a unique path in `.earlier`; None if it is empty."""
     if not folder.is_dir() or not any(folder.iterdir()):
         return None
     date = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
@@ -274,7 +274,7 @@ def _move_aside(folder: Path) -> Path | None:
 
 
 def _link_states(kept: Path, folder: Path) -> bool:
-    """Links what a training resumes from out of a kept run; no file is ever written in place."""
+    """Links a kept run's resume files; safe, because files are replaced, never modified."""
     if not (kept / STATE).is_file():
         return False
     for path in {path for pattern in RESUMED_FROM for path in kept.glob(pattern)}:
@@ -288,7 +288,7 @@ def _link_states(kept: Path, folder: Path) -> bool:
 
 
 def earlier_runs(outputs: Path, study: str = "") -> dict[Path, int]:
-    """The runs that moved aside, of one study or of all, and the bytes that they alone hold."""
+    """Runs moved aside in one study or all, with the bytes that deleting each would free."""
     found = {}
     for folder in sorted(outputs.glob(f"{study or '*'}/{EARLIER}/*/")):
         facts = [path.stat() for path in folder.rglob("*") if path.is_file()]

@@ -1,1 +1,1 @@
-"""What all trainings share: losses, checkpoints, ranks."""
+"""Shared by all trainings: losses, checkpoints, ranks, stops."""

@@ -1,8 +1,8 @@
-"""Checkpoints of a training: plain values and tensors, checked when read, the last two kept.
+"""Checkpoints of a training: plain values and tensors, verified when read; the last two are kept.
 
-A file is a line that names the form, a line of JSON (hash of the rest, and the facts it
-was trained with), then what `torch.save` wrote. The newest is `state.pt`, the one before it
-`state-before.pt`: a damaged newest falls back to that one, and the training does the rest again.
+A file is a line that names the format, a line of JSON (the hash of the rest and the facts it was
+trained with), then the output of `torch.save`. The newest is `state.pt`, the previous one
+`state-before.pt`: if the newest is damaged, the training resumes from the previous one.
 Axes: N images, H image height.
 """
 
@@ -25,19 +25,19 @@ from ohlora_lib.study.records import differences, to_json
 from ohlora_lib.study.run_folder import start_anew_words
 
 FORM = b"ohlora checkpoint 1"
-MOST_SHARE = 0.02  # of the training time, that checkpoints may take
+MOST_SHARE = 0.02  # of the training time that checkpoints may take
 HASHED_AT_ONCE = 1000  # images
 
 
 def _before(path: Path) -> Path:
-    """Where the checkpoint before the newest one is."""
+    """Returns the path of the previous checkpoint."""
     return path.with_name(f"{path.stem}-before{path.suffix}")
 
 
 def save_state(path: Path, state: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-    """Writes a state, tensors and plain values; the one it replaces is kept as the one before.
+    """Writes a state of tensors and plain values; keeps the one it replaces as the previous one.
 
-    The facts, plain values, must be unchanged to resume.
+    To resume, the facts, plain values, must be unchanged.
     """
     buffer = io.BytesIO()
     torch.save(dict(state), buffer)
@@ -56,7 +56,7 @@ def load_state(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
         head = json.loads(line) if form == FORM else {}
         if hashlib.sha256(data).hexdigest() != head["sha256"]:
-            raise ValueError("cut off or changed")
+            raise ValueError("truncated or changed")
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except (KeyError, TypeError, ValueError, pickle.UnpicklingError, RuntimeError) as error:
         why = f"{path}: damaged checkpoint. Delete it to start the stage anew."
@@ -67,13 +67,13 @@ def load_state(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 def load_newest(
     path: Path, facts: Mapping[str, Any], *, free: Collection[str] = ()
 ) -> dict[str, Any] | None:
-    """Reads the newest undamaged checkpoint of a training; None if the training has no checkpoint.
+    """Reads the newest undamaged checkpoint of a training; None if it has no checkpoint.
 
-    If the newest is damaged, the one before it is read. `facts` describe the training now; those
+    If the newest is damaged, reads the previous one. `facts` describe the training now; those
     named in `free` may differ from the checkpoint's.
 
     Raises:
-        ValueError: If another fact differs, which is named, or if every checkpoint is damaged.
+        ValueError: If another fact differs, with its name, or if every checkpoint is damaged.
     """
     there = [p for p in (path, _before(path)) if p.is_file()]
     for candidate in there:
@@ -82,7 +82,7 @@ def load_newest(
         except ValueError as error:
             if candidate == there[-1]:
                 raise
-            print(f"{str(error).partition(' Delete')[0]} Going on from the one before it.")  # noqa: T201
+            print(f"{str(error).partition(' Delete')[0]} Resuming from the previous one.")  # noqa: T201
             continue
         wanted = json.loads(to_json(dict(facts)))
         if why := differences(saved, wanted, but=free):
@@ -92,20 +92,20 @@ def load_newest(
 
 
 def cannot_resume(path: Path, why: str) -> ValueError:
-    """The error of a checkpoint that the present parameters cannot resume from."""
+    """Returns the error for a checkpoint that the current parameters cannot resume from."""
     return ValueError(
-        f"{path}: the training stopped half-way cannot go on, because {why}. Put that back, give "
-        f"it another `variant`, or start anew {start_anew_words()}, which keeps the old run."
+        f"{path}: the training cannot resume, because {why}. Change that back, choose another "
+        f"`variant`, or start anew {start_anew_words()}, which keeps the old run."
     )
 
 
 def tensors_sha256(tensors: Mapping[str, torch.Tensor]) -> str:
-    """Hash of named tensors, in their order."""
+    """Returns the SHA-256 of named tensors, in their order."""
     return _sha256(tensors.items())
 
 
 def images_sha256(images: Images) -> str:
-    """Hash of uint8 images (N, H, H, 3)."""
+    """Returns the SHA-256 of uint8 images (N, H, H, 3)."""
     return _sha256(("", part) for part in images.split(HASHED_AT_ONCE))
 
 
@@ -118,22 +118,22 @@ def _sha256(parts: Iterable[tuple[str, torch.Tensor]]) -> str:
 
 
 def random_states(device: torch.device) -> dict[str, Any]:
-    """Torch's random states, of the CPU and of a GPU that is the device; nothing else draws."""
+    """Returns Torch's random states of the CPU and of a GPU device; no others are in use."""
     cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
     return {"torch": torch.get_rng_state(), "cuda": cuda}
 
 
 def set_random_states(states: Mapping[str, Any], device: torch.device) -> None:
-    """Takes over what `random_states` gave."""
+    """Restores what `random_states` returned."""
     torch.set_rng_state(states["torch"])
     if states["cuda"] is not None:
         torch.cuda.set_rng_state(states["cuda"], device)
 
 
 class Pace:
-    """When a checkpoint is due: at the end of an epoch, and every so many minutes.
+    """Decides when to save a checkpoint: at the end of an epoch and every `every_minutes`.
 
-    But only once all so far and one more like the last take less than 2 % of the time.
+    Waits until all checkpoints so far and one more like the last take at most 2 % of the time.
     """
 
     def __init__(self, every_minutes: float) -> None:
@@ -142,13 +142,13 @@ class Pace:
         self.spent_sec = self.cost_sec = 0.0  # of all checkpoints so far, and of the last one
 
     def due(self, *, epoch_ended: bool = False) -> bool:
-        """Whether to save now."""
+        """Returns whether to save now."""
         now = time.monotonic()
         cheap = self.spent_sec + self.cost_sec <= MOST_SHARE * (now - self.began)
         return cheap and (epoch_ended or now - self.last >= self.every_sec)
 
     def save(self, path: Path, state: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-        """Saves, and takes the time."""
+        """Saves a checkpoint and measures the time it takes."""
         start = time.monotonic()
         save_state(path, state, facts)
         self.last = time.monotonic()
@@ -157,5 +157,5 @@ class Pace:
 
     @property
     def share(self) -> float:
-        """Share of the time since the start that checkpoints took."""
+        """Checkpoints' share of the time since the start."""
         return self.spent_sec / max(time.monotonic() - self.began, 1e-9)

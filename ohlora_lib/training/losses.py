@@ -1,4 +1,4 @@
-"""Losses of StyleGAN training, logistic with R1 on the real images, and their guard.
+"""Losses of StyleGAN training, logistic with R1 on real images, and checks for finite values.
 
 Axes: B batch, C channels, H height, W width.
 Source: Mescheder et al., "Which Training Methods for GANs do actually Converge?", 2018,
@@ -23,9 +23,9 @@ def generator_loss(fake_scores: Tensor) -> Tensor:
 def discriminator_loss(
     real_images: Tensor, real_scores: Tensor, fake_scores: Tensor, r1_gamma: float
 ) -> Tensor:
-    """softplus(D(fake)) + softplus(-D(real)), each averaged, and gamma / 2 times the R1 penalty.
+    """softplus(D(fake)) + softplus(-D(real)), each averaged, plus gamma / 2 times R1.
 
-    Gamma 0 leaves the penalty out; else the real images (B, C, H, W) must require a gradient.
+    Gamma 0 omits R1; otherwise, the real images (B, C, H, W) must require a gradient.
     Scores (B, 1), result ().
     """
     loss = F.softplus(fake_scores).mean() + F.softplus(-real_scores).mean()
@@ -33,9 +33,9 @@ def discriminator_loss(
 
 
 def r1_penalty(real_images: Tensor, real_scores: Tensor) -> Tensor:
-    """Mean squared length of the scores' gradient at the real images, to be differentiated again.
+    """Mean squared norm of the scores' gradient at the real images; differentiable.
 
-    Images (B, C, H, W) and scores (B, 1) as above; the result () has no factor gamma / 2.
+    Images (B, C, H, W) and scores (B, 1) as above; the result () excludes the factor gamma / 2.
     """
     (gradient,) = torch.autograd.grad(real_scores.sum(), real_images, create_graph=True)
     return gradient.float().square().sum(dim=(1, 2, 3)).mean()
@@ -48,9 +48,9 @@ class NotFiniteError(ArithmeticError):
 
 
 def with_gradient(loss: Tensor, optimizer: torch.optim.Optimizer) -> Tensor:
-    """The loss and the largest absolute gradient of what was updated, (2,), on the device.
+    """Returns the loss and the largest absolute gradient of the parameters, (2,), on the device.
 
-    Both travel to the host together: no step waits for the device once more.
+    Both go to the host in one transfer, so that no step waits for the device twice.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     gradients = [p.grad for p in parameters if p.grad is not None]
@@ -59,10 +59,10 @@ def with_gradient(loss: Tensor, optimizer: torch.optim.Optimizer) -> Tensor:
 
 
 def finite_loss(values: Tensor, name: str) -> float:
-    """The loss on the host, of a loss or what `with_gradient` gave.
+    """Returns the loss on the host, given a loss or the result of `with_gradient`.
 
     Raises:
-        NotFiniteError: If the loss, which the message calls `name`, or the gradient is not finite.
+        NotFiniteError: If the loss, called `name` in the message, or the gradient is not finite.
     """
     loss, *gradient = values.reshape(-1).tolist()  # the one host sync
     check_finite({name: loss} | {f"a gradient of {name}": value for value in gradient})
@@ -70,7 +70,7 @@ def finite_loss(values: Tensor, name: str) -> float:
 
 
 def check_finite(numbers: Mapping[str, float]) -> None:
-    """Raises NotFiniteError, one line that names it, if a number is NaN or infinite."""
+    """Raises NotFiniteError, which names the number, if one is NaN or infinite."""
     for name, value in numbers.items():
         if not math.isfinite(value):
             raise NotFiniteError(f"{name} is {value}")

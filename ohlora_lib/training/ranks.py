@@ -1,10 +1,10 @@
-"""Several processes that train one network, a GPU each, started by `accelerate launch`.
+"""Several processes that train one network, one GPU each, started by `accelerate launch`.
 
-Every rank draws latents and noise of its own for its own images, and takes the minibatch deviation
-over them. Losses and gradients are averaged over ranks before they decide or change anything, so
-all ranks take the same decisions and hold the same weights. Rank 0 alone evaluates and writes.
+Every rank draws its own latents and noise for its own images and computes the minibatch deviation
+over them. Losses and gradients are averaged over ranks before they are used, so all ranks take the
+same decisions and hold the same weights. Only rank 0 evaluates and writes.
 Source: Karras et al., "Training Generative Adversarial Networks with Limited Data", 2020,
-https://arxiv.org/abs/2006.06676, whose ranks share a batch in this way.
+https://arxiv.org/abs/2006.06676, which splits a batch among ranks in the same way.
 Axes: B rows of the whole batch, b = ceil(B / R) rows of one rank, R ranks.
 """
 
@@ -23,14 +23,14 @@ from torch import Tensor
 from ohlora_lib.nets.compute import pick_device
 
 T = TypeVar("T")
-LONGEST_WAIT = timedelta(minutes=30)  # for the other ranks, an evaluation of rank 0 included
+LONGEST_WAIT = timedelta(minutes=30)  # for the other ranks, including an evaluation on rank 0
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among those that train together; by default it is alone.
+    """The rank of this process among those that train together; by default, there is only one.
 
-    All ranks must call `gather`, `mean`, `mean_gradients`, `any` and `from_first` in one order.
+    All ranks must call `gather`, `mean`, `mean_gradients`, `any`, `from_first` in the same order.
     """
 
     rank: int = 0
@@ -42,7 +42,7 @@ class Ranks:
         return self.rank == 0
 
     def device(self, name: str) -> torch.device:
-        """The device of this name, or of several ranks each its own GPU; ValueError if absent."""
+        """Returns the named device, or this rank's GPU of several; ValueError if absent."""
         if self.size == 1 or name == "cpu" or not torch.cuda.is_available():
             return pick_device(name)
         own = pick_device(f"cuda:{os.environ['LOCAL_RANK']}")
@@ -50,12 +50,12 @@ class Ranks:
         return own
 
     def deal(self, whole: Tensor) -> Tensor:
-        """This rank's rows, (B, ...) to (b, ...); some are dealt twice where B does not divide."""
+        """Returns this rank's rows, (B, ...) to (b, ...); some repeat if R does not divide B."""
         count = -(-len(whole) // self.size)
         return whole[torch.arange(self.rank * count, (self.rank + 1) * count) % len(whole)]
 
     def gather(self, part: Tensor) -> Tensor:
-        """The rows of all ranks, (b, ...) to (R b, ...), without a gradient."""
+        """Collects the rows of all ranks, (b, ...) to (R b, ...), without a gradient."""
         if self.size == 1:
             return part
         parts = [torch.empty_like(part) for _ in range(self.size)]
@@ -63,25 +63,25 @@ class Ranks:
         return torch.cat(parts)
 
     def mean(self, value: Tensor) -> Tensor:
-        """Mean over ranks, in place; the same bits on every rank."""
+        """Averages over ranks, in place, to the same bits on every rank."""
         if self.size > 1:
             dist.all_reduce(value)
             value /= self.size
         return value
 
     def mean_gradients(self, loss: Tensor, parameters: Iterable[Tensor]) -> Tensor:
-        """Averages gradients, None on all ranks or on none, in place; gives the loss's mean ()."""
+        """Averages gradients in place, None on all ranks or on none; returns the mean loss ()."""
         for parameter in parameters:
             if parameter.grad is not None:
                 self.mean(parameter.grad)
         return self.mean(loss.detach().clone())
 
     def any(self, asked: bool) -> bool:
-        """Whether any rank says yes; every rank waits for the others here."""
+        """Returns whether `asked` is true on any rank; every rank waits for the others."""
         return bool(self.mean(torch.tensor(float(asked))))
 
     def from_first(self, make: Callable[[], T]) -> T:
-        """What rank 0 makes, on every rank; where that fails, the others exit with status 1."""
+        """Returns on every rank what rank 0 makes; if that fails, the others exit (status 1)."""
         if self.size == 1:
             return make()
         made: list[T | None] = [None]
@@ -99,7 +99,7 @@ ALONE = Ranks()
 
 
 def join() -> Ranks:
-    """Joins the processes that a launcher started with this one, if it did."""
+    """Joins the processes that a launcher started with this one; otherwise returns `ALONE`."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return ALONE
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
@@ -108,7 +108,7 @@ def join() -> Ranks:
 
 
 def leave(ranks: Ranks) -> None:
-    """Ends the work with the other ranks once all are here: none is cut off while it receives."""
+    """Leaves the group once all ranks are here, so that none is cut off while it receives."""
     if ranks.size > 1:
         ranks.any(False)
         dist.destroy_process_group()

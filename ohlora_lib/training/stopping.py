@@ -1,4 +1,4 @@
-"""Stops asked for from outside: Ctrl-C, a kernel's interrupt, and SIGTERM of a scheduler."""
+"""Stop requests from outside: Ctrl-C, a kernel's interrupt, or a scheduler's SIGTERM."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ STOPS = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def stop_on_interrupt(*, pass_on: bool = True) -> Iterator[list[int]]:
-    """Turns Ctrl-C, a kernel's interrupt and SIGTERM into a request: the list is no longer empty.
+    """Turns Ctrl-C, a kernel's interrupt and SIGTERM into entries of the list that it yields.
 
     Args:
-        pass_on: Whether a SIGTERM is only put off, and arrives when the block has saved and ended.
+        pass_on: Whether to raise a SIGTERM again at the end of the block, which has saved by then.
     """
     asked: list[int] = []
     before = {number: signal.signal(number, lambda n, _: asked.append(n)) for number in STOPS}

@@ -1,4 +1,4 @@
-"""Latents by hand: sliders, pictures before and after, their scores, saved latents, and films.
+"""Explores latents by hand: sliders, images before and after, scores, saved latents, films.
 
 Axes: L style layers, W style vector, H image height.
 """
@@ -37,25 +37,25 @@ from ohlora_lib.study.look import Meanings, meaning_of
 from ohlora_lib.study.records import check_input, project_root, read_config
 
 MOST_SEED = 10**6
-SIDE_PX = 256  # pictures are shown at least this large
-WALK_FRAMES = 24  # from one seed of a walk to the next
-GRID_FRAMES = 6  # that each grid of a training stays
+SIDE_PX = 256  # images are shown at least this large
+WALK_FRAMES = 24  # frames from one seed of a walk to the next
+GRID_FRAMES = 6  # frames that each grid of a training is shown for
 
 
 class Latent(BaseModel, frozen=True, strict=True):
-    """All that a picture depends on, beside the generator; descriptions label the controls."""
+    """All that determines an image besides the generator; descriptions label the controls."""
 
-    seed: int = Field(0, ge=0, le=MOST_SEED, description="seed")  # of latent and its scores
+    seed: int = Field(0, ge=0, le=MOST_SEED, description="seed")  # of z and property scores
     other_seed: int = Field(1000, ge=0, le=MOST_SEED, description="second seed")
     way: float = Field(0.0, ge=0, le=1, description="toward second")  # 0 to 1, in style space
-    mix_from: int = Field(-1, ge=-1, description="second's style from")  # layer; -1 for none
-    psi: float = Field(1.0, ge=0, le=2, description="psi")  # truncation; 0 gives the mean face
+    mix_from: int = Field(-1, ge=-1, description="second's style from")  # layer; -1: no mixing
+    psi: float = Field(1.0, ge=0, le=2, description="psi")  # truncation; 0 gives the mean w
     noise_seed: int = Field(-1, ge=-1, le=MOST_SEED, description="noise (-1: stored)")
 
 
 @dataclass(frozen=True)
 class View:
-    """A latent as every generator draws it."""
+    """Images and scores of one latent, from every generator."""
 
     images: dict[str, np.ndarray]  # uint8, (H, H, 3)
     scores: pd.DataFrame  # one row per generator, one column per property; empty without CNNs
@@ -63,9 +63,9 @@ class View:
 
 
 class Explorer:
-    """Draws one latent by several generators, and scores the pictures if there is an ensemble.
+    """Draws one latent with several generators, and scores the images if given an ensemble.
 
-    The generators, by what they are called, such as before and after, have one latent width.
+    The generators, keyed by names such as before and after, share one latent width.
     """
 
     def __init__(
@@ -104,14 +104,14 @@ class Explorer:
 
 
 def side_by_side(view: View) -> np.ndarray:
-    """Pictures of all generators, uint8 (H, generators * H, 3)."""
+    """Joins the images of all generators, uint8 (H, generators * H, 3)."""
     return np.concatenate(list(view.images.values()), axis=1)
 
 
 class ExploreWidget(iw.VBox):
-    """Redraws as a slider moves; keeps latents, `latent-NNN.json`, and pictures in a folder.
+    """Redraws as a slider moves; saves latents (`latent-NNN.json`) and images in a folder.
 
-    `meaning` says what scores of 0 and 1 of a property are.
+    `meaning` explains scores of 0 and 1 for each property.
     """
 
     def __init__(self, explorer: Explorer, folder: Path, meaning: Meanings) -> None:
@@ -141,11 +141,11 @@ class ExploreWidget(iw.VBox):
 
     @property
     def latent(self) -> Latent:
-        """What the controls say."""
+        """The latent set by the controls."""
         return Latent(**{name: control.value for name, control in self.controls.items()})
 
     def draw(self) -> View:
-        """Shows what the controls say."""
+        """Draws and shows the latent set by the controls."""
         view = self.explorer.view(self.latent)
         for name, pixels in view.images.items():
             self.pictures[name].value = to_png(enlarged(pixels, SIDE_PX))
@@ -156,11 +156,11 @@ class ExploreWidget(iw.VBox):
         return view
 
     def another(self) -> None:
-        """Goes on to the next seed."""
+        """Advances to the next seed."""
         self.controls["seed"].value = (self.controls["seed"].value + 1) % MOST_SEED
 
     def save(self) -> None:
-        """Keeps the latent as JSON, which `load` reads, and its pictures beside it as PNG."""
+        """Saves the latent as JSON, which `load` reads, and its images beside it as PNG."""
         found = " ".join(path.name for path in self.folder.glob("latent-*.*"))
         number = 1 + max(map(int, re.findall(r"latent-(\d+)\.", found)), default=0)
         path, view = self.folder / f"latent-{number:03d}.json", self.explorer.view(self.latent)
@@ -170,20 +170,20 @@ class ExploreWidget(iw.VBox):
         write_atomic(path, json.dumps(facts, indent=2) + "\n")
         self._list_saved()
         self.saved.value = path.name
-        self.said.value = f"Saved {path.name} and its picture."
+        self.said.value = f"Saved {path.name} and its image."
 
     def load(self) -> None:
-        """Sets the controls as the chosen file says, if these generators can draw it."""
+        """Sets the controls from the chosen file, if it fits these generators."""
         name, layers = self.saved.value, self.explorer.layers
         if not name:
-            self.said.value = "No saved latent is chosen."
+            self.said.value = "Choose a saved latent first."
             return
         try:
             latent = Latent.model_validate_json((self.folder / name).read_text("utf-8"))
         except (OSError, ValueError):
             latent = None
         if latent is None or latent.mix_from >= layers:
-            self.said.value = f"{name}: not a latent of generators with {layers} layers."
+            self.said.value = f"{name}: not a valid latent for generators of {layers} layers."
             return
         for field, value in latent.model_dump().items():
             self.controls[field].value = value
@@ -196,7 +196,7 @@ class ExploreWidget(iw.VBox):
 def _control(
     *, type: str, default: float, minimum: float, maximum: float, description: str, **_: Any
 ) -> iw.Widget:
-    """A box for a seed, a slider for any other value, from the JSON schema of a field."""
+    """Builds a control from a field's JSON schema: a box for a seed, otherwise a slider."""
     kind = iw.FloatSlider if type == "number" else iw.IntSlider
     return (iw.BoundedIntText if maximum == MOST_SEED else kind)(
         value=default, min=minimum, max=maximum, step=0.02 if type == "number" else 1,
@@ -205,31 +205,31 @@ def _control(
 
 
 def explorer_of(folder: Path) -> Explorer:
-    """Base and result of a fine-tuning; ValueError if one is missing or not finished."""
+    """Opens base and result of a fine-tuning; ValueError if either is missing or unfinished."""
     named = str(read_config(folder).get("base_run", ""))
     before = load_base(check_input("base_run", named, project_root())).generator
     return Explorer({"before": before, "after": load_generator(folder / "generator.safetensors")})
 
 
 def latent_walk(explorer: Explorer, seeds: Sequence[int]) -> Iterator[np.ndarray]:
-    """Goes through two or more seeds in style space, `WALK_FRAMES` each, and back to the first.
+    """Walks through two or more seeds in style space, `WALK_FRAMES` each, and back to the first.
 
     Yields frames of all generators, uint8 (H, generators * H, 3).
     """
     for seed, other in pairwise([*seeds, seeds[0]]):
         for step in range(WALK_FRAMES):
-            way = (1 - np.cos(np.pi * step / WALK_FRAMES)) / 2  # slow at the seeds
+            way = (1 - np.cos(np.pi * step / WALK_FRAMES)) / 2  # slow near the seeds
             yield side_by_side(explorer.view(Latent(seed=seed, other_seed=other, way=float(way))))
 
 
 def training_film(folder: Path) -> Iterator[np.ndarray]:
-    """The grids of the same latents of a fine-tuning, uint8 (H, W, 3), first to last.
+    """Yields a fine-tuning's grids of the same latents in order, uint8 (H, W, 3).
 
-    ValueError if its run folder holds none, or one is damaged.
+    Raises ValueError if its run folder holds no grids, or one is damaged.
     """
     grids = grids_over_time(folder, most=10**6).values()
     if not grids:
-        raise ValueError(f"{folder}: holds no grids of a fine-tuning, images/fixed-*.png")
+        raise ValueError(f"{folder}: no grids (images/fixed-*.png); give a fine-tuning's folder")
     for path in grids:
         with open_image(path) as picture:
             frame = np.asarray(picture.convert("RGB"))
@@ -237,16 +237,16 @@ def training_film(folder: Path) -> Iterator[np.ndarray]:
 
 
 def write_film(frames: Iterable[np.ndarray], path: Path, *, fps: int) -> int:
-    """Writes frames, uint8 (H, W, 3) of one size, as a film, and returns how many there were.
+    """Writes equally sized frames, uint8 (H, W, 3), as a film; returns their number.
 
-    ValueError if the path ends in neither .mp4 nor .webp, or the encoder of MP4 is missing.
+    Raises ValueError if the path ends in neither .mp4 nor .webp, or no MP4 encoder is installed.
     """
     webp = {"duration": round(1000 / fps), "loop": 0, "quality": 80}
-    kinds = {".webp": webp, ".mp4": {"fps": fps, "macro_block_size": 2}}  # H.264: even sides
+    kinds = {".webp": webp, ".mp4": {"fps": fps, "macro_block_size": 2}}  # H.264 needs even sides
     if path.suffix not in kinds:
-        raise ValueError(f"{path}: give a name that ends in .mp4 or .webp")
+        raise ValueError(f"{path}: choose a name that ends in .mp4 or .webp")
     if path.suffix == ".mp4" and not find_spec("imageio_ffmpeg"):
-        remedy = "pip install 'ohlora[video]', or give a name that ends in .webp"
+        remedy = "pip install 'ohlora[video]', or choose a name that ends in .webp"
         raise ValueError(f"MP4 needs imageio-ffmpeg: {remedy}")
     count = 0
     with atomic_path(path) as temporary, get_writer(temporary, **kinds[path.suffix]) as writer:

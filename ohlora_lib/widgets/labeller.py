@@ -1,4 +1,4 @@
-"""The labelling widget: a `LabelSession` at the screen, answered by keys."""
+"""The labelling widget: shows a `LabelSession` on screen and takes answers from the keyboard."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ohlora_lib.population.labelling import LabelSession
 from ohlora_lib.study.look import MEANING, Meanings, meaning_of
 
 ASSETS = files("ohlora_lib") / "assets"
-SIDE_PX = 384  # pictures are shown at least this large
+SIDE_PX = 384  # images are shown at least this large
 
 
 class LabelWidget(anywidget.AnyWidget):
-    """Asks the questions of a session; an answer is on the disk before the next image is shown.
+    """Asks the questions of a session; saves each answer before it shows the next image.
 
-    `meaning` says what 0 (no) and 1 (yes) of a property are.
+    `meaning` explains the labels 0 (no) and 1 (yes) of each property.
     """
 
     _esm = (ASSETS / "label_widget.js").read_text(encoding="utf-8")
@@ -27,9 +27,9 @@ class LabelWidget(anywidget.AnyWidget):
     image = traitlets.Bytes().tag(sync=True)  # PNG
     question = traitlets.Unicode().tag(sync=True)
     progress = traitlets.Unicode().tag(sync=True)
-    place = traitlets.Int().tag(sync=True)  # number of the question
+    place = traitlets.Int().tag(sync=True)  # index of the question
     done = traitlets.Bool().tag(sync=True)
-    shown = traitlets.Int().tag(sync=True)  # counts up with every change
+    shown = traitlets.Int().tag(sync=True)  # increases with every update
 
     def __init__(self, session: LabelSession, meaning: Meanings = MEANING) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class LabelWidget(anywidget.AnyWidget):
         self._show()
 
     def _take(self, _: Any, content: dict[str, Any], __: Any) -> None:
-        """Takes an answer from the page, unless it is to an earlier question (a key held down)."""
+        """Takes an answer from the page; ignores one to an earlier question (a key held down)."""
         if content.get("place") != self.session.place:
             return
         if content["answer"] == "back":
@@ -49,7 +49,7 @@ class LabelWidget(anywidget.AnyWidget):
 
     def _show(self) -> None:
         question, image = self.session.question, b""
-        words = "All answered. Thank you."
+        words = "All questions answered. Thank you."
         if question is not None:
             words = f"{question.prop}: {meaning_of(question.prop, self.meaning)}"
             image = to_png(enlarged(self.session.images[question.img_no], SIDE_PX))

@@ -1,6 +1,6 @@
-"""What moves at the screen: the live monitor of a fine-tuning.
+"""Live monitor of a fine-tuning.
 
-In JupyterLab one figure is redrawn in place; in a batch run only the progress line is printed.
+JupyterLab shows figures redrawn in place; a batch run prints only a progress line.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from ohlora_lib.study.machine import duration
 from ohlora_lib.verdict import findings
 from ohlora_lib.verdict.logs import time_epochs
 
-MIN_ROWS = 3  # a trend of fewer rows says nothing
-WARNED_ROWS = 20  # rows of a log before which its end is not yet a trend to warn of
-MOST_SHARE = 0.02  # of the training time, that drawing may take
+MIN_ROWS = 3  # fewer rows show no trend
+WARNED_ROWS = 20  # fewest rows of a log before warnings
+MOST_SHARE = 0.02  # of the training time, allowed for drawing
 
 
 class Monitor:
-    """Shows how a fine-tuning goes: a progress line, and at the screen the trends and a grid.
+    """Shows the progress of a fine-tuning: a progress line and, if live, trends and a grid.
 
-    The concept has the target of each property. Draws if `live`, or, where that is None, if
-    somebody watches: Jupyter's server names the session of the kernels that it starts.
+    `concept` maps each property to its target. If `live` is None, the monitor is live in kernels
+    started by a Jupyter server, which sets `JPY_SESSION_NAME`.
     """
 
     def __init__(
@@ -40,17 +40,17 @@ class Monitor:
     ) -> None:
         self.concept = concept
         self.live = "JPY_SESSION_NAME" in os.environ if live is None else live
-        self.log, self.grid = pd.DataFrame(), None  # the newest
-        self.drawn: list[float] = []  # seconds that each drawing took
-        self.drawn_rows = 0  # of the log
-        self.warned: set[str] = set()  # rules of `findings.stability` that are broken
+        self.log, self.grid = pd.DataFrame(), None  # newest log and grid
+        self.drawn: list[float] = []  # seconds per drawing
+        self.drawn_rows = 0  # rows of the log last drawn
+        self.warned: set[str] = set()  # broken rules of `findings.stability`
         self.bar: tqdm | None = None
-        self.places: dict[str, DisplayHandle] = {}  # what is shown, by what it is
+        self.places: dict[str, DisplayHandle] = {}  # displays by name
         if resumed:
-            print("Going on from the checkpoint of an earlier start.")  # noqa: T201
+            print("Resuming from the checkpoint of an earlier start.")  # noqa: T201
 
     def __call__(self, training: FinetuneRun) -> None:
-        """Shows the newest state."""
+        """Shows the current state."""
         tuner, log = training.tuner, pd.DataFrame(training.tuner.rows)
         times = time_epochs(log, batches=tuner.batches_per_epoch)
         self.log, self.grid = log.assign(time_epochs=times), training.grid
@@ -66,15 +66,15 @@ class Monitor:
                 self._draw()
 
     def close(self, finished: bool) -> None:
-        """Ends the progress line and says whether training finished."""
+        """Closes the progress line and prints whether training finished."""
         if self.bar is not None:
             self.bar.close()
         if self.live and len(self.log) > self.drawn_rows:
-            self._draw()  # training is over: the last state, whatever it costs
+            self._draw()  # training is over: draw the last state at any cost
         print("Finished." if finished else "Interrupted; the checkpoint is saved.")  # noqa: T201
 
     def _warn(self) -> None:
-        """Says once what goes wrong, by the rules that the report judges stability by."""
+        """Warns once per problem, by the report's stability rules."""
         epoch, batch = self.log[["epoch", "idx"]].iloc[-1]
         for finding in findings.stability(self.log):
             if finding.rule not in self.warned:
@@ -94,13 +94,13 @@ class Monitor:
         style.find_fonts(figure.drawing)
         self._show("trends", Image(style.drawn(figure.drawing, "png", dpi=80), alt=figure.alt))
         if self.grid is not None:
-            alt = "Newest samples of the same latents."
+            alt = "Newest samples from the fixed latents."
             self._show("grid", Image(filename=self.grid, alt=alt))
         self.drawn_rows = len(self.log)
         self.drawn.append(time.perf_counter() - began)
 
     def _show(self, name: str, what: Any) -> None:
-        """Shows something for the first time, or in the place where it was."""
+        """Displays an object, or updates it in place."""
         if name in self.places:
             self.places[name].update(what)
         else:
@@ -108,17 +108,17 @@ class Monitor:
 
 
 def progress_line(tuner: FineTuner, concept: Mapping[str, float]) -> str:
-    """How far, how long it will take, and the newest scores, as HTML."""
+    """Progress, remaining time and newest scores, as HTML."""
     done, total, batches = tuner.batches_done, tuner.total_batches, tuner.batches_per_epoch
     left_sec = tuner.elapsed_sec / done * (total - done)
     return (
         f'<progress value="{done}" max="{total}" aria-label="Fine-tuning"></progress> '
-        f"{done:,} of {total:,} batches ({(total - 1) // batches:,} epochs of {batches:,}, and "
-        f"one that closes the last), {duration(left_sec)} left. "
+        f"{done:,} of {total:,} batches ({(total - 1) // batches:,} epochs of {batches:,}, plus "
+        f"one closing batch), {duration(left_sec)} left. "
         f"{html.escape(latest_scores(tuner, concept))}"
     )
 
 
 def latest_scores(tuner: FineTuner, concept: Mapping[str, float]) -> str:
-    """The newest mean scores in a few letters."""
+    """The newest mean scores, in short form."""
     return " ".join(f"{prop} {tuner.rows[-1][f'mean_{prop}_score']:.2f}" for prop in concept)

@@ -1,4 +1,4 @@
-"""The loop: what moves, what stays, and how often."""
+"""The loop: which parameters are trained, which stay frozen, and how often networks update."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ SETTINGS = {
 
 
 def tuner(version="v9", images=10, seed=0, **changes):
-    """A fresh one each time: training changes the networks in place."""
+    """Builds a new tuner on each call: training changes the networks in place."""
     torch.manual_seed(seed)
     sizes = {"z_dim": 8, "w_dim": 8, "fmaps_base": 64, "wide_dim": 12 * (version == "v9")}
     generator, discriminator = Generator(32, **sizes), Discriminator(32, fmaps_base=64)
@@ -31,7 +31,7 @@ def tuner(version="v9", images=10, seed=0, **changes):
 
 
 def evaluate(generator, index):
-    """Stands in for the evaluator: figures that follow from the weights alone."""
+    """Stub evaluator whose values depend only on the weights."""
     total = sum(p.double().sum().item() for p in generator.parameters())
     return Evaluation({"mean_gender_score": total, "diversity": float(index)}, None)
 
@@ -73,7 +73,7 @@ def test_trainable_parameters_move_and_frozen_ones_stay_bit_equal(version):
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     trainable = {f"generator.{n}" for n in one.g_names}
     trainable |= {f"discriminator.{n}" for n in one.d_names}
-    # Full-size images use the last output and the first input alone, so these get no gradient.
+    # Full-size images use only the last output and the first input; these get no gradient.
     idle = {n for n in trainable if "synthesis.output" in n or ".input" in n}
     assert len(idle) == {"v8": 2, "v9": 10}[version]
     assert moved == trainable - idle | {"generator.truncation.w_avg"}
@@ -81,7 +81,7 @@ def test_trainable_parameters_move_and_frozen_ones_stay_bit_equal(version):
 
 
 def winning_discriminator(seed=0):
-    """Trained while the generator is held."""
+    """Trains only the discriminator; the generator is held fixed."""
     one = tuner("v9", 16, seed, batch=16, epochs=25, r1_gamma=0.1, first_epoch_each=0)
     one.g_optimizer.param_groups[0]["lr"] = 0.0
     assert train(one)
@@ -90,7 +90,7 @@ def winning_discriminator(seed=0):
 
 @pytest.mark.slow
 def test_the_discriminator_learns_to_tell_real_from_fake():
-    """Of 20 seeds the last loss is at most 0.404 of the first; see `benchmarks.margins`."""
+    """Over 20 seeds, the last loss is at most 0.404 of the first; see `benchmarks.margins`."""
     first, *_, last = winning_discriminator().rows
     assert last["d_loss"] < 0.7 * first["d_loss"]
     assert last["real_scores_mean"] - last["fake_scores_mean"] > 0.5
@@ -109,12 +109,12 @@ def test_updates_go_on_until_caught_up(losses, count):
     assert (loss, taken) == (losses[count - 1], count)
 
 
-def test_every_image_once_an_epoch_and_the_last_short_batch_kept():
+def test_every_image_is_used_once_per_epoch_including_the_last_short_batch():
     one = tuner(images=10, epochs=2)
     one.images[:] = torch.arange(10, dtype=torch.uint8).view(10, 1, 1, 1)
     seen = [(epoch, idx, real) for epoch, idx, real in one.batches()]
     places = [(e, i) for e in (0, 1) for i in range(3)]
-    assert [(epoch, idx) for epoch, idx, _ in seen] == [*places, (2, 0)]  # the last one closes
+    assert [(epoch, idx) for epoch, idx, _ in seen] == [*places, (2, 0)]  # the closing batch
     assert [len(real) for *_, real in seen] == [4, 4, 2] * 2 + [4]
     numbers = [
         torch.cat([((real[:, 0, 0, 0] + 1) * 127.5).round() for e, _, real in seen if e == epoch])
@@ -122,7 +122,7 @@ def test_every_image_once_an_epoch_and_the_last_short_batch_kept():
     ]
     for epoch in numbers:
         assert sorted(epoch.tolist()) == list(range(10))
-    assert not torch.equal(*numbers)  # shuffled anew
+    assert not torch.equal(*numbers)  # reshuffled each epoch
     assert one.total_batches == one.batches_done == 7
 
 
@@ -142,11 +142,11 @@ def test_pooled_auroc_is_over_all_batches_since_the_last_row():
     assert one.rows[1]["real_fake_auroc"] == pytest.approx(auroc(seen[2:3]))
 
 
-def test_averaged_weights_follow_by_their_half_life_and_leave_training_alone():
+def test_averaged_weights_lag_behind_and_do_not_affect_training():
     plain, averaged = trained(), trained(average_batches=1.0)
     assert plain.result is plain.generator
     assert averaged.result is averaged.average
-    assert same(weights(plain), weights(averaged))  # the average only watches
+    assert same(weights(plain), weights(averaged))  # averaging leaves the training unchanged
     trained_w = dict(averaged.generator.named_parameters())
     start_w = dict(tuner().generator.named_parameters())
     name = "synthesis.layer0.const"

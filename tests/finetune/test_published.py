@@ -1,4 +1,4 @@
-"""`params/published` is the published study: its numbers, its selection, its evaluations."""
+"""`params/published` reproduces the published study's settings, selection and evaluations."""
 
 import gzip
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What v8 and v9 train, and when they stop: the published lists, written out."""
+"""What v8 and v9 train and when they stop updating, against the published lists."""
 
 import math
 
@@ -24,7 +24,7 @@ DISCRIMINATOR = {
 
 @pytest.fixture(scope="module")
 def nets():
-    """Layer names at 256 px do not depend on the number of channels."""
+    """Networks of 256 px with few channels, which do not affect the layer names."""
     sizes = {"fmaps_base": 256, "fmaps_max": 4}
     discriminator = Discriminator(256, **sizes)
     plain = Generator(256, z_dim=8, w_dim=8, **sizes)
@@ -71,8 +71,8 @@ def test_other_resolutions_train_the_same_resolutions(image_px):
     assert layers == {f"layer{k}" for k in range(2 * blocks - 6, 2 * blocks + 1)}
 
 
-def test_unknown_place(nets):
-    message = "a Generator of 256 px has no place 'layers@512px'; it has mapping, layers@4px"
+def test_unknown_layer_group(nets):
+    message = "a Generator of 256 px has no layer group 'layers@512px'; it has mapping, layers@4px"
     with pytest.raises(ValueError, match=message):
         trainable_names(nets["v9"][0], ["mapping", "layers@512px"])
 
@@ -81,17 +81,17 @@ def test_unknown_place(nets):
     ("own", "other", "taken", "wanted"),
     [
         (1.9, 1.0, 1, True),  # below twice the other: caught up
-        (2.0, 1.0, 1, False),  # equal is not below
+        (2.0, 1.0, 1, False),  # equal does not count as below
         (9.0, 1.0, 3, False),
-        (9.0, 1.0, 4, True),  # as often as allowed
-        (9.0, None, 1, True),  # no other loss yet: once is enough
+        (9.0, 1.0, 4, True),  # maximum number of updates
+        (9.0, None, 1, True),  # no other loss yet: one update suffices
     ],
 )
 def test_step_rule(own, other, taken, wanted):
     assert StepRule(4, 2.0).caught_up(own, other, taken) is wanted
 
 
-def test_only_trainable_restores_flags_after_an_error_too():
+def test_only_trainable_restores_flags_even_after_an_error():
     net = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
     net[0].bias.requires_grad_(False)
     before = [p.requires_grad for p in net.parameters()]

@@ -1,4 +1,4 @@
-"""A fine-tuning in its folder: log, grids, checkpoints, and how it resumes."""
+"""A fine-tuning in its run folder: log, grids, checkpoints, and resuming."""
 
 import os
 import re
@@ -40,7 +40,7 @@ OURS = ("elapsed_sec",)  # differs from run to run
 
 
 class StandIn:
-    """Instead of the evaluator: scores that follow from the weights."""
+    """Stub evaluator whose scores depend only on the weights."""
 
     def facts(self):
         return {}
@@ -78,7 +78,7 @@ def names(folder):
 
 
 def watched(run):
-    """How many rows of the log, batches done, and batches in all."""
+    """Number of log rows, of batches done, and of all batches."""
     return len(run.tuner.rows), run.tuner.batches_done, run.tuner.total_batches
 
 
@@ -117,14 +117,14 @@ def test_files(finished):
     ]  # fmt: skip
     assert names(folder / "checkpoints") == [
         "generator-epoch0001.safetensors", "generator-epoch0002.safetensors",
-        *("state-before.pt", "state.pt"),  # until the run folder's summary is written
+        *("state-before.pt", "state.pt"),  # kept until the run writes its summary
     ]  # fmt: skip
     places = [(0, 0), (0, 2), (1, 0), (1, 2), (2, 0)]
     grids = [f"{epoch:04d}-idx{idx:05d}" for epoch, idx in places]
     assert names(folder / "images") == [f"fixed-epoch{name}.png" for name in grids]
     with Image.open(folder / "images" / "fixed-epoch0001-idx00000.png") as grid:
         assert grid.size == (8 * 18 - 2, 3 * 18 - 2)  # 24 of the 30
-        assert grid.getpixel((0, 0)) == (2, 2, 2)  # the third evaluation's
+        assert grid.getpixel((0, 0)) == (2, 2, 2)  # of the third evaluation
     first, facts = read_tensors(folder / "checkpoints" / "generator-epoch0001.safetensors")
     assert (facts["epochs"], facts["images_seen"]) == ("1", "10")
     last = read_tensors(folder / "checkpoints" / "generator-epoch0002.safetensors")[0]
@@ -135,7 +135,7 @@ def test_files(finished):
     load_discriminator(folder / "discriminator.safetensors")
 
 
-def test_whoever_watches_sees_it_advance(finished):
+def test_the_watcher_sees_progress(finished):
     rows, done, total, drawn = zip(*finished[1], strict=True)
     assert rows[:4] == (1, 2, 3, 4)
     assert set(total) == {7}
@@ -169,11 +169,11 @@ def same_results(*folders):
 def test_other_settings_are_an_error_that_names_them(tmp_path, change):
     interrupted(tmp_path)
     before = (tmp_path / "checkpoints" / "state.pt").read_bytes()
-    with pytest.raises(ValueError, match="cannot go on, because") as caught:
+    with pytest.raises(ValueError, match="the training cannot resume, because") as caught:
         open_run(tmp_path, **change)
     message, name = str(caught.value), next(iter(change))
-    assert {"pixel_seed": "selected is another"}.get(name, f"{name} was ") in message
-    assert message.count(" is now ") + message.count(" is another") == 1  # and nothing else
+    assert {"pixel_seed": "selected changed"}.get(name, f"{name} was ") in message
+    assert message.count(" is now ") + message.count(" changed") == 1  # names nothing else
     assert message.endswith(
         "or start anew with `start_anew = True` in the parameters cell, which keeps the old run."
     )
@@ -181,14 +181,14 @@ def test_other_settings_are_an_error_that_names_them(tmp_path, change):
 
 
 @pytest.mark.parametrize("shorter", [1, 2])
-def test_a_longer_training_is_the_one_asked_for_at_once(tmp_path, shorter):
-    """Of 3 epochs in the end, kept every second one; the shorter one finished first."""
+def test_an_extended_training_equals_one_of_the_full_length(tmp_path, shorter):
+    """Finishes a shorter training, then extends it to 3 epochs; saves every second epoch."""
     whole, grown = tmp_path / "whole", tmp_path / "grown"
     options = {"epochs": 3, "checkpoint_every": 2}
     assert open_run(whole, **options).train(lambda _: None)
     assert open_run(grown, **options | {"epochs": shorter}).train(lambda _: None)
     run = open_run(grown, **options)
-    assert run.tuner.batches_done == 3 * shorter  # the closing batch is done again
+    assert run.tuner.batches_done == 3 * shorter  # the closing batch is repeated
     assert run.train(lambda _: None)
     same_results(whole, grown)
     for path in (whole / "checkpoints").glob("generator-*"):
@@ -196,14 +196,14 @@ def test_a_longer_training_is_the_one_asked_for_at_once(tmp_path, shorter):
         assert all(torch.equal(there[name], here[name]) for name in there)
 
 
-def test_fewer_epochs_than_are_trained_are_refused(tmp_path):
+def test_fewer_epochs_than_already_trained_are_an_error(tmp_path):
     interrupted(tmp_path, rows=4)
-    with pytest.raises(ValueError, match="epochs is now 1, and 2 are trained already"):
+    with pytest.raises(ValueError, match="epochs is now 1, but 2 epochs are already trained"):
         open_run(tmp_path, epochs=1)
 
 
 @pytest.mark.parametrize("damage", ["none", "empty", "half", "flipped"])
-def test_resumed_is_as_if_never_stopped_with_a_damaged_checkpoint_too(
+def test_resuming_equals_an_uninterrupted_run_even_with_a_damaged_checkpoint(
     finished, tmp_path, damage, capsys
 ):
     interrupted(tmp_path, rows=3)
@@ -213,7 +213,7 @@ def test_resumed_is_as_if_never_stopped_with_a_damaged_checkpoint_too(
     flipped[len(data) // 2] ^= 1
     left = {"none": data, "empty": b"", "half": data[: len(data) // 2], "flipped": flipped}
     newest.write_bytes(left[damage])
-    run, kept = open_run(tmp_path), 3 if damage == "none" else 2  # the older: first epoch's end
+    run, kept = open_run(tmp_path), 3 if damage == "none" else 2  # the older: end of epoch 1
     assert run.resumed
     assert run.tuner.elapsed_sec > 0
     assert ("state.pt: damaged checkpoint" in capsys.readouterr().out) == (damage != "none")
@@ -236,7 +236,7 @@ def test_fewer_checkpoints_keep_the_last_and_fewer_grids_the_first(tmp_path):
 
 
 def broken_gradient(tuner):
-    """The loss stays finite; only a gradient is not."""
+    """Makes a gradient NaN while the loss stays finite."""
     parameter = tuner.generator.get_parameter(tuner.g_names[0])
     parameter.register_hook(lambda gradient: gradient * float("nan"))
 
@@ -250,7 +250,7 @@ def broken_loss(tuner):
     ("trouble", "said"),
     [(broken_gradient, "a gradient of g_loss is nan"), (broken_loss, "d_loss is nan")],
 )
-def test_no_number_stops_at_that_step_and_keeps_what_was_before(tmp_path, trouble, said):
+def test_nan_stops_at_that_step_and_keeps_the_last_finite_state(tmp_path, trouble, said):
     run = open_run(tmp_path)
 
     def break_it(run):
@@ -263,18 +263,18 @@ def test_no_number_stops_at_that_step_and_keeps_what_was_before(tmp_path, troubl
     assert message.startswith(f"{said} at epoch 1, batch 1: training diverged.")
     assert "\n" not in message
     assert "then start anew with" in message
-    assert len((tmp_path / "train_log.csv").read_text().splitlines()) == 4  # no row of it
+    assert len((tmp_path / "train_log.csv").read_text().splitlines()) == 4  # no row for this step
     last = load_state(tmp_path / "checkpoints" / "state.pt")[0]
     assert (last["epoch"], last["idx"]) == (1, 0)
     assert all(v.isfinite().all() for v in last["generator"].values())
     wreck = load_state(tmp_path / "checkpoints" / "not-finite.pt")[0]
     assert (wreck["reason"], wreck["epoch"], wreck["idx"]) == (said, 1, 2)
-    again = open_run(tmp_path)  # and the last one can be gone on from
+    again = open_run(tmp_path)  # the last finite checkpoint resumes
     assert again.resumed
     assert again.train(lambda _: None)
 
 
-def test_a_score_that_is_no_number_stops_before_the_row_is_written(tmp_path):
+def test_a_nan_score_stops_before_the_row_is_written(tmp_path):
     class Broken(StandIn):
         def __call__(self, generator, index):
             found = super().__call__(generator, index)
@@ -287,7 +287,7 @@ def test_a_score_that_is_no_number_stops_before_the_row_is_written(tmp_path):
 
 
 def test_the_closing_batch_is_in_no_checkpoint(tmp_path, monkeypatch):
-    """A run that is killed before its summary is written could not resume from one."""
+    """Otherwise a run killed before it writes its summary could not resume."""
     monkeypatch.setattr(checkpoint.Pace, "due", lambda *_, **__: True)
     assert open_run(tmp_path).train(lambda _: None)
     assert open_run(tmp_path).resumed

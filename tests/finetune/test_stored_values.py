@@ -1,8 +1,8 @@
-"""The first losses of both recipes, stored, so that an unintended change of the training shows.
+"""Stored first losses of both recipes, which reveal any unintended change of the training.
 
-Other processors and thread counts round differently, by at most 9e-4 of a loss in six batches
-(measured with AVX512, AVX2 and SSE, on one and two threads). Of the wrong trainings named below,
-the closest differs by 0.056. The tolerance lies a factor of five and more from both.
+Other processors and thread counts change a loss by a share of at most 9e-4 in six batches
+(measured with AVX512, AVX2 and SSE, on one and two threads). The closest of the wrong trainings
+below differs by 0.056. The tolerance is at least a factor of five away from both.
 """
 
 import dataclasses
@@ -15,12 +15,12 @@ from ohlora_lib.finetune.recipe import RECIPES, StepRule
 from ohlora_lib.nets import Discriminator, Generator
 
 TOLERANCE = 5e-3
-RULE = StepRule(4, 0.78)  # more than one update of G, each decided by a margin of 0.02
+RULE = StepRule(4, 0.78)  # several updates of G, each decided by a margin of 0.02
 SETTINGS = {
     "epochs": 3, "batch": 8, "learning_rate": 2e-3, "seed": 1, "r1_gamma": 100.0,
     "weight_decay": 5.0,
 }  # fmt: skip
-STORED = {  # d_loss, g_loss, updates of D, updates of G, by batch
+STORED = {  # per batch: d_loss, g_loss, updates of D, updates of G
     "v8": [
         [2.63370, 0.47451, 1, 1],
         [1.84003, 0.53262, 1, 1],
@@ -41,7 +41,7 @@ STORED = {  # d_loss, g_loss, updates of D, updates of G, by batch
 
 
 def losses(version, rule=RULE, recipe=None, **changes):
-    """Losses of D and G and their numbers of updates in six batches, shape (6, 4)."""
+    """Losses and update counts of D and G over six batches, shape (6, 4)."""
     torch.manual_seed(0)
     sizes = {"z_dim": 32, "w_dim": 32, "fmaps_base": 256, "wide_dim": 48 * (version == "v9")}
     generator, discriminator = Generator(32, **sizes), Discriminator(32, fmaps_base=256)
@@ -57,15 +57,15 @@ def losses(version, rule=RULE, recipe=None, **changes):
 
 
 def unlike(version, found):
-    """The largest difference from the stored figures, as a share of these."""
+    """Largest relative difference from the stored values."""
     stored = torch.tensor(STORED[version])
     return float(((found - stored).abs() / stored).max())
 
 
 OTHERS = {
     "no R1": {"r1_gamma": 0.0},
-    "R1 without its half": {"r1_gamma": 200.0},
-    "a tenth less learning rate": {"learning_rate": 1.8e-3},
+    "R1 without the factor 1/2": {"r1_gamma": 200.0},
+    "learning rate lower by a tenth": {"learning_rate": 1.8e-3},
     "no weight decay": {"weight_decay": 0.0},
     "other seed": {"seed": 2},
     "one update of G": {"rule": StepRule()},

@@ -1,4 +1,4 @@
-"""A write that fails leaves what was there, and says so in one line."""
+"""A failed write keeps the old file and raises a one-line error."""
 
 import errno
 import os
@@ -15,8 +15,8 @@ from ohlora_lib.study.run_folder import FolderLock
 
 @contextmanager
 def small_files():
-    """No file may grow over 1,000 bytes inside the block, the tests' own output included."""
-    resource = pytest.importorskip("resource", reason="needs limits as Unix has them")
+    """Limits every file to 1,000 bytes inside the block, including the tests' own output."""
+    resource = pytest.importorskip("resource", reason="needs Unix resource limits")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
@@ -27,7 +27,7 @@ def small_files():
         signal.signal(signal.SIGXFSZ, handler)
 
 
-def test_what_does_not_fit_leaves_the_old_file_and_nothing_else(tmp_path):
+def test_a_write_that_does_not_fit_leaves_only_the_old_file(tmp_path):
     write_atomic(tmp_path / "a.csv", "old")
     with pytest.raises(WriteError) as caught, small_files():
         write_atomic(tmp_path / "a.csv", bytes(5000))
@@ -37,12 +37,12 @@ def test_what_does_not_fit_leaves_the_old_file_and_nothing_else(tmp_path):
     )
     told = pytest.raises(WriteError, match="Free room on its disk")
     with told, small_files(), atomic_path(tmp_path / "b.npy") as path, path.open("wb") as file:
-        np.save(file, np.zeros(5000))  # says how much it wrote, not what the system said
+        np.save(file, np.zeros(5000))  # its error lacks the system's errno
     assert (tmp_path / "a.csv").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
 
 
-def test_an_error_of_reading_something_else_stays_what_it_is(tmp_path):
+def test_an_error_in_reading_another_file_is_raised_unchanged(tmp_path):
     told = pytest.raises(FileNotFoundError, match="gone.csv")
     with told as caught, atomic_path(tmp_path / "a") as path:
         path.touch()
@@ -51,28 +51,28 @@ def test_an_error_of_reading_something_else_stays_what_it_is(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_name_that_is_a_folder_or_a_dangling_link_is_said(tmp_path):
+def test_a_folder_or_a_dangling_link_in_the_way_is_named(tmp_path):
     (tmp_path / "a.csv" / "full").mkdir(parents=True)
     with pytest.raises(WriteError, match="a.csv: cannot be written"):
         write_atomic(tmp_path / "a.csv", "x")
     (tmp_path / "outputs").symlink_to("/mnt/gone")
-    with pytest.raises(ValueError, match="^outputs is a link to /mnt/gone, which is not there"):
+    with pytest.raises(ValueError, match="^outputs is a link to /mnt/gone, which does not exist"):
         write_atomic(tmp_path / "outputs" / "tiny" / "a.csv", "x")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "outputs"]
 
 
-def test_a_locked_folder_that_goes_with_its_disk_is_not_made_again(tmp_path):
+def test_a_locked_folder_lost_with_its_disk_is_not_recreated(tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
     lock = FolderLock(folder)
     write_atomic(folder / "images" / "a.txt", "x")
     folder.rename(tmp_path / "moved")
-    with pytest.raises(WriteError, match="Mount its disk again, or bring its folder back"):
+    with pytest.raises(WriteError, match="Mount its disk again, or restore its folder"):
         write_atomic(folder / "images" / "a.txt", "x")
     assert not folder.exists()
-    folder.mkdir()  # by somebody who does not ask
+    folder.mkdir()  # by another program
     lock.holder.unlink()
-    with pytest.raises(WriteError, match="Mount its disk again, or bring its folder back"):
+    with pytest.raises(WriteError, match="Mount its disk again, or restore its folder"):
         write_atomic(folder / "a.txt", "x")
     write_atomic(tmp_path / "beside.txt", "x")
     lock.release()
@@ -80,7 +80,7 @@ def test_a_locked_folder_that_goes_with_its_disk_is_not_made_again(tmp_path):
 
 
 def test_data_and_name_are_on_the_disk_before_the_write_returns(tmp_path, monkeypatch):
-    """Else a power cut could leave an empty file under the name."""
+    """Otherwise, a power cut could leave an empty file under this name."""
     calls, replace = [], os.replace
     monkeypatch.setattr(
         "os.fsync", lambda file: calls.append(stat.S_ISDIR(os.fstat(file).st_mode))
@@ -98,8 +98,8 @@ NO_LOCKS = (
 
 @pytest.fixture
 def odd_disk(monkeypatch):
-    """Lets locking, or the syncing of folders, give an errno."""
-    monkeypatch.setenv("OHLORA_NO_LOCKS", "to be put back")
+    """Makes locking, or syncing folders, fail with an errno."""
+    monkeypatch.setenv("OHLORA_NO_LOCKS", "restored after the test")
     monkeypatch.delenv("OHLORA_NO_LOCKS")
 
     def odd(call, number):
@@ -129,7 +129,7 @@ def test_a_disk_without_locks_or_syncs_is_written_to(tmp_path, odd_disk, capfd, 
     assert capfd.readouterr() == ("", said)
 
 
-def test_another_fault_of_a_disk_is_said_as_what_it_is(tmp_path, odd_disk):
+def test_other_disk_errors_are_raised_as_they_are(tmp_path, odd_disk):
     odd_disk("fcntl.flock", errno.EIO)
     with pytest.raises(OSError, match=r"Input/output error: '.*\.locks/a\.lock'"):
         FolderLock(tmp_path / "a")
@@ -138,8 +138,8 @@ def test_another_fault_of_a_disk_is_said_as_what_it_is(tmp_path, odd_disk):
         write_atomic(tmp_path / "a.txt", "x")
 
 
-def test_a_lock_file_has_the_rights_of_other_files(tmp_path):
-    """Else whoever comes second to a shared project is locked out."""
+def test_a_lock_file_has_the_permissions_of_other_files(tmp_path):
+    """Otherwise, the second user of a shared project would be locked out."""
     before = os.umask(0o002)
     try:
         lock = FolderLock(tmp_path)

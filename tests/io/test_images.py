@@ -1,4 +1,4 @@
-"""Images: nothing is lost on the way from disk to network and back."""
+"""Images pass from disk to the networks and back without loss."""
 
 import numpy as np
 import pandas as pd
@@ -64,7 +64,7 @@ def test_grid_places_images_row_by_row(tmp_path, images):
     assert grid_image(images[:2], columns=8, scale=2).size == (36, 16)
 
 
-def test_images_left_on_disk_read_as_those_held(tmp_path, images):
+def test_images_left_on_disk_read_like_images_in_memory(tmp_path, images):
     np.save(tmp_path / "a.npy", images)
     store, rows = open_store(tmp_path / "a.npy"), np.array([5, 3, 11, 7, 0])
     held, left = hold(store, rows=rows), hold(store, rows=rows, most_bytes=10)
@@ -79,7 +79,7 @@ def test_images_left_on_disk_read_as_those_held(tmp_path, images):
     assert torch.equal(take(held, part), torch.from_numpy(images[[7, 3]]))
 
 
-def test_each_image_is_imported_once_and_the_rest_is_named(tmp_path):
+def test_each_image_is_imported_once_and_the_others_are_named(tmp_path):
     for name, color in (("a.png", "white"), ("b.bmp", "white"), ("d.png", "lime")):
         Image.new("RGB", (32, 32), color).save(tmp_path / name)
     (tmp_path / "c.png").write_bytes(b"no image")
@@ -91,6 +91,6 @@ def test_each_image_is_imported_once_and_the_rest_is_named(tmp_path):
         (1, "d.png", "read"), (None, "e.png", "unreadable"),
     ]  # fmt: skip
     assert rows[1][3] == "same pixels as a.png"
-    assert "no known format" in rows[2][3]
+    assert "its format is unknown" in rows[2][3]
     assert "symbolic links" in rows[4][3]
     assert open_store(tmp_path / "images.npy")[:, 8, 2].tolist() == [[255] * 3, [0, 255, 0]]

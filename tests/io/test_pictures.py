@@ -1,4 +1,4 @@
-"""Reading picture files: the pixels people see, and nothing dropped without a word."""
+"""Picture files give the pixels that people see; a file that cannot be read raises."""
 
 import io
 from importlib.util import find_spec
@@ -89,7 +89,7 @@ def test_transparent_parts_become_white(tmp_path, mode):
     assert image[10, 3].tolist() != [255, 255, 255]
 
 
-def test_of_an_animation_the_first_picture_is_taken(tmp_path):
+def test_the_first_frame_of_an_animation_is_read(tmp_path):
     frames = [Image.new("RGB", (16, 16), color) for color in ("white", "black", "red")]
     frames[0].save(tmp_path / "a.webp", save_all=True, append_images=frames[1:])
     assert read_image(tmp_path / "a.webp", 8).min() > 250
@@ -115,7 +115,7 @@ def test_measured_grey_out_of_range_is_one_line(tmp_path, value):
 
 
 def long_text():
-    """A PNG with 128 MiB of text, in few bytes."""
+    """A small PNG that decompresses to 128 MiB of text."""
     text, file = PngImagePlugin.PngInfo(), io.BytesIO()
     text.add_text("Comment", "x" * 2**27, zip=True)
     halves().save(file, "png", pnginfo=text)
@@ -124,10 +124,10 @@ def long_text():
 
 POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
 DAMAGED = {
-    "empty": (lambda: b"", "its content is of no known format"),
-    "a web page": (lambda: b"<html>404</html>", "its content is of no known format"),
-    "only a header": (lambda: b"\xff\xd8\xff\xe0garbage", "Truncated|broken|no known format"),
-    "PostScript, for which Pillow starts a program": (lambda: POSTSCRIPT, "no known format"),
+    "empty": (lambda: b"", "its format is unknown"),
+    "a web page": (lambda: b"<html>404</html>", "its format is unknown"),
+    "only a header": (lambda: b"\xff\xd8\xff\xe0garbage", "Truncated|broken|format is unknown"),
+    "PostScript, for which Pillow starts a program": (lambda: POSTSCRIPT, "format is unknown"),
     "half": (lambda: noise(1500), "truncated|broken"),
     "121 megapixels": (lambda: png_bomb(11_000), "pixels"),
     "3.6 gigapixels": (png_bomb, "pixels"),
@@ -148,7 +148,7 @@ def test_damage_and_bombs_are_one_line(tmp_path, case):
     assert "\n" not in str(said.value)
 
 
-def test_links_to_folders_are_followed_once_and_hidden_files_are_left_out(tmp_path):
+def test_links_to_folders_are_followed_once_and_hidden_files_are_skipped(tmp_path):
     store, faces = tmp_path / "store", tmp_path / "faces"
     names = ["store/inner/a.png", "store/b.PNG", "faces/real/c.png", "faces/d.png"]
     for name in [*names, "faces/.hidden/e.png", "faces/._f.png", "faces/notes.txt"]:
@@ -156,9 +156,9 @@ def test_links_to_folders_are_followed_once_and_hidden_files_are_left_out(tmp_pa
         (tmp_path / name).write_bytes(b"")
     (faces / "batch1").symlink_to(store)
     (faces / "batch2").symlink_to(store)
-    (faces / "alias").symlink_to("real")  # comes first, and is no second name of c.png
+    (faces / "alias").symlink_to("real")  # sorts first, but must not list c.png
     (store / "ring").symlink_to(faces)
-    (faces / "gone.png").symlink_to("/nowhere.png")  # which the import will name
+    (faces / "gone.png").symlink_to("/nowhere.png")  # the import reports it
     found = [path.relative_to(faces).as_posix() for path in find_images(faces)]
     assert found == ["batch1/b.PNG", "batch1/inner/a.png", "d.png", "gone.png", "real/c.png"]
 
@@ -175,5 +175,5 @@ def test_no_folder_and_no_images(tmp_path):
     with pytest.raises(ValueError, match="no such folder"):
         find_images(tmp_path / "absent")
     (tmp_path / "notes.txt").write_text("")
-    with pytest.raises(ValueError, match=r"holds no images, but \['.txt'\]"):
+    with pytest.raises(ValueError, match=r"holds no images, only \['.txt'\]"):
         find_images(tmp_path)

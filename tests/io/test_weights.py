@@ -1,4 +1,4 @@
-"""Weight files: bit-exact both ways, architecture read off shapes, nothing in them executed."""
+"""Weight files: bit-exact round trips, architecture inferred from shapes, no code executed."""
 
 import pickle
 import re
@@ -83,7 +83,7 @@ def test_property_cnn_of_any_size_comes_back(tmp_path):
 
 
 def test_the_same_network_gives_the_same_bytes(tmp_path):
-    """safetensors writes metadata in a random order; with it, a stage run again looked changed."""
+    """safetensors writes metadata in random order, which made a repeated stage look changed."""
     net, path = PropertyCNN(image_px=32, width=0.1), tmp_path / "net.safetensors"
     assert len({save_weights(net, path) or path.read_bytes() for _ in range(8)}) == 1
 
@@ -97,7 +97,7 @@ def test_published_cnn_is_known_by_shape(tmp_path, prop):
 
 
 def genforce(path, *, inside="", properties=0):
-    """A checkpoint as GenForce writes it: three networks, perhaps beside optimizer states."""
+    """Writes a checkpoint like GenForce's: three networks, with `inside` also optimizer states."""
     nets = {
         "generator": small(num_properties=properties),
         "discriminator": Discriminator(8, num_properties=properties, fmaps_base=64),
@@ -124,7 +124,7 @@ def test_genforce_file_holds_a_base_and_its_discriminator(tmp_path, inside, prop
     assert "'absent'" in complaint(convert, path, tmp_path / "x.pth", network="absent")
 
 
-def test_networks_of_one_name_are_told_apart_and_nothing_before_them_hides_them(tmp_path):
+def test_networks_of_one_name_are_distinguished_and_found_behind_other_tables(tmp_path):
     own = small().state_dict()
     other = {name: value * 0 for name, value in own.items()}
     nested = {"models": {"generator": own}, "ema": {"generator": other}}
@@ -150,11 +150,11 @@ def test_code_in_a_pth_is_not_executed(tmp_path):
     assert "not a plain weight file" in complaint(load_generator, path)
     assert not trap.exists()
     pickle.loads(path.read_bytes()).close()
-    assert trap.exists()  # the trap works where code runs
+    assert trap.exists()  # the trap works if code runs
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "pth"])
-def test_what_is_no_weight_file_is_one_line(tmp_path, suffix):
+def test_other_files_raise_a_one_line_error(tmp_path, suffix):
     path = tmp_path / f"g.{suffix}"
     assert "no such weight file" in complaint(load_generator, path)
     save_weights(small(), path)
@@ -210,7 +210,7 @@ def test_wrong_kind(tmp_path):
     assert "holds a discriminator, not a generator" in complaint(load_generator, path)
     assert "discriminator, not a property_cnn" in complaint(check_weights, path, "property_cnn")
     save_file({"x": torch.zeros(2)}, path)
-    assert "no known network (first 'x')" in complaint(describe, path)
+    assert "no known network (first tensor 'x')" in complaint(describe, path)
 
 
 def test_describe_believes_tensors_before_metadata(tmp_path):
@@ -240,7 +240,7 @@ def test_number_format_and_tied_tensors_are_kept(tmp_path, form):
     assert not torch.equal(other["mapping.dense_new0.weight"], split["mapping.dense_new0.weight"])
 
 
-def test_what_cannot_be_converted(tmp_path):
+def test_impossible_conversions_are_refused(tmp_path):
     split, judge = tmp_path / "split.safetensors", tmp_path / "d.safetensors"
     save_weights(small(wide_dim=12), split)
     save_weights(Discriminator(8, fmaps_base=64), judge)

@@ -73,7 +73,7 @@ def test_new_branch_as_published_hardly_moves_w():
     assert net.mapping.dense_new0.bias.std().item() == pytest.approx(0.15, rel=0.2)
     assert torch.equal(drawn, again)  # depends on the seed only
     assert not torch.equal(drawn, others)
-    with pytest.raises(ValueError, match="split mapping already"):
+    with pytest.raises(ValueError, match="already has a split mapping"):
         split_mapping(net, 24, torch.Generator())
 
 

@@ -200,7 +200,7 @@ def test_only_the_given_rows_are_trained_on(whole, tmp_path):
 
 @pytest.mark.parametrize(
     ("change", "said"),
-    [({"mirror": True}, "mirror was False and is now True"), ({"bright": 1}, "images is another")],
+    [({"mirror": True}, "mirror was False and is now True"), ({"bright": 1}, "images changed")],
 )
 def test_other_parameters_or_images_are_named(tmp_path, change, said):
     train(tmp_path, stop_after=1)

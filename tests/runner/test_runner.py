@@ -103,7 +103,7 @@ def test_runs_then_skips_then_runs_only_what_changed(project, monkeypatch):
     assert (product, "r1_gamma was 2.0 and is now 5.0" in said) == ("15", True)
     write_params(project, "01_first", "value: 4\n")
     product, said = run(*both)
-    assert (product, "first_run is another" in said) == ("20", True)
+    assert (product, "first_run changed" in said) == ("20", True)
 
 
 def finished_stage(project):
@@ -125,7 +125,7 @@ def touch_notebook(stage):
 CHANGES = {
     "artefact gone": (lambda stage: (stage.folder / "value.txt").unlink(), "value.txt is gone"),
     "artefact cut": (lambda stage: (stage.folder / "value.txt").write_text(""), "value.txt is"),
-    "notebook": (touch_notebook, "notebook_code is another"),
+    "notebook": (touch_notebook, "notebook_code changed"),
     "summary": (lambda stage: (stage.folder / "summary.json").unlink(), "did not finish"),
     "page": (lambda stage: stage.page.unlink(), "has no page yet"),
 }
@@ -151,7 +151,7 @@ BAD = {
     ),
     "no such file": (TUNE, f"study: tiny\n{TEXT}start_file: a.bin\n", "start_file is 'a.bin'"),
     "itself": (TUNE, f"study: tiny\n{TEXT}".replace("01_first", TUNE), "does not exist"),
-    "no notebook": ("09_none", "study: tiny\n", "no notebook's"),
+    "no notebook": ("09_none", "study: tiny\n", "no notebook has this name"),
 }
 
 
@@ -172,7 +172,7 @@ def test_a_study_may_be_a_link_to_another_disk(project, tmp_path_factory, monkey
     (project / "params/tiny").rename(elsewhere)
     (project / "params/tiny").symlink_to(elsewhere)
     assert stages.find_study("params/tiny") == (project / "params/tiny", project)
-    with pytest.raises(ValueError, match="lies in no project .*set OHLORA_ROOT to it"):
+    with pytest.raises(ValueError, match="is not inside a project .*set OHLORA_ROOT to it"):
         stages.find_study(elsewhere)
     monkeypatch.setenv("OHLORA_ROOT", str(project))
     assert stages.find_study(elsewhere) == (elsewhere, project)
@@ -199,7 +199,7 @@ OUTSIDE = {
     "a file": ("params/tiny/01_first.yaml", "*", "ohlora run params/tiny --only 01_first"),
     "empty": ("params/empty", "*", "no params files"),
     "no tag": ("params/tiny", "*", r"^notebooks/05_\S+.ipynb has no cell tagged 'param"),
-    "no disk": ("params/tiny", "01*", r"outputs is a link to /mnt/gone, which is not there"),
+    "no disk": ("params/tiny", "01*", r"outputs is a link to /mnt/gone, which does not exist"),
 }
 
 

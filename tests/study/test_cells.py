@@ -1,4 +1,4 @@
-"""Notebooks take exactly the parameters that are in their cell, and say errors in one line."""
+"""Notebooks take exactly the parameters in their cell, and show errors in one line."""
 
 import json
 import subprocess
@@ -41,7 +41,7 @@ for cells in json.load(sys.stdin):
 
 
 def run_cells(*sessions):
-    """What each cell printed and the kind of its error, each list of cells in its own session."""
+    """Runs each list of cells in its own session; returns each cell's output and error type."""
     done = subprocess.run(
         [sys.executable, "-c", SESSIONS],
         input=json.dumps(sessions), capture_output=True, text=True, timeout=300,
@@ -52,39 +52,39 @@ def run_cells(*sessions):
 
 INJECTED = "# Parameters\nepochs = 5\n"
 AGAIN = (
-    "epochs was set again after the injected parameters. Tag the parameters cell 'parameters', "
-    "and set it in no other."
+    "epochs was set again after the injected parameters. Tag the parameters cell 'parameters' "
+    "and set it only there."
 )
-GOOD = {  # cells; learning rate and epochs that are taken, first rows of the table
+GOOD = {  # cells; resulting learning rate and epochs, first rows of the table
     "as it is": ([CELL], "0.0001 72 study variant"),
-    "mended": ([MISSPELLED, TAKE, "%who", ELSEWHERE], "0.00015 72 study variant"),
+    "corrected": ([MISSPELLED, TAKE, "%who", ELSEWHERE], "0.00015 72 study variant"),
     "injected": ([CELL, INJECTED], "0.0001 5 study variant"),
 }
-BAD = {  # cells; what is said
-    "one too many, without a type": (
+BAD = {  # cells; error message
+    "an extra parameter, without a type": (
         [CELL + "\nlerning_rate = 0.01"],
         "the parameters cell [1]: unknown parameter 'lerning_rate'. Did you mean 'learning_rate'?",
     ),
-    "left over from before": (
+    "left over, its line misspelled": (
         [ELSEWHERE, "%who", MISSPELLED, "1 + 1"],
         "the parameters cell [3]: unknown parameter 'learning_rte'. Did you mean 'learning_rate'?",
     ),
     "left over, its line deleted": (
         [CELL, TAKE, WITHOUT],
-        "the parameters cell [3] does not set epochs. Give each parameter its line there, then "
+        "the parameters cell [3] does not set epochs. Give each parameter a line there, then "
         "run it again.",
     ),
-    "left over by a cell that is no Python": (
+    "left over by a cell that does not parse": (
         [ELSEWHERE, CELL + "\n)"],
-        "the parameters cell [2] ended in an error. Correct it and run it again.",
+        "the parameters cell [2] raised an error. Correct it and run it again.",
     ),
     "never run": (["study = 'mine'"], "the parameters cell has not run. Run it first."),
     "injected, misspelled": (
         [CELL, "# Parameters\nepoch = 5\n"],
         "the injected parameters: unknown parameter 'epoch'. Did you mean 'epochs'?",
     ),
-    "injected before, for want of the tag": ([INJECTED, CELL], AGAIN),
-    "injected, then set by another cell": ([CELL, INJECTED, "import os\nepochs = 6"], AGAIN),
+    "injected before the cell, which has no tag": ([INJECTED, CELL], AGAIN),
+    "injected, then set in another cell": ([CELL, INJECTED, "import os\nepochs = 6"], AGAIN),
 }
 
 
@@ -122,24 +122,24 @@ def test_groups_name_a_parameter_and_its_values(path):
 
 @pytest.fixture(scope="module")
 def shown():
-    """What the last two cells of each session showed: parameters taken, and printed."""
+    """Output and error type of the last two cells of each session, which take and print."""
     histories = {**GOOD, **BAD}
     sessions = run_cells(*([*cells, TAKE, SHOW] for cells, _ in histories.values()))
     return {case: session[-2:] for case, session in zip(histories, sessions, strict=True)}
 
 
 @pytest.mark.parametrize("case", GOOD)
-def test_what_the_parameters_cell_now_says_is_taken(shown, case):
+def test_the_current_parameters_cell_counts(shown, case):
     assert shown[case] == [["", "NoneType"], [f"{GOOD[case][1]}\n", "NoneType"]]
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_what_it_does_not_say_is_refused(shown, case):
+def test_other_histories_are_rejected(shown, case):
     assert shown[case][0] == [f"{NOTEBOOK}: {BAD[case][1]}\n", "ValueError"]
 
 
 @pytest.mark.slow
-def test_complaints_are_one_line_and_bugs_keep_their_traceback():
+def test_errors_for_the_user_are_one_line_and_bugs_keep_their_traceback():
     line = "device is 'tpu'; this machine allows auto, cpu"
     complaint, state, debugger, *bugs = run_cells([
         CELL,
@@ -154,6 +154,6 @@ def test_complaints_are_one_line_and_bugs_keep_their_traceback():
         "exec('def f(): int(\"x\")', records.__dict__)\nrecords.f()",
     ])[0][2:]  # fmt: skip
     assert complaint == [f"{line}\n", "ValueError"]
-    assert state[0] == f"ValueError {line} True\n"  # what %debug works on
+    assert state[0] == f"ValueError {line} True\n"  # what %debug inspects
     assert "in pick_device(name)" in debugger[0]
     assert ["Traceback (most recent call last)" in said for said, _ in bugs] == [True] * 4

@@ -1,4 +1,4 @@
-"""Parameters: every shipped file loads, cell and model agree, and every mistake is one line."""
+"""Parameters: all shipped files load, cells and models agree, each error message is one line."""
 
 import ast
 import json
@@ -27,7 +27,7 @@ def source_of(notebook):
     return "".join(tagged["source"])
 
 
-def test_there_are_files_and_notebooks():
+def test_files_and_notebooks_exist():
     assert len(FILES) >= 20
     assert [path.stem for path in NOTEBOOKS] == sorted(MODELS)
 
@@ -41,17 +41,17 @@ def test_params_file_loads(path):
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
-def test_the_cell_is_as_the_model_says_and_as_papermill_reads(notebook, caplog):
-    """Where defaults differ, a run would use other values than the checked parameters say."""
+def test_cell_model_and_papermill_agree(notebook, caplog):
+    """If defaults differed, a run could use values other than the checked ones."""
     source, model = source_of(notebook), MODELS[notebook.stem]
     lines, fields = ast.parse(source).body, model.model_fields
     assert {ast.unparse(line.annotation) for line in lines} <= PLAIN
     cell = {line.target.id: ast.literal_eval(line.value) for line in lines}
-    # It counts `=` in a line, the comment's too, and calls what it cannot read unknown.
+    # papermill counts every `=` in a line, comments included, and skips lines it cannot parse.
     assert sorted(inspect_notebook(notebook)) == sorted(cell) == sorted(fields)
     assert "Unable to parse" not in caplog.text
     defaults = {k: f.get_default(call_default_factory=True) for k, f in fields.items()}
-    # Opened by hand, a notebook shows the quickstart: its variant, runs and their names.
+    # A notebook opened by hand uses the quickstart's variant, runs and names.
     by_hand = {k for k in fields if k.endswith(("_run", "_runs"))} | {"variant", "names"}
     by_hand |= {k for k in fields if defaults[k] is PydanticUndefined}
     assert {k: (cell[k], defaults[k]) for k in fields.keys() - by_hand
@@ -71,11 +71,11 @@ HAT = LOOK.replace("keep: {gender", "keep: {hat")
 AGE = "concept: {age: 0.0}\n"
 EVALUATE = "06_evaluate_samples"
 OWN = f"{INPUTS}selection_run: c\nfinetune_run: d\n{AGE}onnx_files: [m.onnx]\nonnx_outputs: "
-BAD = {  # file name, text, what the message must name
+BAD = {  # file name, text, parts of the message
     "unknown parameter": (TRAIN, "totl_kimg: 3.0", ["'totl_kimg'", "'total_kimg'"]),
     "1e-4 as text": (TRAIN, "learning_rate: 1e-4", ["learning_rate", "'1e-4'", "1.0e-4"]),
     "negative size": (TRAIN, "z_dim: -3", ["z_dim is -3", "greater than 0"]),
-    "no power of two": (TRAIN, "image_px: 48", ["image_px is 48", "32, 64, 128"]),
+    "not a power of two": (TRAIN, "image_px: 48", ["image_px is 48", "32, 64, 128"]),
     "float for int": (TRAIN, "batch: 3.5", ["batch", "3.5", "integer"]),
     "bad device": (TRAIN, "device: gpu", ["device", "'gpu'", "cuda"]),
     "study with a slash": (TRAIN, "study: a/b", ["study", "'a/b'", "letters, digits"]),
@@ -87,27 +87,27 @@ BAD = {  # file name, text, what the message must name
     "unknown property": (SELECT, INPUTS + HAT, ["'hat'", "not in the concept"]),
     "missing": (SELECT, LOOK + "base_run: a", ["'base' needs cnn_run"]),
     "an output without columns": (EVALUATE, f"{OWN}{{age: old}}", ["'old'", "0[3]"]),
-    "a score of no property": (EVALUATE, f"{OWN}{{hat: '0[1]'}}", ["'hat'", "not in the concept"]),
-    "a classifier without columns": (EVALUATE, f"{OWN}{{}}", ["onnx_outputs", "give both"]),
-    "a crop from right to left": (
+    "an unknown output": (EVALUATE, f"{OWN}{{hat: '0[1]'}}", ["'hat'", "not in the concept"]),
+    "a classifier without outputs": (EVALUATE, f"{OWN}{{}}", ["onnx_outputs", "give both"]),
+    "a crop with right before left": (
         EVALUATE, f"{OWN}{{age: '0[1]'}}\nonnx_crop: [0, 1, 1, 0]", ["[0.0, 1.0, 1.0, 0.0]"]
     ),
-    "seeds of one run alone": (COMPARE, AGE + "names: [v9, v9]", ["two at least"]),
-    "a run called base": (COMPARE, AGE + "names: [base, v9]", ["cannot be called 'base'"]),
+    "only seeds of one run": (COMPARE, AGE + "names: [v9, v9]", ["at least two"]),
+    "a run called base": (COMPARE, AGE + "names: [base, v9]", ["reserved for the base"]),
     "nothing to compare": (
         COMPARE, AGE + "names: []\nfinetune_runs: []", ["two or more runs or logs"]
     ),
     "two sources": ("label_images", "population_run: a\nimage_folder: b", ["give one of"]),
     "variant without a file name": (TRAIN, "variant: b", ["'b'", "02_train_base-b.yaml"]),
-    "nearly a notebook's name": ("02_train_bases", "seed: 1", ["02_train_bases", "no notebook"]),
+    "almost a notebook's name": ("02_train_bases", "seed: 1", ["02_train_bases", "no notebook"]),
     "not YAML": (TRAIN, "seed: [1\nbatch: }", ["not readable YAML"]),
     "empty": (TRAIN, "", ["name: value"]),
-    "a list for a name": (TRAIN, "? [a]\n: 1", ["not readable YAML"]),
+    "a list as a name": (TRAIN, "? [a]\n: 1", ["not readable YAML"]),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_mistakes_are_one_line(tmp_path, case):
+def test_errors_are_one_line(tmp_path, case):
     name, text, wanted = BAD[case]
     path = tmp_path / f"{name}.yaml"
     path.write_text(text)
@@ -118,7 +118,7 @@ def test_mistakes_are_one_line(tmp_path, case):
     assert [part for part in wanted if part not in message] == [], message
 
 
-def test_inputs_are_told_by_their_names():
+def test_inputs_are_recognised_by_name():
     given = {"finetune_runs": ["a", "b"], "evaluation_runs": [], "log_csvs": ["c.csv"]}
     config = MODELS[COMPARE].checked({**given, "concept": {"age": 0.0}, "names": []}, "here")
     assert input_paths(config.config(), RUNS) == [("finetune_runs", "a"), ("finetune_runs", "b")]

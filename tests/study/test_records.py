@@ -1,4 +1,4 @@
-"""The project, and the facts that tell whether two runs are the same."""
+"""The project root, and the facts that decide whether two runs are the same."""
 
 import copy
 import json
@@ -26,7 +26,7 @@ def test_the_root_is_the_same_from_everywhere(root, tmp_path_factory, monkeypatc
     monkeypatch.chdir(elsewhere)
     for named in ("", str(elsewhere / "gone")):
         monkeypatch.setenv("OHLORA_ROOT", named)
-        with pytest.raises(ValueError, match=f"{named} lies in no project.*set OHLORA_ROOT"):
+        with pytest.raises(ValueError, match=f"{named} is not inside a project.*set OHLORA_ROOT"):
             project_root()
     monkeypatch.setenv("OHLORA_ROOT", str(root))
     assert project_root() == project_root(elsewhere) == root
@@ -34,23 +34,23 @@ def test_the_root_is_the_same_from_everywhere(root, tmp_path_factory, monkeypatc
     assert root_of(root / "outputs" / "far" / ".earlier" / "01_first") == root
 
 
-def test_differences_are_named_and_facts_of_one_version_alone_say_nothing():
+def test_differences_are_named_and_facts_of_only_one_side_ignored():
     saved = {"epochs": 2, "base_run_sha256": ["a"], "gone": 1, "same": 0, "device": "cpu"}
     wanted = {"epochs": 3, "base_run_sha256": ["b"], "new": 1, "same": 0, "device": "cuda"}
     assert differences(saved, wanted, but=["device"]) == {
-        "epochs": "epochs was 2 and is now 3", "base_run_sha256": "base_run is another",
+        "epochs": "epochs was 2 and is now 3", "base_run_sha256": "base_run changed",
     }  # fmt: skip
 
 
-def test_the_remedy_of_a_seeds_study_is_a_command_that_is_there(root):
+def test_the_remedy_for_a_study_with_a_seed_is_a_working_command(root):
     with pytest.raises(ValueError, match=r"ohlora run params/tiny --seed 3 --only 01_first"):
         records.read_summary(root / "outputs" / "tiny-seed3" / "01_first")
-    (root / "params" / "tiny-seed3").mkdir(parents=True)  # as a sweep writes
+    (root / "params" / "tiny-seed3").mkdir(parents=True)  # as a sweep creates
     with pytest.raises(ValueError, match=r"ohlora run params/tiny-seed3 --only 01_first"):
         records.read_summary(root / "outputs" / "tiny-seed3" / "01_first")
 
 
-def test_only_code_counts_in_a_notebook(tmp_path):
+def test_only_code_changes_the_hash_of_a_notebook(tmp_path):
     path = tmp_path / "a.ipynb"
     cells = [
         {"cell_type": "markdown", "metadata": {}, "source": ["# A"]},
@@ -70,6 +70,6 @@ def test_only_code_counts_in_a_notebook(tmp_path):
     assert code_of((2, "%matplotlib a")) != code_of((2, "%matplotlib b"))
 
 
-def test_parameters_that_a_run_keeps_are_read_as_a_params_file_the_same():
+def test_a_saved_config_reads_the_same_as_yaml():
     kept = {"rate": 1e-05, "most": 1e300, "grow": {"8": -2.5e-7}, "text": 'é "1e-05", 1e9'}
     assert yaml.safe_load(to_json(kept)) == kept

@@ -1,4 +1,4 @@
-"""A run is whole or not there, and a finished one is shown again or moves aside whole."""
+"""Runs are written atomically; a finished run is shown again or moved aside as a whole."""
 
 import os
 import re
@@ -37,7 +37,7 @@ def start(root, *, epochs=2, rate=0.1, **options):
 def make_base(root, weights="base"):
     run = start_run("02_base", {"study": "tiny"}, root=root, start_anew=True)
     write_atomic(run.path / "generator.safetensors", weights)
-    write_atomic(run.path / "samples.png", os.urandom(8))  # a picture is no result
+    write_atomic(run.path / "samples.png", os.urandom(8))  # pictures are not hashed as results
     run.finish()
     return run.path
 
@@ -62,10 +62,10 @@ def kept_by(finished):
     return kept
 
 
-def test_the_summary_tells_what_was_made_and_how_to_make_it_again(root):
+def test_the_summary_records_results_and_the_command_to_repeat_the_run(root):
     run = start_run("01_first", {"study": "tiny", "variant": "v9", "seed": 3}, root=root)
     assert run.path == root / "outputs" / "tiny" / "01_first-v9"
-    assert read_config(run.path)["seed"] == 3  # before the first step
+    assert read_config(run.path)["seed"] == 3  # written before the first step
     with pytest.raises(ValueError, match="has not finished.*--only 01_first-v9"):
         read_summary(run.path)
     hidden = (".x.1-0.partial.bin", ".ipynb_checkpoints/OUT-checkpoint.csv")
@@ -73,7 +73,7 @@ def test_the_summary_tells_what_was_made_and_how_to_make_it_again(root):
         write_atomic(run.path / name, "1234")
     run.note(precision="float32")
     run.finish(verdict="learned", score=np.float64(0.5))
-    assert not (run.path / "checkpoints" / "state.pt").exists()  # of no use any more
+    assert not (run.path / "checkpoints" / "state.pt").exists()  # no longer needed
     summary = read_summary(run.path)
     hashed = "03ac674216f3e15c761ee1a5e255f067953623c8b388b4459e13f978d7c846f4"
     assert summary["artefacts"] == [{"path": "images/a.bin", "bytes": 4, "sha256": hashed}]
@@ -87,12 +87,12 @@ def test_the_summary_tells_what_was_made_and_how_to_make_it_again(root):
     assert summary["command"].endswith("-f outputs/tiny/01_first-v9/config.json")
 
 
-def test_inputs_must_be_finished_and_as_they_were(root):
+def test_inputs_must_be_finished_and_unchanged(root):
     with pytest.raises(ValueError, match=r"base_run is 'outputs/tiny/02_base'\. .*does not exist"):
         start(root)
     base = make_base(root)
     assert start(root).inputs == {"base_run": base}
-    for text in ("cut", "bass"):  # of another size, of the same
+    for text in ("cut", "bass"):  # another size, then the same size
         (base / "generator.safetensors").write_text(text)
         with pytest.raises(ValueError, match="was changed. Make it with: ohlora run params/tiny"):
             start(root)
@@ -103,12 +103,12 @@ def test_a_run_cannot_leave_its_project_but_outputs_may_be_a_link(root, tmp_path
     (root / "outputs").symlink_to(disk)
     assert make_base(root).resolve() == disk / "tiny" / "02_base"
     (disk / "tiny" / "01_first").symlink_to(home)
-    with pytest.raises(ValueError, match="outside of the project's outputs"):
+    with pytest.raises(ValueError, match="outside the project's outputs"):
         start_run("01_first", {"study": "tiny"}, root=root)
     assert not list(home.iterdir())
 
 
-def test_a_second_writer_is_refused_and_a_crash_frees_the_folder(root):
+def test_a_second_writer_is_rejected_and_a_crash_releases_the_lock(root):
     code = (
         "import os, sys; from pathlib import Path\n"
         "from ohlora_lib.study.run_folder import start_run\n"
@@ -122,14 +122,14 @@ def test_a_second_writer_is_refused_and_a_crash_frees_the_folder(root):
         with pytest.raises(ValueError, match=rf"process {holder.pid} on .* \(since 20"):
             start_run("01_first", {"study": "tiny"}, root=root)
         holder.communicate(b"\n")
-    runs = [start_run("01_first", {"study": "tiny"}, root=root) for _ in range(2)]  # a cell twice
+    runs = [start_run("01_first", {"study": "tiny"}, root=root) for _ in range(2)]  # rerun cell
     runs[1].finish()
     assert not runs[0].lock._lock.is_locked
 
 
-def test_the_same_again_is_shown_and_changes_nothing(root, finished, capsys):
+def test_a_repeated_run_is_shown_again_and_changes_nothing(root, finished, capsys):
     before = held(finished)
-    make_base(root)  # made anew with the same result
+    make_base(root)  # run again with the same result
     run = start(root)
     assert run.finished
     assert "This run finished on 20" in capsys.readouterr().out
@@ -145,18 +145,18 @@ def forget(root):
     path.write_text(path.read_text().replace("made_from", "inputs"))
 
 
-CHANGES = {  # what happens, how the run is started, what is said
+CHANGES = {  # change, options of the new run, message
     "a parameter": (str, {"rate": 0.2}, "learning_rate was 0.1 and is now 0.2"),
     "one of an older run": (forget, {"rate": 0.2}, "learning_rate was 0.1 and is now 0.2"),
     "fewer epochs": (str, {"epochs": 1}, "epochs was 2 and is now 1"),
-    "an input run": (lambda root: make_base(root, "x"), {}, "base_run is another"),
-    "a file": (lambda root: (root / "labels.csv").write_text("x"), {}, "labels_csv is another"),
+    "an input run": (lambda root: make_base(root, "x"), {}, "base_run changed"),
+    "a file": (lambda root: (root / "labels.csv").write_text("x"), {}, "labels_csv changed"),
     "nothing": (str, {"start_anew": True}, "run again from the start"),
 }
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_another_run_moves_the_finished_one_aside_whole(root, finished, change, capsys):
+def test_a_changed_run_moves_the_finished_one_aside_as_a_whole(root, finished, change, capsys):
     action, options, said = CHANGES[change]
     action(root)
     before = held(finished)
@@ -176,13 +176,13 @@ def test_more_epochs_resume_from_the_checkpoint_of_the_run_that_is_kept(root, fi
     assert held(kept) == before
     assert set(held(finished)) == {"checkpoints/state.pt", "train_log.csv", "config.json"}
     assert "Training resumes from its last checkpoint." in capsys.readouterr().out
-    write_atomic(finished / "train_log.csv", "longer")  # a link, but never written in place
+    write_atomic(finished / "train_log.csv", "longer")  # a hard link, but replaced
     assert held(kept) == before
-    start(root, epochs=4)  # half-way: its stage resumes it
+    start(root, epochs=4)  # unfinished, so its stage resumes it
     assert (finished / "train_log.csv").read_text() == "longer"
 
 
-def test_an_unfinished_run_stays_unless_it_is_started_anew(root, finished, capsys):
+def test_an_unfinished_run_stays_unless_started_anew(root, finished, capsys):
     run = start(root, rate=0.3)
     write_atomic(run.path / "train_log.csv", "half")
     write_failure(run.path, "killed", "its kernel died", notebook="05_stage")
@@ -197,7 +197,7 @@ def test_an_unfinished_run_stays_unless_it_is_started_anew(root, finished, capsy
     assert len(list(finished.parent.glob(".earlier/05_stage-*"))) == 2
 
 
-def test_a_persons_work_stays_in_place(root):
+def test_manual_work_stays_in_place(root):
     run = start_run("label_images", {"study": "tiny", "count": 5}, in_place=True, root=root)
     write_atomic(run.path / "labels.csv", "file,glass\n")
     run.finish()
@@ -206,7 +206,7 @@ def test_a_persons_work_stays_in_place(root):
     assert read_summary(again.path)
 
 
-def test_clean_says_how_much_and_asks(root, finished, monkeypatch):
+def test_clean_shows_sizes_and_asks(root, finished, monkeypatch):
     start(root, epochs=3)  # shares its checkpoint with the run that is kept
     kept = kept_by(finished)
     own = {name: len(data) for name, data in held(kept).items() if name not in FILES}
@@ -224,12 +224,12 @@ def test_clean_says_how_much_and_asks(root, finished, monkeypatch):
 LACKS = [
     ({"device": "cuda"}, "device is 'cuda'; this machine allows auto, cpu"),
     ({"concept": {"glasses": 0.0}}, "concept names 'glasses', but the CNNs in outputs/tiny/03_cnn "
-     "are for ['age', 'glass']. Correct the name, or train its CNNs in 03_train_property_cnn."),
+     "score ['age', 'glass']. Correct the name, or train its CNNs in 03_train_property_cnn."),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("given", "said"), LACKS)
-def test_what_is_lacking_is_said_before_anything_moves(root, monkeypatch, given, said):
+def test_a_missing_device_or_cnn_is_reported_before_anything_moves(root, monkeypatch, given, said):
     base = "outputs/tiny/02_base"
     make_base(root)
     start_run("03_cnn", {"study": "tiny", "properties": ["age", "glass"]}, root=root).finish()

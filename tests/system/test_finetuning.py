@@ -123,7 +123,7 @@ def test_two_ranks_interrupted_and_resumed_end_as_uninterrupted(root):
     assert rows(folder) < 25
     status, said = launched(path, folder)
     assert status == 0, said
-    assert "Going on from the checkpoint" in said
+    assert "Resuming from the checkpoint" in said
     one, two = (pd.read_csv(place / "train_log.csv") for place in (whole_folder, folder))
     pd.testing.assert_frame_equal(*(log.drop(columns="elapsed_sec") for log in (one, two)))
     for name in ("generator.safetensors", "discriminator.safetensors"):
@@ -147,7 +147,7 @@ def test_a_batch_that_does_not_divide_is_one_line(root, monkeypatch):
     monkeypatch.setattr(run, "join", lambda: Ranks(0, 2))
     monkeypatch.setattr(Ranks, "from_first", lambda _, make: make())
     path, _ = params_file(root, "five", batch=5)
-    refused(path, r"batch is 5, which 2 processes cannot share")
+    refused(path, r"batch is 5, but 2 processes share it; set it to a multiple of 2")
 
 
 def test_another_notebooks_file_is_told(root):

@@ -1,6 +1,6 @@
-"""One of two processes that train together; `python rank_worker.py FOLDER` keeps what it found.
+"""One of two processes that train together; `python rank_worker.py FOLDER` saves its results.
 
-RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT are set as a launcher sets them.
+The test sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT as a launcher would.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from ohlora_lib.training.stopping import stop_on_interrupt
 
 
 def lively(generator: Generator) -> Generator:
-    """Gives an untrained generator noise and a varied constant, as a trained one has.
+    """Gives an untrained generator noise and a varied constant, like a trained one's.
 
-    Its maps would be flat, and instance norm would make features of their rounding.
+    Otherwise, its maps would be flat, and instance norm would amplify their rounding errors.
     """
     with torch.no_grad():
         for name, parameter in generator.named_parameters():
@@ -38,7 +38,7 @@ def lively(generator: Generator) -> Generator:
 
 
 def tuner(ranks: Ranks) -> FineTuner:
-    """A small fine-tuning; the last batch of an epoch is one image, which both ranks see."""
+    """Makes a small fine-tuning; an epoch's last batch is one image, which both ranks see."""
     torch.manual_seed(0)
     sizes = {"z_dim": 8, "w_dim": 8, "fmaps_base": 64, "wide_dim": 12}
     nets = lively(Generator(32, **sizes)), Discriminator(32, fmaps_base=64)
@@ -52,7 +52,7 @@ def tuner(ranks: Ranks) -> FineTuner:
 
 
 def train(one: FineTuner, at: int = 0, do: Callable[[], None] = lambda: None) -> dict:
-    """Fine-tunes; what came of each batch. The second rank calls `do` after batch `at`."""
+    """Fine-tunes and returns the results of each batch; rank 1 calls `do` after batch `at`."""
     batches, said = [], ""
 
     def evaluate(generator: Generator, _: int) -> Evaluation:
@@ -76,7 +76,7 @@ def train(one: FineTuner, at: int = 0, do: Callable[[], None] = lambda: None) ->
 
 
 def main(folder: Path) -> None:
-    """Does everything, in the same order on every rank."""
+    """Runs every case, in the same order on both ranks."""
     torch.set_num_threads(1)
     ranks = join()
     found = {"whole": train(tuner(ranks))}

@@ -1,10 +1,10 @@
-"""When a checkpoint is due."""
+"""Checkpoints take little time and are no rarer than allowed."""
 
 from ohlora_lib.training import checkpoint
 
 
 def test_checkpoints_take_little_of_the_time(monkeypatch):
-    """A save of 3 s, batches of 1 s, epochs of 10: every tenth minute would be too often."""
+    """A save takes 3 s, a batch 1 s, an epoch 10 s: a save per epoch would take too long."""
     clock = [0.0]
     monkeypatch.setattr(checkpoint.time, "monotonic", lambda: clock[0])
 
@@ -20,7 +20,7 @@ def test_checkpoints_take_little_of_the_time(monkeypatch):
             saves += 1
             if saves > 1:
                 assert pace.share <= checkpoint.MOST_SHARE + 1e-9
-    assert 40 <= saves <= 49  # and not fewer than it may
+    assert 40 <= saves <= 49  # as many as the share allows
     rare = checkpoint.Pace(every_minutes=10.0)
     clock[0] += 599.0
     assert not rare.due()

@@ -13,12 +13,12 @@ import torch
 from ohlora_lib.training.ranks import Ranks
 
 WORKER = Path(__file__).with_name("rank_worker.py")
-SECONDS = 240  # until a hang is told
+SECONDS = 240  # after which a process counts as hung
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
-    """What both ranks found, how they ended, and what they said."""
+    """Results, exit statuses and output of both ranks."""
     folder, started = tmp_path_factory.mktemp("ranks"), []
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = str(probe.getsockname()[1])
@@ -48,12 +48,12 @@ def test_ranks_decide_alike_and_hold_the_same_weights_after_each_batch(ranks):
         assert len({row[count] for row in first["rows"]}) > 1
     for one, other in zip(first["batches"], second["batches"], strict=True):
         assert one["weights"] == other["weights"]
-        assert one["fake"] != other["fake"]  # each drew latents and noise of its own
+        assert one["fake"] != other["fake"]  # each drew its own latents and noise
     assert len({one["weights"][0] for one in first["batches"]}) == 7
     assert [batch["seen"] for batch in first["batches"]] == [4, 8, 10, 14, 18, 20, 24]
 
 
-def test_a_stop_of_one_rank_stops_both_and_resumed_is_as_if_never_stopped(ranks):
+def test_a_stop_of_one_rank_stops_both_and_resuming_changes_no_result(ranks):
     for found in ranks[0]:
         whole, stopped, resumed = (found[name] for name in ("whole", "stopped", "resumed"))
         assert (stopped["done"], resumed["done"]) == (False, True)
@@ -78,7 +78,7 @@ def test_rows_are_dealt_evenly():
     assert Ranks().deal(batch).tolist() == batch.tolist()
 
 
-def test_each_rank_takes_a_gpu_of_its_own_where_there_are_gpus(monkeypatch):
+def test_each_rank_takes_its_own_gpu_if_there_are_gpus(monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setattr(torch.cuda, "set_device", lambda _: None)
     for gpus, name, wanted in ((0, "auto", "cpu"), (2, "auto", "cuda:1"), (2, "cpu", "cpu")):

@@ -1,11 +1,11 @@
-"""A stop from outside is a request; a SIGTERM arrives once what it stopped has saved."""
+"""A stop from outside is a request; a SIGTERM takes effect after the block has saved."""
 
 import signal
 
 from ohlora_lib.training.stopping import stop_on_interrupt
 
 
-def test_a_sigterm_is_put_off_until_the_block_has_ended():
+def test_a_sigterm_is_deferred_until_the_block_ends():
     seen = []
     before = signal.signal(signal.SIGTERM, lambda *_: seen.append("arrived"))
     try:
@@ -15,5 +15,5 @@ def test_a_sigterm_is_put_off_until_the_block_has_ended():
                 seen.append(asked == [signal.SIGTERM])
     finally:
         signal.signal(signal.SIGTERM, before)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler  # given back
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler  # restored
     assert seen == [True, "arrived", True]

@@ -1,4 +1,4 @@
-"""The explorer draws what it says, and again what it saved; films hold their frames."""
+"""The explorer draws and restores latents as its controls state; films hold all their frames."""
 
 import json
 import re
@@ -38,7 +38,7 @@ def picture(explorer, name="before", **changes):
     return explorer.view(Latent(**changes)).images[name]
 
 
-def test_every_control_changes_the_picture_and_its_ends_are_what_they_say(explorer):
+def test_every_control_changes_the_image_and_its_limits_behave_as_described(explorer):
     here = picture(explorer)
     for change in ({"seed": 3}, {"way": 0.5}, {"mix_from": 2}, {"psi": 0.5}, {"noise_seed": 1}):
         assert not np.array_equal(picture(explorer, **change), here), change
@@ -50,7 +50,7 @@ def test_every_control_changes_the_picture_and_its_ends_are_what_they_say(explor
     assert not np.array_equal(picture(explorer, "after"), here)
 
 
-def test_it_draws_what_the_generator_draws_and_leaves_random_states_alone(explorer):
+def test_it_draws_what_the_generator_draws_and_keeps_random_states(explorer):
     torch.manual_seed(5)
     state = torch.get_rng_state()
     drawn = picture(explorer, seed=11, noise_seed=-1)
@@ -64,12 +64,12 @@ def test_it_draws_what_the_generator_draws_and_leaves_random_states_alone(explor
 def test_widget_draws_saves_and_loads(explorer, tmp_path):
     widget = ExploreWidget(explorer, tmp_path, MEANING)
     first = widget.pictures["before"].value
-    assert widget.scores.value == ""  # nobody scores
+    assert widget.scores.value == ""  # no ensemble
     widget.load()
-    assert widget.said.value == "No saved latent is chosen."
+    assert widget.said.value == "Choose a saved latent first."
     widget.save()
     widget.another()
-    assert widget.said.value == "Saved latent-001.json and its picture."  # drawing leaves it
+    assert widget.said.value == "Saved latent-001.json and its image."  # kept by a redraw
     for name, value in CHANGES.items():
         widget.controls[name].value = value
     assert widget.pictures["before"].value != first
@@ -91,11 +91,11 @@ def test_latents_that_cannot_be_drawn_change_nothing(explorer, tmp_path, facts):
     widget = ExploreWidget(explorer, tmp_path, MEANING)
     widget.saved.value = "latent-001.json"
     widget.load()
-    assert widget.said.value == "latent-001.json: not a latent of generators with 6 layers."
+    assert widget.said.value == "latent-001.json: not a valid latent for generators of 6 layers."
     assert widget.latent == PLAIN
 
 
-def test_what_was_saved_is_never_written_over(explorer, tmp_path):
+def test_saved_latents_are_never_overwritten(explorer, tmp_path):
     widget = ExploreWidget(explorer, tmp_path, MEANING)
     for _ in range(3):
         widget.save()
@@ -107,7 +107,7 @@ def test_what_was_saved_is_never_written_over(explorer, tmp_path):
     assert (tmp_path / "latent-003.json").read_bytes() == kept
 
 
-def test_scores_stand_beside_what_they_mean(explorer, tmp_path, monkeypatch):
+def test_scores_are_shown_with_their_meaning(explorer, tmp_path, monkeypatch):
     scores = pd.DataFrame({"gender": [0.957, 0.1], "hat": [0.5, 0.5]}, ["before", "after"])
     view = ex.View(explorer.view(PLAIN).images, scores, 0.0)
     monkeypatch.setattr(explorer, "view", lambda _: view)
@@ -118,7 +118,7 @@ def test_scores_stand_beside_what_they_mean(explorer, tmp_path, monkeypatch):
 
 
 def frames(count=5):
-    """Frames that get brighter, of an odd width."""
+    """Frames of increasing brightness and odd width."""
     return [np.full((16, 33, 3), 40 * k % 240 + 20, dtype=np.uint8) for k in range(count)]
 
 
@@ -134,7 +134,7 @@ def test_webp(tmp_path):
     assert means == pytest.approx([20, 60, 100, 140, 180], abs=4)
 
 
-@pytest.mark.skipif(not find_spec("imageio_ffmpeg"), reason="no imageio-ffmpeg here")
+@pytest.mark.skipif(not find_spec("imageio_ffmpeg"), reason="needs imageio-ffmpeg")
 def test_mp4(tmp_path):
     from imageio_ffmpeg import count_frames_and_secs
 
@@ -152,14 +152,14 @@ def test_mp4(tmp_path):
         ("a", "ends in"),
     ],
 )
-def test_films_that_cannot_be_written_are_one_line(tmp_path, monkeypatch, name, words):
+def test_films_that_cannot_be_written_are_errors(tmp_path, monkeypatch, name, words):
     monkeypatch.setattr(ex, "find_spec", lambda _: None)
     with pytest.raises(ValueError, match=words):
         write_film(frames(), tmp_path / name, fps=6)
     assert not list(tmp_path.iterdir())
 
 
-def test_walk_goes_through_its_seeds_and_comes_back(explorer):
+def test_walk_passes_its_seeds_in_order(explorer):
     walk = list(ex.latent_walk(explorer, [3, 8]))
     assert len(walk) == 2 * ex.WALK_FRAMES
     for place, seed in ((0, 3), (ex.WALK_FRAMES, 8)):
@@ -171,5 +171,5 @@ def test_training_film_holds_each_grid(tmp_path):
         save_png(tmp_path / "images" / f"fixed-epoch000{k}-idx00000.png", frames()[k])
     film = list(ex.training_film(tmp_path))
     assert [frame.mean() for frame in film[:: ex.GRID_FRAMES // 2]] == [20, 20, 60, 60, 100, 100]
-    with pytest.raises(ValueError, match="no grids"):
+    with pytest.raises(ValueError, match=r"no grids .*; give a fine-tuning's folder"):
         next(ex.training_film(tmp_path / "images"))

@@ -1,4 +1,4 @@
-"""The monitor shows progress, and draws only where somebody watches."""
+"""The monitor shows progress, and draws figures only if live."""
 
 import io
 from types import SimpleNamespace
@@ -25,14 +25,14 @@ def log(rows):
 
 
 def training(log, done, total, seconds=1.0, batches=25):
-    """As much of a `FinetuneRun` as the monitor looks at."""
+    """Stub with the attributes of a `FinetuneRun` that the monitor reads."""
     facts = {"batches_done": done, "total_batches": total, "batches_per_epoch": batches}
     tuner = SimpleNamespace(rows=log.to_dict("records"), elapsed_sec=seconds, **facts)
     return SimpleNamespace(tuner=tuner, grid=None)
 
 
 def test_time_of_the_first_epoch_is_known_from_its_batches(monkeypatch):
-    """After 3 of 25 batches an estimate by the largest batch so far would say 0.8 epochs."""
+    """After 3 of 25 batches, an estimate from the largest idx so far would give 0.8 epochs."""
     drawn, shown, draw = [], [], figures.progress
     monkeypatch.setattr(
         figures, "progress", lambda log, concept: drawn.append(log) or draw(log, concept)
@@ -56,7 +56,7 @@ def test_batch_runs_print_one_line_and_draw_nothing(monkeypatch, capsys):
     assert not monitor.drawn
 
 
-def test_a_divergence_is_warned_of_once_by_the_rules_of_the_report(capsys):
+def test_a_divergence_causes_one_warning_by_the_rules_of_the_report(capsys):
     monitor = Monitor(CONCEPT, live=False)
     wild = log(60).assign(d_loss=1.0)
     wild.loc[30:, "g_loss"] = 7.5
@@ -68,17 +68,17 @@ def test_a_divergence_is_warned_of_once_by_the_rules_of_the_report(capsys):
     assert said == ["Warning at epoch 8, batch 4: g_loss ends at 7.50, over 5."]
 
 
-def test_line_at_the_screen():
+def test_progress_line():
     line = mon.progress_line(training(log(10), 25, 1001, 10.0).tuner, {"gender": 1.0})
     assert 'value="25" max="1001"' in line
     assert line.endswith(
-        "25 of 1,001 batches (40 epochs of 25, and one that closes the last), 6 min 30 s left. "
+        "25 of 1,001 batches (40 epochs of 25, plus one closing batch), 6 min 30 s left. "
         "gender 0.86"
     )
 
 
 def test_drawing_takes_at_most_a_fiftieth_of_the_training(monkeypatch, capsys):
-    """A training of a minute with an evaluation a second: drawn when there is time for it."""
+    """A one-minute training with one evaluation per second is drawn within the time budget."""
     shown, figure = [], SimpleNamespace(drawing=None, alt="")
     monkeypatch.setattr(figures, "progress", lambda log, _: shown.append(len(log)) or figure)
     monkeypatch.setattr(Monitor, "_show", lambda *_: None)
@@ -91,7 +91,7 @@ def test_drawing_takes_at_most_a_fiftieth_of_the_training(monkeypatch, capsys):
         monitor(training(log(second), second, 60, float(second), batches=59))
         assert sum(monitor.drawn) <= max(0.15, 0.02 * second) + 1e-9
     monitor.close(finished=True)
-    assert shown[0] == 3  # as soon as there is a trend
-    assert shown[-1] == 60  # and the end
+    assert shown[0] == 3  # first drawing at three rows
+    assert shown[-1] == 60  # the final state
     assert 7 <= len(shown) <= 9
     assert capsys.readouterr().out.strip().endswith("Finished.")

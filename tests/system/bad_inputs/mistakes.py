@@ -77,7 +77,7 @@ def tuned(config: str) -> dict[str, Content]:
 COMMANDS = [
     said("a study that is not there", "run params/tinny", "params/tinny", "no such folder"),
     said("a run with damaged parameters", f"film {TUNED} a.webp --walk 0,1", "config.json",
-         "damaged", "Run the stage again", files=tuned('{"base_run": ')),
+         "malformed", "Run the stage again", files=tuned('{"base_run": ')),
     said("a run without its base", f"film {TUNED} a.webp --walk 0,1", "base_run is ''",
          files=tuned('{"seed": 0}')),
 ]  # fmt: skip
@@ -97,7 +97,7 @@ def in_the_way(path: Path) -> None:
 LEARN = "properties: [hat]\npopulation_run: "
 MADE = f"outputs/tiny/{POPULATION}"
 PARAMS = [
-    stage("a name given twice", "seed: 1\nbatch: 4\nseed: 2\n", "'seed'", "line 4", "keep one"),
+    stage("a name given twice", "seed: 1\nbatch: 4\nseed: 2\n", "'seed'", "line 4", "remove one"),
     stage("code by a YAML tag", "seed: !!python/object/apply:os.system ['touch trap']",
           "python/object/apply", "write plain"),
     stage("not UTF-8", "study: tiny\nvariant: é\n".encode("latin-1"), "UTF-8"),

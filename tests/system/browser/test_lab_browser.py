@@ -105,7 +105,7 @@ def test_twenty_images_by_keys_with_a_reload_half_way(project):
         press(page, labeller, ("n", "y")[truth[COUNT // 2 - 1]])
         for k in range(COUNT // 2, COUNT):
             press(page, labeller, ("n", "y")[truth[k]])
-        assert "All answered" in labeller.locator(".ohlora-question").inner_text()
+        assert "All questions answered" in labeller.locator(".ohlora-question").inner_text()
         assert f"{COUNT} of {COUNT} answered" in labeller.locator(".ohlora-progress").inner_text()
     table = pd.read_csv(folder / "labels.csv")
     assert table["img_no"].tolist() == list(range(COUNT))

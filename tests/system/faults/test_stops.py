@@ -128,8 +128,8 @@ def test_changed_parameters_are_named_and_force_keeps_the_old_folder(folder):
     assert status == 1
     assert re.fullmatch(
         rf"ohlora: {STAGE}: cell \[4\]: ValueError: {re.escape(str(folder))}/checkpoints/"
-        r"state\.pt: the training stopped half-way cannot go on, because learning_rate was 0\.001 "
-        r"and is now 0\.002\. Put that back, give it another `variant`, or start anew with "
+        r"state\.pt: the training cannot resume, because learning_rate was 0\.001 "
+        r"and is now 0\.002\. Change that back, choose another `variant`, or start anew with "
         rf"ohlora run params/tiny --only {STAGE} --force, which keeps the old run\.{AS_FAR}",
         error,
     ), error
@@ -211,7 +211,7 @@ def test_a_lost_mount_is_said_and_nothing_is_written_in_its_place(folder, small_
     assert re.match(
         rf"ohlora: {STAGE}: (output folder {re.escape(str(folder))} doesn't exist\. Mount its "
         r"disk|.*cannot be written \(No such file or directory\)\. Mount its disk again, or "
-        r"bring its folder back) and start again: a training resumes from its last checkpoint",
+        r"restore its folder) and start again: a training resumes from its last checkpoint",
         error,
     ), error
     assert there == []
