@@ -124,8 +124,8 @@ def property_comparison(
     moves = "; ".join(_move(log, prop, name) for name, log in logs.items())
     alt = f"Line chart of the mean {prop} score, target {target:g}: {moves}."
     reading = (
-        f"{TREND} A line that ends closer to the dotted target is better; the verdict says whether "
-        "the gap is shown."
+        f"{TREND} A line that ends closer to the dotted target is better; the verdict says "
+        "whether the gap is shown."
     )
     return Figure(ax.figure, f"property-{prop}", alt, reading)
 

@@ -177,7 +177,7 @@ class FineTuner:
         d_loss, d_count = _until_caught_up(update, rules[0], self.last_g_loss, "d_loss")
         update = partial(self.update_generator, real)
         g_loss, g_count = _until_caught_up(update, rules[1], d_loss, "g_loss")
-        self.ranks.mean(self.generator.truncation.w_avg)  # each rank moved its own
+        self.ranks.mean(self.generator.truncation.w_avg)  # each rank has updated its own
         if self.average is not None:
             self.average.move_toward(self.generator, 0.5 ** (1 / self.settings.average_batches))
         self.last_g_loss = g_loss

@@ -1,1 +1,1 @@
-"""Files read and written: tables, images, tensors, weights."""
+"""Reads and writes files: tables, images, tensors, weights."""

@@ -101,7 +101,7 @@ def open_store(path: Path | str) -> np.ndarray:
     try:
         images = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
-        raise ValueError(f"{path}: not an image store ({error}). Write it again.") from error
+        raise ValueError(f"{path}: not an image store ({error}). Run its stage again.") from error
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
         found = f"{images.dtype} {images.shape}"
         raise ValueError(f"{path}: holds {found}; an image store is uint8 (N, H, H, 3)")
@@ -171,7 +171,7 @@ def grid_image(images: np.ndarray, columns: int = 8, *, scale: int = 1) -> Image
 
 
 def enlarged(pixels: np.ndarray, side_px: int) -> Image.Image:
-    """Enlarges pixels, uint8 (H, W, 3), by the least integer that makes all sides `side_px`."""
+    """Enlarges pixels, uint8 (H, W, 3), by an integer until both sides are >= `side_px`."""
     picture = Image.fromarray(pixels)
     return ImageOps.scale(picture, max(1, -(-side_px // min(picture.size))))
 

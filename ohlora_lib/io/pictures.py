@@ -101,7 +101,7 @@ def open_image(path: Path) -> Iterator[Image.Image]:
         if isinstance(error, UnidentifiedImageError):
             needed = NEEDED.get(path.suffix.lower())
             more = f"; {path.suffix} needs: pip install {needed}" if needed else ""
-            reason = f"its content is in no known format{more}"
+            reason = f"its format is unknown{more}"
         line = " ".join(reason.replace(str(path), "the file").split())
         raise ValueError(f"{path}: not a readable image ({line})") from error
 

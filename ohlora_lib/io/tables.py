@@ -1,4 +1,4 @@
-"""Checks CSV files before pandas reads them, which accepts ragged rows and duplicate columns."""
+"""Checks CSV files for ragged rows and duplicate columns, which pandas would accept."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def check_scores(scores: pd.Series, source: str | Path) -> None:
 
 
 def strongest_pair(correlations: pd.DataFrame) -> tuple[str, str, float] | None:
-    """Returns the two most strongly correlated columns and their correlation; None if none are."""
+    """Returns the two most correlated columns and their correlation; None if there is no pair."""
     upper = np.triu(np.ones(correlations.shape, dtype=bool), k=1)
     pairs = correlations.where(upper).stack().dropna()
     if pairs.empty:

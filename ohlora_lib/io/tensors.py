@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ohlora_lib.io.disk import check_file
 
-Networks = dict[str, dict[str, Tensor]]  # network's name to tensor's name to tensor
+Networks = dict[str, dict[str, Tensor]]  # tensors by network name and tensor name
 
 
 def read_networks(path: Path | str) -> tuple[Networks, dict[str, str]]:
@@ -64,7 +64,7 @@ def _load_pth(path: Path) -> Any:
 
 
 def _check_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Checks that tensors are dense floating point and do not claim more than the file holds."""
+    """Checks that tensors are dense floating point and claim at most twice the file's size."""
     for name, tensor in tensors.items():
         plain = tensor.layout == torch.strided and not tensor.is_meta
         if not plain or not tensor.dtype.is_floating_point:

@@ -1,6 +1,6 @@
 """Reads, writes and converts network weights under their published names.
 
-The architecture is inferred from tensor names and shapes, so the user states nothing.
+The architecture is inferred from tensor names and shapes, so nobody has to specify it.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ def _keep_freed_memory() -> None:
 
 
 def images_at_once(widest_map: int, device: torch.device) -> int:
-    """Returns how many images to compute at a time, given the elements of one's widest map.
+    """Returns how many images to compute at a time, given the elements in their widest map.
 
     On a CPU, more than about eight million elements are no faster and take memory.
     """

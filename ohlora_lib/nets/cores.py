@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 
-THEIRS = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "OMP_PROC_BIND")  # set by the user: nothing to do
+THEIRS = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "OMP_PROC_BIND")  # if set, `share` does nothing
 EVERY_SEC = 0.25
 BUSY_SHARE = 0.15  # of the time that a thread waits for a core; under 0.03 without others
 CALM_SEC = 2.0  # without such waiting before threads may spin again
@@ -32,7 +32,7 @@ PARALLEL = 2**16  # elements per thread: enough for torch to use all threads
 def share() -> None:
     """Starts a daemon thread that watches whether other processes need the cores.
 
-    Does nothing with one thread, without scheduler statistics, or if one of `THEIRS` is set.
+    Does nothing with one thread, without Linux's schedstat, or if one of `THEIRS` is set.
     """
     given = any(name in os.environ for name in THEIRS)
     if Path("/proc/self/schedstat").is_file() and not given and torch.get_num_threads() > 1:

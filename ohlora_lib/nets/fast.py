@@ -35,7 +35,7 @@ class _FrozenConv(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, options: dict) -> Tensor:
         ctx.save_for_backward(weight)
         padded = x.shape[2] + 2 * options.get("padding", 0)
-        left_out = (padded - weight.shape[2]) % options.get("stride", 1)  # rows, by the stride
+        left_out = (padded - weight.shape[2]) % options.get("stride", 1)  # skipped rows
         ctx.options = {"output_padding": left_out, **options}
         return F.conv2d(x, weight, bias, **options)
 

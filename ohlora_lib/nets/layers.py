@@ -30,7 +30,7 @@ def check_shape(x: Tensor, shape: tuple[int | None, ...], *, name: str) -> None:
 
 def pixel_norm(x: Tensor) -> Tensor:
     """Divides each row by its root mean square over axis 1."""
-    return x / torch.sqrt(x.square().mean(dim=1, keepdim=True) + 1e-8)  # rounds like the published
+    return x / torch.sqrt(x.square().mean(dim=1, keepdim=True) + 1e-8)  # rounds as published
 
 
 def leaky(x: Tensor, *, inplace: bool = False) -> Tensor:

@@ -52,7 +52,7 @@ def sample_images(
         start: Index of the first latent, a multiple of `batch`: each batch has its own seed.
 
     Yields:
-        uint8 images, shape (batch, H, H, 3), on the generator's device; the last may be fewer.
+        uint8 batches, (batch, H, H, 3), on the generator's device; the last may be smaller.
     """
     dtype = torch.bfloat16 if precision == "bfloat16" else None
     for first in range(start, start + count, batch):

@@ -24,7 +24,7 @@ from ohlora_lib.properties.lesson import Fold, Lesson, Rows, fold_seed
 LEARNING_RATE, WEIGHT_DECAY = 4e-3, 0.05
 WARM_UP = 0.25  # share of the steps over which the learning rate rises
 SHIFT = 1 / 32  # largest shift of an image, as a share of its side
-BRIGHTNESS = 0.2  # largest change of contrast; brightness changes by at most half of it
+BRIGHTNESS = 0.2  # largest relative change of contrast; brightness shifts by at most half
 
 
 def train_fold(lesson: Lesson, fold: int, rows: Rows) -> Fold:
@@ -33,7 +33,7 @@ def train_fold(lesson: Lesson, fold: int, rows: Rows) -> Fold:
     Args:
         lesson: Training data and settings.
         fold: Number of the fold; it seeds the training.
-        rows: Row numbers for training and for validation and calibration (`stratified_folds`).
+        rows: Row numbers for training, and for validation and calibration (`stratified_folds`).
     """
     seed = fold_seed(lesson.settings, fold, 1)
     torch.manual_seed(seed)

@@ -76,7 +76,7 @@ def _what_to_loosen(scores: pd.DataFrame, passes: pd.DataFrame, costs: pd.DataFr
     worst = passes.columns[lost.argmax() if lost.any() else costs["passes"].argmin()]
     if lost.any():  # of all images, a quarter may be fewer than pass now
         scores = scores[passes.drop(columns=worst).all(axis=1)]
-        whose = "the images that meet the others"
+        whose = "the images that meet the other conditions"
     reach = scores[f"{worst.prop}_score"].quantile(0.75 if worst.sign == ">=" else 0.25)
     if np.isnan(reach):
         raise ValueError(f"no candidate image has a score for {worst.prop!r}")

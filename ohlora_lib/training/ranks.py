@@ -81,7 +81,7 @@ class Ranks:
         return bool(self.mean(torch.tensor(float(asked))))
 
     def from_first(self, make: Callable[[], T]) -> T:
-        """Returns what rank 0 makes, on every rank; if that fails, the others exit with 1."""
+        """Returns on every rank what rank 0 makes; if that fails, the others exit (status 1)."""
         if self.size == 1:
             return make()
         made: list[T | None] = [None]
@@ -99,7 +99,7 @@ ALONE = Ranks()
 
 
 def join() -> Ranks:
-    """Joins the processes that a launcher started with this one; without a launcher, is alone."""
+    """Joins the processes that a launcher started with this one; otherwise returns `ALONE`."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return ALONE
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"

@@ -281,7 +281,7 @@ def of_cnns(results: Mapping[str, Any], properties: Iterable[str]) -> list[Findi
             elif high.get(prop, 1) - low.get(prop, 1) > UNSURE_AUROC:
                 unsure.append(f"{prop} ({who} {low[prop]:.2f} to {high[prop]:.2f})")
             ridge = results.get("auroc", {}).get(RIDGE.format(role), {})
-            if ridge.get(prop, 0) > high.get(prop, 1):
+            if prop not in weak and ridge.get(prop, 0) > high.get(prop, 1):
                 beaten.append(f"{prop} ({who} {auroc[prop]:.2f}, ridge {ridge[prop]:.2f})")
     parts = [f"{prop} ({', '.join(numbers)})" for prop, numbers in weak.items()]
     text = f"by their AUROC on unseen images (0.5 is guessing) CNNs are weak at {listed(parts)}"

@@ -91,6 +91,6 @@ def test_each_image_is_imported_once_and_the_others_are_named(tmp_path):
         (1, "d.png", "read"), (None, "e.png", "unreadable"),
     ]  # fmt: skip
     assert rows[1][3] == "same pixels as a.png"
-    assert "no known format" in rows[2][3]
+    assert "its format is unknown" in rows[2][3]
     assert "symbolic links" in rows[4][3]
     assert open_store(tmp_path / "images.npy")[:, 8, 2].tolist() == [[255] * 3, [0, 255, 0]]

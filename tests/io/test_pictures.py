@@ -124,10 +124,10 @@ def long_text():
 
 POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
 DAMAGED = {
-    "empty": (lambda: b"", "its content is in no known format"),
-    "a web page": (lambda: b"<html>404</html>", "its content is in no known format"),
-    "only a header": (lambda: b"\xff\xd8\xff\xe0garbage", "Truncated|broken|no known format"),
-    "PostScript, for which Pillow starts a program": (lambda: POSTSCRIPT, "no known format"),
+    "empty": (lambda: b"", "its format is unknown"),
+    "a web page": (lambda: b"<html>404</html>", "its format is unknown"),
+    "only a header": (lambda: b"\xff\xd8\xff\xe0garbage", "Truncated|broken|format is unknown"),
+    "PostScript, for which Pillow starts a program": (lambda: POSTSCRIPT, "format is unknown"),
     "half": (lambda: noise(1500), "truncated|broken"),
     "121 megapixels": (lambda: png_bomb(11_000), "pixels"),
     "3.6 gigapixels": (png_bomb, "pixels"),
