@@ -1,4 +1,4 @@
-"""What every test starts from: one thread, and a limit for what `make test` may take."""
+"""Set-up of every test: one thread, and a time limit for unmarked tests."""
 
 import importlib
 import os
@@ -10,21 +10,21 @@ import pytest
 import ohlora_lib
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, and for the processes tests start
-signal.signal(signal.SIGINT, signal.default_int_handler)  # shells have their `&` jobs ignore it
-QUICK_SEC = 2.0  # of processor time, so that a busy machine changes nothing
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells make `&` jobs ignore it
+QUICK_SEC = 2.0  # of processor time, which a busy machine does not change
 MARKS = {"slow", "browser", "gpu"}
 
 
 @pytest.fixture(scope="session", autouse=True)
 def imported():
-    """All modules, so that no test is charged for the first import of what it uses."""
+    """Imports all modules, so that no test is charged for a first import."""
     for module in pkgutil.walk_packages(ohlora_lib.__path__, "ohlora_lib."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
 
 
 def processor_sec():
-    """Processor time of this process and of those that it waited for."""
+    """Processor time of this process and of the child processes it waited for."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
 

@@ -1,9 +1,9 @@
-"""Compares what two commits compute on this machine, bit by bit.
+"""Compares what two commits compute on this machine, bit for bit.
 
 `python -m tests.golden BEFORE [AFTER] [--study quickstart]` runs a study (`params/smoke`) and
 `ohlora compare --json` on the published logs at both commits (AFTER: HEAD), each in a work tree of
-its own, and names every log, verdict, comparison and tensor that differs. Exit status 1 if one
-does. Hashes are not stored: they would differ from processor to processor.
+its own, and prints every log, verdict, comparison and tensor that differs. The exit status is 1 if
+one does. Hashes are not stored, because they differ between processors.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TABLES = ("train_log.csv", "verdict.csv", "comparison.csv", "evaluations.csv", "
 
 
 def run(folder: Path, *words: str) -> str:
-    """Output of the command at a commit."""
+    """Runs `ohlora` at a commit and returns its output."""
     env = os.environ | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "ohlora_lib", *words]
     done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
@@ -42,7 +42,7 @@ def sha256(data: bytes) -> str:
 
 
 def announce(folder: Path) -> None:
-    """Lets papermill find the engine of this commit, not that of the installed package."""
+    """Makes papermill load the engine of this commit, not that of the installed package."""
     project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
     info = folder / "ohlora-0.dist-info"
     info.mkdir()
@@ -52,7 +52,7 @@ def announce(folder: Path) -> None:
 
 
 def facts(folder: Path, study: str) -> dict[str, str]:
-    """Hashes of all that a commit computes, by name."""
+    """Hashes of everything that a commit computes, by name."""
     announce(folder)
     run(folder, "run", f"params/{study}")
     found = {}
@@ -71,7 +71,7 @@ def facts(folder: Path, study: str) -> dict[str, str]:
 
 
 def at(commit: str, study: str, home: Path) -> dict[str, str]:
-    """Facts of a commit."""
+    """Runs a study at a commit and returns its hashes."""
     folder = home / commit.replace("/", "-")
     git = ["git", "-C", str(ROOT), "worktree"]
     subprocess.run([*git, "add", "--quiet", "--detach", str(folder), commit], check=True)

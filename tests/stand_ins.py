@@ -1,4 +1,4 @@
-"""A project of tiny notebooks with the names of the real ones, for what runs many stages."""
+"""A project of tiny notebooks named like the real ones, for tests that run many stages."""
 
 from pathlib import Path
 from typing import ClassVar
@@ -59,7 +59,7 @@ summary = run.finish(verdict=f"{run.path.name} ended", value=1)
 
 
 def write_notebook(root: Path, model: type[NotebookParameters], work: str = "pass") -> None:
-    """Writes the stand-in of a notebook; `work` is what it does between start and end."""
+    """Writes a stand-in for a notebook; `work` is its code between start and end."""
     v4, kernel = nbformat.v4, {"name": "python3", "display_name": "P", "language": "python"}
     node = v4.new_notebook(metadata={"kernelspec": kernel})
     given = [name for name in model.model_fields if name != "start_anew"]
@@ -79,7 +79,7 @@ def write_params(root: Path, stem: str, text: str) -> None:
 
 
 def make_project(root: Path, monkeypatch, variants: tuple[str, ...] = ("v8", "v9")) -> Path:
-    """A study `tiny` with one early stage, a fine-tuning a variant, and a comparison."""
+    """A study `tiny`: an early stage, fine-tuning and evaluation per variant, a comparison."""
     monkeypatch.setattr(parameters, "MODELS", {model.NOTEBOOK: model for model in MODELS})
     monkeypatch.setenv("PYTHONPATH", str(PACKAGE_ROOT))
     monkeypatch.delenv("OHLORA_ROOT", raising=False)
@@ -105,7 +105,7 @@ def make_project(root: Path, monkeypatch, variants: tuple[str, ...] = ("v8", "v9
 
 
 def journal(root: Path, kind: str) -> list[str]:
-    """Stages that have started or ended, in order."""
+    """Returns the stages that started or ended (`kind`), in order."""
     path = root / "journal.txt"
     lines = path.read_text().splitlines() if path.exists() else []
     return [line.split()[1] for line in lines if line.startswith(f"{kind} ")]

@@ -16,7 +16,7 @@ NOTEBOOKS = sorted(ROOT.glob("notebooks/*.ipynb"))
 
 
 def packages(path):
-    """What a module imports from outside of the standard library."""
+    """Packages that a module imports from outside the standard library."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):

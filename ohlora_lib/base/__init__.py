@@ -1,1 +1,1 @@
-"""The StyleGAN to start from: shipped, published or trained here."""
+"""The StyleGAN that fine-tuning starts from: shipped, published or trained here."""

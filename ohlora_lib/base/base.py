@@ -39,13 +39,13 @@ class Base:
 
 
 def load_base(folder: Path | str) -> Base:
-    """Reads `generator.safetensors` and `discriminator.safetensors` of a folder."""
+    """Reads `generator.safetensors` and `discriminator.safetensors` from a folder."""
     generator, discriminator = (Path(folder) / f"{name}.safetensors" for name in NETS)
     return Base(load_generator(generator), load_discriminator(discriminator))
 
 
 def copy_shipped(folder: Path, *, keep: bool = False) -> str:
-    """Copies the shipped base into a folder, unless networks there are kept; returns its card."""
+    """Copies the shipped networks to a folder unless `keep` is set, and returns their card."""
     assets = files("ohlora_lib") / "assets"
     for name in () if keep else NETS:
         data = (assets / f"base64-{name}.safetensors").read_bytes()
@@ -54,9 +54,9 @@ def copy_shipped(folder: Path, *, keep: bool = False) -> str:
 
 
 def import_base(folder: Path, generator_file: Path, discriminator_file: Path) -> str:
-    """Takes over published weights as a base, and says so; both networks may be in one file.
+    """Saves published weights as a base and names them in a sentence; one file may hold both.
 
-    ValueError if a file is unreadable, or the two do not fit each other.
+    ValueError if a file cannot be read, or if resolution or number of properties differ.
     """
     generator = load_generator(generator_file)
     discriminator = load_discriminator(discriminator_file)
@@ -64,8 +64,8 @@ def import_base(folder: Path, generator_file: Path, discriminator_file: Path) ->
         ours, theirs = getattr(generator, name), getattr(discriminator, name)
         if ours != theirs:
             raise ValueError(
-                f"{discriminator_file}: its {name} is {theirs}, but that of {generator_file} is "
-                f"{ours}. Give the discriminator that was trained with this generator."
+                f"{discriminator_file}: its {name} is {theirs}, but {generator_file} has {ours}. "
+                f"Give the discriminator that was trained with this generator."
             )
     _save(generator, discriminator, folder)
     return f"Weights of {generator_file.name} and {discriminator_file.name}, unchanged."
@@ -79,10 +79,10 @@ def _save(generator: Generator, discriminator: Discriminator, folder: Path) -> N
 def training_images(
     population: Path | None, *, count: int, seed: int, image_px: int
 ) -> np.ndarray:
-    """Images to train a base on, uint8 (N, H, H, 3), of side H = `image_px`.
+    """Returns the images to train a base on, uint8 (N, H, H, 3), with H = `image_px`.
 
-    Those of a population's run folder, which must have that size (ValueError); where it is None,
-    as many faces as `count` says, others than a population of the same seed has.
+    They come from the run folder of a population, which must have that size (ValueError). If it is
+    None, `count` built-in faces are drawn, none of which a population of the same seed contains.
     """
     if population is None:
         return render_faces(range(100_000, 100_000 + count), seed=seed, image_px=image_px)
@@ -90,30 +90,30 @@ def training_images(
     if images.shape[1] != image_px:
         raise ValueError(
             f"{population}: its images have {images.shape[1]} px, but image_px is {image_px}. "
-            f"Make both the same in the params files."
+            f"Set the same image_px in both params files."
         )
     return images
 
 
 def new_nets(image_px: int, *, z_dim: int, w_dim: int, **sizes: int) -> Base:
-    """Untrained networks, drawn from torch's global random state.
+    """Creates untrained networks from torch's global random state.
 
-    `sizes` are of both: `num_properties`, `fmaps_base`, `fmaps_max`.
+    `sizes` apply to both networks: `num_properties`, `fmaps_base`, `fmaps_max`.
     """
     generator = Generator(image_px, z_dim=z_dim, w_dim=w_dim, **sizes)
     return Base(generator, Discriminator(image_px, **sizes))
 
 
 class BaseRun:
-    """One base training in a folder: resumes from its checkpoint, reports as it goes.
+    """The training of one base in a run folder; resumes from its checkpoint.
 
     Args:
-        folder: Run folder; gets `checkpoints/`, `images/`, `base_log.csv` and the weights.
+        folder: Run folder, which receives `checkpoints/`, `images/`, `base_log.csv` and weights.
         nets: Untrained networks.
         images: Real images, uint8, shape (N, H, H, 3), on the device to train on.
 
     Raises:
-        ValueError: If the checkpoint is of other settings, networks or images; names them.
+        ValueError: If the checkpoint has other settings, networks or images; it names them.
     """
 
     def __init__(
@@ -136,17 +136,17 @@ class BaseRun:
             self.trainer.load(state)
 
     def train(self, every_kimg: float) -> pd.DataFrame:
-        """Trains to the end, writes the weights, and gives the log: kimg, d_loss, g_loss, lod.
+        """Trains to the end, writes the weights and returns the log: kimg, d_loss, g_loss, lod.
 
         Raises:
-            KeyboardInterrupt: If it was asked to stop; its state is saved.
+            KeyboardInterrupt: If a stop was requested; the state is saved first.
             NotFiniteError: If a reported loss is NaN or infinite; the last checkpoint stays.
         """
         trainer, total_kimg = self.trainer, self.settings.total_kimg
         with stop_on_interrupt() as asked:
             while trainer.kimg < total_kimg and not asked:
                 before, row = trainer.kimg, trainer.step()
-                # Whole multiples, so that a resumed run reports where an uninterrupted one does.
+                # Whole multiples: a resumed run reports at the same steps as an uninterrupted one.
                 every = [math.floor(kimg / every_kimg + 1e-9) for kimg in (before, trainer.kimg)]
                 if trainer.kimg >= total_kimg or every[0] < every[1]:
                     self._report({name: float(value) for name, value in row.items()})
@@ -166,7 +166,7 @@ class BaseRun:
         kimg = self.trainer.kimg
         path = self.folder / "images" / f"samples-{round(kimg):05d}kimg.png"
         save_png(path, grid_image(_preview(self.trainer)))
-        # Saved last: a run that resumes from it must find all files written above.
+        # Saved last: a run that resumes from it needs the files written above.
         if self.pace.due(epoch_ended=True) or kimg >= self.settings.total_kimg:
             self.pace.save(self.state_path, self.trainer.state(), self.facts)
         print(" ".join(f"{k} {v:.3f}" for k, v in row.items()), flush=True)  # noqa: T201
@@ -174,7 +174,7 @@ class BaseRun:
 
 @torch.no_grad()
 def _preview(trainer: BaseTrainer, count: int = 32) -> np.ndarray:
-    """The same latents at the present level of detail, averaged weights, uint8 (N, H, H, 3)."""
+    """Images of fixed latents at the current level of detail, uint8 (N, H, H, 3)."""
     net = trainer.average
     lod = level_of_detail(trainer.kimg, trainer.settings, net.image_px)
     w = net.styles(*draw_latents(net, count, seed=0)).w  # (N, W)

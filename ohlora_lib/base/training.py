@@ -31,22 +31,22 @@ class BaseSettings:
     """How a base is trained; one kimg is 1,000 real images shown."""
 
     total_kimg: float = 300.0
-    grow_kimg: Mapping[str, float] = field(default_factory=dict)  # px: kimg until it grows on
+    grow_kimg: Mapping[str, float] = field(default_factory=dict)  # px: kimg at which it ends
     fade_kimg: float = 15.0  # length of the cross-fade into each larger size
     batch: int = 32
     learning_rate: float = 2e-3
-    decay_kimg: float = 100.0  # over the last kimg the learning rate falls to a twentieth
+    decay_kimg: float = 100.0  # length of the final decay of the learning rate, to a twentieth
     r1_gamma: float = 2.0
-    r1_every: int = 16  # discriminator steps from one penalty to the next
+    r1_every: int = 16  # discriminator steps per penalty
     average_kimg: float = 5.0  # half-life of the averaged weights
     mixing: float = 0.9  # share of batches that mix the styles of two latents
-    normal_labels: float = 0.5  # share of latents with normal property scores; the rest has zeros
+    normal_labels: float = 0.5  # share of latents with normal property scores; others get zeros
     seed: int = 0
     precision: str = "float32"
 
 
 def level_of_detail(kimg: float, settings: BaseSettings, image_px: int) -> float:
-    """How many times the size is halved at this point; fractions cross-fade.
+    """Returns how many times the image size is halved at this point; fractions cross-fade.
 
     Example: `grow_kimg={"16": 60, "32": 150}` shows 16 px for 60 kimg, fades to 32 px, stays until
     150 kimg, fades to 64 px and stays there.
@@ -61,7 +61,7 @@ def level_of_detail(kimg: float, settings: BaseSettings, image_px: int) -> float
 
 
 def learning_rate(kimg: float, settings: BaseSettings) -> float:
-    """Constant, then a straight line down to a twentieth over the last `decay_kimg`."""
+    """Stays constant, then falls linearly to a twentieth over the last `decay_kimg`."""
     left = (settings.total_kimg - kimg) / max(settings.decay_kimg, 1e-9)
     return settings.learning_rate * min(1.0, max(0.05, left))
 
@@ -76,9 +76,9 @@ def resize_real(images: Tensor, lod: float) -> Tensor:
 
 
 class BaseTrainer:
-    """Generator, its average, discriminator, optimizers and random state of one training.
+    """Generator, averaged generator, discriminator, optimizers and random state of one training.
 
-    The networks are on the device of the real images, uint8, shape (N, H, H, 3).
+    The networks must be on the device of the real images, uint8, shape (N, H, H, 3).
     """
 
     PARTS = ("generator", "average", "discriminator", "g_optimizer", "d_optimizer")
@@ -95,15 +95,15 @@ class BaseTrainer:
         self.discriminator = discriminator.to(memory_format=torch.channels_last).train()
         self.average = copy.deepcopy(generator).eval().requires_grad_(False)
         self.random = torch.Generator(self.device).manual_seed(settings.seed)
-        torch.manual_seed(settings.seed)  # of the noise
+        torch.manual_seed(settings.seed)  # for the noise inputs
         options = {"lr": settings.learning_rate, "betas": (0.0, 0.99)}
         self.g_optimizer = torch.optim.Adam(self.generator.parameters(), **options)
         self.d_optimizer = torch.optim.Adam(self.discriminator.parameters(), **options)
         self.steps = 0
-        self.rows: list[dict[str, float]] = []  # of the log
+        self.rows: list[dict[str, float]] = []  # the log
 
     def state(self) -> dict[str, Any]:
-        """Everything needed to resume as if never stopped."""
+        """Everything that a bit-exact resume needs."""
         return {
             **{name: getattr(self, name).state_dict() for name in self.PARTS},
             **{"random": self.random.get_state(), "steps": self.steps, "rows": self.rows},
@@ -111,7 +111,7 @@ class BaseTrainer:
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Takes over what `state` gave."""
+        """Restores what `state` returned."""
         for name in self.PARTS:
             getattr(self, name).load_state_dict(state[name])
         self.random.set_state(state["random"])
@@ -124,7 +124,7 @@ class BaseTrainer:
         return self.steps * self.settings.batch / 1000
 
     def step(self) -> dict[str, float | Tensor]:
-        """One update of both networks: the row of the log, losses still on the device."""
+        """Updates both networks once; returns the log row, with losses still on the device."""
         settings = self.settings
         lod = level_of_detail(self.kimg, settings, self.generator.image_px)
         for optimizer in (self.d_optimizer, self.g_optimizer):
@@ -140,7 +140,7 @@ class BaseTrainer:
         return {"kimg": kimg, "d_loss": d_loss, "g_loss": g_loss, "lod": torch.tensor(lod)}
 
     def update_discriminator(self, real: Tensor, fake: Tensor, lod: float) -> Tensor:
-        """One update; the lazy penalty is weighted by the steps it stands for. Loss without it."""
+        """Updates once, with R1 weighted by its interval; returns the loss without R1."""
         penalised = self.steps % self.settings.r1_every == 0
         real.requires_grad_(penalised)
         with autocast(self.device, self.settings.precision):
@@ -151,7 +151,7 @@ class BaseTrainer:
         return discriminator_loss(real, real_scores, fake_scores, 0.0).detach()
 
     def update_generator(self, lod: float) -> Tensor:
-        """One update; the discriminator only passes gradients on."""
+        """Updates once, with the discriminator frozen."""
         self.discriminator.requires_grad_(False)
         with autocast(self.device, self.settings.precision):
             scores = self.discriminator(self.fake_batch(lod), lod=lod)
@@ -161,14 +161,14 @@ class BaseTrainer:
         return loss.detach()
 
     def real_batch(self) -> Tensor:
-        """Random real images, half of them mirrored, (B, 3, H, H) in [-1, 1]."""
+        """Draws real images, (B, 3, H, H) in [-1, 1]; half of them are mirrored."""
         batch, options = self.settings.batch, {"generator": self.random, "device": self.device}
         pick = torch.randint(len(self.images), (batch,), **options)
         real = to_signed(self.images[pick])  # (B, 3, H, H)
         return torch.cat([real[: batch // 2], real[batch // 2 :].flip(3)])
 
     def fake_batch(self, lod: float) -> Tensor:
-        """Generated images, (B, 3, h, h) at their level of detail, some with mixed styles."""
+        """Generates images, (B, 3, h, h) at the level of detail; some batches mix styles."""
         net = self.generator
         with autocast(self.device, self.settings.precision):
             w = net.styles(*self.latents()).w
@@ -182,7 +182,7 @@ class BaseTrainer:
             return net.synthesis(wp, "random", lod)
 
     def latents(self) -> tuple[Tensor, Tensor | None]:
-        """Latents (B, Z) and property scores (B, P), normal for a share of them, else zero."""
+        """Draws latents (B, Z) and scores (B, P), normal for some latents and zero for others."""
         net, batch = self.generator, self.settings.batch
         options = {"generator": self.random, "device": self.device}
         z = torch.randn(batch, net.z_dim, **options)
@@ -193,7 +193,7 @@ class BaseTrainer:
         return z, properties * normal
 
     def average_weights(self) -> None:
-        """Moves the averaged generator, buffers included, toward the trained one."""
+        """Moves the averaged generator, including its buffers, toward the trained one."""
         seen = self.steps * self.settings.batch
         half_life = min(self.settings.average_kimg * 1000, max(seen * 0.1, 1.0))
         self.average.move_toward(self.generator, 0.5 ** (self.settings.batch / half_life))

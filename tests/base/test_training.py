@@ -1,4 +1,4 @@
-"""Base training: schedules, and a stop that leaves no trace."""
+"""Base training: schedules, and an exact resume after a stop."""
 
 import os
 import signal
@@ -98,7 +98,7 @@ def test_real_batch_is_half_mirrored():
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0, 0.5])
-def test_share_of_latents_with_scores(share):
+def test_share_of_latents_with_property_scores(share):
     z, properties = trainer(normal_labels=share, batch=2000).latents()
     assert z.std().item() == pytest.approx(1, abs=0.05)
     assert properties.any(dim=1).float().mean().item() == pytest.approx(share, abs=0.05)
@@ -111,9 +111,9 @@ def test_style_mixing_mixes_late_layers_only(mixing):
     for _ in range(20):
         one.fake_batch(0.0)
     same = torch.stack([(wp == wp[:, :1]).all(dim=2).all(dim=0) for wp in seen])
-    assert same[:, 0].all()  # the first layer is the first latent's
-    assert same[:, -1].all() if mixing == 0 else not same[:, -1].any()  # the last one never is
-    assert (len(set(same.sum(dim=1).tolist())) > 1) == (mixing > 0)  # the place varies
+    assert same[:, 0].all()  # the first layer has the first latent's style
+    assert same[:, -1].all() if mixing == 0 else not same[:, -1].any()  # the last never
+    assert (len(set(same.sum(dim=1).tolist())) > 1) == (mixing > 0)  # the crossover varies
 
 
 def test_average_follows_the_generator():
@@ -131,7 +131,7 @@ def test_average_follows_the_generator():
 
 
 def train(one):
-    """Rows of all steps of a training."""
+    """Trains to the end and returns the rows of all steps."""
     return [one.step() for _ in range(round(one.settings.total_kimg * 1000 / 8))]
 
 
@@ -150,7 +150,7 @@ def test_training_moves_every_parameter_in_use():
 
 
 def winning_discriminator(seed):
-    """Rows of a training whose generator is held."""
+    """Trains with a fixed generator and returns the rows."""
     one = trainer(total_kimg=0.48, grow_kimg={}, r1_gamma=0.1, decay_kimg=0, seed=seed)
     one.update_generator = lambda lod: torch.zeros(())
     return train(one)
@@ -165,7 +165,7 @@ def base_run(folder, **changes):
 
 
 def at_step(one, number, do):
-    """Does something after a step of a run."""
+    """Calls `do` after a given step of a run."""
     step = one.trainer.step
 
     def step_and_do():
@@ -177,7 +177,7 @@ def at_step(one, number, do):
     one.trainer.step = step_and_do
 
 
-def test_a_stop_saves_at_that_step_and_the_rest_is_as_if_never_stopped(tmp_path):
+def test_a_stop_saves_at_that_step_and_a_resume_equals_an_uninterrupted_run(tmp_path):
     log = base_run(tmp_path / "whole").train(0.02)
     assert log["kimg"].tolist() == pytest.approx([0.024, 0.04, 0.064, 0.08])
     stopped = base_run(tmp_path / "run")
@@ -207,10 +207,10 @@ def spoil(one):
     ("step", "fault", "error", "kept"),
     [(7, kill, MemoryError, (5, 2)), (4, spoil, NotFiniteError, (3, 1))],
 )
-def test_a_kill_or_a_loss_that_is_no_number_falls_back_on_the_last_report(
+def test_a_kill_or_a_nan_loss_resumes_from_the_last_report(
     tmp_path, monkeypatch, step, fault, error, kept
 ):
-    monkeypatch.setattr(checkpoint, "MOST_SHARE", 1e9)  # saves at every report, however short
+    monkeypatch.setattr(checkpoint, "MOST_SHARE", 1e9)  # save at every report
     ended = base_run(tmp_path)
     at_step(ended, step, lambda: fault(ended.trainer))
     with pytest.raises(error):
@@ -220,11 +220,11 @@ def test_a_kill_or_a_loss_that_is_no_number_falls_back_on_the_last_report(
     assert resumed.trainer.generator.mapping.dense0.weight.isfinite().all()
     with pytest.raises(ValueError, match=r"because r1_gamma was .* and is now 7\.0"):
         base_run(tmp_path, r1_gamma=7.0)
-    with pytest.raises(ValueError, match="images is"):
+    with pytest.raises(ValueError, match="because images changed"):
         BaseRun(tmp_path, nets(), images().flip(0), BaseSettings(**SETTINGS))
 
 
-def test_the_images_and_networks_of_a_base_must_fit(tmp_path):
+def test_images_and_networks_of_a_base_must_match(tmp_path):
     shown = training_images(None, count=3, seed=1, image_px=32)
     with new_store(tmp_path / "images" / "images.npy", 32) as store:
         store.append(shown)
