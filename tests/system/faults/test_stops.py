@@ -18,7 +18,7 @@ from tests.system.faults.tiny_study import STAGE, command, set_parameters, surro
 
 pytestmark = pytest.mark.slow
 SECONDS = 240  # until a hang is told
-AS_FAR = rf" \(as far as it got: outputs/tiny/{STAGE}/{STAGE}.ipynb\)"
+AS_FAR = rf" \(output so far: outputs/tiny/{STAGE}/{STAGE}.ipynb\)"
 
 
 @pytest.fixture
@@ -140,11 +140,11 @@ def test_changed_parameters_are_named_and_force_keeps_the_old_folder(folder):
     assert ".earlier" not in (folder.parent / "index.html").read_text()
 
 
-def test_a_kernel_that_died_is_said_as_what_it_was(folder):
+def test_the_message_names_the_cause_of_a_kernels_death(folder):
     set_parameters(folder.parents[2], trouble="import os; os.kill(os.getpid(), 9)")
     status, _, error = run(folder)
     reason = (
-        r"its kernel died \(killed; most often the memory ran out: use a smaller batch or fewer "
+        r"its kernel died \(killed, most often for lack of memory: use a smaller batch or fewer "
         r"samples\)"
     )
     assert status == 1
@@ -209,8 +209,8 @@ def test_a_lost_mount_is_said_and_nothing_is_written_in_its_place(folder, small_
     assert process.returncode == 1
     assert error.count("\n") == 1
     assert re.match(
-        rf"ohlora: {STAGE}: (output folder {re.escape(str(folder))} doesn't exist\. Bring its "
-        r"disk back|.*cannot be written \(No such file or directory\)\. Mount its disk again, or "
+        rf"ohlora: {STAGE}: (output folder {re.escape(str(folder))} doesn't exist\. Mount its "
+        r"disk|.*cannot be written \(No such file or directory\)\. Mount its disk again, or "
         r"restore its folder) and start again: a training resumes from its last checkpoint",
         error,
     ), error
