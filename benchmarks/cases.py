@@ -1,7 +1,4 @@
-"""Benchmark cases, each in our and in a plain implementation.
-
-Axes: N images, B batch, H image height.
-"""
+"""Benchmark cases in two implementations. Axes: N images, B batch, H image height."""
 
 from __future__ import annotations
 

@@ -134,10 +134,7 @@ def main() -> None:
     allowed = max(allowed, NOISE_MIB)
     peaks = [row["peak_mib"] - row["before_mib"] for row in rows]  # of the work alone
     grown = peaks[-1] - peaks[0]
-    print(
-        f"memory grew by {grown:.0f} MiB; the limit is {allowed:.0f} MiB, a tenth of the added "
-        f"pixels but at least {NOISE_MIB:.0f} MiB"
-    )
+    print(f"memory grew by {grown:.0f} MiB; the limit is {allowed:.0f} MiB")
     facts = {"hardware": machine.hardware(), "versions": machine.versions(), "rows": rows}
     out = given.out or records.project_root() / "outputs" / "benchmarks-memory.json"
     records.write_atomic(out, records.to_json(facts) + "\n")
