@@ -21,7 +21,7 @@ def test_what_is_said():
     assert status == 1
     assert "pillow 1.0: CVE-1, fixed in 1.1, 2.0" in text
     assert verdict([SKIPPED, SKIPPED], "") == (  # what nobody knows is not called safe
-        "Not audited, the data was not reached: it knows none of the 2 packages.", 0,
+        "Not audited: pip-audit has data on none of the 2 packages.", 0,
     )  # fmt: skip
 
 
