@@ -1,4 +1,4 @@
-"""Checks what a study left in its outputs folder: `check_study.py outputs/<study>`."""
+"""Checks the output folder of a finished study: `check_study.py outputs/<study>`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LOADING_STYLE = re.compile(r"(url\(\s*['\"]?|@import\s+['\"]?)(https?:)?//", re.
 
 
 class Loads(HTMLParser):
-    """Collects what a page would load from the network, and where its links lead."""
+    """Collects a page's network loads, links and ids."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class Loads(HTMLParser):
         self.in_style = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Looks at one tag."""
+        """Processes a start tag."""
         self.in_style = tag == "style"
         for name, value in attrs:
             value = value or ""
@@ -45,24 +45,24 @@ class Loads(HTMLParser):
                 self.found.append(f"<{tag} {name}={value[:80]!r}>")
 
     def handle_endtag(self, tag: str) -> None:
-        """Leaves a style sheet."""
+        """Notes the end of a style sheet."""
         self.in_style = self.in_style and tag != "style"
 
     def handle_data(self, data: str) -> None:
-        """Looks into style sheets."""
+        """Searches style sheets for network loads."""
         match = LOADING_STYLE.search(data) if self.in_style else None
         if match:
             self.found.append(f"<style> {match[0]}...")
 
 
 def require(met: object, line: str) -> None:
-    """Exits with one line if a check fails."""
+    """Exits with a one-line message if a check fails."""
     if not met:
         sys.exit(f"check_study: {line}")
 
 
 def leads(link: str, path: Path, ids: set[str]) -> bool:
-    """Whether a link of a page leads to a part of it, to a file that is there, or elsewhere."""
+    """Whether a page's link leads to one of its ids, an existing file or the network."""
     if NETWORK.match(link):
         return True
     name, _, part = link.partition("#")
@@ -76,10 +76,10 @@ def leads(link: str, path: Path, ids: set[str]) -> bool:
 
 
 def read_page(path: Path) -> Loads:
-    """Reads a page that must be there, be of some size, load nothing, and lead somewhere."""
+    """Reads a page and requires a minimum size, no network loads and no dead links."""
     require(path.is_file(), f"{path} is missing")
     size = path.stat().st_size
-    require(size > LEAST_BYTES, f"{path} has {size} bytes; a page has over {LEAST_BYTES}")
+    require(size > LEAST_BYTES, f"{path} has {size} bytes; it must have over {LEAST_BYTES}")
     page = Loads()
     page.feed(path.read_text(encoding="utf-8"))
     require(not page.found, f"{path} loads from the network: {', '.join(page.found[:3])}")
@@ -89,7 +89,7 @@ def read_page(path: Path) -> Loads:
 
 
 def read_results(folder: Path) -> dict[str, Any]:
-    """Results of a stage that must be finished."""
+    """Reads the results of a stage, which must have finished."""
     path = folder / "summary.json"
     require(path.is_file(), f"{path} is missing: the stage did not finish")
     summary = json.loads(path.read_text(encoding="utf-8"))
@@ -100,7 +100,7 @@ def read_results(folder: Path) -> dict[str, Any]:
 
 
 def log_columns(concept: list[str], *, adaptive: bool) -> list[str]:
-    """Columns of a training log: the published ones, then ours."""
+    """Returns the columns of a training log: the published ones, then ours."""
     kinds = ("heldout_{}", "fixed_{}", "fixed_heldout_{}")
     return [
         *("", "epoch", "idx", "d_loss", "g_loss"),
@@ -114,21 +114,21 @@ def log_columns(concept: list[str], *, adaptive: bool) -> list[str]:
 
 
 def check_log(path: Path, parameters: dict[str, Any]) -> None:
-    """Checks columns and number of rows of a training log."""
+    """Checks the columns and the number of rows of a training log."""
     require(path.is_file(), f"{path} is missing")
     with path.open(newline="", encoding="utf-8") as file:
         header, *rows = csv.reader(file)
     wanted = log_columns(list(parameters["concept"]), adaptive=parameters["recipe"] == "v9")
     odd = [(a, b) for a, b in itertools.zip_longest(header, wanted) if a != b]
-    require(not odd, f"{path}: (column, wanted) differ, the first is {odd[:1]}")
-    require(len(rows) >= 6, f"{path} has {len(rows)} rows; a trend needs 6")
+    require(not odd, f"{path}: first difference (column, expected): {odd[:1]}")
+    require(len(rows) >= 6, f"{path} has {len(rows)} rows; it must have at least 6")
 
 
 def main(study: Path) -> None:
     """Checks a study against its params files."""
     root = Path(__file__).resolve().parents[1]
     files = sorted((root / "params" / study.name).glob("*.yaml"))
-    require(files, f"params/{study.name} holds no params files")
+    require(files, f"params/{study.name} has no params files")
     index = read_page(study / "index.html")
     for file in files:
         folder, notebook = study / file.stem, file.stem.partition("-")[0]
@@ -143,7 +143,7 @@ def main(study: Path) -> None:
             sentence = len(verdict.split()) >= 3 and verdict.endswith(".")
             require(sentence, f"{folder}: the verdict is {verdict!r}, not a sentence")
             sys.stdout.write(f"{verdict}\n")
-    sys.stdout.write(f"{study}: {len(files)} stages finished, pages complete, nothing loaded\n")
+    sys.stdout.write(f"{study}: {len(files)} stages finished, pages complete and offline\n")
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Speed of this package beside a plain way of doing the same work: `python -m benchmarks`."""
+"""Compares this package's speed with a plain implementation's: `python -m benchmarks`."""

@@ -1,4 +1,4 @@
-"""What this machine can do at best: FLOP/s of large convolutions and matrix products, measured."""
+"""Measures this machine's peak FLOP/s with large convolutions and matrix products."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from torch.utils.flop_counter import flop_registry
 
 
 def count_flops(work: Callable[[], object]) -> int:
-    """Floating-point operations of the convolutions and matrix products in some work."""
+    """Counts the floating-point operations of the convolutions and matrix products in `work`."""
     with _Counter() as counter:
         work()
     return counter.total
 
 
 class _Counter(TorchDispatchMode):
-    """Adds up torch's own formulas; its FlopCounterMode cannot follow R1's second derivative."""
+    """Sums torch's own formulas; FlopCounterMode cannot follow R1's second derivative."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class _Counter(TorchDispatchMode):
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Wall time of some work, a GPU's share included."""
+    """Returns the wall time of `work`, including pending GPU work."""
     start = time.perf_counter()
     work()
     if torch.cuda.is_available():
@@ -46,12 +46,12 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def peak_flops(device: torch.device, precision: str, *, size: int = 1, rounds: int = 5) -> float:
-    """The highest FLOP/s seen, of a 3x3 convolution and of a matrix product in a precision.
+    """Returns the highest FLOP/s measured for a 3x3 convolution and a matrix product.
 
     Args:
-        device: Where.
+        device: The device to measure.
         precision: float32 or bfloat16.
-        size: Multiplies the work; 8 and more for a GPU.
+        size: Factor on the work; use 8 or more on a GPU.
         rounds: Timings of each; the best counts.
     """
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
