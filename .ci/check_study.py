@@ -1,4 +1,4 @@
-"""Checks the output folder of a finished study: `check_study.py outputs/<study>`."""
+"""Checks the outputs of a finished study: `check_study.py outputs/<study>`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LOADING_STYLE = re.compile(r"(url\(\s*['\"]?|@import\s+['\"]?)(https?:)?//", re.
 
 
 class Loads(HTMLParser):
-    """Collects a page's network loads, links and ids."""
+    """Collects a page's ids, links, and the resources it would load from the network."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class Loads(HTMLParser):
         self.in_style = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Processes a start tag."""
+        """Records one tag's id, link and network resources."""
         self.in_style = tag == "style"
         for name, value in attrs:
             value = value or ""
@@ -49,20 +49,20 @@ class Loads(HTMLParser):
         self.in_style = self.in_style and tag != "style"
 
     def handle_data(self, data: str) -> None:
-        """Searches style sheets for network loads."""
+        """Searches style sheets for network resources."""
         match = LOADING_STYLE.search(data) if self.in_style else None
         if match:
             self.found.append(f"<style> {match[0]}...")
 
 
 def require(met: object, line: str) -> None:
-    """Exits with a one-line message if a check fails."""
+    """Exits with one line if a check fails."""
     if not met:
         sys.exit(f"check_study: {line}")
 
 
 def leads(link: str, path: Path, ids: set[str]) -> bool:
-    """Whether a page's link leads to one of its ids, an existing file or the network."""
+    """Whether a link's target (part of a page, or file) exists; network links are not checked."""
     if NETWORK.match(link):
         return True
     name, _, part = link.partition("#")
@@ -76,10 +76,10 @@ def leads(link: str, path: Path, ids: set[str]) -> bool:
 
 
 def read_page(path: Path) -> Loads:
-    """Reads a page and requires a minimum size, no network loads and no dead links."""
+    """Reads a page and checks its size, that it loads nothing from the network, and its links."""
     require(path.is_file(), f"{path} is missing")
     size = path.stat().st_size
-    require(size > LEAST_BYTES, f"{path} has {size} bytes; it must have over {LEAST_BYTES}")
+    require(size > LEAST_BYTES, f"{path} has {size} bytes; a page has more than {LEAST_BYTES}")
     page = Loads()
     page.feed(path.read_text(encoding="utf-8"))
     require(not page.found, f"{path} loads from the network: {', '.join(page.found[:3])}")
@@ -89,7 +89,7 @@ def read_page(path: Path) -> Loads:
 
 
 def read_results(folder: Path) -> dict[str, Any]:
-    """Reads the results of a stage, which must have finished."""
+    """Returns a stage's results; the stage must have finished."""
     path = folder / "summary.json"
     require(path.is_file(), f"{path} is missing: the stage did not finish")
     summary = json.loads(path.read_text(encoding="utf-8"))
@@ -100,7 +100,7 @@ def read_results(folder: Path) -> dict[str, Any]:
 
 
 def log_columns(concept: list[str], *, adaptive: bool) -> list[str]:
-    """Returns the columns of a training log: the published ones, then ours."""
+    """Columns of a training log: the published ones, then ours."""
     kinds = ("heldout_{}", "fixed_{}", "fixed_heldout_{}")
     return [
         *("", "epoch", "idx", "d_loss", "g_loss"),
@@ -114,14 +114,14 @@ def log_columns(concept: list[str], *, adaptive: bool) -> list[str]:
 
 
 def check_log(path: Path, parameters: dict[str, Any]) -> None:
-    """Checks the columns and the number of rows of a training log."""
+    """Checks columns and number of rows of a training log."""
     require(path.is_file(), f"{path} is missing")
     with path.open(newline="", encoding="utf-8") as file:
         header, *rows = csv.reader(file)
     wanted = log_columns(list(parameters["concept"]), adaptive=parameters["recipe"] == "v9")
     odd = [(a, b) for a, b in itertools.zip_longest(header, wanted) if a != b]
-    require(not odd, f"{path}: first difference (column, expected): {odd[:1]}")
-    require(len(rows) >= 6, f"{path} has {len(rows)} rows; it must have at least 6")
+    require(not odd, f"{path}: columns differ; the first (found, expected) is {odd[:1]}")
+    require(len(rows) >= 6, f"{path} has {len(rows)} rows; a trend needs 6")
 
 
 def main(study: Path) -> None:
@@ -143,7 +143,7 @@ def main(study: Path) -> None:
             sentence = len(verdict.split()) >= 3 and verdict.endswith(".")
             require(sentence, f"{folder}: the verdict is {verdict!r}, not a sentence")
             sys.stdout.write(f"{verdict}\n")
-    sys.stdout.write(f"{study}: {len(files)} stages finished, pages complete and offline\n")
+    sys.stdout.write(f"{study}: {len(files)} stages finished; pages complete and offline\n")
 
 
 if __name__ == "__main__":

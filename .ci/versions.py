@@ -1,8 +1,8 @@
 """Prints requirements for pip: `versions.py pins 3.11.0` or `versions.py lowest`.
 
-`pins` prints the pins of constraints.txt for a given Python version, because pip evaluates markers
-only for the Python it runs in. `lowest` prints the lowest version that pyproject.toml allows of
-each direct dependency. Both leave out torch, whose other versions take gigabytes to download.
+`pins` prints the pins of constraints.txt for one version of Python, because pip evaluates markers
+for the Python it runs in. `lowest` prints the lowest version of each direct dependency that
+pyproject.toml allows. Both leave out torch: each further version takes gigabytes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def pins(python: str) -> Iterator[str]:
-    """Yields the pins of constraints.txt that apply to a Python version, except torch."""
+    """Pins of constraints.txt that apply to a version of Python, without torch."""
     place = {"python_full_version": python, "python_version": ".".join(python.split(".")[:2])}
     for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines():
         if line and not line.startswith("#"):
@@ -28,7 +28,7 @@ def pins(python: str) -> Iterator[str]:
 
 
 def lowest() -> Iterator[str]:
-    """Yields the lowest allowed version of each direct dependency, except torch."""
+    """The lowest allowed version of each direct dependency, without torch."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     for line in project["dependencies"]:
         needed = Requirement(line)

@@ -1,1 +1,1 @@
-"""Compares this package's speed with a plain implementation's: `python -m benchmarks`."""
+"""Compares the speed of this package with a plain implementation: `python -m benchmarks`."""

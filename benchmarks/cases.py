@@ -1,4 +1,7 @@
-"""Benchmark cases, in our and the plain implementation. Axes: N images, B batch, H height."""
+"""Benchmark cases, each in our and in a plain implementation.
+
+Axes: N images, B batch, H image height.
+"""
 
 from __future__ import annotations
 
@@ -22,31 +25,31 @@ from ohlora_lib.properties.lesson import CNNSettings, Lesson
 from ohlora_lib.properties.published import train_epoch
 
 PROPERTIES = ("gender", "quality", "age", "glass")
-ONE_UPDATE = replace(  # v9 with one update per network, so that every step does the same work
+ONE_UPDATE = replace(  # v9, one update of each network: the same work every time
     RECIPES["v9"], discriminator_rule=StepRule(), generator_rule=StepRule()
 )
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Network, image and sample sizes of the cases."""
+    """How much work a case does."""
 
     name: str
     image_px: int
     fmaps_base: int
     fmaps_max: int
-    width: int  # width of latents and styles
+    width: int  # of latents and styles
     wide_dim: int
     cnn_width: float
     batch: int = 8
     samples: int = 100
-    folds: int = 5  # CNNs per property: 20 in all
-    cnn_images: int = 160  # per epoch of a property CNN
+    folds: int = 5  # CNNs per property: 20 in total
+    cnn_images: int = 160  # images per epoch of a property CNN
     rounds: int = 5
 
 
 SMALL = Sizes("64 px", 64, 8192, 128, 128, 512, 0.25)
-PUBLISHED = Sizes(  # a quarter of the samples: all would take the plain way minutes
+PUBLISHED = Sizes(  # a quarter of an evaluation's samples: plain, all of them take minutes
     "256 px", 256, 16384, 512, 512, 2048, 1.0, samples=25, cnn_images=48, rounds=1
 )
 QUICK = Sizes("32 px", 32, 512, 16, 64, 64, 0.125, 4, 4, 2, 8, 1)
@@ -54,7 +57,7 @@ QUICK = Sizes("32 px", 32, 512, 16, 64, 64, 0.125, 4, 4, 2, 8, 1)
 
 @dataclass(frozen=True)
 class Case:
-    """A piece of work in two implementations."""
+    """One piece of work in two implementations."""
 
     name: str
     ours: Callable[[], object]
@@ -74,7 +77,7 @@ def new_tuner(
     r1_gamma: float = 10.0,
     kind: type[FineTuner] = FineTuner,
 ) -> FineTuner:
-    """Makes a fine-tuning of untrained networks on noise: speed is independent of content."""
+    """A fine-tuning of untrained networks on noise; speed does not depend on the weights."""
     torch.manual_seed(0)
     side, shape = sizes.image_px, {"fmaps_base": sizes.fmaps_base, "fmaps_max": sizes.fmaps_max}
     generator = Generator(side, w_dim=sizes.width, wide_dim=sizes.wide_dim, **shape).to(device)
@@ -86,13 +89,13 @@ def new_tuner(
 
 
 def plain_tuner(sizes: Sizes, device: torch.device, *, r1_gamma: float = 10.0) -> plain.PlainTuner:
-    """Makes the same fine-tuning in the plain implementation."""
+    """The same fine-tuning in the plain implementation."""
     options = {"r1_gamma": r1_gamma, "kind": plain.PlainTuner}
     return new_tuner(sizes, device, "float32", **options).make_plain()
 
 
 def training_cases(sizes: Sizes, device: torch.device, precision: str) -> Iterator[Case]:
-    """Yields a whole step of v9 and each of its updates, with and without R1."""
+    """A whole step of v9, and each network's update alone."""
     for r1_gamma, which in ((10.0, "R1"), (0.0, "no R1")):
         ours = new_tuner(sizes, device, precision, r1_gamma=r1_gamma)
         tuners = (ours, plain_tuner(sizes, device, r1_gamma=r1_gamma))
@@ -107,7 +110,7 @@ def training_cases(sizes: Sizes, device: torch.device, precision: str) -> Iterat
 def _training_case(
     name: str, work: str, tuners: tuple[FineTuner, FineTuner], sizes: Sizes
 ) -> Case:
-    """Returns a case that calls one method of both tuners on the same batch."""
+    """One method of both tuners on the same batch."""
     real, words = to_signed(tuners[0].images), "one operation after another, G's graph kept"
     ours, theirs = (partial(getattr(tuner, work), real) for tuner in tuners)
     words = f"float32, default layout, {words} in D's update"
@@ -119,14 +122,14 @@ def _training_case(
 
 @torch.no_grad()
 def plain_images(generator: Generator, count: int) -> Tensor:
-    """Draws random samples in one batch the plain way, uint8 (N, H, H, 3)."""
+    """Random samples, uint8 (N, H, H, 3), drawn in one batch by the plain implementation."""
     return to_uint8(plain.draw(generator, *draw_latents(generator, count, seed=0)))
 
 
 def evaluation_cases(
     sizes: Sizes, device: torch.device, precision: str, folder: Path
 ) -> Iterator[Case]:
-    """Yields generation alone and generation with scoring: usually 100 samples, 20 CNNs."""
+    """Generation alone, and generation with scoring: 100 samples, 20 CNNs."""
     ours = new_tuner(sizes, device, precision).generator.eval()
     theirs = plain_tuner(sizes, device).generator.eval()
     count, batch = sizes.samples, min(sizes.samples, 25)
@@ -154,7 +157,7 @@ def evaluation_cases(
 
 
 def cnn_cases(sizes: Sizes, device: torch.device, precision: str, folder: Path) -> Iterator[Case]:
-    """Yields an epoch of a property CNN."""
+    """One epoch of a property CNN."""
     count, side = sizes.cnn_images, sizes.image_px
     images = torch.randint(256, (count, side, side, 3), dtype=torch.uint8)
     labels = torch.randint(2, (count, 1)).float().to(device)  # (N, 1)
@@ -178,7 +181,7 @@ def cnn_cases(sizes: Sizes, device: torch.device, precision: str, folder: Path) 
 
 
 def all_cases(sizes: Sizes, device: torch.device, precision: str) -> Iterator[Case]:
-    """Yields all cases of one size."""
+    """All cases of one size, in turn."""
     yield from training_cases(sizes, device, precision)
     with tempfile.TemporaryDirectory() as folder:
         yield from evaluation_cases(sizes, device, precision, Path(folder))

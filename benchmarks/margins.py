@@ -1,7 +1,7 @@
-"""Measures the training tests' margins over seeds, thread counts and number formats.
+"""Measures the training tests' margins with other seeds, thread counts and number formats.
 
-`python -m benchmarks.margins` prints the figures quoted in those tests' comments. Each row holds
-the worst value over `--seeds` seeds; the test's limit must lie well beyond it.
+`python -m benchmarks.margins` prints the values that the comments beside those tests quote. Each
+row is the worst of `--seeds` seeds; a test's limit must lie well beyond it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FORMATS = {
 
 
 def planted(seed: int, shuffled: bool) -> list[float]:
-    """Returns the planted property's AUROC per fold; shuffled labels should give chance."""
+    """AUROC of each fold on the planted property; shuffled labels give chance level."""
     images, labels = test_property_training.planted(seed=seed)
     if shuffled:
         labels = np.random.default_rng(seed + 5).permutation(labels)
@@ -38,22 +38,22 @@ def planted(seed: int, shuffled: bool) -> list[float]:
 
 
 def loop_losses(seed: int) -> float:
-    """Returns the discriminator's last loss as a share of its first."""
+    """The discriminator's last loss as a share of its first."""
     one = test_loop.winning_discriminator(seed)
     return one.rows[-1]["d_loss"] / one.rows[0]["d_loss"]
 
 
 def base_loss(seed: int) -> float:
-    """Returns the last loss of the base's discriminator against a frozen generator."""
+    """Last loss of the base's discriminator, trained against a generator that stays fixed."""
     return test_base_training.winning_discriminator(seed)[-1]["d_loss"]
 
 
 def learnt(seed: int) -> float:
-    """Returns the smallest change toward dark images, in half-widths; above 1 it is detected."""
+    """Smallest change that must be shown, in half-widths of its interval; above 1 it is shown."""
     with tempfile.TemporaryDirectory() as folder:
         verdict = test_negative_control.moves(Path(folder) / "run", seed)
     half = (verdict["change_high"] - verdict["change_low"]) / 2
-    away = np.array([1, 1, -1, -1])  # expected signs for dark images
+    away = np.array([1, 1, -1, -1])  # the images are dark
     return float((away * verdict["change"] / half).min())
 
 
@@ -63,7 +63,7 @@ MEASURES: dict[str, tuple[str, Callable[[int], float]]] = {
     "faces learnt": ("lowest", lambda seed: min(test_faces.learnt_auroc(seed).values())),
     "loop's discriminator": ("highest", loop_losses),
     "base's discriminator": ("highest", base_loss),
-    "learning is detected": ("lowest", learnt),
+    "learning is called learning": ("lowest", learnt),
 }
 
 
@@ -71,7 +71,7 @@ def main() -> None:
     """Prints one row per measure, thread count and number format."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.margins", description=__doc__)
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--only", default="", help="run only measures with this text in the name")
+    parser.add_argument("--only", default="", help="measures whose name contains this text")
     given = parser.parse_args()
     rows = []
     for name, (side, measure) in MEASURES.items():

@@ -1,6 +1,6 @@
 """Peak memory of sampling and scoring candidates: `python -m benchmarks.memory 10000 200000`.
 
-Each count is measured in a separate process with small untrained networks at 32 px. Only anonymous
+Each count is measured in its own process, with small untrained networks at 32 px. Only anonymous
 memory counts: the system can reclaim pages of memory-mapped files at any time.
 """
 
@@ -26,12 +26,12 @@ from ohlora_lib.study.parameters import SelectImages
 from ohlora_lib.study.run_folder import Run
 
 IMAGE_PX = 32
-GROWTH_SHARE = 0.1  # allowed growth, as a share of the added images' size
+GROWTH_SHARE = 0.1  # allowed growth, as a share of the added images' pixels
 EVERY_SEC = 0.02
 
 
 def status_mib(name: str) -> float:
-    """Reads a line of this process's `/proc` status, in MiB."""
+    """One value of this process's `/proc` status, in MiB."""
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{name}:"))
 
@@ -57,7 +57,7 @@ class PeakMemory:
 
 
 def new_stage(folder: Path, count: int) -> tuple[SelectImages, Run]:
-    """Writes small networks and sets thresholds that about a quarter of the samples pass."""
+    """Saves small networks, with thresholds that about a quarter of the samples pass."""
     torch.manual_seed(0)
     small = {"z_dim": 16, "w_dim": 16, "fmaps_base": 128}
     save_weights(Generator(IMAGE_PX, **small), folder / "generator.safetensors")
@@ -77,7 +77,7 @@ def new_stage(folder: Path, count: int) -> tuple[SelectImages, Run]:
 
 
 def select_candidates(config: SelectImages, run: Run) -> cd.Chosen:
-    """Does stage 4's work, except for the figures."""
+    """Runs stage 4 on its candidates, without the figures."""
     options = {"device": torch.device("cpu"), "precision": "float32"}
     cnns = load_ensemble(run.inputs["cnn_run"] / "selector", list(config.concept))
     chosen = cd.choose(config, run, cd.find_candidates(config, run, **options))
@@ -87,10 +87,10 @@ def select_candidates(config: SelectImages, run: Run) -> cd.Chosen:
 
 
 def measure(count: int) -> dict[str, float]:
-    """Measures the memory peaks of a run in this process, in MiB."""
+    """Peak memory of one run in this process, in MiB."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        select_candidates(*new_stage(Path(folder), 200))  # loads everything that is loaded once
+        select_candidates(*new_stage(Path(folder), 200))  # warm-up: loads the libraries
         stage = new_stage(Path(folder), count)
         with PeakMemory() as memory:
             chosen = select_candidates(*stage)
@@ -100,7 +100,7 @@ def measure(count: int) -> dict[str, float]:
 
 
 def measured_apart(count: int) -> dict[str, float]:
-    """Measures the same in a separate process."""
+    """Peak memory of one run in a new process, in MiB."""
     command = [sys.executable, "-m", "benchmarks.memory", "--one", str(count)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout)
@@ -110,16 +110,16 @@ NOISE_MIB = 32.0  # variation of the peak between runs of the same work
 
 
 def growth_allowed_mib(few: int, many: int) -> float:
-    """Returns a tenth of the size of the added candidates' pixels."""
+    """A tenth of the size of the added candidates' pixels, in MiB."""
     return GROWTH_SHARE * (many - few) * IMAGE_PX**2 * 3 / 2**20
 
 
 def main() -> None:
-    """Measures and reports; the exit status is 1 if memory grows too much."""
+    """Measures and reports; the exit status is 1 if memory grows by more than is allowed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__)
     parser.add_argument("counts", nargs="*", type=int, default=[10_000, 200_000])
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--out", type=Path, help="JSON file to write")
+    parser.add_argument("--out", type=Path, help="path of the JSON file")
     given = parser.parse_args()
     if given.one:
         print(json.dumps(measure(given.one)))
@@ -127,14 +127,17 @@ def main() -> None:
     rows = [measured_apart(count) for count in sorted(given.counts)]
     for row in rows:
         print(
-            "{candidates:9,} candidates, {kept:7,} kept: peak {peak_mib:.0f} MiB anonymous "
+            "{candidates:9,} candidates, {kept:7,} kept: {peak_mib:.0f} MiB anonymous at most "
             "({before_mib:.0f} before), {resident_mib:.0f} MiB resident".format(**row)
         )
     allowed = growth_allowed_mib(rows[0]["candidates"], rows[-1]["candidates"])
     allowed = max(allowed, NOISE_MIB)
-    peaks = [row["peak_mib"] - row["before_mib"] for row in rows]  # growth during the work
+    peaks = [row["peak_mib"] - row["before_mib"] for row in rows]  # of the work alone
     grown = peaks[-1] - peaks[0]
-    print(f"grew by {grown:.0f} MiB; allowed: {allowed:.0f}, a tenth of the added pixels")
+    print(
+        f"memory grew by {grown:.0f} MiB; the limit is {allowed:.0f} MiB, a tenth of the added "
+        f"pixels but at least {NOISE_MIB:.0f} MiB"
+    )
     facts = {"hardware": machine.hardware(), "versions": machine.versions(), "rows": rows}
     out = given.out or records.project_root() / "outputs" / "benchmarks-memory.json"
     records.write_atomic(out, records.to_json(facts) + "\n")

@@ -13,14 +13,14 @@ from torch.utils.flop_counter import flop_registry
 
 
 def count_flops(work: Callable[[], object]) -> int:
-    """Counts the floating-point operations of the convolutions and matrix products in `work`."""
+    """Floating-point operations of the convolutions and matrix products in some work."""
     with _Counter() as counter:
         work()
     return counter.total
 
 
 class _Counter(TorchDispatchMode):
-    """Sums torch's own formulas; FlopCounterMode cannot follow R1's second derivative."""
+    """Adds up torch's own formulas; its FlopCounterMode cannot follow R1's second derivative."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class _Counter(TorchDispatchMode):
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Returns the wall time of `work`, including pending GPU work."""
+    """Wall time of some work; waits for the GPU to finish."""
     start = time.perf_counter()
     work()
     if torch.cuda.is_available():
@@ -46,13 +46,13 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def peak_flops(device: torch.device, precision: str, *, size: int = 1, rounds: int = 5) -> float:
-    """Returns the highest FLOP/s measured for a 3x3 convolution and a matrix product.
+    """Highest FLOP/s measured for a 3x3 convolution or a matrix product.
 
     Args:
-        device: The device to measure.
+        device: Device to measure.
         precision: float32 or bfloat16.
-        size: Factor on the work; use 8 or more on a GPU.
-        rounds: Timings of each; the best counts.
+        size: Multiplies the work; use 8 or more on a GPU.
+        rounds: Timings of each operation; the best counts.
     """
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
     options = {"dtype": dtype, "device": device}

@@ -1,8 +1,8 @@
-"""Compares the results of the fast and the plain implementation over several seeds.
+"""Tests whether speed changes results: one small study, fast and plain, with several seeds.
 
-`python -m benchmarks.same_science` needs a finished quickstart. Both implementations use the same
-base, selected images, latents and order; the fast one uses bfloat16 where that is faster. The ends
-of training are compared across seeds, by the selecting ensemble and the held-out judge.
+`python -m benchmarks.same_science` needs a finished quickstart. Both implementations start from
+the same base, selected images, latents and order; the fast one uses bfloat16 where that is faster.
+The ends of training are pooled over seeds and compared by the selecting CNNs and by the judge.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def new_tuner(
     settings: FinetuneSettings,
     root: Path,
 ) -> FineTuner:
-    """Makes the study's fine-tuning in either implementation."""
+    """A fine-tuning set up as in the study, of either kind."""
     base = load_base(root / config.base_run)
     random = torch.Generator().manual_seed(settings.seed)
     generator = split_mapping(base.generator, config.wide_dim, random)
@@ -48,12 +48,12 @@ def new_tuner(
 
 
 def selected_path(config: parameters.FinetuneGenerator, root: Path) -> Path:
-    """Returns the store of selected images."""
+    """Path of the selected images."""
     return root / config.selection_run / "images" / "selected.npy"
 
 
 def train(tuner: FineTuner, evaluator: Evaluator, folder: Path) -> float:
-    """Trains to the end and writes the log; returns the seconds taken, evaluation included."""
+    """Trains to the end and writes the log; returns the wall time, evaluation included."""
     began = time.perf_counter()
     for evaluation in finetune(tuner, evaluator):
         if evaluation:
@@ -65,7 +65,7 @@ def main() -> None:
     """Trains both implementations with every seed and compares them."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.same_science", description=__doc__)
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
-    parser.add_argument("--epochs", type=int, default=0, help="0 takes the quickstart's number")
+    parser.add_argument("--epochs", type=int, default=0, help="0: as in the quickstart")
     given = parser.parse_args()
     root = records.project_root()
     path = root / "outputs" / "quickstart" / FINETUNE / "config.json"

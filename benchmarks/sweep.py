@@ -1,7 +1,7 @@
-"""Measures how much faster a sweep is with two workers: `python -m benchmarks.sweep`.
+"""Compares a sweep's speed with two workers and with one: `python -m benchmarks.sweep`.
 
-Two sweeps in fresh folders run the same stages of `params/smoke`, recipe v9, with one worker and
-then with two, one thread per worker. The times include kernel starts, as in any sweep.
+Both sweeps run the same stages of `params/smoke` with recipe v9 and the same seeds, in turn and in
+new folders. Each worker has one thread. The times include starting the kernels.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from ohlora_lib.study import machine, records
 
 
 def new_project(folder: Path, stages: str) -> None:
-    """Makes a project with the notebooks and the smoke study, recipe v9 only."""
+    """Makes a project with the notebooks and the smoke study, with recipe v9 only."""
     root = records.project_root(Path(__file__))
     shutil.copytree(root / "notebooks", folder / "notebooks")
     (folder / "params" / "smoke").mkdir(parents=True)
@@ -30,10 +30,10 @@ def new_project(folder: Path, stages: str) -> None:
 
 
 def sweep_seconds(workers: int, seeds: str, stages: str) -> float:
-    """Returns the wall time of a sweep from scratch over the stages that match a glob.
+    """Wall time of a sweep in a new project, for the stages that match a glob.
 
     Raises:
-        RuntimeError: If the sweep fails; the message contains its output.
+        RuntimeError: If the sweep fails; contains the end of its output.
     """
     with tempfile.TemporaryDirectory() as folder:
         new_project(Path(folder), stages)
@@ -51,9 +51,9 @@ def sweep_seconds(workers: int, seeds: str, stages: str) -> float:
 def main() -> None:
     """Measures both sweeps and reports their ratio."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sweep", description=__doc__)
-    parser.add_argument("--seeds", default="0-3", help="seeds, one independent point each")
+    parser.add_argument("--seeds", default="0-3", help="seeds; each is one independent point")
     parser.add_argument("--quick", action="store_true", help="one stage: a test, not a result")
-    parser.add_argument("--out", type=Path, help="JSON file to write")
+    parser.add_argument("--out", type=Path, help="path of the JSON file")
     given = parser.parse_args()
     seeds, stages = ("0,1", "01*") if given.quick else (given.seeds, "*")
     seconds = {workers: sweep_seconds(workers, seeds, stages) for workers in (1, 2)}

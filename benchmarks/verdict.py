@@ -1,8 +1,8 @@
-"""Measures false claims and power of a comparison of two runs.
+"""Measures how often a comparison of two runs errs, and what difference it can show.
 
 `python -m benchmarks.verdict` prints the tables of `docs/verdict.md`: false claims on synthetic
-logs whose mean wanders, power of logs and of evaluation sampling, and the claims between nine
-stored fine-tunings of the quickstart, which differ only in seed and recipe.
+logs whose mean wanders, power of logs and of evaluation sampling, and claims between stored runs
+of the quickstart, nine fine-tunings that differ only in seed and recipe.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ SIZES = ((33, 9), (100, 15), (300, 30), (958, 72))  # rows and epochs of a log
 WANDERS = ((0.0, 0.0), (0.5, 0.2), (0.8, 0.15), (0.9, 0.1), (0.9, 0.2), (0.95, 0.2))
 ENDS = {"gender": 0.85, "quality": 0.91, "age": 0.07, "glass": 0.05}
 FARTHER = {"gender": 0.80, "quality": 0.86, "age": 0.12, "glass": 0.10}  # by .05
-ALIKE = 0.6  # correlation between two runs' logits for the same latent
+ALIKE = 0.6  # correlation between two runs' logits of the same latent
 SPREAD = 2.0  # standard deviation of the logits
 
 
 def effects(a: pd.DataFrame, b: pd.DataFrame) -> list[str]:
-    """Returns the effect claimed for each property of two logs."""
+    """The verdict's effect on each property, from two logs."""
     return [*compare_groups({"a": [a], "b": [b]}, "a", "b", CONCEPT)["effect"]]
 
 
 def of_logs(
     rows: int, epochs: int, wander: tuple[float, float], pairs: int
 ) -> tuple[float, float]:
-    """Returns the share of pairs with any false claim, and the mean power at .05."""
+    """Share of pairs with a false claim on any property, and mean power at .05."""
     false, power = 0, []
     for pair in range(pairs):
         made = [
@@ -52,20 +52,20 @@ def of_logs(
 
 @cache
 def shift_for(mean: float) -> float:
-    """Returns the logit offset that gives this mean score over all latents."""
+    """Logit shift that gives this mean score over all latents."""
     logits = SPREAD * stats.norm.ppf((np.arange(2000) + 0.5) / 2000)
     return float(optimize.brentq(lambda s: special.expit(logits + s).mean() - mean, -20, 20))
 
 
 def made_scores(mean: float, base: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draws scores with this mean; `base` is the latents' share of the logits."""
+    """Synthetic scores with this mean; `base` is the part that depends on the latents."""
     noise = rng.standard_normal(len(base))
     logits = SPREAD * (np.sqrt(ALIKE) * base + np.sqrt(1 - ALIKE) * noise)
     return special.expit(logits + shift_for(mean))
 
 
 def of_samples(samples: int, pairs: int, *, paired: bool = True) -> tuple[float, dict[str, float]]:
-    """Returns the same for evaluation sampling: share of false claims, power per property."""
+    """The same for evaluation sampling: false claims on any property, and each one's power."""
     false, shown = 0, dict.fromkeys(ENDS, 0)
     index = pd.MultiIndex.from_product([[0], range(samples)], names=LATENT)
     log = {"a": [make_log(0)], "b": [make_log(1)]}
@@ -89,7 +89,7 @@ def of_samples(samples: int, pairs: int, *, paired: bool = True) -> tuple[float,
 
 
 def stored_runs() -> dict[str, Sampled]:
-    """Returns the stored quickstart fine-tunings with scores, by name such as "v9-s0"."""
+    """The stored fine-tunings of the quickstart that have scores, by name, such as "v9-s0"."""
     logs = {log.attrs["name"]: log for log in findings.stored("quickstart")}
     return {
         run: Sampled(part.set_index(LATENT), logs[f"quickstart-{run[:2]}-1e-3-{run[3:]}"])
@@ -98,7 +98,7 @@ def stored_runs() -> dict[str, Sampled]:
 
 
 def stored_pairs() -> pd.DataFrame:
-    """Compares all pairs of stored runs by evaluation sampling: one row per pair and property."""
+    """Verdict of evaluation sampling on each pair of stored runs: a row per pair and property."""
     rows, runs = [], stored_runs()
     for a, b in combinations(runs, 2):
         samples = {"a": [runs[a]], "b": [runs[b]]}
@@ -109,7 +109,7 @@ def stored_pairs() -> pd.DataFrame:
 
 
 def main() -> None:
-    """Prints all tables."""
+    """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=200)
     pairs = parser.parse_args().pairs
