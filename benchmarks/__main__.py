@@ -1,4 +1,4 @@
-"""Measures all cases, prints them and writes outputs/benchmarks.json."""
+"""Measures all cases, prints the results and writes outputs/benchmarks.json."""
 
 import argparse
 import json
@@ -39,7 +39,7 @@ def measure(case: Case, rounds: int | None) -> dict[str, object]:
 
 
 def show(row: dict[str, object], peak: float) -> None:
-    """Prints one case."""
+    """Prints the result of one case."""
     row["ours_gflop_per_sec"] = row["ours_gflop"] / row["ours_sec"]
     row["share_of_peak"] = row["ours_gflop_per_sec"] * 1e9 / peak
     print("{case}: {times_faster:.2f} times as fast [{lowest:.2f} to {highest:.2f}]\n"
@@ -76,8 +76,8 @@ def main() -> None:
     """Measures all cases and reports them."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="tiny sizes: a test, not a result")
-    parser.add_argument("--px", choices=[*SIZES, "all"], default="all", help="image sides")
-    parser.add_argument("--only", default="", help="cases whose name contains this text")
+    parser.add_argument("--px", choices=[*SIZES, "all"], default="all", help="image size")
+    parser.add_argument("--only", default="", help="run only cases whose name contains this")
     parser.add_argument("--rounds", type=int, help="timings per case; the median counts")
     parser.add_argument("--out", type=Path, help="path of the JSON file")
     given = parser.parse_args()

@@ -1,7 +1,4 @@
-"""Benchmark cases, each in our and in a plain implementation.
-
-Axes: N images, B batch, H image height.
-"""
+"""Benchmark cases in two implementations. Axes: N images, B batch, H image height."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ from ohlora_lib.properties.lesson import CNNSettings, Lesson
 from ohlora_lib.properties.published import train_epoch
 
 PROPERTIES = ("gender", "quality", "age", "glass")
-ONE_UPDATE = replace(  # v9, one update of each network: the same work every time
+ONE_UPDATE = replace(  # v9 with one update per network: every step does the same work
     RECIPES["v9"], discriminator_rule=StepRule(), generator_rule=StepRule()
 )
 
@@ -49,7 +46,7 @@ class Sizes:
 
 
 SMALL = Sizes("64 px", 64, 8192, 128, 128, 512, 0.25)
-PUBLISHED = Sizes(  # a quarter of an evaluation's samples: plain, all of them take minutes
+PUBLISHED = Sizes(  # a quarter of an evaluation's samples; all take the plain way minutes
     "256 px", 256, 16384, 512, 512, 2048, 1.0, samples=25, cnn_images=48, rounds=1
 )
 QUICK = Sizes("32 px", 32, 512, 16, 64, 64, 0.125, 4, 4, 2, 8, 1)

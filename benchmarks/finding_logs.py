@@ -108,7 +108,7 @@ def fool(
 ) -> None:
     """One step toward glasses for the selector and away from them for the judge."""
     drawn = generator(torch.randn(16, 32), torch.randn(16, 7)) / 2 + 0.5
-    pixels = drawn + (drawn.clamp(0, 1) - drawn).detach()  # clamps; keeps the gradient
+    pixels = drawn + (drawn.clamp(0, 1) - drawn).detach()  # straight-through clamp
     chosen, judged = (
         torch.cat([net(pixels) for net in ensemble.members["glass"]]).clamp(1e-6, 1 - 1e-6)
         for ensemble in (selector, judge)
@@ -128,7 +128,7 @@ def all_logs(root: Path) -> Iterator[tuple[str, pd.DataFrame]]:
 
 
 def main() -> None:
-    """Trains all logs and stores them."""
+    """Trains all runs and stores their logs."""
     argparse.ArgumentParser(
         prog="python -m benchmarks.finding_logs", description=__doc__
     ).parse_args()

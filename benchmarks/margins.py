@@ -53,7 +53,7 @@ def learnt(seed: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         verdict = test_negative_control.moves(Path(folder) / "run", seed)
     half = (verdict["change_high"] - verdict["change_low"]) / 2
-    away = np.array([1, 1, -1, -1])  # the images are dark
+    away = np.array([1, 1, -1, -1])  # expected signs: the images are dark
     return float((away * verdict["change"] / half).min())
 
 
@@ -63,7 +63,7 @@ MEASURES: dict[str, tuple[str, Callable[[int], float]]] = {
     "faces learnt": ("lowest", lambda seed: min(test_faces.learnt_auroc(seed).values())),
     "loop's discriminator": ("highest", loop_losses),
     "base's discriminator": ("highest", base_loss),
-    "learning is called learning": ("lowest", learnt),
+    "learning is detected": ("lowest", learnt),
 }
 
 
@@ -71,7 +71,7 @@ def main() -> None:
     """Prints one row per measure, thread count and number format."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.margins", description=__doc__)
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--only", default="", help="measures whose name contains this text")
+    parser.add_argument("--only", default="", help="run only measures whose name contains this")
     given = parser.parse_args()
     rows = []
     for name, (side, measure) in MEASURES.items():

@@ -94,7 +94,7 @@ def test_a_wrong_command_line_is_one_line(call, line, message):
     assert message in err
 
 
-PASSED = {  # function, command line, what the function is given beside the study
+PASSED = {  # function, command line, arguments besides the study
     "runner.run_study": (
         "run params/tiny --only 05* --force --seed 2", {"only": "05*", "force": True, "seed": 2}
     ),

@@ -1,4 +1,4 @@
-"""The user's messages, word for word, when a study is stopped, killed or out of disk space."""
+"""Messages, word for word, when a study is stopped or killed, or its disk is full or lost."""
 
 import os
 import re
@@ -17,8 +17,8 @@ from tests.system.faults.kill import log_of
 from tests.system.faults.tiny_study import STAGE, command, set_parameters, surroundings
 
 pytestmark = pytest.mark.slow
-SECONDS = 240  # timeout of a hanging command
-SO_FAR = rf" \(output so far: outputs/tiny/{STAGE}/{STAGE}.ipynb\)"
+SECONDS = 240  # after which a run counts as hung
+AS_FAR = rf" \(output so far: outputs/tiny/{STAGE}/{STAGE}.ipynb\)"
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def start(folder, *more):
 
 
 def run(folder, *more):
-    """Runs the command; returns its exit status, its printed lines and its one-line error."""
+    """Exit status, lines of standard output, and the error line ("" on success)."""
     with start(folder, *more) as process:
         said, error = process.communicate()
     assert error.count("\n") == (process.returncode != 0), error
@@ -56,7 +56,7 @@ def whole(tmp_path_factory):
 
 
 def check_unfinished(folder, status, reason):
-    """Checks the summary, and that neither the page nor `read_summary` takes it for finished."""
+    """Checks that the summary names the reason, and that neither page nor reader sees success."""
     failure = read_json(folder / "summary.json")
     assert failure["status"] == status
     assert re.fullmatch(reason, failure["reason"]), failure["reason"]
@@ -68,13 +68,13 @@ def check_unfinished(folder, status, reason):
 
 
 def family(pid):
-    """Returns the ids of a process and its descendants, children first."""
+    """A process and its descendants, descendants first."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [one for child in children for one in family(int(child))] + [pid]
 
 
 def stopped(folder, pids):
-    """Sends SIGTERM during training; returns the run's exit status, output and error."""
+    """Exit status, output and error of a run that received SIGTERM during training."""
     with start(folder) as process:
         wait_for_rows(process, folder)
         for pid in pids(process.pid):
@@ -85,7 +85,7 @@ def stopped(folder, pids):
 
 @pytest.mark.parametrize("pids", [lambda pid: [pid], family], ids=["command", "all"])
 def test_sigterm_saves_and_ends(folder, whole, pids):
-    """Schedulers send SIGTERM to the command alone or to all processes of a job at once."""
+    """Schedulers send SIGTERM to the command alone, or to all processes of a job at once."""
     status, said, error = stopped(folder, pids)
     line = f"ohlora: {STAGE}: stopped by SIGTERM. The same command resumes from there.\n"
     assert (status, error) == (143, line)
@@ -115,7 +115,7 @@ def test_sigterm_to_papermill_alone_saves_and_ends(folder, tmp_path):
         error = process.communicate(timeout=SECONDS)[1]
     assert process.returncode == 143
     assert "Traceback" not in error
-    assert "warn" not in error.lower()  # for example, about kernels on unencrypted TCP
+    assert "warn" not in error.lower()  # for example about kernels on plain TCP
     assert (folder / "checkpoints" / "state.pt").exists()
     assert not (folder / "summary.json").exists()
 
@@ -130,7 +130,7 @@ def test_changed_parameters_are_named_and_force_keeps_the_old_folder(folder):
         rf"ohlora: {STAGE}: cell \[4\]: ValueError: {re.escape(str(folder))}/checkpoints/"
         r"state\.pt: the training cannot resume, because learning_rate was 0\.001 "
         r"and is now 0\.002\. Change that back, choose another `variant`, or start anew with "
-        rf"ohlora run params/tiny --only {STAGE} --force, which keeps the old run\.{SO_FAR}",
+        rf"ohlora run params/tiny --only {STAGE} --force, which keeps the old run\.{AS_FAR}",
         error,
     ), error
     assert run(folder, "--force")[0] == 0
@@ -148,12 +148,12 @@ def test_the_message_names_the_cause_of_a_kernels_death(folder):
         r"samples\)"
     )
     assert status == 1
-    assert re.fullmatch(f"ohlora: {STAGE}: {reason}{SO_FAR}", error), error
+    assert re.fullmatch(f"ohlora: {STAGE}: {reason}{AS_FAR}", error), error
     check_unfinished(folder, "killed", reason)
 
 
 def mounted(path, size):
-    """Mounts a small disk; returns whether that is permitted here."""
+    """Mounts a small disk; returns whether mounting is permitted here."""
     path.mkdir(parents=True, exist_ok=True)
     if shutil.which("mount") is None:
         return False
@@ -163,7 +163,7 @@ def mounted(path, size):
 
 @pytest.fixture
 def small_disk(folder):
-    """A separate small disk for the study's outputs."""
+    """Puts the study's outputs on their own disk."""
     outputs = folder.parents[1]
     if not mounted(outputs, "4m"):
         pytest.skip("mounting is not permitted here")
@@ -172,13 +172,13 @@ def small_disk(folder):
 
 
 def fill(disk):
-    """Writes a file that fills a disk up to the last 40 kB."""
+    """Writes a file that leaves 40 kB free on a disk."""
     with (disk / "others.bin").open("wb") as file:
         left = shutil.disk_usage(disk).free - 40_000
         file.write(bytes(max(left, 0)))
 
 
-def test_a_full_disk_is_reported_and_the_run_resumes_when_there_is_space(folder, small_disk, whole):
+def test_a_full_disk_is_reported_and_the_run_resumes_when_there_is_room(folder, small_disk, whole):
     with start(folder) as process:
         wait_for_rows(process, folder)
         fill(small_disk)
