@@ -95,13 +95,13 @@ def finetune(
 def sweep(
     study: Study,
     grid: Annotated[list[str] | None, Option(help="NAME=VALUE,VALUE; repeatable.")] = None,
-    seeds: Annotated[str, Option(help="Seeds to run each combination with: 0-4.")] = "",
-    workers: Annotated[int, Option(min=1, help="Studies to run in parallel here.")] = 1,
+    seeds: Annotated[str, Option(help="Seeds for each combination, such as 0-4.")] = "",
+    workers: Annotated[int, Option(min=1, help="Studies run in parallel on this machine.")] = 1,
     scheduler: Annotated[str, Option(help="Address of a Dask scheduler to use instead.")] = "",
 ) -> None:
     """Run a study for every combination of grid values and seeds, and compare the results.
 
-    NAME is a parameter of the fine-tuning; for another stage, write 04_select_images.samples.
+    NAME is a parameter of the fine-tuning, or of any stage as in 04_select_images.samples.
     """
     from ohlora_lib.runner.sweep import run_sweep
 

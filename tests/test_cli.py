@@ -94,7 +94,7 @@ def test_a_wrong_command_line_is_one_line(call, line, message):
     assert message in err
 
 
-PASSED = {  # function, command line, what the function is given beside the study
+PASSED = {  # function, command line, arguments besides the study
     "runner.run_study": (
         "run params/tiny --only 05* --force --seed 2", {"only": "05*", "force": True, "seed": 2}
     ),
@@ -141,7 +141,7 @@ def test_finetune_says_whether_it_finished(call, monkeypatch, launched, finished
 
 @pytest.fixture
 def compared(monkeypatch):
-    """Replaces `compare_files`; yields its result and the list of calls."""
+    """Replaces `compare_files`; returns its result and the list of calls."""
     row = {"property": "age", "target": 0.0, "start": 0.5, "end": 0.01234, "effect": "closer"}
     facts = {"rows": 9, "epochs": 2.0, "sentence": "It [came] closer.", "properties": [row]}
     against = {"a": "v8", "b": "v9", "sentence": "v9 did better."}

@@ -132,7 +132,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_each_change_is_a_reason_to_run(project, change):
+def test_each_change_makes_the_stage_run(project, change):
     stage = finished_stage(project)
     assert stages.reason_to_run(stage, project) is None
     action, reason = CHANGES[change]
@@ -181,7 +181,7 @@ def test_a_study_may_be_a_link_to_another_disk(project, tmp_path_factory, monkey
     assert stages.find_study(link / "params/tiny") == (project / "params/tiny", project)
 
 
-def test_a_seed_makes_a_study_of_its_own(project):
+def test_a_study_with_a_seed_has_its_own_name_and_outputs(project):
     first, second = stages.read_study(project / "params/tiny", project, seed=7)
     assert first.folder == project / "outputs/tiny-seed7/01_first"
     assert (second.parameters.study, second.parameters.seed) == ("tiny-seed7", 7)
@@ -204,7 +204,7 @@ OUTSIDE = {
 
 
 @pytest.mark.parametrize("case", OUTSIDE)
-def test_what_cannot_run_is_one_line_before_anything_starts(project, monkeypatch, case):
+def test_a_study_that_cannot_run_gives_one_line_before_anything_starts(project, monkeypatch, case):
     monkeypatch.setattr(runner, "_run_stage", lambda *_, **__: pytest.fail("ran a stage"))
     (project / "params/empty").mkdir()
     notebook = project / "notebooks/05_finetune_generator.ipynb"
@@ -223,7 +223,7 @@ def test_a_failing_cell_is_named_and_kept(project):
     write_notebook(project, First, "start_run('01_first', {**config, 'study': 'other'})")
     with pytest.raises(StageError) as error:
         run_study("params/tiny", status=Listening())
-    reason = "cell [4]: ValueError: the notebook opens outputs/other/01_first, but was started for"
+    reason = "cell [4]: ValueError: the notebook opens outputs/other/01_first but was started for"
     assert str(error.value).startswith(f"01_first: {reason} outputs/tiny/01_first")
     kept = "(output so far: outputs/tiny/01_first/01_first.ipynb)"
     assert str(error.value).endswith(kept)
@@ -358,7 +358,7 @@ def test_printed_text_is_merged_as_a_terminal_shows_it():
     assert len(outputs) == 2
 
 
-def test_kernels_have_sockets_of_their_own():
+def test_kernels_have_their_own_sockets():
     """Two concurrent kernels with equal socket names would read each other's messages."""
     places = []
     for _ in range(2):

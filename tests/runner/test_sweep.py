@@ -51,7 +51,7 @@ def laid_out(root, *grid, seeds=()):
     return lay_out(root / "params/tiny", root, axes_of(root, *grid), seeds)
 
 
-def test_a_bare_name_is_the_fine_tunings_where_others_have_it_too(project):
+def test_a_bare_name_refers_to_the_fine_tunings_even_if_other_stages_have_it(project):
     grid = ["r1_gamma=1,10,1.0e+2", "value=1, 2", "concept={a: 1},{a: 0}"]
     gamma, value, concept = axes_of(project, *grid)
     assert (gamma.stages, gamma.values) == ([V8, V9], [1.0, 10.0, 100.0])
@@ -86,7 +86,7 @@ def test_seeds_are_numbers_and_ranges():
             parse_seeds(text)
 
 
-def test_a_point_has_what_the_grid_reaches_and_reads_the_rest_from_its_parent(project):
+def test_a_point_has_the_affected_stages_and_reads_the_rest_from_its_parent(project):
     text = "variant: v9\nfirst_run: outputs/tiny/01_first\nconcept: {a: 1.0}\n"
     write_params(project, V9, f"{text}start_file: outputs/tiny/{V8}/a.bin\n")
     parents, points = laid_out(project, "05*-v8.r1_gamma=1,10", seeds=(0, 3))
