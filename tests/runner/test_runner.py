@@ -223,7 +223,7 @@ def test_a_failing_cell_is_named_and_kept(project):
     write_notebook(project, First, "start_run('01_first', {**config, 'study': 'other'})")
     with pytest.raises(StageError) as error:
         run_study("params/tiny", status=Listening())
-    reason = "cell [4]: ValueError: the notebook opens outputs/other/01_first, but was started for"
+    reason = "cell [4]: ValueError: the notebook opens outputs/other/01_first but was started for"
     assert str(error.value).startswith(f"01_first: {reason} outputs/tiny/01_first")
     kept = "(output so far: outputs/tiny/01_first/01_first.ipynb)"
     assert str(error.value).endswith(kept)
