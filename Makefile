@@ -41,7 +41,7 @@ lint: $(READY)  ## check style, formatting, import layers, and that notebooks ha
 lab: $(READY)  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks
 
-bench: $(READY)  ## measure speed on this machine, beside a plain implementation
+bench: $(READY)  ## compare speed on this machine with a plain implementation's
 	$(BIN)/python -m benchmarks
 
 clean:  ## delete .venv and build files; outputs stay

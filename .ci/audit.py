@@ -1,8 +1,8 @@
-"""Asks for known vulnerabilities of what is installed: `python .ci/audit.py PIP-AUDIT SITE`.
+"""Looks up known vulnerabilities of the installed packages: `python .ci/audit.py PIP-AUDIT SITE`.
 
-Being offline fails nothing, and is said: one line says how many packages were looked up. A known
-vulnerability is exit status 1. pip-audit itself says "none found" of packages that its source of
-data does not know, so those are counted here.
+Prints one line with the number of packages looked up. A known vulnerability gives exit status 1;
+being offline does not. pip-audit reports "none found" for packages that are missing from its
+database, so they are counted here.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 
 def audit(program: str, site: str) -> tuple[list[dict[str, Any]], str]:
-    """Returns the packages that pip-audit found in a folder, and its error if it found none."""
+    """Returns the packages that pip-audit found in a folder, and the reason if it found none."""
     command = [program, "--path", site, "--progress-spinner", "off", "--format", "json"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=600)
@@ -22,14 +22,14 @@ def audit(program: str, site: str) -> tuple[list[dict[str, Any]], str]:
     except FileNotFoundError:
         return [], "pip-audit could not be installed"
     except subprocess.TimeoutExpired:
-        return [], "no answer in ten minutes"
-    except ValueError:  # no report: it could not ask
+        return [], "pip-audit did not answer within ten minutes"
+    except ValueError:  # no report: the database was not reached
         words = done.stderr.strip().splitlines() or ["no report"]
         return [], words[-1][:200]
 
 
 def verdict(packages: list[dict[str, Any]], reason: str) -> tuple[str, int]:
-    """What to print, and the exit status."""
+    """Returns the text to print and the exit status."""
     asked = [package for package in packages if "vulns" in package]
     known = [
         f"{package['name']} {package['version']}: {flaw['id']}, fixed in "
@@ -40,8 +40,8 @@ def verdict(packages: list[dict[str, Any]], reason: str) -> tuple[str, int]:
     if known:
         return "\n".join(["Known vulnerabilities:", *known]), 1
     if not asked:
-        reason = reason or f"it knows none of the {len(packages)} packages"
-        return f"Not audited, the data was not reached: {reason}.", 0
+        reason = reason or f"pip-audit has data on none of the {len(packages)} packages"
+        return f"Not audited: {reason}.", 0
     rest = len(packages) - len(asked)
     return f"{len(asked)} packages audited, no known vulnerability; {rest} not looked up.", 0
 

@@ -1,4 +1,4 @@
-"""Checks what a study left in its outputs folder: `check_study.py outputs/<study>`."""
+"""Checks the outputs of a finished study: `check_study.py outputs/<study>`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LOADING_STYLE = re.compile(r"(url\(\s*['\"]?|@import\s+['\"]?)(https?:)?//", re.
 
 
 class Loads(HTMLParser):
-    """Collects what a page would load from the network, and where its links lead."""
+    """Collects a page's ids, links, and the resources it would load from the network."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class Loads(HTMLParser):
         self.in_style = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Looks at one tag."""
+        """Records one tag's id, link and network resources."""
         self.in_style = tag == "style"
         for name, value in attrs:
             value = value or ""
@@ -45,11 +45,11 @@ class Loads(HTMLParser):
                 self.found.append(f"<{tag} {name}={value[:80]!r}>")
 
     def handle_endtag(self, tag: str) -> None:
-        """Leaves a style sheet."""
+        """Notes the end of a style sheet."""
         self.in_style = self.in_style and tag != "style"
 
     def handle_data(self, data: str) -> None:
-        """Looks into style sheets."""
+        """Searches style sheets for network resources."""
         match = LOADING_STYLE.search(data) if self.in_style else None
         if match:
             self.found.append(f"<style> {match[0]}...")
@@ -62,7 +62,7 @@ def require(met: object, line: str) -> None:
 
 
 def leads(link: str, path: Path, ids: set[str]) -> bool:
-    """Whether a link of a page leads to a part of it, to a file that is there, or elsewhere."""
+    """Whether a link's target (part of a page, or file) exists; network links are not checked."""
     if NETWORK.match(link):
         return True
     name, _, part = link.partition("#")
@@ -76,10 +76,10 @@ def leads(link: str, path: Path, ids: set[str]) -> bool:
 
 
 def read_page(path: Path) -> Loads:
-    """Reads a page that must be there, be of some size, load nothing, and lead somewhere."""
+    """Reads a page and checks its size, that it loads nothing from the network, and its links."""
     require(path.is_file(), f"{path} is missing")
     size = path.stat().st_size
-    require(size > LEAST_BYTES, f"{path} has {size} bytes; a page has over {LEAST_BYTES}")
+    require(size > LEAST_BYTES, f"{path} has {size} bytes; a page has more than {LEAST_BYTES}")
     page = Loads()
     page.feed(path.read_text(encoding="utf-8"))
     require(not page.found, f"{path} loads from the network: {', '.join(page.found[:3])}")
@@ -89,7 +89,7 @@ def read_page(path: Path) -> Loads:
 
 
 def read_results(folder: Path) -> dict[str, Any]:
-    """Results of a stage that must be finished."""
+    """Returns a stage's results; the stage must have finished."""
     path = folder / "summary.json"
     require(path.is_file(), f"{path} is missing: the stage did not finish")
     summary = json.loads(path.read_text(encoding="utf-8"))
@@ -120,7 +120,7 @@ def check_log(path: Path, parameters: dict[str, Any]) -> None:
         header, *rows = csv.reader(file)
     wanted = log_columns(list(parameters["concept"]), adaptive=parameters["recipe"] == "v9")
     odd = [(a, b) for a, b in itertools.zip_longest(header, wanted) if a != b]
-    require(not odd, f"{path}: (column, wanted) differ, the first is {odd[:1]}")
+    require(not odd, f"{path}: columns differ; the first (found, expected) is {odd[:1]}")
     require(len(rows) >= 6, f"{path} has {len(rows)} rows; a trend needs 6")
 
 
@@ -128,7 +128,7 @@ def main(study: Path) -> None:
     """Checks a study against its params files."""
     root = Path(__file__).resolve().parents[1]
     files = sorted((root / "params" / study.name).glob("*.yaml"))
-    require(files, f"params/{study.name} holds no params files")
+    require(files, f"params/{study.name} has no params files")
     index = read_page(study / "index.html")
     for file in files:
         folder, notebook = study / file.stem, file.stem.partition("-")[0]
@@ -143,7 +143,7 @@ def main(study: Path) -> None:
             sentence = len(verdict.split()) >= 3 and verdict.endswith(".")
             require(sentence, f"{folder}: the verdict is {verdict!r}, not a sentence")
             sys.stdout.write(f"{verdict}\n")
-    sys.stdout.write(f"{study}: {len(files)} stages finished, pages complete, nothing loaded\n")
+    sys.stdout.write(f"{study}: {len(files)} stages finished; pages complete and offline\n")
 
 
 if __name__ == "__main__":

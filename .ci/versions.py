@@ -1,8 +1,8 @@
 """Prints requirements for pip: `versions.py pins 3.11.0` or `versions.py lowest`.
 
-`pins` gives what constraints.txt pins on a version of Python, as pip judges markers by the Python
-it runs in; `lowest` gives the lowest version of each direct dependency that pyproject.toml allows.
-torch is left as constraints.txt has it: other versions of it take gigabytes.
+`pins` prints the pins of constraints.txt for one version of Python, because pip evaluates markers
+for the Python it runs in. `lowest` prints the lowest version of each direct dependency that
+pyproject.toml allows. Both leave out torch: each further version takes gigabytes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def pins(python: str) -> Iterator[str]:
-    """Pins of constraints.txt that apply to a version of Python, torch aside."""
+    """Pins of constraints.txt that apply to a version of Python, without torch."""
     place = {"python_full_version": python, "python_version": ".".join(python.split(".")[:2])}
     for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines():
         if line and not line.startswith("#"):
@@ -28,7 +28,7 @@ def pins(python: str) -> Iterator[str]:
 
 
 def lowest() -> Iterator[str]:
-    """The lowest version of each direct dependency."""
+    """The lowest allowed version of each direct dependency, without torch."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     for line in project["dependencies"]:
         needed = Requirement(line)

@@ -1,1 +1,1 @@
-"""Speed of this package beside a plain way of doing the same work: `python -m benchmarks`."""
+"""Compares the speed of this package with a plain implementation: `python -m benchmarks`."""

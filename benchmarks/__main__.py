@@ -1,4 +1,4 @@
-"""Measures all cases, prints them and writes outputs/benchmarks.json."""
+"""Measures all cases, prints the results and writes outputs/benchmarks.json."""
 
 import argparse
 import json
@@ -24,9 +24,9 @@ SIZES = {"64": SMALL, "256": PUBLISHED}
 
 
 def measure(case: Case, rounds: int | None) -> dict[str, object]:
-    """Runs both ways in turn, so that whatever else the machine does meets both alike."""
+    """Times both implementations in turn, so that other load on the machine affects both alike."""
     count = rounds or case.rounds
-    flops = [count_flops(work) for work in (case.ours, case.plain)]  # which warms up, too
+    flops = [count_flops(work) for work in (case.ours, case.plain)]  # also the warm-up
     timings = [(seconds(case.ours), seconds(case.plain)) for _ in range(count)]
     ours, plain = zip(*timings, strict=True)
     ratios = [b / a for a, b in timings]
@@ -39,7 +39,7 @@ def measure(case: Case, rounds: int | None) -> dict[str, object]:
 
 
 def show(row: dict[str, object], peak: float) -> None:
-    """Prints one case."""
+    """Prints the result of one case."""
     row["ours_gflop_per_sec"] = row["ours_gflop"] / row["ours_sec"]
     row["share_of_peak"] = row["ours_gflop_per_sec"] * 1e9 / peak
     print("{case}: {times_faster:.2f} times as fast [{lowest:.2f} to {highest:.2f}]\n"
@@ -49,13 +49,13 @@ def show(row: dict[str, object], peak: float) -> None:
 
 
 def python_seconds(code: str, repeats: int = 5) -> float:
-    """Median wall time of a Python process that runs some code."""
+    """Median wall time of a Python process that runs the given code."""
     command = [sys.executable, "-c", code]
     return median(seconds(lambda: subprocess.run(command, check=True)) for _ in range(repeats))
 
 
 def view_seconds() -> float:
-    """Median wall time of the explorer's view at 64 px, of two generators and eight CNNs."""
+    """Median wall time of one explorer view at 64 px, with two generators and eight CNNs."""
     with tempfile.TemporaryDirectory() as folder:
         copy_shipped(Path(folder))
         before = load_base(Path(folder)).generator
@@ -66,20 +66,20 @@ def view_seconds() -> float:
 
 
 def stage_seconds(study: Path) -> dict[str, float]:
-    """Wall time of each finished stage of a study, from its summaries."""
+    """Wall time of each finished stage of a study, read from the summaries."""
     found = sorted(study.glob("*/summary.json"))
     texts = {path.parent.name: json.loads(path.read_text(encoding="utf-8")) for path in found}
     return {stage: summary["wall_sec"] for stage, summary in texts.items()}
 
 
 def main() -> None:
-    """Measures and reports."""
+    """Measures all cases and reports them."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="tiny sizes: a test, not a result")
-    parser.add_argument("--px", choices=[*SIZES, "all"], default="all", help="image sides")
-    parser.add_argument("--only", default="", help="cases whose name has this in it")
-    parser.add_argument("--rounds", type=int, help="timings of each case, the middle one counts")
-    parser.add_argument("--out", type=Path, help="the JSON file")
+    parser.add_argument("--px", choices=[*SIZES, "all"], default="all", help="image size")
+    parser.add_argument("--only", default="", help="run only cases whose name contains this")
+    parser.add_argument("--rounds", type=int, help="timings per case; the median counts")
+    parser.add_argument("--out", type=Path, help="path of the JSON file")
     given = parser.parse_args()
     chosen = list(SIZES.values()) if given.px == "all" else [SIZES[given.px]]
     device = pick_device("auto")

@@ -1,7 +1,7 @@
-"""Speed alone, beside a process that keeps a core busy, and beside another training.
+"""Training speed alone, beside a process that keeps a core busy, and beside a second training.
 
-`python -m benchmarks.busy` runs each case with `ohlora_lib.cores` and without it, each in a
-process of its own, in turns, and prints steps a second and their ratios. Nothing else should run.
+`python -m benchmarks.busy` runs each case in its own process, in turn with `ohlora_lib.nets.cores`
+and without it, and prints steps per second and their ratios. Nothing else should run.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from ohlora_lib.nets.compute import pick_device, pick_precision
 SPIN = "while True: pass"
 SITUATIONS = ("alone", "beside a busy process", "two of them")
 WARM_UP_SEC = 3.0
-OFF = {"GOMP_SPINCOUNT": "300000"}  # libgomp's own value, set by the user: left alone
+OFF = {"GOMP_SPINCOUNT": "300000"}  # libgomp's default; ohlora changes nothing if it is set
 
 
 def convolutions() -> Callable[[], object]:
-    """Small convolutions, forward and back, in bfloat16."""
+    """Forward and backward pass of small convolutions in bfloat16."""
     layers = [nn.Conv2d(32, 32, 3, padding=1) for _ in range(8)]
     net = nn.Sequential(*layers).to(memory_format=torch.channels_last)
     x = torch.randn(8, 32, 64, 64).to(memory_format=torch.channels_last)
@@ -44,7 +44,7 @@ def convolutions() -> Callable[[], object]:
 
 
 def works(folder: Path) -> dict[str, Callable[[], Callable[[], object]]]:
-    """What to make and to repeat, by name."""
+    """Factories by name; each returns the step to repeat."""
     device = pick_device("cpu")
     precision = pick_precision("auto", device)
     return {
@@ -55,7 +55,7 @@ def works(folder: Path) -> dict[str, Callable[[], Callable[[], object]]]:
 
 
 def repeat(name: str, seconds: float) -> None:
-    """Repeats a piece of work and prints how often a second."""
+    """Repeats a piece of work and prints its steps per second."""
     with tempfile.TemporaryDirectory() as folder:
         work = works(Path(folder))[name]()
         for limit in (WARM_UP_SEC, seconds):
@@ -68,7 +68,7 @@ def repeat(name: str, seconds: float) -> None:
 
 
 def rates(name: str, seconds: float, situation: str, off: bool) -> list[float]:
-    """Steps a second of the one or the two that run."""
+    """Steps per second of each measured process: one, or two in the last situation."""
     count = 2 if situation == SITUATIONS[2] else 1
     others = 1 if situation == SITUATIONS[1] else 0
     beside = [subprocess.Popen([sys.executable, "-c", SPIN]) for _ in range(others)]
@@ -93,11 +93,11 @@ def rates(name: str, seconds: float, situation: str, off: bool) -> list[float]:
 
 
 def main() -> None:
-    """Measures, prints."""
+    """Measures all cases and prints them."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.busy", description=__doc__)
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", default="", help="cases whose names hold this")
+    parser.add_argument("--only", default="", help="run only cases whose name contains this")
     parser.add_argument("--repeat", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.repeat:

@@ -1,4 +1,4 @@
-"""Cases, each done our way and the plain way. Axes: N images, B batch, H image height."""
+"""Benchmark cases in two implementations. Axes: N images, B batch, H image height."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from ohlora_lib.properties.lesson import CNNSettings, Lesson
 from ohlora_lib.properties.published import train_epoch
 
 PROPERTIES = ("gender", "quality", "age", "glass")
-ONE_UPDATE = replace(  # v9, one update of each network: the same work every time
+ONE_UPDATE = replace(  # v9 with one update per network: every step does the same work
     RECIPES["v9"], discriminator_rule=StepRule(), generator_rule=StepRule()
 )
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much work a case is."""
+    """How much work a case does."""
 
     name: str
     image_px: int
@@ -40,13 +40,13 @@ class Sizes:
     cnn_width: float
     batch: int = 8
     samples: int = 100
-    folds: int = 5  # CNNs a property: 20 in all
-    cnn_images: int = 160  # an epoch of a property CNN
+    folds: int = 5  # CNNs per property: 20 in total
+    cnn_images: int = 160  # images per epoch of a property CNN
     rounds: int = 5
 
 
 SMALL = Sizes("64 px", 64, 8192, 128, 128, 512, 0.25)
-PUBLISHED = Sizes(  # a quarter of an evaluation's samples: the plain way takes minutes for all
+PUBLISHED = Sizes(  # a quarter of an evaluation's samples; all take the plain way minutes
     "256 px", 256, 16384, 512, 512, 2048, 1.0, samples=25, cnn_images=48, rounds=1
 )
 QUICK = Sizes("32 px", 32, 512, 16, 64, 64, 0.125, 4, 4, 2, 8, 1)
@@ -54,12 +54,12 @@ QUICK = Sizes("32 px", 32, 512, 16, 64, 64, 0.125, 4, 4, 2, 8, 1)
 
 @dataclass(frozen=True)
 class Case:
-    """One piece of work, done in two ways."""
+    """One piece of work in two implementations."""
 
     name: str
     ours: Callable[[], object]
     plain: Callable[[], object]
-    difference: str  # what the plain way does otherwise
+    difference: str  # what the plain implementation does differently
     rounds: int = 1
 
 
@@ -74,7 +74,7 @@ def new_tuner(
     r1_gamma: float = 10.0,
     kind: type[FineTuner] = FineTuner,
 ) -> FineTuner:
-    """A fine-tuning of untrained networks on noise: speed does not ask what is in them."""
+    """A fine-tuning of untrained networks on noise; speed does not depend on the weights."""
     torch.manual_seed(0)
     side, shape = sizes.image_px, {"fmaps_base": sizes.fmaps_base, "fmaps_max": sizes.fmaps_max}
     generator = Generator(side, w_dim=sizes.width, wide_dim=sizes.wide_dim, **shape).to(device)
@@ -86,13 +86,13 @@ def new_tuner(
 
 
 def plain_tuner(sizes: Sizes, device: torch.device, *, r1_gamma: float = 10.0) -> plain.PlainTuner:
-    """The same, the plain way."""
+    """The same fine-tuning in the plain implementation."""
     options = {"r1_gamma": r1_gamma, "kind": plain.PlainTuner}
     return new_tuner(sizes, device, "float32", **options).make_plain()
 
 
 def training_cases(sizes: Sizes, device: torch.device, precision: str) -> Iterator[Case]:
-    """A whole step of v9, and its updates by themselves."""
+    """A whole step of v9, and each network's update alone."""
     for r1_gamma, which in ((10.0, "R1"), (0.0, "no R1")):
         ours = new_tuner(sizes, device, precision, r1_gamma=r1_gamma)
         tuners = (ours, plain_tuner(sizes, device, r1_gamma=r1_gamma))
@@ -107,7 +107,7 @@ def training_cases(sizes: Sizes, device: torch.device, precision: str) -> Iterat
 def _training_case(
     name: str, work: str, tuners: tuple[FineTuner, FineTuner], sizes: Sizes
 ) -> Case:
-    """A method of a tuner, ours and the plain one's, on the same batch."""
+    """One method of both tuners on the same batch."""
     real, words = to_signed(tuners[0].images), "one operation after another, G's graph kept"
     ours, theirs = (partial(getattr(tuner, work), real) for tuner in tuners)
     words = f"float32, default layout, {words} in D's update"
@@ -119,14 +119,14 @@ def _training_case(
 
 @torch.no_grad()
 def plain_images(generator: Generator, count: int) -> Tensor:
-    """Random samples, uint8 (N, H, H, 3), drawn at once the plain way."""
+    """Random samples, uint8 (N, H, H, 3), drawn in one batch by the plain implementation."""
     return to_uint8(plain.draw(generator, *draw_latents(generator, count, seed=0)))
 
 
 def evaluation_cases(
     sizes: Sizes, device: torch.device, precision: str, folder: Path
 ) -> Iterator[Case]:
-    """Generation alone, and with scoring: 100 samples, 20 CNNs."""
+    """Generation alone, and generation with scoring: 100 samples, 20 CNNs."""
     ours = new_tuner(sizes, device, precision).generator.eval()
     theirs = plain_tuner(sizes, device).generator.eval()
     count, batch = sizes.samples, min(sizes.samples, 25)
@@ -154,7 +154,7 @@ def evaluation_cases(
 
 
 def cnn_cases(sizes: Sizes, device: torch.device, precision: str, folder: Path) -> Iterator[Case]:
-    """An epoch of a property CNN."""
+    """One epoch of a property CNN."""
     count, side = sizes.cnn_images, sizes.image_px
     images = torch.randint(256, (count, side, side, 3), dtype=torch.uint8)
     labels = torch.randint(2, (count, 1)).float().to(device)  # (N, 1)
@@ -178,7 +178,7 @@ def cnn_cases(sizes: Sizes, device: torch.device, precision: str, folder: Path) 
 
 
 def all_cases(sizes: Sizes, device: torch.device, precision: str) -> Iterator[Case]:
-    """The cases of one size, one after the other."""
+    """All cases of one size, in turn."""
     yield from training_cases(sizes, device, precision)
     with tempfile.TemporaryDirectory() as folder:
         yield from evaluation_cases(sizes, device, precision, Path(folder))

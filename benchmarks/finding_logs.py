@@ -1,8 +1,8 @@
-"""Trains the logs anew that `benchmarks.findings` measures the rules by; an hour on one thread.
+"""Trains logs like those that `benchmarks.findings` uses; takes an hour on one thread.
 
-`python -m benchmarks.finding_logs` needs a project whose quickstart has selected its images. Of
-those it takes 160, and of each ensemble the first CNN of a property. The stored fine-tunings were
-trained in bfloat16, those of seed 0 for up to 5 epochs: this makes logs like them, not the same.
+`python -m benchmarks.finding_logs` needs a quickstart that has finished stage 4. It uses 160 of
+the selected images, and the first CNN per property of each ensemble. The stored fine-tunings used
+bfloat16, and those of seed 0 ran for up to 5 epochs, so the new logs differ from them.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ RATES = (5e-4, 1e-3, 2e-3, 4e-3, 8e-3)
 SEEDS = range(3)
 FOOLINGS = range(11)
 IMAGES = 160
-FACES = 600  # drawn for a fooling; half of them for each ensemble
+FACES = 600  # faces drawn per fooled generator; each ensemble gets half
 TRAINED = {"epochs": 3, "every_batches": 5, "first_epoch_every": 5}
 
 
 def first_cnns(root: Path, config: params.FinetuneGenerator) -> list[Ensemble]:
-    """The selector and the judge, with one CNN per property."""
+    """The selector and the judge with one CNN per property."""
     whole = (
         load_ensemble(root / config.cnn_run / role, list(config.concept))
         for role in ("selector", "judge")
@@ -51,7 +51,7 @@ def first_cnns(root: Path, config: params.FinetuneGenerator) -> list[Ensemble]:
 
 
 def quickstart_log(root: Path, rate: float, seed: int) -> pd.DataFrame:
-    """A short fine-tuning as the quickstart's: the recipe alternates with the seed."""
+    """A short fine-tuning set up as in the quickstart; odd seeds use recipe v8, even seeds v9."""
     recipe = "v8" if seed % 2 else "v9"
     path = root / "params" / "quickstart" / f"05_finetune_generator-{recipe}.yaml"
     config = params.load(path)
@@ -71,7 +71,7 @@ def quickstart_log(root: Path, rate: float, seed: int) -> pd.DataFrame:
 
 
 def fooled_log(seed: int) -> pd.DataFrame:
-    """A generator trained to please the selector and to displease the judge, 20 steps a row."""
+    """Trains a generator to raise the selector's score and lower the judge's, 20 steps per row."""
     drawn = range(FACES), 3 + seed
     images = torch.from_numpy(render_faces(drawn[0], seed=drawn[1], image_px=32))
     labels = draw_attributes(drawn[0], seed=drawn[1])
@@ -93,7 +93,7 @@ def fooled_log(seed: int) -> pd.DataFrame:
 def glass_cnns(
     images: torch.Tensor, labels: pd.DataFrame, rows: np.ndarray, seed: int
 ) -> Ensemble:
-    """Two small CNNs that tell glasses."""
+    """An ensemble of two small CNNs that detect glasses."""
     settings = CNNSettings(
         architecture="published", folds=2, width=0.25, batch=16, max_epochs=12,
         learning_rate={"glass": 2e-3}, mirror=False, seed=seed,
@@ -108,7 +108,7 @@ def fool(
 ) -> None:
     """One step toward glasses for the selector and away from them for the judge."""
     drawn = generator(torch.randn(16, 32), torch.randn(16, 7)) / 2 + 0.5
-    pixels = drawn + (drawn.clamp(0, 1) - drawn).detach()  # as images hold them
+    pixels = drawn + (drawn.clamp(0, 1) - drawn).detach()  # straight-through clamp
     chosen, judged = (
         torch.cat([net(pixels) for net in ensemble.members["glass"]]).clamp(1e-6, 1 - 1e-6)
         for ensemble in (selector, judge)
@@ -119,7 +119,7 @@ def fool(
 
 
 def all_logs(root: Path) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Every log and its name."""
+    """Every log, with its name."""
     for seed in SEEDS:
         for rate in RATES:
             yield f"quickstart-{rate:g}-{seed}", quickstart_log(root, rate, seed)
@@ -128,7 +128,7 @@ def all_logs(root: Path) -> Iterator[tuple[str, pd.DataFrame]]:
 
 
 def main() -> None:
-    """Trains all of them and stores them."""
+    """Trains all runs and stores their logs."""
     argparse.ArgumentParser(
         prog="python -m benchmarks.finding_logs", description=__doc__
     ).parse_args()

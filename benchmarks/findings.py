@@ -1,9 +1,9 @@
-"""How often each rule on a log errs: called where nothing is wrong, or not where something is.
+"""Measures how often each rule on a log raises a false alarm or misses a failure.
 
 `python -m benchmarks.findings` prints the table of `docs/findings.md` from the stored logs: 24
-fine-tunings of the quickstart with five learning rates, and 11 of a generator that
-was trained to please the selecting CNNs and to displease the held-out judge.
-`benchmarks/finding_logs.py` trains both anew.
+fine-tunings of the quickstart with five learning rates, and 11 trainings of a generator that
+raise the selecting CNNs' scores and lower the held-out judge's.
+`benchmarks/finding_logs.py` trains logs like them.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from tests.log_samples import BASE, DATA, PUBLISHED, make_log
 STORED = DATA / "finding-logs.csv.gz"
 Log = pd.DataFrame
 Random = np.random.Generator
-LEAST_STEP = 0.25  # of a planted jump, as noise may take some of it away
-EACH = 60  # logs that a failure is planted into
+LEAST_STEP = 0.25  # least size of a planted jump, because noise may hide part of it
+EACH = 60  # logs per planted failure
 
 
-# ---- logs where nothing is wrong ----------------------------------------------------------------
+# ---- logs without a failure ---------------------------------------------------------------------
 
 
 @cache
@@ -43,13 +43,13 @@ def stored(kind: str) -> list[Log]:
 
 
 def real() -> list[Log]:
-    """Logs of trainings that went well."""
+    """Logs of trainings without a failure."""
     files = [*sorted(DATA.glob("healthy-*.csv")), *PUBLISHED]
     return [*stored("quickstart"), *map(read_log, files)]
 
 
 def healthy() -> Iterator[Log]:
-    """Real logs, as they are, thinned and disturbed; made ones; fast learners."""
+    """Real logs, unchanged, thinned and disturbed; synthetic logs; fast learners."""
     random = np.random.default_rng(0)
     yield from real()
     for log in real():
@@ -64,12 +64,12 @@ def healthy() -> Iterator[Log]:
 
 
 def disturbed(log: Log, random: Random) -> Log:
-    """With one wild batch, one odd evaluation, and scores as noisy as those of 50 samples."""
+    """Adds an outlier batch, an outlier evaluation, and the score noise of 50 samples."""
     log = log.copy()
     wild, odd = random.integers(3, len(log) - 3, 2)
     log.loc[wild, ["d_loss", "g_loss"]] *= random.uniform(3, 30)
     for prop in properties_of(log):
-        shift = random.normal(0, 0.03, len(log))  # of both ensembles, which see the same samples
+        shift = random.normal(0, 0.03, len(log))  # shared: both ensembles score the same samples
         shift[odd] += random.uniform(-0.3, 0.3)
         for kind in ("mean", "heldout"):
             set_scores(log, kind, prop, shift + log.get(f"{kind}_{prop}_score", np.nan))
@@ -77,7 +77,7 @@ def disturbed(log: Log, random: Random) -> Log:
 
 
 def fast_learner(log: Log, random: Random) -> Log:
-    """All properties go most of the way within an evaluation or three, in the first quarter."""
+    """All properties cover most of the way in one to three evaluations, in the first quarter."""
     onset = random.uniform(-1, 0.25 * len(log))
     way = 1 / (1 + np.exp(-(log.index - onset) / random.uniform(0.05, 0.8)))
     log = log.copy()
@@ -90,17 +90,17 @@ def fast_learner(log: Log, random: Random) -> Log:
 
 
 def set_scores(log: Log, kind: str, prop: str, values: np.ndarray | pd.Series) -> None:
-    """Sets a column of scores, if the log has it."""
+    """Sets a score column if the log has it."""
     if f"{kind}_{prop}_score" in log:
         log[f"{kind}_{prop}_score"] = np.clip(values, 0, 1).round(4)
 
 
-# ---- failures, planted into them ----------------------------------------------------------------
-# Each gives the log with the failure in it, or None where this log has no place for it.
+# ---- planted failures ---------------------------------------------------------------------------
+# Each returns the log with the failure planted, or None if the failure cannot occur in this log.
 
 
 def untrained(log: Log, random: Random) -> Log | None:
-    """Learning rate 0: fresh samples vary; the fixed ones do not, or by a GPU's rounding."""
+    """Learning rate 0: fresh samples vary; fixed ones are equal, or differ by a GPU's rounding."""
     if "fixed" not in sources_of(log):
         return None
     log, rounding = log.copy(), random.choice([0, 1e-4])
@@ -113,18 +113,18 @@ def untrained(log: Log, random: Random) -> Log | None:
 
 
 def cut_off(log: Log, random: Random) -> Log | None:
-    """Stopped inside an epoch."""
+    """Training stopped inside an epoch."""
     log = log[: random.integers(6, len(log))]
     return log if log["idx"].iloc[-1] else None
 
 
 def few_rows(log: Log, random: Random) -> Log:
-    """Stopped after a few evaluations."""
+    """Training stopped after a few evaluations."""
     return log[: random.integers(1, 6)]
 
 
 def jump(log: Log, random: Random) -> Log | None:
-    """Goes on with the start of another run, with its end, or with that for a few rows."""
+    """Continues with another run's start or end, or inserts a few rows of that end."""
     donors = [other for other in real() if sources_of(other) == sources_of(log)]
     other = donors[random.integers(len(donors))]
     at, way, log = random.integers(4, len(log) - 4), random.integers(3), log.copy()
@@ -139,7 +139,7 @@ def jump(log: Log, random: Random) -> Log | None:
 
 
 def fooled(log: Log, random: Random) -> Log | None:
-    """The judge sees less than a third of a property's gain, or the opposite of it."""
+    """The judge sees less than a third of a property's gain, or a change the other way."""
     gains = {p: abs(log[f"mean_{p}_score"].iloc[-5:].mean() - log[f"mean_{p}_score"].iloc[0])
              for p in properties_of(log)}  # fmt: skip
     prop = max(gains, key=gains.get)
@@ -154,7 +154,7 @@ def fooled(log: Log, random: Random) -> Log | None:
 
 
 def moved_away(log: Log, random: Random) -> Log | None:
-    """A property goes the other way, by 0.2 to 0.4, with twice the noise it had at most."""
+    """A property moves away from its target by 0.2 to 0.4, with at most twice its noise."""
     prop = properties_of(log)[random.integers(len(properties_of(log)))]
     scores = log[f"mean_{prop}_score"]
     start, gain = scores.iloc[0], scores.iloc[-5:].mean() - scores.iloc[0]
@@ -170,7 +170,7 @@ def moved_away(log: Log, random: Random) -> Log | None:
 
 
 def not_finite(log: Log, random: Random) -> Log:
-    """A figure is missing or infinite, once or from some row on."""
+    """A value is missing or infinite, in one row or from one row on."""
     names = ["d_loss", "g_loss", "real_fake_auroc"]
     names += [f"mean_{prop}_score" for prop in properties_of(log)]
     log, at = log.copy(), random.integers(len(log))
@@ -181,12 +181,12 @@ def not_finite(log: Log, random: Random) -> Log:
 
 
 def late(log: Log, random: Random) -> tuple[Log, pd.Index]:
-    """A copy, and its rows from somewhere between a fifth and three quarters on."""
+    """A copy, and its rows after the first 20 % to 75 %, drawn at random."""
     return log.copy(), log.index[int(random.uniform(0.2, 0.75) * len(log)) :]
 
 
 def diverged(log: Log, random: Random) -> Log:
-    """A loss grows to 8 to 1,000, at once or step by step, and swings."""
+    """A loss rises to between 8 and 1,000, at once or gradually, and fluctuates."""
     log, rows = late(log, random)
     way = np.minimum(1, np.arange(1, len(rows) + 1) / random.uniform(1, 0.6 * len(rows)))
     top, swings = np.log(8) + random.uniform(0, 5), random.normal(0, 0.3, len(rows))
@@ -195,7 +195,7 @@ def diverged(log: Log, random: Random) -> Log:
 
 
 def saturated(log: Log, random: Random) -> Log:
-    """The discriminator wins: its loss goes under 0.1, or the generator's over 5."""
+    """The discriminator wins: its loss falls below 0.1, or the generator's rises above 5."""
     log, rows = late(log, random)
     swings = np.exp(random.normal(0, 0.3, (2, len(rows))))
     log.loc[rows, "d_loss"] = random.uniform(0.001, 0.07) * swings[0]
@@ -206,7 +206,7 @@ def saturated(log: Log, random: Random) -> Log:
 
 
 def collapsed(log: Log, random: Random) -> Log | None:
-    """Diversity falls to 0.05 to 0.6 of the selected images' own."""
+    """Diversity falls to between 0.05 and 0.6 of the selected images' diversity."""
     if "diversity" not in log:
         return None
     log, rows = late(log, random)
@@ -226,7 +226,7 @@ PLANTS: dict[str, Callable[[Log, Random], Log | None]] = {
 
 
 def planted(rule: str) -> Iterator[Log]:
-    """Logs in which a rule must find something, at least `EACH`."""
+    """At least `EACH` logs in which a rule must find something."""
     random, hosts, count = np.random.default_rng(1), real(), 0
     while count < EACH:
         log = PLANTS[rule](hosts[random.integers(len(hosts))], random)
@@ -241,13 +241,13 @@ def planted(rule: str) -> Iterator[Log]:
 
 
 def called(log: Log) -> set[str]:
-    """Rules that find something in a log; the fooling was toward glasses."""
+    """Rules that find something in a log; logs with glasses alone were trained toward glasses."""
     concept = {"glass": 1.0} if properties_of(log) == ["glass"] else CONCEPT
     return {finding.rule for finding in findings.of_log(log, concept)}
 
 
 def rates() -> pd.DataFrame:
-    """One row per rule: false alarms and hits, each with the number of logs."""
+    """One row per rule: false alarms and hits, each with its number of logs."""
     fine = [called(log) for log in healthy()]
     rows = []
     for rule in PLANTS:

@@ -1,7 +1,7 @@
-"""Measures how far the training tests stay from their limits on other seeds, threads and formats.
+"""Measures the training tests' margins with other seeds, thread counts and number formats.
 
-`python -m benchmarks.margins` prints a table for the comments beside those tests. Each row is the
-worst of `--seeds` seeds; a test's limit must lie well outside.
+`python -m benchmarks.margins` prints the values that the comments beside those tests quote. Each
+row is the worst of `--seeds` seeds; a test's limit must lie well beyond it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FORMATS = {
 
 
 def planted(seed: int, shuffled: bool) -> list[float]:
-    """AUROCs of the folds of the planted property; of chance where its labels are shuffled."""
+    """AUROC of each fold on the planted property; shuffled labels give chance level."""
     images, labels = test_property_training.planted(seed=seed)
     if shuffled:
         labels = np.random.default_rng(seed + 5).permutation(labels)
@@ -38,22 +38,22 @@ def planted(seed: int, shuffled: bool) -> list[float]:
 
 
 def loop_losses(seed: int) -> float:
-    """Discriminator's last loss as a share of its first."""
+    """The discriminator's last loss as a share of its first."""
     one = test_loop.winning_discriminator(seed)
     return one.rows[-1]["d_loss"] / one.rows[0]["d_loss"]
 
 
 def base_loss(seed: int) -> float:
-    """Last loss of the base's discriminator while its generator is held."""
+    """Last loss of the base's discriminator, trained against a generator that stays fixed."""
     return test_base_training.winning_discriminator(seed)[-1]["d_loss"]
 
 
 def learnt(seed: int) -> float:
-    """Least change of a distance that must be seen, in half widths of its interval: 1 is seen."""
+    """Smallest change that must be shown, in half-widths of its interval; above 1 it is shown."""
     with tempfile.TemporaryDirectory() as folder:
         verdict = test_negative_control.moves(Path(folder) / "run", seed)
     half = (verdict["change_high"] - verdict["change_low"]) / 2
-    away = np.array([1, 1, -1, -1])  # the images are dark
+    away = np.array([1, 1, -1, -1])  # expected signs: the images are dark
     return float((away * verdict["change"] / half).min())
 
 
@@ -63,15 +63,15 @@ MEASURES: dict[str, tuple[str, Callable[[int], float]]] = {
     "faces learnt": ("lowest", lambda seed: min(test_faces.learnt_auroc(seed).values())),
     "loop's discriminator": ("highest", loop_losses),
     "base's discriminator": ("highest", base_loss),
-    "learning is called learning": ("lowest", learnt),
+    "learning is detected": ("lowest", learnt),
 }
 
 
 def main() -> None:
-    """Prints a row for each measure, number of threads and number format."""
+    """Prints one row per measure, thread count and number format."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.margins", description=__doc__)
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--only", default="", help="measures whose names hold this")
+    parser.add_argument("--only", default="", help="run only measures whose name contains this")
     given = parser.parse_args()
     rows = []
     for name, (side, measure) in MEASURES.items():

@@ -1,7 +1,7 @@
 """Peak memory of sampling and scoring candidates: `python -m benchmarks.memory 10000 200000`.
 
-Each count is measured in a process of its own, with small untrained networks at 32 px. What counts
-is anonymous memory: pages of memory-mapped files are given back whenever they are needed.
+Each count is measured in its own process, with small untrained networks at 32 px. Only anonymous
+memory counts: the system can reclaim pages of memory-mapped files at any time.
 """
 
 import argparse
@@ -26,18 +26,18 @@ from ohlora_lib.study.parameters import SelectImages
 from ohlora_lib.study.run_folder import Run
 
 IMAGE_PX = 32
-GROWTH_SHARE = 0.1  # of what the added images would take: more is not flat
+GROWTH_SHARE = 0.1  # allowed growth, as a share of the added images' pixels
 EVERY_SEC = 0.02
 
 
 def status_mib(name: str) -> float:
-    """A line of this process's `/proc` status, MiB."""
+    """One value of this process's `/proc` status, in MiB."""
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{name}:"))
 
 
 class PeakMemory:
-    """Watches this process's anonymous memory while work is done within it."""
+    """Records the peak of this process's anonymous memory inside the block."""
 
     def __enter__(self) -> "PeakMemory":
         self.before = self.peak = status_mib("RssAnon")
@@ -57,7 +57,7 @@ class PeakMemory:
 
 
 def new_stage(folder: Path, count: int) -> tuple[SelectImages, Run]:
-    """Small networks on the disk, and thresholds that about a quarter of the samples pass."""
+    """Saves small networks, with thresholds that about a quarter of the samples pass."""
     torch.manual_seed(0)
     small = {"z_dim": 16, "w_dim": 16, "fmaps_base": 128}
     save_weights(Generator(IMAGE_PX, **small), folder / "generator.safetensors")
@@ -77,7 +77,7 @@ def new_stage(folder: Path, count: int) -> tuple[SelectImages, Run]:
 
 
 def select_candidates(config: SelectImages, run: Run) -> cd.Chosen:
-    """What stage 4 does with its candidates, figures aside."""
+    """Runs stage 4 on its candidates, without the figures."""
     options = {"device": torch.device("cpu"), "precision": "float32"}
     cnns = load_ensemble(run.inputs["cnn_run"] / "selector", list(config.concept))
     chosen = cd.choose(config, run, cd.find_candidates(config, run, **options))
@@ -87,10 +87,10 @@ def select_candidates(config: SelectImages, run: Run) -> cd.Chosen:
 
 
 def measure(count: int) -> dict[str, float]:
-    """Peaks of a run in this process, MiB."""
+    """Peak memory of one run in this process, in MiB."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        select_candidates(*new_stage(Path(folder), 200))  # what is loaded once
+        select_candidates(*new_stage(Path(folder), 200))  # warm-up: loads the libraries
         stage = new_stage(Path(folder), count)
         with PeakMemory() as memory:
             chosen = select_candidates(*stage)
@@ -100,26 +100,26 @@ def measure(count: int) -> dict[str, float]:
 
 
 def measured_apart(count: int) -> dict[str, float]:
-    """The same in a process of its own."""
+    """Peak memory of one run in a new process, in MiB."""
     command = [sys.executable, "-m", "benchmarks.memory", "--one", str(count)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout)
 
 
-NOISE_MIB = 32.0  # by which the peak of the same work differs from run to run
+NOISE_MIB = 32.0  # variation of the peak between runs of the same work
 
 
 def growth_allowed_mib(few: int, many: int) -> float:
-    """A tenth of what the pixels of the added candidates would take."""
+    """A tenth of the size of the added candidates' pixels, in MiB."""
     return GROWTH_SHARE * (many - few) * IMAGE_PX**2 * 3 / 2**20
 
 
 def main() -> None:
-    """Measures and reports; the exit status says whether memory is flat."""
+    """Measures and reports; the exit status is 1 if memory grows by more than is allowed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__)
     parser.add_argument("counts", nargs="*", type=int, default=[10_000, 200_000])
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--out", type=Path, help="the JSON file")
+    parser.add_argument("--out", type=Path, help="path of the JSON file")
     given = parser.parse_args()
     if given.one:
         print(json.dumps(measure(given.one)))
@@ -127,14 +127,14 @@ def main() -> None:
     rows = [measured_apart(count) for count in sorted(given.counts)]
     for row in rows:
         print(
-            "{candidates:9,} candidates, {kept:7,} kept: {peak_mib:.0f} MiB anonymous at most "
+            "{candidates:9,} candidates, {kept:7,} kept: peak {peak_mib:.0f} MiB anonymous "
             "({before_mib:.0f} before), {resident_mib:.0f} MiB resident".format(**row)
         )
     allowed = growth_allowed_mib(rows[0]["candidates"], rows[-1]["candidates"])
     allowed = max(allowed, NOISE_MIB)
-    peaks = [row["peak_mib"] - row["before_mib"] for row in rows]  # of the work alone
+    peaks = [row["peak_mib"] - row["before_mib"] for row in rows]  # growth during the work
     grown = peaks[-1] - peaks[0]
-    print(f"grown by {grown:.0f} MiB; allowed are {allowed:.0f}: a tenth of the added pixels")
+    print(f"memory grew by {grown:.0f} MiB; the limit is {allowed:.0f} MiB")
     facts = {"hardware": machine.hardware(), "versions": machine.versions(), "rows": rows}
     out = given.out or records.project_root() / "outputs" / "benchmarks-memory.json"
     records.write_atomic(out, records.to_json(facts) + "\n")

@@ -1,4 +1,4 @@
-"""What this machine can do at best: FLOP/s of large convolutions and matrix products, measured."""
+"""Measures this machine's peak FLOP/s with large convolutions and matrix products."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class _Counter(TorchDispatchMode):
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Wall time of some work, a GPU's share included."""
+    """Wall time of some work; waits for the GPU to finish."""
     start = time.perf_counter()
     work()
     if torch.cuda.is_available():
@@ -46,13 +46,13 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def peak_flops(device: torch.device, precision: str, *, size: int = 1, rounds: int = 5) -> float:
-    """The highest FLOP/s seen, of a 3x3 convolution and of a matrix product in a precision.
+    """Highest FLOP/s measured for a 3x3 convolution or a matrix product.
 
     Args:
-        device: Where.
+        device: Device to measure.
         precision: float32 or bfloat16.
-        size: Multiplies the work; 8 and more for a GPU.
-        rounds: Timings of each; the best counts.
+        size: Multiplies the work; use 8 or more on a GPU.
+        rounds: Timings of each operation; the best counts.
     """
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
     options = {"dtype": dtype, "device": device}

@@ -1,7 +1,7 @@
-"""The plain way: the same networks and updates, one operation after another.
+"""The plain implementation: the same networks and updates, one operation after another.
 
-float32, PyTorch's default layout, autograd through every operation, gradients through G in D's
-update, images one at a time through JPEG files: how the published study works, written anew.
+It uses float32, PyTorch's default layout, autograd through every operation, gradients through G in
+D's update, and one JPEG file per image. The published study works this way; the code is our own.
 Axes: B batch, N images, P properties, H image height.
 """
 
@@ -31,7 +31,7 @@ from ohlora_lib.training.losses import discriminator_loss, generator_loss
 def draw(
     net: Generator, z: Tensor, properties: Tensor | None = None, *, noise: str = "fixed"
 ) -> Tensor:
-    """Images (B, 3, H, H) from latents, as `net(z, properties, noise=noise)` draws them."""
+    """Images (B, 3, H, H) from latents, equal to `net(z, properties, noise=noise)`."""
     w = net.styles(z, properties).w
     x = None
     for k in range(2 * net.synthesis.num_blocks):
@@ -68,7 +68,7 @@ def _blur(x: Tensor, layer: torch.nn.Module) -> Tensor:
 
 
 def score(net: Discriminator, images: Tensor) -> Tensor:
-    """Logits (B, 1) of images (B, 3, H, H), as `net(images)` gives them."""
+    """Logits (B, 1) of images (B, 3, H, H), equal to `net(images)`."""
     x, last = net.input0(images), 2 * (net.num_blocks - 1)
     for k in range(last):
         x = _equal_conv(getattr(net, f"layer{k}"), x)
@@ -93,10 +93,10 @@ def _equal_conv(layer: EqualConv, x: Tensor) -> Tensor:
 
 
 class PlainTuner(FineTuner):
-    """A fine-tuning whose updates are done the plain way; the loop, rules and draws are ours."""
+    """A fine-tuning with plain updates; the loop, step rules and random draws are ours."""
 
     def make_plain(self) -> PlainTuner:
-        """Default memory layout, and gradients of what the recipe trains, all the time."""
+        """Sets the default layout, and keeps gradients on for all parameters the recipe trains."""
         for net, names in ((self.generator, self.g_names), (self.discriminator, self.d_names)):
             net.to(memory_format=torch.contiguous_format)
             for name, parameter in net.named_parameters():
@@ -104,7 +104,7 @@ class PlainTuner(FineTuner):
         return self
 
     def update_discriminator(self, real: Tensor) -> Tensor:
-        """One update; gives the loss, ()."""
+        """Updates the discriminator once and returns the loss, shape ()."""
         fake = draw(self.generator, self.latents(len(real)), noise="random")  # keeps its graph
         gamma = self.settings.r1_gamma
         real = real.detach().contiguous().requires_grad_(gamma > 0)
@@ -114,7 +114,7 @@ class PlainTuner(FineTuner):
         return self._step(loss, self.d_optimizer)
 
     def update_generator(self, real: Tensor) -> Tensor:
-        """One update; gives the loss, ()."""
+        """Updates the generator once and returns the loss, shape ()."""
         fake = draw(self.generator, self.latents(len(real)), noise="random")
         loss = generator_loss(score(self.discriminator, fake))
         return self._step(loss, self.g_optimizer)
@@ -132,7 +132,7 @@ class PlainTuner(FineTuner):
 
 @torch.no_grad()
 def images_to_files(net: Generator, count: int, folder: Path) -> list[Path]:
-    """Draws samples one at a time and writes each as a JPEG file."""
+    """Draws samples one at a time and writes each to a JPEG file."""
     files = []
     for k in range(count):
         pixels = to_uint8(draw(net, *draw_latents(net, 1, seed=0, index=k)))[0]  # (H, H, 3)
@@ -142,7 +142,7 @@ def images_to_files(net: Generator, count: int, folder: Path) -> list[Path]:
 
 
 def read_image(path: Path, device: torch.device) -> Tensor:
-    """One image file as (1, 3, H, H) in [0, 1]."""
+    """Reads one image file as (1, 3, H, H) in [0, 1]."""
     with Image.open(path) as picture:
         pixels = torch.from_numpy(np.array(picture.convert("RGB")))  # (H, H, 3)
     return pixels.to(device).permute(2, 0, 1)[None].float() / 255
@@ -150,7 +150,7 @@ def read_image(path: Path, device: torch.device) -> Tensor:
 
 @contextmanager
 def plain_layout(nets: Mapping[str, Sequence[PropertyCNN]]) -> Iterator[None]:
-    """CNNs in PyTorch's default layout inside the block."""
+    """Puts the CNNs in PyTorch's default layout inside the block."""
     every = [net for members in nets.values() for net in members]
     for net in every:
         net.to(memory_format=torch.contiguous_format)
@@ -163,7 +163,7 @@ def plain_layout(nets: Mapping[str, Sequence[PropertyCNN]]) -> Iterator[None]:
 def evaluate(
     net: Generator, cnns: Mapping[str, Sequence[PropertyCNN]], count: int, folder: Path
 ) -> Tensor:
-    """Mean scores (P,) of samples that go through files, one image and one CNN at a time."""
+    """Mean scores (P,) of samples read back from files, one image and one CNN at a time."""
     device = next(net.parameters()).device
     files = images_to_files(net, count, folder)
     means = []
@@ -184,7 +184,7 @@ def train_epoch(
     labels: Tensor,
     batch: int,
 ) -> float:
-    """One epoch of a property CNN, images read from their files; gives the mean loss."""
+    """Trains a property CNN for one epoch on images read from files; returns the mean loss."""
     net.train()
     total, device = 0.0, labels.device
     for rows in torch.randperm(len(files)).split(batch):

@@ -1,8 +1,8 @@
-"""Does speed change the science? One small study by the fast and by the plain way, some seeds.
+"""Tests whether speed changes results: one small study, fast and plain, with several seeds.
 
-`python -m benchmarks.same_science` needs a finished quickstart. Both ways start from the same
-base, selected images, latents and order; the fast way rounds to bfloat16 where that is faster
-here. Ends of training are compared as seeds, by the selecting ensemble and the held-out judge.
+`python -m benchmarks.same_science` needs a finished quickstart. Both implementations start from
+the same base, selected images, latents and order; the fast one uses bfloat16 where that is faster.
+The ends of training are pooled over seeds and compared by the selecting CNNs and by the judge.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def new_tuner(
     settings: FinetuneSettings,
     root: Path,
 ) -> FineTuner:
-    """A fine-tuning as the study's own, of either kind."""
+    """A fine-tuning set up as in the study, of either kind."""
     base = load_base(root / config.base_run)
     random = torch.Generator().manual_seed(settings.seed)
     generator = split_mapping(base.generator, config.wide_dim, random)
@@ -48,12 +48,12 @@ def new_tuner(
 
 
 def selected_path(config: parameters.FinetuneGenerator, root: Path) -> Path:
-    """Store of the images to learn from."""
+    """Path of the selected images."""
     return root / config.selection_run / "images" / "selected.npy"
 
 
 def train(tuner: FineTuner, evaluator: Evaluator, folder: Path) -> float:
-    """Trains to the end and writes the log; gives the training time, evaluation included."""
+    """Trains to the end and writes the log; returns the wall time, evaluation included."""
     began = time.perf_counter()
     for evaluation in finetune(tuner, evaluator):
         if evaluation:
@@ -62,9 +62,9 @@ def train(tuner: FineTuner, evaluator: Evaluator, folder: Path) -> float:
 
 
 def main() -> None:
-    """Trains both ways with every seed and compares them."""
+    """Trains both implementations with every seed and compares them."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.same_science", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=3, help="how many")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
     parser.add_argument("--epochs", type=int, default=0, help="0: as in the quickstart")
     given = parser.parse_args()
     root = records.project_root()

@@ -1,7 +1,7 @@
-"""How much faster two workers sweep than one: `python -m benchmarks.sweep`.
+"""Compares a sweep's speed with two workers and with one: `python -m benchmarks.sweep`.
 
-Both run the same stages of `params/smoke`, recipe v9, for some seeds, each worker on one thread,
-one after the other in fresh folders; kernels' starts are part of it, as they are in every sweep.
+Both sweeps run the same stages of `params/smoke` with recipe v9 and the same seeds, in turn and in
+new folders. Each worker has one thread. The times include starting the kernels.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from ohlora_lib.study import machine, records
 
 
 def new_project(folder: Path, stages: str) -> None:
-    """A project with the notebooks and the smoke study, recipe v9 alone."""
+    """Makes a project with the notebooks and the smoke study, with recipe v9 only."""
     root = records.project_root(Path(__file__))
     shutil.copytree(root / "notebooks", folder / "notebooks")
     (folder / "params" / "smoke").mkdir(parents=True)
@@ -30,10 +30,10 @@ def new_project(folder: Path, stages: str) -> None:
 
 
 def sweep_seconds(workers: int, seeds: str, stages: str) -> float:
-    """Wall time of a sweep from nothing, of the stages that match a glob.
+    """Wall time of a sweep in a new project, for the stages that match a glob.
 
     Raises:
-        RuntimeError: If it fails; with what it said.
+        RuntimeError: If the sweep fails; contains the end of its output.
     """
     with tempfile.TemporaryDirectory() as folder:
         new_project(Path(folder), stages)
@@ -49,11 +49,11 @@ def sweep_seconds(workers: int, seeds: str, stages: str) -> float:
 
 
 def main() -> None:
-    """Measures and reports."""
+    """Measures both sweeps and reports their ratio."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sweep", description=__doc__)
-    parser.add_argument("--seeds", default="0-3", help="independent points, a seed each")
+    parser.add_argument("--seeds", default="0-3", help="seeds; each is one independent point")
     parser.add_argument("--quick", action="store_true", help="one stage: a test, not a result")
-    parser.add_argument("--out", type=Path, help="the JSON file")
+    parser.add_argument("--out", type=Path, help="path of the JSON file")
     given = parser.parse_args()
     seeds, stages = ("0,1", "01*") if given.quick else (given.seeds, "*")
     seconds = {workers: sweep_seconds(workers, seeds, stages) for workers in (1, 2)}
@@ -62,7 +62,7 @@ def main() -> None:
     facts |= {"one_worker_sec": seconds[1], "two_workers_sec": seconds[2], "times_faster": ratio}
     print(
         f"two workers are {ratio:.2f} times as fast as one: {seconds[1]:.0f} s against "
-        f"{seconds[2]:.0f} s, seeds {seeds}, one thread a worker"
+        f"{seconds[2]:.0f} s, seeds {seeds}, one thread per worker"
     )
     out = given.out or records.project_root() / "outputs" / "benchmarks-sweep.json"
     records.write_atomic(out, records.to_json(facts) + "\n")

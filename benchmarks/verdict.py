@@ -1,8 +1,8 @@
-"""How often a comparison of two runs errs, and what difference it can show.
+"""Measures how often a comparison of two runs errs, and what difference it can show.
 
-`python -m benchmarks.verdict` prints the tables of `docs/verdict.md`: false claims of made logs
-whose mean wanders, power of logs and of evaluation sampling, and the claims between stored runs of
-the quickstart, nine fine-tunings that differ in nothing but seed and recipe.
+`python -m benchmarks.verdict` prints the tables of `docs/verdict.md`: false claims on synthetic
+logs whose mean wanders, power of logs and of evaluation sampling, and claims between stored runs
+of the quickstart, nine fine-tunings that differ only in seed and recipe.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ SIZES = ((33, 9), (100, 15), (300, 30), (958, 72))  # rows and epochs of a log
 WANDERS = ((0.0, 0.0), (0.5, 0.2), (0.8, 0.15), (0.9, 0.1), (0.9, 0.2), (0.95, 0.2))
 ENDS = {"gender": 0.85, "quality": 0.91, "age": 0.07, "glass": 0.05}
 FARTHER = {"gender": 0.80, "quality": 0.86, "age": 0.12, "glass": 0.10}  # by .05
-ALIKE = 0.6  # correlation of the logits that two runs draw from one latent
-SPREAD = 2.0  # deviation of the logits
+ALIKE = 0.6  # correlation between two runs' logits of the same latent
+SPREAD = 2.0  # standard deviation of the logits
 
 
 def effects(a: pd.DataFrame, b: pd.DataFrame) -> list[str]:
-    """What is said of two logs."""
+    """The verdict's effect on each property, from two logs."""
     return [*compare_groups({"a": [a], "b": [b]}, "a", "b", CONCEPT)["effect"]]
 
 
 def of_logs(
     rows: int, epochs: int, wander: tuple[float, float], pairs: int
 ) -> tuple[float, float]:
-    """Share of pairs with a false claim on any property, and power at .05, mean of all."""
+    """Share of pairs with a false claim on any property, and mean power at .05."""
     false, power = 0, []
     for pair in range(pairs):
         made = [
@@ -52,20 +52,20 @@ def of_logs(
 
 @cache
 def shift_for(mean: float) -> float:
-    """Logit to add, so that the mean score over all latents is this."""
+    """Logit shift that gives this mean score over all latents."""
     logits = SPREAD * stats.norm.ppf((np.arange(2000) + 0.5) / 2000)
     return float(optimize.brentq(lambda s: special.expit(logits + s).mean() - mean, -20, 20))
 
 
 def made_scores(mean: float, base: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Scores of latents with this mean; `base` is what the latents bring along."""
+    """Synthetic scores with this mean; `base` is the part that depends on the latents."""
     noise = rng.standard_normal(len(base))
     logits = SPREAD * (np.sqrt(ALIKE) * base + np.sqrt(1 - ALIKE) * noise)
     return special.expit(logits + shift_for(mean))
 
 
 def of_samples(samples: int, pairs: int, *, paired: bool = True) -> tuple[float, dict[str, float]]:
-    """The same for evaluation sampling: false claims of any property, power at .05 of each."""
+    """The same for evaluation sampling: false claims on any property, and each one's power."""
     false, shown = 0, dict.fromkeys(ENDS, 0)
     index = pd.MultiIndex.from_product([[0], range(samples)], names=LATENT)
     log = {"a": [make_log(0)], "b": [make_log(1)]}
@@ -89,7 +89,7 @@ def of_samples(samples: int, pairs: int, *, paired: bool = True) -> tuple[float,
 
 
 def stored_runs() -> dict[str, Sampled]:
-    """The stored fine-tunings of the quickstart that have scores, such as "v9-s0"."""
+    """The stored fine-tunings of the quickstart that have scores, by name, such as "v9-s0"."""
     logs = {log.attrs["name"]: log for log in findings.stored("quickstart")}
     return {
         run: Sampled(part.set_index(LATENT), logs[f"quickstart-{run[:2]}-1e-3-{run[3:]}"])
@@ -98,7 +98,7 @@ def stored_runs() -> dict[str, Sampled]:
 
 
 def stored_pairs() -> pd.DataFrame:
-    """What evaluation sampling says of each pair of stored runs: a row a pair and property."""
+    """Verdict of evaluation sampling on each pair of stored runs: a row per pair and property."""
     rows, runs = [], stored_runs()
     for a, b in combinations(runs, 2):
         samples = {"a": [runs[a]], "b": [runs[b]]}

@@ -1,4 +1,4 @@
-"""`python -m ohlora_lib` is `ohlora`."""
+"""Lets `python -m ohlora_lib` run the `ohlora` command."""
 
 from ohlora_lib.cli import main
 

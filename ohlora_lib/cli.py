@@ -1,6 +1,6 @@
 """The `ohlora` command.
 
-What a subcommand needs is imported when it is run, so that help is quick.
+Each subcommand imports what it needs when it runs, so that `--help` is fast.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 PUBLISHED_CONCEPT = "gender=1,quality=1,age=0,glass=0"
-COLUMNS = (  # of a printed comparison; --json has all
+COLUMNS = (  # printed by `compare`; --json prints all
     *("property", "target", "start", "end", "change", "change_low", "change_high"),
     *("distance_a", "distance_b", "difference", "difference_low", "difference_high", "effect"),
 )
-COLUMN_HELP = "OURS=THEIRS: a column of logs made elsewhere; once for each."
-COMPLETE_HELP = "Logs made elsewhere are whole, however they end."
+COLUMN_HELP = "OURS=THEIRS renames a column of logs written elsewhere; repeatable."
+COMPLETE_HELP = "Treat logs written elsewhere as complete, however they end."
 INTERRUPTED = 130
 MOST_SEED = 2**31 - 1
 Study = Annotated[Path, Argument(help="A study's folder, such as params/quickstart.")]
-Force = Annotated[bool, Option("--force", help="Run from the start; earlier runs are kept.")]
+Force = Annotated[bool, Option("--force", help="Run from the start and keep earlier runs.")]
 AsJson = Annotated[bool, Option("--json", help="Print JSON.")]
 WeightFile = Annotated[Path, Argument(help="A .safetensors, .pth, .pt or .pkl file.")]
 
@@ -52,7 +52,7 @@ def _show_version(asked: bool) -> None:
 @app.callback()
 def options(
     version: Annotated[bool, Option("--version", callback=_show_version, is_eager=True)] = False,
-    debug: Annotated[bool, Option("--debug", help="Show where errors come from.")] = False,
+    debug: Annotated[bool, Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     """Teach a StyleGAN one look, and prove it did."""
 
@@ -60,11 +60,11 @@ def options(
 @app.command()
 def run(
     study: Study,
-    only: Annotated[str, Option(help="Globs of stages, separated by commas.")] = "*",
+    only: Annotated[str, Option(help="Stages to run: globs, separated by commas.")] = "*",
     force: Force = False,
     seed: Annotated[int | None, Option(min=0, max=MOST_SEED, help="Run as NAME-seedN.")] = None,
 ) -> None:
-    """Run a study's notebooks in order; what has not changed since it finished is skipped."""
+    """Run a study's notebooks in order, skipping stages unchanged since they finished."""
     from ohlora_lib.runner.runner import run_study
 
     run_study(study, only=only, force=force, seed=seed)
@@ -79,7 +79,7 @@ def finetune(
 
     Ctrl-C saves the state, and the next start resumes from it.
 
-    On several GPUs, one process each, sharing every batch:
+    On several GPUs, run one process per GPU; the processes split each batch:
     accelerate launch --multi_gpu --num_processes 2 -m ohlora_lib finetune PARAMS_FILE.
     """
     from ohlora_lib.finetune.run import finetune_file
@@ -88,20 +88,20 @@ def finetune(
     os.environ.setdefault("OHLORA_COMMAND", f"ohlora finetune {params_file} --force")
     finished = finetune_file(params_file, Monitor, start_anew=force)
     if not finished and not os.environ.get("WORLD_SIZE"):
-        raise typer.Exit(INTERRUPTED)  # a launcher's processes have ended as they were asked to
+        raise typer.Exit(INTERRUPTED)  # under a launcher, an interrupted process exits with 0
 
 
 @app.command()
 def sweep(
     study: Study,
-    grid: Annotated[list[str] | None, Option(help="NAME=VALUE,VALUE; once for each.")] = None,
-    seeds: Annotated[str, Option(help="Seeds of each point, such as 0-4.")] = "",
-    workers: Annotated[int, Option(min=1, help="Studies at a time on this machine.")] = 1,
-    scheduler: Annotated[str, Option(help="Address of a Dask scheduler to run them.")] = "",
+    grid: Annotated[list[str] | None, Option(help="NAME=VALUE,VALUE; repeatable.")] = None,
+    seeds: Annotated[str, Option(help="Seeds for each combination, such as 0-4.")] = "",
+    workers: Annotated[int, Option(min=1, help="Studies run in parallel on this machine.")] = 1,
+    scheduler: Annotated[str, Option(help="Address of a Dask scheduler to use instead.")] = "",
 ) -> None:
-    """Run a study for each combination of a grid's values and each seed, and compare them.
+    """Run a study for every combination of grid values and seeds, and compare the results.
 
-    NAME is the fine-tuning's parameter; 04_select_images.samples that of another stage.
+    NAME is a parameter of the fine-tuning, or of any stage as in 04_select_images.samples.
     """
     from ohlora_lib.runner.sweep import run_sweep
 
@@ -113,13 +113,13 @@ def compare(
     logs: Annotated[list[Path], Argument(help="train_log.csv files, or run folders.")],
     as_json: AsJson = False,
     concept: Annotated[str, Option(help="Target score of each property.")] = PUBLISHED_CONCEPT,
-    names: Annotated[str, Option(help="Such as v8,v8,v9,v9: two seeds of v8 and of v9.")] = "",
+    names: Annotated[str, Option(help="One per log: v8,v8,v8,v9,v9,v9 is 3 seeds each.")] = "",
     column: Annotated[list[str] | None, Option(help=COLUMN_HELP)] = None,
     complete: Annotated[bool, Option("--complete", help=COMPLETE_HELP)] = False,
 ) -> None:
-    """Say what training logs show: per property, whether the look was learned.
+    """Say for each property whether training logs show that the look was learned.
 
-    Each log is judged by itself and against the first. Logs of one name are seeds of one run.
+    Each log is judged alone and against the first. Logs with one name are seeds of one recipe.
     """
     from ohlora_lib.verdict import comparison
 
@@ -142,7 +142,7 @@ def compare(
 
 
 def _show_verdict(part: dict[str, Any]) -> None:
-    """Prints a verdict and the table it comes from: the held-out judge's where there is one."""
+    """Prints a verdict and its table, the held-out judge's if there is one."""
     rows = part.get("heldout", part["properties"])
     columns = [name for name in COLUMNS if name in rows[0]]
     short = {"distance_a": part.get("a", ""), "distance_b": part.get("b", "")}
@@ -154,12 +154,12 @@ def _show_verdict(part: dict[str, Any]) -> None:
 @app.command()
 def select(
     scores: Annotated[Path, Argument(help="CSV with one row per image: <property>_score.")],
-    keep: Annotated[list[str], Option(help='Condition, such as "gender>=0.92"; once for each.')],
-    skip_first: Annotated[int, Option(min=0, help="First images, which are left out.")] = 0,
+    keep: Annotated[list[str], Option(help='Condition such as "gender>=0.92"; repeatable.')],
+    skip_first: Annotated[int, Option(min=0, help="Number of first images to leave out.")] = 0,
     as_json: AsJson = False,
-    out: Annotated[Path | None, Option(help="Write the rows that are kept to this CSV.")] = None,
+    out: Annotated[Path | None, Option(help="Write the selected rows to this CSV.")] = None,
 ) -> None:
-    """Say which images of a table of scores have a look, and what each condition costs."""
+    """Say which images in a score table have the look, and what each condition costs."""
     from ohlora_lib.population import labels
     from ohlora_lib.selection import select as selection
     from ohlora_lib.study.look import parse_condition
@@ -185,12 +185,12 @@ def select(
         f"{f'; the first {skip_first:,} were left out' if skip_first else ''}."
     )
     if found["unscored"]:
-        typer.echo(f"{found['unscored']:,} of them lack a score, which counts as a failure.")
+        typer.echo(f"{found['unscored']:,} images without a score count as failures.")
 
 
 @app.command()
 def doctor() -> None:
-    """Check what this machine has, and say what to do about what it lacks."""
+    """Check this machine and say how to fix each problem."""
     from ohlora_lib.doctor import examine
 
     checks = examine()
@@ -205,10 +205,10 @@ def doctor() -> None:
 def film(
     run_folder: Annotated[Path, Argument(help="Run folder of a finished fine-tuning.")],
     out: Annotated[Path, Argument(help="Film to write, .webp or .mp4.")],
-    walk: Annotated[str, Option(help="Seeds to walk through instead, such as 0,5,9.")] = "",
-    fps: Annotated[int, Option(min=1, max=60, help="Frames a second.")] = 12,
+    walk: Annotated[str, Option(help="Seeds of a latent walk to film instead: 0,5,9.")] = "",
+    fps: Annotated[int, Option(min=1, max=60, help="Frames per second.")] = 12,
 ) -> None:
-    """Film the same latents through a training, or a walk through latents."""
+    """Film fixed latents over the course of a fine-tuning, or a walk between latents."""
     from ohlora_lib.widgets import explorer
 
     frames = explorer.training_film(run_folder)
@@ -216,7 +216,7 @@ def film(
         seeds = [int(word) if word.isdecimal() else -1 for word in map(str.strip, walk.split(","))]
         if len(seeds) < 2 or not all(0 <= seed <= explorer.MOST_SEED for seed in seeds):
             raise ValueError(
-                f"--walk is {walk!r}; it must be two or more seeds from 0 to "
+                f"--walk is {walk!r}; give two or more seeds from 0 to "
                 f"{explorer.MOST_SEED}, such as 0,5,9"
             )
         frames = explorer.latent_walk(explorer.explorer_of(run_folder), seeds)
@@ -228,7 +228,7 @@ def merge(
     tables: Annotated[list[Path], Argument(help="Label tables of the same images.")],
     out: Annotated[Path, Option(help="CSV to write.")],
 ) -> None:
-    """Join label tables of several people; where they disagree, there is no label."""
+    """Merge several people's label tables; where they disagree, the label stays empty."""
     from ohlora_lib.population.labelling import merge_tables
     from ohlora_lib.population.labels import save_table
 
@@ -238,26 +238,26 @@ def merge(
     if len(merged.disagreements):
         heads = [Path(str(name)).name for name in merged.disagreements]
         show_table(heads, merged.disagreements.astype(str).to_numpy().tolist())
-    left_open = f"{len(merged.disagreements)} disagreements left open"
+    left_open = f"{len(merged.disagreements)} disagreements left empty"
     typer.echo(f"{out}: {len(merged.table)} images, {left_open}.")
     if merged.left_out:
-        typer.echo(f"Columns that are no labels, left out: {', '.join(merged.left_out)}.")
+        typer.echo(f"Left out, because they hold no labels: {', '.join(merged.left_out)}.")
 
 
 @app.command()
 def clean(
-    study: Annotated[str, Argument(help="One study's name; all if left out.")] = "",
+    study: Annotated[str, Argument(help="Name of one study; all studies if omitted.")] = "",
     earlier: Annotated[bool, Option("--earlier", help="Delete runs that were replaced.")] = False,
     yes: Annotated[bool, Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Free room on the disk: says how much, and asks before it deletes."""
+    """Free disk space: show how much, and ask before deleting."""
     from ohlora_lib.study.records import project_root
     from ohlora_lib.study.run_folder import earlier_runs
 
     if not earlier:
-        raise ValueError("nothing to clean was named; `ohlora clean --earlier` deletes old runs")
+        raise ValueError("nothing to delete; `ohlora clean --earlier` deletes replaced runs")
     outputs = project_root() / "outputs"
-    found = earlier_runs(outputs, Path(study).name)  # params/quickstart means quickstart, too
+    found = earlier_runs(outputs, Path(study).name)  # also accepts params/quickstart
     if not found:
         typer.echo("There are no earlier runs.")
         return
@@ -273,7 +273,7 @@ def clean(
 
 @weights_app.command()
 def info(file: WeightFile) -> None:
-    """Print what a weight file holds."""
+    """Print a weight file's contents."""
     from ohlora_lib.io.conversion import describe
 
     show_table(["fact", "value"], describe(file).items())
@@ -282,13 +282,13 @@ def info(file: WeightFile) -> None:
 @weights_app.command()
 def convert(
     file: WeightFile,
-    out: Annotated[Path, Argument(help="File to write; its suffix says in which form.")],
-    network: Annotated[str, Option(help="Which one of several: see `weights info`.")] = "",
+    out: Annotated[Path, Argument(help="File to write; its suffix sets the format.")],
+    network: Annotated[str, Option(help="Network in the file; see `weights info`.")] = "",
     split: Annotated[int, Option(min=0, max=65536, help="Width of a new mapping branch.")] = 0,
-    seed: Annotated[int, Option(min=0, max=MOST_SEED, help="Draws the new branch.")] = 0,
+    seed: Annotated[int, Option(min=0, max=MOST_SEED, help="Seed for the new branch.")] = 0,
     to: Annotated[str, Option(help="rosinality: a StyleGAN2 as .pt in that layout.")] = "",
 ) -> None:
-    """Write weights in another form; the tensors stay bit for bit the same."""
+    """Convert weights to another format; the tensors stay bit-identical."""
     from ohlora_lib.io.conversion import convert
 
     facts = convert(file, out, network=network, wide_dim=split, seed=seed, layout=to)
@@ -297,10 +297,10 @@ def convert(
 
 @weights_app.command()
 def publish(
-    source: Annotated[Path, Argument(help="Run folder, or a .safetensors or .pth file.")],
+    source: Annotated[Path, Argument(help="Run folder or weight file.")],
     folder: Annotated[Path, Argument(help="Folder to write: weights, config, model card.")],
 ) -> None:
-    """Write a folder with weights and a model card, and print how to upload it."""
+    """Write a folder with weights and a model card, and print the upload command."""
     from ohlora_lib.report.publish import write_folder
 
     for path in write_folder(source, folder):
@@ -311,14 +311,14 @@ def publish(
 def _check_output(out: Path, *inputs: Path) -> None:
     """Raises ValueError if an output is a folder or one of the inputs."""
     if out.is_dir() or not out.name:
-        raise ValueError(f"--out is {out}, a folder; give the name of a file")
+        raise ValueError(f"--out is {out}, a folder; give a file name")
     for path in inputs:
         if out.exists() and out.samefile(path):
             raise ValueError(f"--out is {out}, which is an input; give another name")
 
 
 def _pairs(texts: Sequence[str], option: str, form: str, kind: type = str) -> dict[str, Any]:
-    """Reads `NAME=VALUE` texts; ValueError if one is not of that form or a name is repeated."""
+    """Parses `NAME=VALUE` texts; ValueError if one is malformed or a name is repeated."""
     pairs: dict[str, Any] = {}
     for text in texts:
         name, _, value = (part.strip() for part in text.partition("="))
@@ -332,7 +332,7 @@ def _pairs(texts: Sequence[str], option: str, form: str, kind: type = str) -> di
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command; every error is one line on standard error."""
+    """Runs the command and prints any error as one line on standard error."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     given = ["--debug"] * debug + [word for word in given if word != "--debug"]
@@ -340,10 +340,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def exit_status(given: list[str], *, debug: bool) -> int:
-    """Runs the command and turns how it ended into an exit status."""
+    """Runs the command and returns its exit status."""
     try:
         status = app(args=given, prog_name="ohlora", standalone_mode=False) or 0
-    except Exception as error:  # the last place where an error can be made readable
+    except Exception as error:  # the last chance to make an error readable
         complain(error, debug=debug)
         return getattr(error, "exit_code", getattr(error, "exit_status", 1))
     if status == INTERRUPTED:

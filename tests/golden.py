@@ -41,7 +41,7 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:12]
 
 
-def announce(folder: Path) -> None:
+def register_engine(folder: Path) -> None:
     """Makes papermill load the engine of this commit, not that of the installed package."""
     project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
     info = folder / "ohlora-0.dist-info"
@@ -53,7 +53,7 @@ def announce(folder: Path) -> None:
 
 def facts(folder: Path, study: str) -> dict[str, str]:
     """Hashes of everything that a commit computes, by name."""
-    announce(folder)
+    register_engine(folder)
     run(folder, "run", f"params/{study}")
     found = {}
     outputs = folder / "outputs" / study
@@ -70,7 +70,7 @@ def facts(folder: Path, study: str) -> dict[str, str]:
     return found
 
 
-def at(commit: str, study: str, home: Path) -> dict[str, str]:
+def facts_at(commit: str, study: str, home: Path) -> dict[str, str]:
     """Runs a study at a commit and returns its hashes."""
     folder = home / commit.replace("/", "-")
     git = ["git", "-C", str(ROOT), "worktree"]
@@ -89,13 +89,13 @@ def main() -> int:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as home:
         commits = given.before, given.after
-        before, after = (at(commit, given.study, Path(home)) for commit in commits)
+        before, after = (facts_at(commit, given.study, Path(home)) for commit in commits)
     names = sorted(before.keys() | after.keys())
-    wrong = [name for name in names if before.get(name) != after.get(name)]
-    for name in wrong:
+    different = [name for name in names if before.get(name) != after.get(name)]
+    for name in different:
         print(f"{name}: {before.get(name, 'absent')} became {after.get(name, 'absent')}")
-    print(f"{len(names) - len(wrong)} of {len(names)} tables, tensors and answers are equal")
-    return 1 if wrong else 0
+    print(f"{len(names) - len(different)} of {len(names)} tables, tensors and answers are equal")
+    return 1 if different else 0
 
 
 if __name__ == "__main__":

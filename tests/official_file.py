@@ -13,6 +13,7 @@ from ohlora_lib.io.stylegan2 import expected_shapes, fixed_filter
 SIZES = {"image_px": 16, "c_dim": 0, "z_dim": 10, "w_dim": 12, "mapping_layers": 2}
 SIZES |= {"channel_base": 128, "channel_max": 16, "conv_clamp": 256}
 JUDGE = {name: value for name, value in SIZES.items() if name.startswith(("i", "c"))}
+JUDGE |= {"mbstd_group_size": 4}
 
 
 def network(kind, seed=0, **own):

@@ -1,4 +1,4 @@
-"""The audit of dependencies fails on a vulnerability, never for want of a network."""
+"""The audit of dependencies fails on a vulnerability, never because the network is missing."""
 
 import runpy
 import sys
@@ -12,7 +12,7 @@ BAD = {
 SKIPPED = {"name": "torch", "skip_reason": "Dependency not found"}
 
 
-def test_what_is_said():
+def test_the_message_and_the_exit_status():
     verdict = AUDIT["verdict"]
     assert verdict([GOOD, SKIPPED], "") == (
         "1 packages audited, no known vulnerability; 1 not looked up.", 0,
@@ -20,12 +20,12 @@ def test_what_is_said():
     text, status = verdict([GOOD, BAD, SKIPPED], "")
     assert status == 1
     assert "pillow 1.0: CVE-1, fixed in 1.1, 2.0" in text
-    assert verdict([SKIPPED, SKIPPED], "") == (  # what nobody knows is not called safe
-        "Not audited, the data was not reached: it knows none of the 2 packages.", 0,
+    assert verdict([SKIPPED, SKIPPED], "") == (  # unknown packages are not called safe
+        "Not audited: pip-audit has data on none of the 2 packages.", 0,
     )  # fmt: skip
 
 
-def test_no_program_and_no_report_are_said(tmp_path):
+def test_a_missing_program_and_a_missing_report_are_named(tmp_path):
     audit = AUDIT["audit"]
     assert audit(str(tmp_path / "gone"), "x") == ([], "pip-audit could not be installed")
     program = tmp_path / "pip-audit"

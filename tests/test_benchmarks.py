@@ -1,4 +1,4 @@
-"""Both ways of every benchmark do the same work; else a ratio would say nothing."""
+"""Both implementations in every benchmark do the same work, so their ratio is meaningful."""
 
 import json
 import subprocess
@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 
 
 def measured(out, module, *options):
-    """Runs a benchmark as a person does: what it wrote and what it said."""
+    """Runs a benchmark from the command line; returns its JSON and its output."""
     command = [sys.executable, "-m", module, *options, "--out", str(out)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -28,7 +28,7 @@ def measured(out, module, *options):
 
 @pytest.fixture
 def float64():
-    """AdamW's first updates are signs: in float32, rounding alone parts two ways of one step."""
+    """AdamW's first updates are signs, so in float32 rounding alone makes two versions diverge."""
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
@@ -49,7 +49,7 @@ def test_quick_measures_every_case(tmp_path):
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("side", [64, 128])  # below and from where kernels are fused
+@pytest.mark.parametrize("side", [64, 128])  # below and at the size from which kernels are fused
 def test_plain_networks_are_ours(side):
     torch.manual_seed(0)
     shape = {"fmaps_base": 1024, "fmaps_max": 16}
@@ -78,10 +78,10 @@ def test_both_ways_of_a_training_step_do_the_same_work():
         real = to_signed(tuner.images).double()
         done = [tuner.train_batch(real) for _ in range(3)]
         losses.append([loss for batch in done for loss in (batch["d_loss"], batch["g_loss"])])
-    assert losses[0] == pytest.approx(losses[1], rel=1e-6)  # the third batch sees two updates
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)  # batch 3 follows two updates
     after = list(theirs.generator.parameters())
     for plain_one, mine in zip(after, ours.generator.parameters(), strict=True):
-        # an update is 1e-4; layer 0's bias, which instance norm removes, moves by rounding alone
+        # an update is 1e-4; instance norm cancels layer 0's bias, so only rounding moves it
         assert torch.allclose(plain_one, mine, rtol=0, atol=5e-6)
     moved = [bool((old != new).any()) for old, new in zip(before, after, strict=True)]
     assert any(moved)
@@ -89,7 +89,7 @@ def test_both_ways_of_a_training_step_do_the_same_work():
 
 
 def test_both_ways_of_an_evaluation_see_the_same_faces(tmp_path):
-    """JPEG files and other batches change a mean score by a little, another network by more."""
+    """JPEG and batching change a mean score slightly; another network changes it more."""
     torch.manual_seed(0)
     *_, case = evaluation_cases(QUICK, CPU, "float32", tmp_path)
     assert case.name.startswith("evaluation")
@@ -112,9 +112,9 @@ def test_two_workers_are_measured_beside_one(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_does_not_grow_with_the_images(tmp_path):
-    """A quarter is kept: 44 MiB of the larger count, if they stayed in memory."""
+    """A quarter of the images is kept; held in memory, they would add 88 MiB."""
     found, _ = measured(tmp_path / "out.json", "benchmarks.memory", "2000", "122000")
     few, many = found["rows"]
     assert many["kept"] > 10 * few["kept"] > 1000

@@ -97,7 +97,7 @@ def test_a_wrong_command_line_is_one_line(call, line, message):
     assert message in err
 
 
-PASSED = {  # function, command line, what the function is given beside the study
+PASSED = {  # function, command line, arguments besides the study
     "runner.run_study": (
         "run params/tiny --only 05* --force --seed 2", {"only": "05*", "force": True, "seed": 2}
     ),
@@ -119,7 +119,7 @@ def test_options_are_passed_on(call, monkeypatch, function):
 def test_finetune_help_says_how_to_use_several_gpus(call):
     code, out, _ = call("finetune", "--help")
     assert code == 0
-    words = " ".join(out.replace("│", " ").split())  # without the box and its line breaks
+    words = " ".join(out.replace("│", " ").split())  # removes the box and its line breaks
     assert "accelerate launch --multi_gpu --num_processes 2 -m ohlora_lib finetune" in words
 
 
@@ -144,7 +144,7 @@ def test_finetune_says_whether_it_finished(call, monkeypatch, launched, finished
 
 @pytest.fixture
 def compared(monkeypatch):
-    """What the command gives to `compare_files`, and what it is given back."""
+    """Replaces `compare_files`; returns its result and the list of calls."""
     row = {"property": "age", "target": 0.0, "start": 0.5, "end": 0.01234, "effect": "closer"}
     facts = {"rows": 9, "epochs": 2.0, "sentence": "It [came] closer.", "properties": [row]}
     against = {"a": "v8", "b": "v9", "sentence": "v9 did better."}
@@ -173,7 +173,7 @@ def test_compare_prints_sentences_and_tables_or_json(call, compared):
 
 
 @pytest.mark.parametrize("concept", ["age", "age=x", "age=0,age=1"])
-def test_a_concept_that_is_none(call, compared, concept):
+def test_a_malformed_concept_is_refused(call, compared, concept):
     code, _, err = call("compare", "a.csv", "--concept", concept)
     assert code == 1
     assert "NAME=TARGET" in err
@@ -279,5 +279,5 @@ def test_label_tables_are_merged(call, tmp_path):
     tables = (str(tmp_path / "anna.csv"), str(tmp_path / "otto.csv"))
     code, out, _ = call("labels", "merge", *tables, "--out", str(tmp_path / "both.csv"))
     assert code == 0
-    assert "2 images, 1 disagreements left open" in out
+    assert "2 images, 1 disagreements left empty" in out
     assert (tmp_path / "both.csv").read_text() == "file,hat\na,1\nb,\n"

@@ -81,8 +81,8 @@ def training_images(
 ) -> np.ndarray:
     """Returns the images to train a base on, uint8 (N, H, H, 3), with H = `image_px`.
 
-    They come from the run folder of a population, which must have that size (ValueError). If it is
-    None, `count` built-in faces are drawn, none of which a population of the same seed contains.
+    Reads them from a population's run folder; ValueError if their size differs. If `population` is
+    None, draws `count` faces from index 100,000 on, which no smaller population contains.
     """
     if population is None:
         return render_faces(range(100_000, 100_000 + count), seed=seed, image_px=image_px)

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from ohlora_lib.io import stylegan2
 from ohlora_lib.io.disk import atomic_path
+from ohlora_lib.io.rosinality import official, rosinality
+from ohlora_lib.io.tensors import read_networks
 from ohlora_lib.io.weights import (
     SIZES,
     build_network,
@@ -19,21 +21,26 @@ from ohlora_lib.io.weights import (
     count_not_finite,
     kind_of,
     naming,
-    read_all,
     read_tensors,
     split_mapping,
     write_network,
 )
 from ohlora_lib.nets import CompactCNN, Generator, PropertyCNN
 
+DOUBLE = {"img_resolution", "img_channels"}  # facts that sizes say, or that are always the same
+LOST = {"conv_clamp": None, "mbstd_group_size": 4}  # what a file without metadata is taken for
+
 
 def describe(path: Path | str) -> dict[str, Any]:
     """Returns a weight file's kind, sizes, parameters, metadata; raises as `load_generator`."""
-    tables, facts = read_all(path)
+    tables, facts = read_networks(path)
     taken = choose_network(tables, path)
     own = facts.get(taken, {})
+    with naming(path):
+        tables[taken] = official(tables[taken])
     sizes = _measure(tables[taken], own, path)
     megabytes = math.ceil(Path(path).stat().st_size / 1e4) / 100
+    own = {name: text for name, text in own.items() if name not in DOUBLE}
     found = {**own, "kind": kind_of(tables[taken]), **sizes, "megabytes": megabytes}
     if len(tables) > 1:
         found |= {"network": taken, "networks": list(tables)}
@@ -51,7 +58,7 @@ def describe(path: Path | str) -> dict[str, Any]:
 def _measure(
     tensors: dict[str, Tensor], facts: Mapping[str, str], source: Path | str
 ) -> dict[str, Any]:
-    """Returns the sizes of a network; those of a StyleGAN2 without building it."""
+    """Returns the sizes of a network; a StyleGAN2, under official names, is not built."""
     if not stylegan2.kind_of(tensors):
         return _sizes(build_network(tensors, facts, source=source))
     with naming(source):
@@ -124,11 +131,16 @@ def _convert_stylegan2(
     sizes = _measure(dict(tensors), facts, source)
     if wide_dim:
         raise ValueError(f"{source}: is a StyleGAN2; --split is for files of StyleGAN1")
-    if target.suffix == ".pth" and sizes["conv_clamp"] is not None:
-        raise ValueError(f"{target}: cannot store conv_clamp. Write .safetensors.")
-    own = {"architecture": "stylegan2", "conv_clamp": str(sizes["conv_clamp"])}
+    if target.suffix == ".pth" and (lost := _lost(sizes)):
+        raise ValueError(f"{target}: cannot store {lost}. Write .safetensors.")
+    own = {name: str(sizes[name]) for name in (*LOST, "architecture") if name in sizes}
     write_network(None, tensors, target, {**facts, **own})
     return sizes
+
+
+def _lost(sizes: Mapping[str, Any]) -> str:
+    """Names the sizes of a StyleGAN2 that files without metadata cannot store."""
+    return ", ".join(name for name, value in LOST.items() if sizes.get(name, value) != value)
 
 
 def _convert_to_rosinality(
@@ -139,21 +151,27 @@ def _convert_to_rosinality(
         raise ValueError(
             f"{target}: --to is {layout!r}; it must be rosinality, and the file's suffix .pt"
         )
-    tables, facts = read_all(source)
+    tables, facts = read_networks(source)
     taken = choose_network(tables, source, "generator", network)
     if stylegan2.kind_of(tables[taken]) != "generator" or wide_dim:
         raise ValueError(
             f"{source}: --to rosinality needs a StyleGAN2 generator and no --split; the file "
             f"holds {kind_of(tables[taken]) or 'another network'}"
         )
-    sizes = _measure(tables[taken], facts.get(taken, {}), source)
     judge = choose_network(tables, source, "discriminator")
-    with naming(source):
-        content: dict[str, Any] = {"g_ema": stylegan2.rosinality(tables[taken])}
-        content["latent_avg"] = content["g_ema"].pop("latent_avg")
-        if stylegan2.kind_of(tables[judge]) == "discriminator":
-            content["d"] = stylegan2.rosinality(tables[judge])
+    kept = {"g_ema": taken}
+    if stylegan2.kind_of(tables[judge]) == "discriminator":
+        kept["d"] = judge
+    content, sizes = dict[str, Any](), dict[str, dict[str, Any]]()
+    for theirs, name in kept.items():
+        with naming(source):
+            tensors = official(tables[name])
+        sizes[theirs] = _measure(tensors, facts.get(name, {}), source)
+        with naming(source):
+            content[theirs] = rosinality(tensors)
+    content["latent_avg"] = content["g_ema"].pop("latent_avg")
     with atomic_path(target) as temporary:
         torch.save(content, temporary)
-    lost = {"not stored": "conv_clamp"} if sizes["conv_clamp"] is not None else {}
-    return {"networks": list(content), **sizes, **lost}
+    told = {"networks": list(content), **sizes["g_ema"]}
+    lost = {name: text for name, own in sizes.items() if (text := _lost(own))}
+    return told | ({"not stored": lost} if lost else {})

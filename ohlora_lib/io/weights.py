@@ -20,10 +20,14 @@ from torch import Tensor, nn
 
 from ohlora_lib.io import stylegan2
 from ohlora_lib.io.disk import write_atomic
-from ohlora_lib.io.tensors import Networks, read_networks
+from ohlora_lib.io.rosinality import official
+from ohlora_lib.io.tensors import read_networks
 from ohlora_lib.nets import CompactCNN, Discriminator, Generator, PropertyCNN
 from ohlora_lib.nets.generator import EMBEDDING_DIM
 from ohlora_lib.nets.property_cnn import CHANNELS
+from ohlora_lib.nets.style_generator import StyleGenerator
+from ohlora_lib.nets.stylegan2 import Discriminator as StyleGAN2Discriminator
+from ohlora_lib.nets.stylegan2 import Generator as StyleGAN2Generator
 
 PREFERRED = (  # of several networks in one file
     *("generator_smooth", "generator_ema", "G_ema", "g_ema", "generator", "discriminator"),
@@ -59,6 +63,10 @@ def write_network(
         own |= {"architecture": "published", "property": net.prop, "crop": json.dumps(net.crop)}
     if isinstance(net, CompactCNN):
         own |= {"architecture": "compact", "properties": json.dumps(net.properties)}
+    if isinstance(net, StyleGAN2Generator | StyleGAN2Discriminator):
+        own |= {"architecture": "stylegan2", "conv_clamp": str(net.conv_clamp)}
+    if isinstance(net, StyleGAN2Discriminator):
+        own |= {"mbstd_group_size": str(net.b4.group)}
     write_atomic(path, _in_order(save(tensors, metadata={**facts, **own})))
 
 
@@ -79,29 +87,20 @@ def read_tensors(
     `kind` or `network`, a name in the file, selects one of several networks in a `.pth`.
     ValueError if the file is missing, truncated, not a weight file, or contains code.
     """
-    tables, facts = read_all(path)
-    taken = choose_network(tables, path, kind, network)
-    return tables[taken], facts.get(taken, {})
-
-
-def read_all(path: Path | str) -> tuple[Networks, dict[str, dict[str, str]]]:
-    """Reads all networks in a file, StyleGAN2's under official names."""
     tables, facts = read_networks(path)
-    for name, tensors in tables.items():
-        with naming(path, name):
-            tables[name] = stylegan2.official(tensors)
-    return tables, facts
+    taken = choose_network(tables, path, kind, network)
+    with naming(path):
+        return official(tables[taken]), facts.get(taken, {})
 
 
 @contextmanager
-def naming(path: Path | str, network: str = "") -> Iterator[None]:
+def naming(path: Path | str) -> Iterator[None]:
     """Turns an error about the tensors of a StyleGAN2 into one line that names the file."""
     try:
         yield
     except Exception as error:  # damaged shapes may raise any error
         reason = " ".join(str(error).split())[:300]
-        which = f"its network {network!r}" if network else "its network"
-        raise ValueError(f"{path}: {which} does not fit a StyleGAN2: {reason}.") from error
+        raise ValueError(f"{path}: does not fit a StyleGAN2: {reason}.") from error
 
 
 def choose_network(
@@ -130,7 +129,9 @@ def _feature_maps(channels: Mapping[int, int]) -> dict[str, int]:
     return {"fmaps_base": base, "fmaps_max": max(channels.values())}
 
 
-def _generator(shapes: Shapes, _: Mapping[str, str]) -> Generator:
+def _generator(shapes: Shapes, facts: Mapping[str, str]) -> StyleGenerator:
+    if stylegan2.kind_of(shapes):
+        return StyleGAN2Generator(**stylegan2.sizes(shapes, facts))
     blocks = _count(shapes, r"synthesis\.output\d+\.weight")
     channels = {4 * 2**k: shapes[f"synthesis.output{k}.weight"][1] for k in range(blocks)}
     properties = shapes.get("mapping.label_weight", (0,))[0]
@@ -145,7 +146,11 @@ def _generator(shapes: Shapes, _: Mapping[str, str]) -> Generator:
     )
 
 
-def _discriminator(shapes: Shapes, _: Mapping[str, str]) -> Discriminator:
+def _discriminator(
+    shapes: Shapes, facts: Mapping[str, str]
+) -> Discriminator | StyleGAN2Discriminator:
+    if stylegan2.kind_of(shapes):
+        return StyleGAN2Discriminator(**stylegan2.sizes(shapes, facts))
     blocks = _count(shapes, r"input\d+\.weight")
     image_px = 4 * 2 ** (blocks - 1)
     channels = {image_px // 2**k: shapes[f"input{k}.weight"][0] for k in range(blocks)}
@@ -179,8 +184,8 @@ def _property_cnn(shapes: Shapes, facts: Mapping[str, str]) -> PropertyCNN | Com
 
 
 KINDS: dict[str, tuple[set[str], Callable[[Shapes, Mapping[str, str]], nn.Module]]] = {
-    "generator": ({"synthesis.layer0.const", stylegan2.MARKS["generator"]}, _generator),
-    "discriminator": ({"input0.weight", stylegan2.MARKS["discriminator"]}, _discriminator),
+    "generator": ({"synthesis.layer0.const", *stylegan2.MARKS["generator"]}, _generator),
+    "discriminator": ({"input0.weight", *stylegan2.MARKS["discriminator"]}, _discriminator),
     "property_cnn": ({"conv1.0.weight", "stem.0.weight"}, _property_cnn),
 }
 
@@ -192,12 +197,12 @@ def build_network(
 
     ValueError, which names the source, if the network is not of `kind` or a tensor does not fit.
     """
-    if stylegan2.kind_of(tensors):
-        raise ValueError(f"{source}: is a StyleGAN2, which this version only shows and converts.")
     found = kind_of(tensors)
     if not found or kind not in {"", found}:
         holds = f"a {found}" if found else f"no known network (first tensor {min(tensors)!r})"
-        raise ValueError(f"{source}: holds {holds}, not a {kind or ' or '.join(KINDS)}.")
+        lacks = kind == "discriminator" and stylegan2.kind_of(tensors)
+        hint = f" Discriminator: {stylegan2.NO_DISCRIMINATOR}." if lacks else ""
+        raise ValueError(f"{source}: holds {holds}, not a {kind or ' or '.join(KINDS)}.{hint}")
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     make = partial(KINDS[found][1], shapes, facts)
     try:
@@ -216,16 +221,16 @@ def _load_net(path: Path | str, kind: str) -> Any:
     return build_network(*read_tensors(path, kind), kind, source=path)
 
 
-def load_generator(path: Path | str) -> Generator:
-    """Reads a generator, plain or split, with or without properties, at any size.
+def load_generator(path: Path | str) -> StyleGenerator:
+    """Reads a generator of StyleGAN 1 or 2, with or without properties, at any size.
 
     ValueError, here and below, if the file is unreadable, holds another kind, or does not fit.
     """
     return _load_net(path, "generator")
 
 
-def load_discriminator(path: Path | str) -> Discriminator:
-    """Reads a discriminator, with or without properties, at any size."""
+def load_discriminator(path: Path | str) -> Discriminator | StyleGAN2Discriminator:
+    """Reads a discriminator of StyleGAN 1 or 2, with or without properties, at any size."""
     return _load_net(path, "discriminator")
 
 

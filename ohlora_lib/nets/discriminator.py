@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ohlora_lib.nets.generator import count_blocks, feature_maps
 from ohlora_lib.nets.layers import EqualConv, EqualDense, check_shape, leaky, minibatch_deviation
+from ohlora_lib.nets.style_generator import count_blocks, feature_maps
 
 
 class Discriminator(nn.Module):

@@ -8,10 +8,7 @@ last two dense layers as two branches, a narrow (pretrained) and a wide (new) on
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -28,39 +25,20 @@ from ohlora_lib.nets.layers import (
     pixel_norm,
     smooth_kernel,
 )
+from ohlora_lib.nets.style_generator import (
+    StyleGenerator,
+    Styles,
+    StyleSynthesis,
+    Truncation,
+    count_blocks,
+    feature_maps,
+)
 
 EMBEDDING_DIM = 16  # width of the embedded property scores
 MAPPING_LAYERS = 8
 MAPPING_LR_MULTIPLIER = 0.01
-W_AVG_STEP = 0.005  # weight of a training batch's mean w in the running mean
 FUSED_FROM_PX = 128  # from here on, public weights expect upsampling fused with the convolution
 NEW_BRANCH_STD = 0.15  # with the usual 1 / lr_multiplier, the first images are not faces
-
-
-def count_blocks(image_px: int) -> int:
-    """Counts resolutions from 4 px to image_px; ValueError unless it is one of 8, 16 ... 1024."""
-    if image_px not in {2**k for k in range(3, 11)}:
-        raise ValueError(f"image_px is {image_px}; it must be a power of two from 8 to 1024")
-    return int(math.log2(image_px)) - 1
-
-
-def feature_maps(image_px: int, fmaps_base: int, fmaps_max: int) -> int:
-    """Returns the number of channels at a resolution."""
-    return max(1, min(fmaps_base // image_px, fmaps_max))
-
-
-@dataclass(frozen=True)
-class Styles:
-    """Style vectors and, for a split mapping, the four vectors inside its branches (else None).
-
-    `w1` and `w1_` are the outputs of the narrow branch's two layers, `w2` and `w2_` of the wide's.
-    """
-
-    w: Tensor  # (B, W)
-    w1: Tensor | None = None  # (B, W)
-    w2: Tensor | None = None  # (B, wide)
-    w1_: Tensor | None = None  # (B, W)
-    w2_: Tensor | None = None  # (B, W)
 
 
 class Mapping(nn.Module):
@@ -108,23 +86,6 @@ class Mapping(nn.Module):
         return Styles(w1_ + w2_, w1, w2, w1_, w2_)
 
 
-class Truncation(nn.Module):
-    """Holds the running mean of w and pulls the styles of the first layers toward it."""
-
-    def __init__(self, w_dim: int) -> None:
-        super().__init__()
-        self.register_buffer("w_avg", torch.zeros(w_dim))
-
-    def forward(self, w: Tensor, num_layers: int, psi: float, psi_layers: int) -> Tensor:
-        """Repeats w (B, W) for each layer to (B, L, W); the first `psi_layers` are truncated."""
-        wp = w.unsqueeze(1).expand(-1, num_layers, -1)  # (B, L, W)
-        if psi == 1.0 or psi_layers == 0:
-            return wp
-        pull = torch.ones(num_layers, 1, device=w.device)
-        pull[:psi_layers] = psi
-        return self.w_avg + (wp - self.w_avg) * pull
-
-
 class SynthesisLayer(nn.Module):
     """One styled layer: constant or convolution, blur after upsampling, bias, noise, style."""
 
@@ -155,6 +116,11 @@ class SynthesisLayer(nn.Module):
         weight = weight if self.image_px >= FUSED_FROM_PX else weight.flip(2, 3)
         return smooth_kernel(weight).transpose(0, 1)
 
+    def hold(self, dtype: torch.dtype | None) -> None:
+        """Keeps the kernel, channels_last; a const layer has none."""
+        if self.kind != "const":
+            self.held = self.kernel().to(dtype=dtype, memory_format=torch.channels_last)
+
     def forward(self, x: Tensor | None, w: Tensor, noise: str) -> Tensor:
         """Maps (B, C_in, H, W) to (B, C, image_px, image_px); a const layer ignores x."""
         if self.kind == "const":
@@ -166,7 +132,7 @@ class SynthesisLayer(nn.Module):
         return self.style(leaky(self.apply_noise(x, noise), inplace=True), w)
 
 
-class Synthesis(nn.Module):
+class Synthesis(StyleSynthesis):
     """Draws images from styles, from 4x4 up; at full size only the last output layer is used."""
 
     def __init__(self, image_px: int, w_dim: int, fmaps_base: int, fmaps_max: int) -> None:
@@ -182,23 +148,6 @@ class Synthesis(nn.Module):
                 before = channels
             self.add_module(f"output{k}", EqualConv(channels, 3, 1, linear=True))
             self.widest_map = max(self.widest_map, channels * px**2)
-
-    @contextlib.contextmanager
-    @torch.no_grad()
-    def hold_kernels(self, dtype: torch.dtype | None = None) -> Iterator[None]:
-        """Computes the kernels once for all calls inside the block, instead of at every call.
-
-        Kernels are channels_last, which makes all feature maps channels_last. Inside the block,
-        weights must not change and get no gradient, and the network must not be copied.
-        """
-        layers = [layer for layer in self.modules() if getattr(layer, "kind", "const") != "const"]
-        try:
-            for layer in layers:
-                layer.held = layer.kernel().to(dtype=dtype, memory_format=torch.channels_last)
-            yield
-        finally:
-            for layer in layers:
-                layer.held = None
 
     def forward(self, wp: Tensor, noise: str, lod: float = 0.0) -> Tensor:
         """Draws images (B, 3, H, H) from the layers' styles wp (B, L, W); noise as in `Generator`.
@@ -218,7 +167,7 @@ class Synthesis(nn.Module):
         return images.lerp(F.interpolate(smaller, scale_factor=2.0), share)
 
 
-class Generator(nn.Module):
+class Generator(StyleGenerator):
     """StyleGAN 1 generator.
 
     Args:
@@ -251,45 +200,5 @@ class Generator(nn.Module):
         self.num_properties, self.wide_dim = num_properties, wide_dim
         self.fmaps_base, self.fmaps_max = fmaps_base, fmaps_max
         self.mapping = Mapping(z_dim, w_dim, num_properties, wide_dim)
-        self.truncation = Truncation(w_dim)
+        self.truncation = Truncation(torch.zeros(w_dim))
         self.synthesis = Synthesis(image_px, w_dim, fmaps_base, fmaps_max)
-
-    @torch.no_grad()
-    def move_toward(self, trained: Generator, keep: float) -> None:
-        """Moves each weight to keep * own + (1 - keep) * trained, and copies the buffers."""
-        for mean, value in zip(self.parameters(), trained.parameters(), strict=True):
-            mean.lerp_(value, 1 - keep)
-        for mean, value in zip(self.buffers(), trained.buffers(), strict=True):
-            mean.copy_(value)
-
-    def styles(self, z: Tensor, properties: Tensor | None = None) -> Styles:
-        """Maps latents (B, Z) and scores (B, P) to styles; in training mode also updates w_avg."""
-        styles = self.mapping(z, properties)
-        if self.training:
-            mean = styles.w.detach().to(self.truncation.w_avg.dtype).mean(dim=0)  # (W,)
-            self.truncation.w_avg.lerp_(mean, W_AVG_STEP)
-        return styles
-
-    def forward(
-        self,
-        z: Tensor,
-        properties: Tensor | None = None,
-        *,
-        psi: float = 1.0,
-        psi_layers: int = 0,
-        noise: str = "fixed",
-    ) -> Tensor:
-        """Draws images (B, 3, H, H), about [-1, 1].
-
-        Args:
-            z: Latents, shape (B, Z), standard normal.
-            properties: Standardised scores, shape (B, P); None means all zero.
-            psi: Truncation: 1 keeps the styles, 0 gives the mean face.
-            psi_layers: Number of layers, from the first, that are truncated.
-            noise: `fixed` uses the stored planes, `random` draws new ones.
-        """
-        if noise not in {"fixed", "random"}:
-            raise ValueError(f"noise is {noise!r}; it must be 'fixed' or 'random'")
-        w = self.styles(z, properties).w
-        wp = self.truncation(w, 2 * self.synthesis.num_blocks, psi, psi_layers)
-        return self.synthesis(wp, noise)

@@ -1,4 +1,4 @@
-"""Building blocks of StyleGAN 1: equalised layers, blur, noise, styles, minibatch deviation.
+"""Building blocks of StyleGAN 1 and 2: equalised layers, blur, noise, styles, minibatch deviation.
 
 Axes: B batch, C channels, H height, W width, D style width.
 Source: Karras et al., "Progressive Growing of GANs", 2018, https://arxiv.org/abs/1710.10196, and
@@ -48,18 +48,25 @@ def smooth_kernel(weight: Tensor) -> Tensor:
 class EqualDense(nn.Module):
     """Dense layer with equalised learning rate: weights are stored at unit scale.
 
-    `gain` is sqrt(2) before a leaky ReLU and 1 for a linear output. `lr_multiplier` multiplies
-    weight and bias; the initial stored weight is divided by it.
+    `gain` is sqrt(2) before a leaky ReLU and 1 for a linear output; StyleGAN 2 multiplies the bias
+    by it as well, as `bias_gain`. `lr_multiplier` multiplies weight and bias; the initial stored
+    weight is divided by it.
     """
 
     def __init__(
-        self, inputs: int, outputs: int, *, gain: float = math.sqrt(2), lr_multiplier: float = 1.0
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        gain: float = math.sqrt(2),
+        bias_gain: float = 1.0,
+        lr_multiplier: float = 1.0,
     ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(outputs, inputs) / lr_multiplier)
         self.bias = nn.Parameter(torch.zeros(outputs))
         self.weight_scale = gain / math.sqrt(inputs) * lr_multiplier
-        self.bias_scale = lr_multiplier
+        self.bias_scale = bias_gain * lr_multiplier
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, inputs) to (B, outputs), without activation."""
@@ -95,17 +102,31 @@ class EqualConv(nn.Module):
 
 
 class Blur(nn.Module):
-    """Depthwise 3x3 binomial low-pass filter with zero padding; its kernel is a buffer."""
+    """Depthwise 3x3 binomial low-pass filter with zero padding.
 
-    def __init__(self, channels: int) -> None:
+    Its kernel is a buffer, which a state dict contains if `stored`.
+    """
+
+    def __init__(self, channels: int, *, padding: int = 1, stored: bool = True) -> None:
         super().__init__()
         line = torch.tensor([1.0, 2.0, 1.0]) / 4
-        kernel = torch.outer(line, line)  # (3, 3)
-        self.register_buffer("kernel", kernel.repeat(channels, 1, 1, 1))  # (C, 1, 3, 3)
+        kernel = torch.outer(line, line).repeat(channels, 1, 1, 1)  # (C, 1, 3, 3)
+        self.register_buffer("kernel", kernel, persistent=stored)
+        self.padding = padding
 
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Blurs (B, C, H, W), keeping its shape, and adds a bias (C,)."""
-        return convolve(x, self.kernel.to(x.dtype), bias, padding=1, groups=x.shape[1])
+        """Blurs (B, C, H, W), keeping its shape if the padding is 1, and adds a bias (C,)."""
+        kernel = self.kernel.to(x.dtype)
+        return convolve(x, kernel, bias, padding=self.padding, groups=x.shape[1])
+
+
+def add_noise(x: Tensor, plane: Tensor, strength: Tensor, mode: str) -> Tensor:
+    """Adds strength times noise to (B, C, H, W) in place: `random` planes, or the `fixed` one."""
+    if mode == "random":
+        noise = torch.randn(x.shape[0], 1, *x.shape[2:], device=x.device, dtype=x.dtype)
+    else:
+        noise = plane.to(x.dtype)
+    return x.addcmul_(noise, strength.to(x.dtype))
 
 
 class Noise(nn.Module):
@@ -118,11 +139,7 @@ class Noise(nn.Module):
 
     def forward(self, x: Tensor, mode: str) -> Tensor:
         """Adds noise to (B, C, H, W) in place: a `random` plane per image, or the `fixed` one."""
-        if mode == "random":
-            noise = torch.randn(x.shape[0], 1, *x.shape[2:], device=x.device, dtype=x.dtype)
-        else:
-            noise = self.noise.to(x.dtype)
-        return x.addcmul_(noise, self.weight.to(x.dtype).view(1, -1, 1, 1))
+        return add_noise(x, self.noise, self.weight.view(1, -1, 1, 1), mode)
 
 
 class Style(EqualDense):
@@ -138,13 +155,13 @@ class Style(EqualDense):
         return fused_style(x, *style.to(exact).chunk(2, dim=1))
 
 
-def minibatch_deviation(x: Tensor) -> Tensor:
+def minibatch_deviation(x: Tensor, most: int = MOST_IN_GROUP) -> Tensor:
     """Appends one channel to (B, C, H, W): the mean standard deviation within groups of images.
 
-    The group size is the largest divisor of B up to 16.
+    The group size is the largest divisor of B up to `most`.
     """
     batch, channels, height, width = x.shape
-    group = next(g for g in range(min(MOST_IN_GROUP, batch), 0, -1) if batch % g == 0)
+    group = next(g for g in range(min(most, batch), 0, -1) if batch % g == 0)
     y = x.float().view(group, -1, channels, height, width)  # (G, B/G, C, H, W)
     deviation = (y.var(dim=0, correction=0) + 1e-8).sqrt().mean(dim=(1, 2, 3))  # (B/G,)
     plane = deviation.repeat(group).view(batch, 1, 1, 1).expand(batch, 1, height, width)

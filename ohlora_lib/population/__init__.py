@@ -1,1 +1,1 @@
-"""Images and their labels: built-in faces, folders, CelebA's layout."""
+"""Images and their labels: built-in faces, image folders, CelebA, generator samples."""

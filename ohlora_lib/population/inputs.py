@@ -1,4 +1,4 @@
-"""What a population is read from, and a look into it before a run, without torch."""
+"""Reads and checks the inputs of a population before a run, without torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ohlora_lib.io.pictures import ATTRIBUTE_LISTS, find_images, walk
 from ohlora_lib.population.labels import match_rows, read_table, with_properties
 from ohlora_lib.study.parameters import LabelImages, MakePopulation
 
-CELEBA_LABELS = {  # its attributes are 1 and -1, and half of them point the other way
+CELEBA_LABELS = {  # attributes are 1 and -1; three of these are reversed
     "gender": "Male<=0",
     "quality": "Blurry<=0",
     "age": "Young<=0",
@@ -21,7 +21,7 @@ CELEBA_LABELS = {  # its attributes are 1 and -1, and half of them point the oth
 
 
 def check_images(config: MakePopulation | LabelImages, folder: Path, _: Path) -> None:
-    """Finds the images of a folder, or CelebA's with its list, without opening one.
+    """Finds a folder's images, or CelebA's images and list, without opening an image.
 
     Raises:
         ValueError: If the folder holds no images, or the list does not match them.
@@ -35,7 +35,7 @@ def check_images(config: MakePopulation | LabelImages, folder: Path, _: Path) ->
 
 
 def check_labels(config: MakePopulation, path: Path, root: Path) -> None:
-    """Reads a label table; ValueError if it holds no labels, or none of a folder's images."""
+    """Checks a label table; ValueError if it has no labels, or no row matches an image."""
     folder = root / config.image_folder
     pictures = folder if config.source == "folder" and folder.is_dir() else None
     _check_table(read_labels(config, path), pictures, config.label_rules, str(path))
@@ -51,43 +51,43 @@ def _check_table(
 
 
 def read_labels(config: MakePopulation, path: Path) -> pd.DataFrame:
-    """Reads a label table, or the first `labelled_rows` of it; ValueError as of `read_table`."""
+    """Reads a label table, or its first `labelled_rows` rows; raises as `read_table` does."""
     table = read_table(path)
     return table.head(config.labelled_rows or len(table))
 
 
 def find_celeba(image_folder: Path) -> tuple[Path, Path]:
-    """The attribute list and the folder of pictures of CelebA's layout; else a ValueError."""
+    """Finds CelebA's attribute list and image folder; ValueError for any other layout."""
     found = [path for path in walk(image_folder) if path.name in ATTRIBUTE_LISTS]
     pictures = image_folder / "img_align_celeba"
     if len(found) != 1 or not pictures.is_dir():
         raise ValueError(
-            f"{image_folder}: not laid out as CelebA; it must hold img_align_celeba/ and one "
-            f"{' or '.join(ATTRIBUTE_LISTS)}, and has {[str(path) for path in found]}. Give "
+            f"{image_folder}: not CelebA's layout; it must contain img_align_celeba/ and one "
+            f"{' or '.join(ATTRIBUTE_LISTS)}; lists found: {[str(path) for path in found]}. Give "
             f"CelebA's folder as `image_folder`."
         )
     return found[0], pictures
 
 
 def read_attributes(path: Path) -> pd.DataFrame:
-    """Reads CelebA's attribute list, `.txt` or `.csv`; ValueError if it is damaged or none."""
+    """Reads CelebA's attribute list, `.txt` or `.csv`; ValueError if it is malformed."""
     if path.suffix == ".csv":
         return read_table(path)
     check_file(path, "attribute list")
     try:
         with path.open(encoding="utf-8-sig") as file:
             count, names = int(file.readline()), ["file", *file.readline().split()]
-            columns = [*names, ""]  # "": what is too much
+            columns = [*names, ""]  # "": surplus values
             table = pd.read_csv(file, sep=r"\s+", names=columns, dtype={"file": str})
         ragged = table[names].isna().any(axis=1) | table[""].notna()
         if len(table) != count or ragged.any():
             raise ValueError(
-                f"it says {count} images and lists {len(table)}, {ragged.sum()} of them in a line "
-                f"of too few or too many values"
+                f"it declares {count} images and lists {len(table)}; lines with too few or too "
+                f"many values: {ragged.sum()}"
             )
     except (OSError, ValueError, OverflowError) as error:
         raise ValueError(
-            f"{path}: not CelebA's attribute list, a count, a line of names, one line per image "
+            f"{path}: not CelebA's attribute list: a count, a line of names, one line per image "
             f"({' '.join(str(error).split())}). Fetch it again."
         ) from error
     return table[names]

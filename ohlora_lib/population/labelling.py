@@ -1,6 +1,6 @@
-"""Labels by hand: one question at a time, every answer on the disk before the next is asked.
+"""Manual labelling: one question at a time, each answer written to disk before the next.
 
-`answers.csv` is the record; `labels.csv`, the table other stages read, is derived from it.
+`answers.csv` is the record; `labels.csv`, which other stages read, is derived from it.
 Axes: N images, H image height.
 """
 
@@ -28,22 +28,22 @@ COLUMNS = ["img_no", "file", "property", "answer"]
 
 
 class Question(NamedTuple):
-    """Does this image have this property?"""
+    """Asks whether an image has a property."""
 
     img_no: int
     prop: str
 
 
 class LabelSession:
-    """Where a person is in labelling, and what was answered.
+    """The progress of a labelling session and its answers.
 
     Args:
         images: uint8, shape (N, H, H, 3).
-        properties: Questions about each image.
-        folder: Gets `answers.csv` and `labels.csv`; answers already there are resumed from, or
-            refused (ValueError) if they are about other properties or images.
-        files: Names of the images, N.
-        by_image: Ask all properties of an image before the next image; else all images first.
+        properties: Properties to ask about, for each image.
+        folder: Receives `answers.csv` and `labels.csv`. A session resumes from answers already
+            there; ValueError if they concern other properties or images.
+        files: File names of the N images.
+        by_image: Ask image by image, all properties each; otherwise property by property.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class LabelSession:
         own = ("img_no", *FILE_COLUMNS)
         if len({name.strip() for name in properties} - {*own, ""}) < len(properties):
             raise ValueError(
-                f"properties are {properties}; give each once, none of them empty or called "
+                f"properties are {properties}; each name must be unique, not empty and not "
                 f"{' or '.join(own)}"
             )
         self.images, self.properties, self.files = images, properties, files
@@ -70,14 +70,14 @@ class LabelSession:
 
     @property
     def question(self) -> Question | None:
-        """What is asked now; None when everything is answered."""
+        """The current question; None once all are answered."""
         return self.questions[self.place] if self.place < len(self.questions) else None
 
     def answer(self, answer: str) -> None:
-        """Writes an answer, one of `LABELS`, to the disk and moves to the next open question."""
+        """Writes an answer, a key of `LABELS`, to disk and moves to the next open question."""
         question = self.question
         if answer not in LABELS or question is None:
-            raise ValueError(f"{answer!r} is not one of {list(LABELS)}, or all is answered")
+            raise ValueError(f"{answer!r} is not one of {list(LABELS)}, or no question is open")
         answers = {**self.answers, question: answer}
         rows = [(k, self.files[k], prop, given) for (k, prop), given in answers.items()]
         save_table(self.folder / "answers.csv", pd.DataFrame(rows, columns=COLUMNS))
@@ -86,11 +86,11 @@ class LabelSession:
         self.place = self._next_open(self.place + 1)
 
     def back(self) -> None:
-        """Returns to the previous question, answered or not; the new answer will count."""
+        """Goes back to the previous question, answered or not; a new answer replaces the old."""
         self.place = max(self.place - 1, 0)
 
     def progress(self) -> str:
-        """How far, and how the answers to the present property are balanced."""
+        """A sentence: number of answers, and their balance for the current property."""
         prop = self.question.prop if self.question else self.properties[-1]
         mine = [answer for question, answer in self.answers.items() if question.prop == prop]
         yes, no, skip = (mine.count(answer) for answer in LABELS)
@@ -100,7 +100,7 @@ class LabelSession:
         )
 
     def table(self) -> pd.DataFrame:
-        """One row per image with an answer: img_no, file, and 1, 0 or missing per property."""
+        """One row per image with an answer: img_no, file, and 1, 0 or NA per property."""
         shown = sorted({question.img_no for question in self.answers})
         table = pd.DataFrame({"img_no": shown, "file": [self.files[k] for k in shown]})
         for prop in self.properties:
@@ -114,7 +114,7 @@ class LabelSession:
         return place
 
     def _read(self, path: Path) -> dict[Question, str]:
-        """Reads the record; images are found by their files' names, so new ones may come in."""
+        """Reads the record; matches images by file name, so images may be added later."""
         if not path.exists():
             return {}
         lines = read_table(path, COLUMNS).astype(str)
@@ -122,33 +122,33 @@ class LabelSession:
         answers = dict(zip(map(Question, places, lines["property"]), lines["answer"], strict=True))
         if not (answers.keys() <= set(self.questions) and set(answers.values()) <= LABELS.keys()):
             raise ValueError(
-                f"{path}: has answers about other images or properties than these "
-                f"{len(self.images)} images and {self.properties}. Label into another variant, or "
-                f"remove the file."
+                f"{path}: has answers about images or properties other than these "
+                f"{len(self.images)} images and {self.properties}. Use another variant, or remove "
+                f"the file."
             )
         return answers
 
 
 class Merged(NamedTuple):
-    """Label tables of several people as one, and where they disagree."""
+    """Merged label tables of several people, and their disagreements."""
 
     table: pd.DataFrame
-    disagreements: pd.DataFrame  # image, property, a column of answers per person
-    left_out: list[str]  # columns that hold no labels
+    disagreements: pd.DataFrame  # image, property, one column of answers per person
+    left_out: list[str]  # columns that are not labels
 
 
 def merge_tables(paths: Sequence[Path]) -> Merged:
-    """Joins label tables of the same images; where people disagree, there is no label.
+    """Merges label tables of the same images; a label on which people disagree is missing.
 
-    Each table names the image in a column that all have, and has labels of 0, 1 and nothing.
-    ValueError if one is unreadable, has an image twice, or another value among its labels.
+    The tables name images in a column common to all; labels are 0, 1 or empty. ValueError if a
+    table is unreadable, contains an image twice, or has another value in a label column.
     """
     tables = {str(path): read_table(path) for path in paths}
     keys = [name for name in (*FILE_COLUMNS, "img_no") if all(name in t for t in tables.values())]
     if not keys:
         raise ValueError(
-            f"{', '.join(tables)}: have no column in common that names the image; each needs "
-            f"`file` or `img_no`"
+            f"{', '.join(tables)}: no common column names the images. Add `file` or `img_no` "
+            f"to each table."
         )
     key, frames, images = keys[0], {}, []
     found = [prop for name, table in tables.items() for prop in label_columns(table, name)]
@@ -158,16 +158,16 @@ def merge_tables(paths: Sequence[Path]) -> Merged:
         for prop in mine:
             good = table[prop].isna() | numbers(table[prop]).isin([0, 1])
             check_cells(table[prop], good, name, "it must be 0, 1 or empty")
-        if key != "img_no":  # names may be spelt in several ways: the first one stays
+        if key != "img_no":  # a name may have several spellings; keep the first
             known = find_names(table[key].tolist(), images, any_folder=False)
             firsts = [None if place is None else images[place] for place in known]
             table[key] = pd.Series(firsts, table.index, dtype=object).fillna(table[key])
         check_cells(table[key], ~table[key].duplicated(), name, "that image appears twice")
         frames[name] = table.set_index(key)[mine].astype(float).astype("Int64")
         images = list(dict.fromkeys([*images, *table[key]]))
-    answers = pd.concat(frames, axis=1).reindex(images)  # columns: person, property
+    answers = pd.concat(frames, axis=1).reindex(images)  # columns: (person, property)
     rows = answers.stack(future_stack=True).rename_axis([key, "property"])  # columns: person
-    kinds = rows.nunique(axis=1)  # of answers
+    kinds = rows.nunique(axis=1)  # distinct answers
     agreed = rows.min(axis=1).where(kinds == 1).unstack().reindex(index=images, columns=properties)
     differ = rows[kinds > 1].reset_index()
     columns = dict.fromkeys(name for table in tables.values() for name in table)

@@ -17,32 +17,32 @@ from ohlora_lib.io.pictures import FORMATS
 from ohlora_lib.io.tables import check_scores, numbers, parse, read_header
 from ohlora_lib.study.look import parse_condition
 
-SAME_FOLDER = (0, 1, 3)  # the spellings of a name that keep its folder
+SAME_FOLDER = (0, 1, 3)  # indices into `_spellings` that keep the folder
 FILE_COLUMNS = ("file", "img_path", "image_id", "image", "filename", "path")
-EMPTY = ["", "NA", "N/A", "NaN", "nan", "None", "null", "<NA>"]  # cells that hold nothing
+EMPTY = ["", "NA", "N/A", "NaN", "nan", "None", "null", "<NA>"]  # cells that count as missing
 
 
 def read_table(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
-    """Reads a CSV that has these columns; names of files stay as they are written.
+    """Reads a CSV file with these columns; file names stay text, exactly as written.
 
-    ValueError if the file is missing, empty, unreadable, ragged or lacks a column.
+    ValueError if the file is missing, empty, unreadable or ragged, or lacks a column.
     """
     header = read_header(path)
     if not header:
-        raise ValueError(f"{path}: not a readable CSV table, it is empty. Check the path.")
+        raise ValueError(f"{path}: not a readable CSV table: it is empty. Check the path.")
     texts = {name: str for name in header if name in FILE_COLUMNS}
     empty = {name: EMPTY for name in header if name not in texts}
     table = parse(path, keep_default_na=False, dtype=texts, na_values=empty)
     if missing := [name for name in columns if name not in table.columns]:
         raise ValueError(
             f"{path}: column {missing[0]!r} is missing; the table has {list(table.columns)}. "
-            f"Rename a column, or leave the property out."
+            f"Rename a column or remove the property."
         )
     return table
 
 
 def check_cells(column: pd.Series, good: pd.Series, source: str | Path, rule: str) -> None:
-    """Raises a ValueError that names the row and value of the first cell that breaks a rule."""
+    """Raises ValueError with the row and value of the first cell that breaks a rule."""
     if len(bad := column[~good]):
         raise ValueError(
             f"{source}: row {bad.index[0]} has {bad.name} = {bad.tolist()[0]!r}; {rule} "
@@ -51,23 +51,23 @@ def check_cells(column: pd.Series, good: pd.Series, source: str | Path, rule: st
 
 
 def save_table(path: Path | str, table: pd.DataFrame, *, index: bool = False) -> None:
-    """Writes a table as CSV, whole or not at all."""
+    """Writes a table as CSV, atomically."""
     words = table.select_dtypes(exclude="number").astype(str)
     returns = any(words[name].str.contains("\r", regex=False).any() for name in words)
-    # Before Python 3.11.9 a carriage return alone did not quote its cell.
+    # Before Python 3.11.9, cells with a lone carriage return were not quoted.
     quoting = csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
-    with atomic_path(path) as temporary:  # straight to the disk: tables can be long
+    with atomic_path(path) as temporary:  # streamed to disk, as tables can be long
         table.to_csv(temporary, index=index, lineterminator="\n", quoting=quoting)
 
 
 def split_halves(count: int, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Two disjoint halves of the row numbers, each sorted: for the selector, for the judge."""
+    """Splits row numbers into two disjoint sorted halves, for the selector and the judge."""
     order = np.random.default_rng(seed).permutation(count)
     return np.sort(order[: count // 2]), np.sort(order[count // 2 :])
 
 
 def as_numbers(column: pd.Series, source: str | Path) -> pd.Series:
-    """A column as finite numbers; empty cells stay empty, anything else is a ValueError."""
+    """Converts a column to finite numbers; empty cells become NaN, others raise ValueError."""
     values = numbers(column)
     good = column.isna() | np.isfinite(values)
     check_cells(column, good, source, "it must be a finite number or empty")
@@ -75,9 +75,9 @@ def as_numbers(column: pd.Series, source: str | Path) -> pd.Series:
 
 
 def label_columns(table: pd.DataFrame, source: str = "", *, strict: bool = True) -> list[str]:
-    """Columns that hold nothing but 0, 1 and empty cells, and not only empty ones.
+    """Columns that contain only 0, 1 and empty cells, and at least one 0 or 1.
 
-    ValueError if `strict`, and most cells of a column are 0 or 1 but not all.
+    If `strict`, raises ValueError for a column in which most, but not all, cells are 0 or 1.
     """
     found = []
     for name in table.columns.drop(["img_no", *FILE_COLUMNS], errors="ignore"):
@@ -93,20 +93,20 @@ def label_columns(table: pd.DataFrame, source: str = "", *, strict: bool = True)
 def with_properties(
     table: pd.DataFrame, rules: Mapping[str, str], source: str
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Puts labels by rule, such as `{"age": "Young<=0"}`, in front of a table.
+    """Prepends labels made by rules, such as `{"age": "Young<=0"}`, to a table.
 
-    A label is 1 where the rule holds, 0 where it does not, and missing where its column is empty.
-    ValueError, which begins with the source, if a rule's column or a label is not what it must be.
+    A label is 1 where its rule holds, 0 where it does not, and missing where the column is empty.
+    ValueError, prefixed with `source`, if a rule's column is missing or a value is invalid.
 
     Returns:
-        The table without `img_no`, and which columns are labels.
+        The table without `img_no`, and the names of its label columns.
     """
     made = {}
     for prop, text in rules.items():
         condition = parse_condition(text)
         if condition.prop not in table:
             raise ValueError(
-                f"{source}: column {condition.prop!r}, which label {prop!r} needs, is missing; "
+                f"{source}: label {prop!r} needs column {condition.prop!r}, which is missing; "
                 f"the table has {list(table.columns)}. Correct `label_rules`."
             )
         values = as_numbers(table[condition.prop], source)
@@ -119,26 +119,26 @@ def with_properties(
     chosen = [name for name in found if not rules or table[name].notna().all()]
     if not (properties := list(dict.fromkeys([*made, *chosen]))):
         raise ValueError(
-            f"{source}: no column holds labels (0 and 1); it has {list(table.columns)}. "
-            f"Say in `label_rules` how to make them, for example {{gender: gender_score>=0.5}}."
+            f"{source}: no column contains labels (0 or 1); the table has {list(table.columns)}. "
+            f"Define labels in `label_rules`, for example {{gender: gender_score>=0.5}}."
         )
     return table, properties
 
 
 def match_rows(table: pd.DataFrame, names: Sequence[str], source: str) -> pd.Series:
-    """Which file each row of a table is about.
+    """Matches each row of a table to a file.
 
-    A column of file names decides if there is one (`find_names`). Else `img_no` decides: the
-    number at the end of a file's name, or the file's place if no name has a number.
-    ValueError, which begins with the source, if rows leave that open, or no file is meant.
+    Uses a column of file names if the table has one (`find_names`), or else `img_no`: the last
+    number in a file's name, or the file's position if no name contains a number.
+    ValueError, prefixed with `source`, if a match is ambiguous or no row matches a file.
 
     Returns:
-        Place in `names`, Int64, by the table's index; missing where there is no such file.
+        Index into `names` per row, Int64; missing where no file matches.
     """
     column = next((name for name in (*FILE_COLUMNS, "img_no") if name in table), None)
     if column is None:
         raise ValueError(
-            f"{source}: has no column that says which image a row is about; it has "
+            f"{source}: no column names the images; the table has "
             f"{list(table.columns)}. Add `file` (a name) or `img_no` (a number)."
         )
     keys = table[column]
@@ -150,17 +150,17 @@ def match_rows(table: pd.DataFrame, names: Sequence[str], source: str) -> pd.Ser
         found = find_names(keys.tolist(), names)
     rows = pd.Series(found, index=table.index, dtype="Int64")
     once = rows.isna() | ~rows.duplicated()
-    check_cells(keys, once, source, "that image is there more than once")
+    check_cells(keys, once, source, "that image appears more than once")
     if rows.isna().all():
         raise ValueError(
-            f"{source}: none of its {len(rows)} rows is about an image in the folder; {column} "
-            f"begins with {keys.tolist()[:1]}, the files with {list(names[:1])}. Correct either."
+            f"{source}: none of its {len(rows)} rows matches an image in the folder; {column} "
+            f"starts with {keys.tolist()[:1]}, the files with {list(names[:1])}. Correct either."
         )
     return rows
 
 
 def _numbered(names: Sequence[str], source: str) -> dict[int, int]:
-    """Place of each file by the number that `img_no` means it by."""
+    """Maps the value of `img_no` that denotes each file to its index."""
     numbers = {name: re.search(r"(\d+)\D*$", Path(name).stem) for name in names}
     if not any(numbers.values()):
         return {place: place for place in range(len(names))}
@@ -168,8 +168,8 @@ def _numbered(names: Sequence[str], source: str) -> dict[int, int]:
     if len(found) < len(names):
         unclear = next(name for place, name in enumerate(names) if place not in found.values())
         raise ValueError(
-            f"{source}: numbers its images (`img_no`), but not all files have a number of their "
-            f"own in their names, {unclear} for one. Add a column `file` with their names."
+            f"{source}: `img_no` is ambiguous, as not every file name has its own number, for "
+            f"example {unclear}. Add a column `file` with the file names."
         )
     return found
 
@@ -177,12 +177,12 @@ def _numbered(names: Sequence[str], source: str) -> dict[int, int]:
 def find_names(
     keys: Sequence[str], names: Sequence[str], *, any_folder: bool = True
 ) -> list[int | None]:
-    """Place of each key among names of files, however accents and suffixes are written.
+    """Index of each key in `names`, whichever way accents and suffixes are written.
 
-    Names are compared as they stand, then in composed letters (macOS writes é as two code points),
-    then by their last part, and at last without the suffix of a picture (CelebA's list says .jpg,
-    its other edition has .png). A spelling counts only where it means one key and one name, and
-    that name is not found yet. Folders may differ only where `any_folder` says so.
+    Compares names as written, then in Unicode NFC (macOS writes é as two code points), then
+    without folders, and last without an image suffix (CelebA's list says .jpg, its other edition
+    has .png). A spelling counts only if it denotes exactly one key and one name, and that name is
+    not matched yet. Folders may differ only with `any_folder`.
     """
     distinct = list(dict.fromkeys(keys))
     spelt = (zip(*map(_spellings, part), strict=True) for part in (distinct, names))
@@ -197,7 +197,7 @@ def find_names(
 
 
 def _spellings(name: str) -> tuple[str, ...]:
-    """A name; in composed letters; its last part; without a picture's suffix; the part of that."""
+    """The name; its NFC form; that without folders; without an image suffix; without both."""
     text = unicodedata.normalize("NFC", name)
     stem, dot, suffix = text.rpartition(".")
     bare = stem if stem and f"{dot}{suffix.lower()}" in FORMATS else text
@@ -205,6 +205,6 @@ def _spellings(name: str) -> tuple[str, ...]:
 
 
 def _once(texts: Sequence[str]) -> dict[str, int]:
-    """Place of each text that is there once."""
+    """Index of each text that occurs exactly once."""
     often = Counter(texts)
     return {text: place for place, text in enumerate(texts) if often[text] == 1}

@@ -1,4 +1,4 @@
-"""The population of a study: images in a store and their labels, wherever they come from.
+"""The population of a study: images in a store and their labels, from any source.
 
 Axes: N images, H image height.
 """
@@ -32,33 +32,33 @@ FILE_FACTS = ["img_no", "file", "status", "detail"]
 
 @dataclass(frozen=True)
 class Population:
-    """What a study looks at."""
+    """The images and labels of a study."""
 
     images: np.ndarray  # uint8, shape (N, H, H, 3), memory-mapped
-    labels: pd.DataFrame  # a row a labelled image: `img_no` (row of `images`), properties, others
-    files: pd.DataFrame  # one row per image or file, also those left out: `FILE_FACTS`
-    properties: list[str]  # columns of `labels` that hold 0 and 1
+    labels: pd.DataFrame  # row per labelled image: `img_no` (row in `images`), properties, others
+    files: pd.DataFrame  # one row per image or file, skipped ones included: `FILE_FACTS`
+    properties: list[str]  # columns of `labels` with values 0 and 1
 
     def by_label(self, prop: str, value: int) -> np.ndarray:
-        """The first 12 images with a label, uint8 (n, H, H, 3)."""
+        """The first 12 images with this label, uint8 (n, H, H, 3)."""
         chosen = self.labels.loc[self.labels[prop] == value, "img_no"]
         return self.images[chosen.to_numpy(dtype=np.int64)[:12]]
 
     @property
     def shares(self) -> dict[str, float]:
-        """Share of ones of each property."""
+        """Share of ones per property."""
         return {name: round(float(self.labels[name].mean()), 4) for name in self.properties}
 
     def dependence(self) -> str:
-        """A sentence: how much two properties have to do with each other."""
+        """A sentence: the strongest correlation between two properties."""
         pair = strongest_pair(self.labels[self.properties].astype(float).corr())
         if pair is None:
-            return "There are no two properties that vary, so none can depend on another."
+            return "Fewer than two properties vary, so there is no correlation between properties."
         a, b, value = pair
         return f"The largest correlation between two properties is {abs(value):.2f}, {a} and {b}."
 
     def describe(self) -> str:
-        """A sentence: how many images, how many labelled, what was left out."""
+        """A sentence: number of images, of labelled ones, and of skipped ones."""
         counts = self.files["status"].value_counts().drop(["read", "unlabelled"], errors="ignore")
         size = f"{len(self.images)} images of {self.images.shape[1]} px"
         text = f"{size}, {len(self.labels)} labelled"
@@ -69,15 +69,15 @@ class Population:
             return f"{text}. No labels yet."
         ones = ", ".join(f"{name} {share:.1%}" for name, share in self.shares.items())
         other = self.labels.columns.drop([*self.properties, "img_no", *lb.FILE_COLUMNS], "ignore")
-        rest = f" Columns that are no labels: {', '.join(other)}." if len(other) else ""
+        rest = f" Columns that are not labels: {', '.join(other)}." if len(other) else ""
         return f"{text}. Share of ones: {ones}.{rest}"
 
 
 def make(config: MakePopulation, folder: Path) -> Population:
     """Makes the population that the parameters describe.
 
-    The run folder gets `images/images.npy`, `labels.csv` and `files.csv`. ValueError if a source
-    cannot be read, or its labels do not fit its images.
+    Writes `images/images.npy`, `labels.csv` and `files.csv` to the run folder. ValueError if a
+    source is unreadable, or its labels do not match its images.
     """
     table, origin, rules = None, config.labels_csv, config.label_rules
     if config.source == "faces":
@@ -90,7 +90,7 @@ def make(config: MakePopulation, folder: Path) -> Population:
         table, origin = read_attributes(attributes), str(attributes)
         files, rules = _import(pictures, folder, config), rules or CELEBA_LABELS
     else:
-        if config.labels_csv:  # read before the images, which take longer
+        if config.labels_csv:  # before the images, which take longer to read
             table = read_labels(config, in_project(config.labels_csv))
         if config.source == "folder":
             files = _import(in_project(config.image_folder), folder, config)
@@ -100,14 +100,14 @@ def make(config: MakePopulation, folder: Path) -> Population:
 
 
 def to_label(config: LabelImages, run: Run) -> tuple[np.ndarray, list[str]]:
-    """The first images to label by hand: uint8 (n, H, H, 3), and n names.
+    """The first `count` images to label by hand, uint8 (n, H, H, 3), and their n names.
 
-    They are in the run folder unless they come from a population.
+    Stores the images in the run folder unless they come from a population.
     """
     folder = run.inputs.get("population_run", run.path)
     if folder != run.path:
         files = load_population(folder).files
-    elif config.image_folder:  # no tables are written: labels.csv of the folder is the person's
+    elif config.image_folder:  # writes no tables: the folder's labels.csv is manual work
         files = _import(in_project(config.image_folder), folder, config)
     else:
         files = _sample(config, folder, config.count)
@@ -117,16 +117,16 @@ def to_label(config: LabelImages, run: Run) -> tuple[np.ndarray, list[str]]:
 
 
 def load_population(folder: Path, needed: Sequence[str] = ()) -> Population:
-    """Reads a population from its run folder; ValueError if it lacks a file, or needed labels."""
+    """Reads a population from its run folder; ValueError if a file or needed label is missing."""
     images = open_store(folder / "images" / "images.npy")
     labels = lb.read_table(folder / "labels.csv", ["img_no"])
     files = lb.read_table(folder / "files.csv", FILE_FACTS)
     properties = lb.label_columns(labels, strict=False)
     if missing := [name for name in needed if name not in properties]:
         raise ValueError(
-            f"{folder}: has labels of {properties}, and none of {missing[0]!r}. Make them with "
-            f"notebooks/label_images.ipynb, and give its table to 01_make_population as "
-            f"`labels_csv`; or leave the property out."
+            f"{folder}: has labels for {properties}, but none for {missing[0]!r}. Make them with "
+            f"notebooks/label_images.ipynb and pass its table to 01_make_population as "
+            f"`labels_csv`, or remove the property."
         )
     return Population(images, labels, files, properties)
 
@@ -148,7 +148,7 @@ def _sample(config: MakePopulation | LabelImages, folder: Path, count: int) -> p
 def _store(
     batches: Iterable[np.ndarray], names: Sequence[str], folder: Path, image_px: int
 ) -> pd.DataFrame:
-    """Images that no file is behind into the store of a run; a row each."""
+    """Writes images that have no file to the store of a run; returns one row per image."""
     with new_store(folder / "images" / "images.npy", image_px) as store:
         for batch in batches:
             store.append(batch)
@@ -157,7 +157,7 @@ def _store(
 
 
 def _import(pictures: Path, folder: Path, config: MakePopulation | LabelImages) -> pd.DataFrame:
-    """Files into the store of a run; a row a file, also of those left out."""
+    """Imports files into the store of a run; returns one row per file, skipped ones included."""
     paths = find_images(pictures)
     with new_store(folder / "images" / "images.npy", config.image_px) as store:
         steps = import_images(store, paths, pictures, **config.pick("fit"))
@@ -165,8 +165,8 @@ def _import(pictures: Path, folder: Path, config: MakePopulation | LabelImages) 
         if not store.count:
             _, name, _, detail = rows[0]
             raise ValueError(
-                f"{pictures}: none of its {len(paths)} image files can be read; the first is "
-                f"{name} ({detail})"
+                f"{pictures}: none of its {len(paths)} image files is readable; the first is "
+                f"{name} ({detail}). Correct the files or `image_folder`."
             )
     return pd.DataFrame(rows, columns=FILE_FACTS).astype({"img_no": "Int64"})
 
@@ -178,7 +178,7 @@ def _label(
     folder: Path,
     origin: str,
 ) -> Population:
-    """Joins labels to images, says what has none, and writes both tables."""
+    """Joins labels to images, marks unlabelled images, and writes both tables."""
     labels, properties = pd.DataFrame(columns=["img_no"]), []
     if table is not None:
         rows = lb.match_rows(table, files["file"].tolist(), origin)
@@ -187,10 +187,10 @@ def _label(
         named = next((name for name in lb.FILE_COLUMNS if name in table), None)
         names = table[named] if named else table.index.to_series().astype(str).radd("row ")
         unused = rows[rows.notna() & labels["img_no"].isna()]
-        files.loc[unused, "detail"] += "; its label is not used"
+        files.loc[unused, "detail"] += "; its label is ignored"
         partly = labels["img_no"].notna() & labels[properties].isna().any(axis=1)
         files.loc[rows[partly], "detail"] = "some of its labels are empty"
-        detail = "has a row in the label table, but there is no such image"
+        detail = "has a row in the label table, but no image matches it"
         absent = {"file": names[rows.isna()], "status": "no image", "detail": detail}
         files = pd.concat([files, pd.DataFrame(absent)], ignore_index=True)
         labels = labels[labels["img_no"].notna() & ~partly]

@@ -140,7 +140,7 @@ def import_cnns(source: Path, properties: Sequence[str], folder: Path) -> str:
             net = load_property_cnn(path)
             if prop not in net.properties:
                 holds = " and ".join(map(repr, net.properties))
-                raise ValueError(f"{path}: its tensors are of a CNN for {holds}, not {prop!r}")
+                raise ValueError(f"{path} holds a CNN for {holds}, not {prop!r}. Rename it.")
             kind = "compact" if isinstance(net, CompactCNN) else prop
             save_weights(net, folder / f"{kind}-fold{k}.safetensors")
         counts[prop] = len(mine)

@@ -35,7 +35,7 @@ class CNNSettings:
     max_epochs: int = 14
     patience: int = 10  # epochs without a lower validation loss
     learning_rate: Mapping[str, float] = field(default_factory=dict)
-    loss_limit: Mapping[str, float] = field(default_factory=dict)  # of the validation loss
+    loss_limit: Mapping[str, float] = field(default_factory=dict)  # highest validation loss
     max_attempts: int = 3  # attempts per fold; the best is kept
     crops: Mapping[str, Sequence[float]] | str = field(default_factory=dict)  # or "auto"
     mirror: bool = True  # mirrors half of the images, at random; the published CNNs do not

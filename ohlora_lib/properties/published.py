@@ -38,7 +38,7 @@ def choose_crop(lesson: Lesson, rows: Rows) -> Lesson:
 
 
 def train_fold(lesson: Lesson, fold: int, rows: Rows) -> Fold:
-    """Trains a fold, again while its loss exceeds the limit, and returns the best attempt.
+    """Trains a fold, repeating it while its loss exceeds the limit; returns the best attempt.
 
     Args:
         lesson: Training data and settings.

@@ -1,1 +1,1 @@
-"""Studies run in batch: stages, kernels, sweeps."""
+"""Runs studies in batch: stages, kernels and sweeps."""

@@ -1,11 +1,11 @@
-"""Runs notebooks, each in a kernel of its own, and reports how they go.
+"""Runs each notebook in its own kernel and reports its progress.
 
-The runner starts this module in a process, sends it jobs through a pipe and gets back news of
-each, the last of which is its `Outcome`. A stop is a signal, Ctrl-C's or SIGTERM: the running cell
-is interrupted, has some time to save its state, and no cell starts after it.
+The runner starts this module in a worker process and sends it jobs through a pipe. The worker
+sends back progress updates and, last, the job's `Outcome`. SIGINT (Ctrl-C) or SIGTERM stops a job:
+the running cell is interrupted and given time to save its state, and no further cell starts.
 
-Also papermill's engine: kernels talk over sockets in a private folder, not over plain TCP, which
-every user of a shared machine could read.
+The module also holds the papermill engine: kernels use sockets in a private folder instead of
+unencrypted TCP, which every user of a shared machine could read.
 """
 
 from __future__ import annotations
@@ -37,22 +37,22 @@ from ohlora_lib.runner.outcomes import GRACE_SEC, Ended, Outcome, of_disk, of_er
 from ohlora_lib.study import machine
 from ohlora_lib.study.run_folder import STARTED
 
-IOPUB_TIMEOUT = 120  # seconds; nbclient's 4 kills a notebook on a busy machine
+IOPUB_TIMEOUT = 120  # seconds; nbclient's default of 4 fails notebooks on a busy machine
 ENGINE = "ohlora"
 START_TIMEOUT = 300  # seconds
 LINE_REWRITTEN = re.compile(r"[^\n]*\r(?=[^\n\r])")
-Report = Callable[..., None]  # takes news: which `cell` runs, the last `text` it printed
+Report = Callable[..., None]  # receives progress: the running `cell`, its last printed `text`
 
 
 class PrivateClient(PapermillNotebookClient):
-    """Executes the cells, reports each, and merges printed text as it comes."""
+    """Executes the cells, reports each one and merges their printed text as it arrives."""
 
     def __init__(self, nb_man: Any, report: Report, **options: Any) -> None:
         super().__init__(nb_man, **options)
         self.report, self.stopped = report, 0
 
     def create_kernel_manager(self) -> Any:
-        """Makes `python3` the Python of this process, whatever kernels JUPYTER_PATH leads to."""
+        """Runs `python3` kernels with this process's Python, whatever JUPYTER_PATH offers."""
         manager = super().create_kernel_manager()
         if manager.kernel_name == NATIVE_KERNEL_NAME:
             manager.kernel_spec_manager.kernel_dirs = []
@@ -62,16 +62,16 @@ class PrivateClient(PapermillNotebookClient):
 
     @contextmanager
     def setup_kernel(self, **kwargs: Any) -> Iterator[None]:
-        """Starts the kernel, and shuts it down when all cells have run."""
+        """Starts the kernel and shuts it down after the last cell."""
         with super().setup_kernel(**kwargs):
             yield
-            # nbclient would interrupt it first: if it still handles its last message, it reports
-            # a KeyboardInterrupt after a notebook that succeeded.
+            # nbclient would interrupt the kernel first. A kernel still handling its last message
+            # would then report a KeyboardInterrupt after a successful notebook.
             run_sync(self.km.request_shutdown)()
             run_sync(self.km.finish_shutdown)()
 
     def papermill_execute_cells(self) -> None:
-        """Executes all cells; if the kernel dies, the error has its `exit_code`."""
+        """Executes all cells; if the kernel dies, sets `exit_code` on the error."""
         try:
             super().papermill_execute_cells()
         except DeadKernelError as error:
@@ -80,18 +80,18 @@ class PrivateClient(PapermillNotebookClient):
             raise
 
     def _process(self) -> Any:
-        """The kernel's process; None before it has started."""
+        """Returns the kernel's process, or None before it has started."""
         return getattr(getattr(self.km, "provisioner", None), "process", None)
 
     def execute_cell(self, cell: Any, cell_index: int, **kwargs: Any) -> Any:
-        """Executes one cell, or none after a stop."""
+        """Executes one cell, unless the notebook has been stopped."""
         if self.stopped:
             return cell
         self.report(cell=f"cell {cell_index + 1}/{len(self.nb.cells)}")
         return super().execute_cell(cell, cell_index, **kwargs)
 
     def process_message(self, msg: dict, cell: Any, cell_index: int) -> Any:
-        """Takes one message of the kernel; the last line of printed text is the progress."""
+        """Processes a kernel message and reports its last printed line as progress."""
         output = super().process_message(msg, cell, cell_index)
         if output is not None and output.output_type == "stream":
             lines = [line.strip() for line in re.split(r"[\r\n]", output.text) if line.strip()]
@@ -101,7 +101,7 @@ class PrivateClient(PapermillNotebookClient):
         return output
 
     def stop(self, number: int, _: FrameType | None) -> None:
-        """Interrupts the running cell; kills the kernel after some time, or at a second Ctrl-C."""
+        """Interrupts the cell; kills the kernel at a second Ctrl-C or after `GRACE_SEC`."""
         again = self.stopped and number == signal.SIGINT
         self.stopped = number
         if process := self._process():
@@ -112,14 +112,14 @@ class PrivateClient(PapermillNotebookClient):
 
     @contextmanager
     def stopping(self) -> Iterator[None]:
-        """Lets Ctrl-C and SIGTERM stop the notebook, and then raises what they raise elsewhere."""
+        """Stops the notebook on SIGINT or SIGTERM, then raises KeyboardInterrupt or SystemExit."""
         if threading.current_thread() is not threading.main_thread():
-            yield  # only the main thread hears signals
+            yield  # only the main thread can set signal handlers
             return
         before = {number: signal.signal(number, self.stop) for number in GRACE_SEC}
         try:
             yield
-        except Exception:  # such as the kernel's death of the signal
+        except Exception:  # for example, because the signal killed the kernel
             if not self.stopped:
                 raise
         finally:
@@ -131,7 +131,7 @@ class PrivateClient(PapermillNotebookClient):
 
 
 def merge_last_streams(outputs: list) -> None:
-    """Joins the last two outputs if both are text printed to the same stream, as a terminal."""
+    """Joins the last two outputs if both went to one stream, applying carriage returns."""
     if len(outputs) < 2 or any(output.output_type != "stream" for output in outputs[-2:]):
         return
     first, second = outputs[-2:]
@@ -142,7 +142,7 @@ def merge_last_streams(outputs: list) -> None:
 
 
 class PrivateKernelEngine(NBClientEngine):
-    """papermill's own engine, with the kernel on private sockets."""
+    """papermill's engine with kernels on private sockets."""
 
     @classmethod
     def execute_managed_notebook(
@@ -155,7 +155,7 @@ class PrivateKernelEngine(NBClientEngine):
         report: Report = lambda **_: None,
         **options: Any,
     ) -> None:
-        """Executes the cells; the arguments are papermill's, but for `report`."""
+        """Executes the cells; all arguments but `report` are papermill's."""
         options.pop("input_path", None)
         options = {"iopub_timeout": IOPUB_TIMEOUT, "timeout": execution_timeout, **options}
         options |= {"kernel_name": kernel_name, "startup_timeout": start_timeout, "log": logger}
@@ -167,20 +167,20 @@ class PrivateKernelEngine(NBClientEngine):
 
 @contextmanager
 def private_sockets() -> Iterator[Config]:
-    """Gives a configuration by which kernels talk through a folder only their user can enter."""
+    """Yields a configuration that puts kernel sockets in a folder only the user can enter."""
     with tempfile.TemporaryDirectory(prefix="ohlora-", ignore_cleanup_errors=True) as folder:
-        # The name of the file gives the sockets theirs.
+        # The sockets are named after the connection file.
         place = {"transport": "ipc", "connection_file": str(Path(folder, "kernel.json"))}
         yield Config({"KernelManager": place})
 
 
 def run_notebook(job: dict[str, Any], report: Report) -> Outcome:
-    """Executes a job's notebook and writes its page.
+    """Executes a job's notebook and exports its page.
 
-    A job names the `notebook`, its `output`, the project's `root`, the `parameters`, and the
-    `command` to redo it.
+    A job holds the `notebook`, the `output` path, the project `root`, the `parameters` and the
+    `command` that repeats the run.
     """
-    from ohlora_lib.report.page import export_run  # takes seconds; plain papermill has no page
+    from ohlora_lib.report.page import export_run  # a slow import that plain papermill never needs
 
     output, kills = Path(job["output"]), machine.memory_kills()
     working = output.with_name(f".{output.stem}.running.ipynb")
@@ -198,7 +198,7 @@ def run_notebook(job: dict[str, Any], report: Report) -> Outcome:
         outcome = of_exit("its kernel", error.exit_code, kills)
     except (RuntimeError, TimeoutError) as error:
         outcome = Outcome(Ended.FAILED, of_error("its kernel did not answer", str(error)))
-    except KeyboardInterrupt:  # after a SIGTERM there is no time for a page: this process ends
+    except KeyboardInterrupt:  # SIGTERM instead ends this process: it leaves no time for a page
         outcome = Outcome(Ended.INTERRUPTED)
     if working.exists():
         working.replace(output)
@@ -208,19 +208,19 @@ def run_notebook(job: dict[str, Any], report: Report) -> Outcome:
 
 
 def end_with_runner() -> None:
-    """Sends this process a SIGTERM once its standard input ends, which the runner holds open."""
+    """Sends this process SIGTERM at the end of standard input, which the runner keeps open."""
     while os.read(0, 4096):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 def main() -> None:
-    """Runs the jobs that come through the pipe whose number is the argument."""
+    """Runs the jobs that arrive on the pipe whose file descriptor is the first argument."""
     threading.Thread(target=end_with_runner, daemon=True).start()
     pipe = Connection(int(sys.argv[1]))
 
     def report(**news: Any) -> None:
-        with suppress(OSError):  # the runner is gone: the cell is interrupted, and may save
+        with suppress(OSError):  # the runner has exited; the interrupted cell may still save
             pipe.send(news)
 
     with suppress(EOFError, OSError):
@@ -230,7 +230,7 @@ def main() -> None:
             os.environ[STARTED] = "/".join(Path(job["output"]).parts[-3:-1])
             try:
                 outcome = run_notebook(job, report)
-            except OSError as error:  # of the executed notebook or its page: the disk is full, say
+            except OSError as error:  # from the executed notebook or its page: a full disk, say
                 outcome = Outcome(Ended.FAILED, of_disk(error, job["output"]))
             pipe.send(outcome)
 

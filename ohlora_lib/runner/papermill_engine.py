@@ -1,7 +1,7 @@
-"""What papermill loads where this package is installed: makes private kernels its default.
+"""Makes private kernels papermill's default engine wherever this package is installed.
 
-papermill's own default starts kernels that talk over plain TCP, and ipykernel warns of it in every
-run. papermill imports this module while it loads itself, so nothing of papermill is imported here.
+papermill's own default starts kernels on unencrypted TCP, and ipykernel warns about it in every
+run. papermill imports this module while loading itself, so this module must not import papermill.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 
 class _Later:
-    """Stands for the engine in `ohlora_lib.runner.kernel`, which is imported at its first use."""
+    """Proxy for the engine in `ohlora_lib.runner.kernel`, imported at its first use."""
 
     def __getattr__(self, name: str) -> Any:
         from ohlora_lib.runner.kernel import PrivateKernelEngine

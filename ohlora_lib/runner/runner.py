@@ -1,4 +1,4 @@
-"""Runs a study: its notebooks one after the other, in one process, each in a kernel of its own."""
+"""Runs a study's notebooks in order: one worker process, a fresh kernel for each notebook."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from ohlora_lib.training.stopping import stop_on_interrupt
 WAIT_SEC = 0.5
 KILL_SEC = 15
 WORKER = "from ohlora_lib.runner import kernel; kernel.main()"
-Stops = Callable[[], Sequence[int]]  # gives the signals that came so far
+Stops = Callable[[], Sequence[int]]  # returns the signals received so far
 
 
 class StageError(RuntimeError):
@@ -54,25 +54,25 @@ def run_study(
     stops: Stops | None = None,
     env: Mapping[str, str] | None = None,
 ) -> Path:
-    """Runs the stages of a study that have not run yet or whose parameters or inputs changed.
+    """Runs the stages of a study that have never finished or whose parameters or inputs changed.
 
     Args:
         folder: The study's params folder.
         only: Globs of the stages to run, separated by commas.
-        force: Run them from the beginning even if unchanged; earlier runs move aside.
-        seed: Run the study under the name `<study>-seed<seed>` with this seed.
-        status: Where to say how it goes.
-        stops: Where stops come from; Ctrl-C and SIGTERM if None, which takes the main thread.
-        env: More environment for the notebooks.
+        force: Run stages from the start even if unchanged; earlier runs move aside.
+        seed: Run the study with this seed, under the name `<study>-seed<seed>`.
+        status: Where progress is shown; standard output if None.
+        stops: Source of stop signals. If None, Ctrl-C and SIGTERM, which needs the main thread.
+        env: Additional environment variables for the notebooks.
 
     Returns:
         The study's page.
 
     Raises:
-        ValueError: If a parameter or an input is invalid; nothing was started.
+        ValueError: If a parameter or an input is invalid; nothing has been started.
         StageError: If a stage failed.
-        StageInterrupted: If it was stopped.
-        WriteError: If the disk takes no more.
+        StageInterrupted: If a stage was stopped.
+        WriteError: If the disk is full or cannot be written.
     """
     status = status or Status()
     folder, root = stages.find_study(folder)
@@ -92,8 +92,8 @@ def run_study(
             _run_stage(stage, worker, label, why, command, anew=force)
             write_index(outputs)
     except BaseException:
-        with suppress(OSError):  # the error that ended the study counts; it may be a full disk
-            if outputs.is_dir():  # or a lost one
+        with suppress(OSError):  # keep the error that ended the study: the disk may be full
+            if outputs.is_dir():  # or unmounted
                 write_index(outputs)
         raise
     finally:
@@ -105,7 +105,7 @@ def run_study(
 
 
 class Worker:
-    """The process that runs a study's notebooks in the project; starts with the first of them."""
+    """The process that runs a study's notebooks, started with the first of them."""
 
     def __init__(
         self, root: Path, status: Status, stops: Stops | None, env: Mapping[str, str]
@@ -120,27 +120,27 @@ class Worker:
         with there:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", WORKER, str(there.fileno())],
-                stdin=subprocess.PIPE,  # held open: its end tells that this process is gone
+                stdin=subprocess.PIPE,  # kept open; its end shows that this process has exited
                 stdout=subprocess.DEVNULL,
                 stderr=self.errors,
                 pass_fds=(there.fileno(),),
                 env={**os.environ, **self.env},
                 cwd=self.root,
-                start_new_session=True,  # Ctrl-C reaches the runner alone, which passes it on
+                start_new_session=True,  # Ctrl-C reaches only the runner, which forwards it
             )
 
     def run(self, job: dict[str, Any]) -> Outcome:
-        """Runs the notebook of a job, see `kernel.run_notebook`."""
+        """Runs a job's notebook; see `kernel.run_notebook` for the keys."""
         if self.process is None:
             self._start()
         kills = machine.memory_kills()
-        with suppress(OSError):  # it has ended: said below
+        with suppress(OSError):  # the worker has exited; `_news` reports it
             self.pipe.send(job)
         with nullcontext() if self.stops else stop_on_interrupt(pass_on=False) as asked:
             return self._follow(self.stops or (lambda: asked), kills)
 
     def _follow(self, stops: Stops, kills: int | None) -> Outcome:
-        """Shows the news until there is an outcome; passes stops on."""
+        """Shows progress and forwards stop signals until there is an outcome."""
         deadline, passed = math.inf, 0
         while isinstance(news := self._news(kills), dict):
             if news:
@@ -158,8 +158,8 @@ class Worker:
         return of_stop(asked[-1]) if asked else news
 
     def _news(self, kills: int | None) -> dict[str, Any] | Outcome:
-        """What the process says; empty if nothing for half a second, an outcome at its end."""
-        ended = self.process.poll() is not None  # whatever it started may hold the pipe open
+        """Returns the next message: empty after half a second of silence, an outcome at exit."""
+        ended = self.process.poll() is not None  # its children may still hold the pipe open
         with suppress(EOFError, OSError):
             if self.pipe.poll(WAIT_SEC):
                 return self.pipe.recv()
@@ -172,7 +172,7 @@ class Worker:
         return replace(outcome, reason=f"{outcome.reason} {said}".rstrip())
 
     def close(self) -> None:
-        """Ends the process if it runs; its kernel ends with it."""
+        """Ends the worker process, if it is running, and with it the kernel."""
         if self.process is None:
             return
         self.process.stdin.close()
@@ -188,7 +188,7 @@ class Worker:
 def _run_stage(
     stage: Stage, worker: Worker, label: str, why: str, command: str, *, anew: bool
 ) -> None:
-    """Runs one stage; what it must not write over is moved aside before it starts."""
+    """Runs one stage, after moving aside earlier results that it must not overwrite."""
     root, status, outcome = worker.root, worker.status, None
     redo = f"{command} --only {stage.name} --force"
     stage.folder.parent.mkdir(parents=True, exist_ok=True)
@@ -203,12 +203,12 @@ def _run_stage(
             {
                 "notebook": str(stage.notebook),
                 "output": str(stage.executed),
-                "parameters": {**stage.parameters.model_dump(), "start_anew": False},  # done
+                "parameters": {**stage.parameters.model_dump(), "start_anew": False},  # done above
                 "root": str(root),
                 "command": redo,
             }
         )
-        # A finished run may be there however this ended: this one, or one shown again.
+        # The folder may hold a finished run whatever the outcome: this run, or one shown again.
         there = records.read_json(stage.folder / "summary.json").get("status") == "finished"
         if outcome.ended == Ended.DONE and not there:
             outcome = Outcome(Ended.FAILED, "the notebook ended without run.finish()")
@@ -216,7 +216,7 @@ def _run_stage(
             note = {} if there else {"notebook": stage.notebook.stem, "command": redo}
             raise _failure(stage, outcome, note, root, fresh=anew)
     finally:
-        if outcome:  # else it has not begun
+        if outcome:  # None if the stage never started
             status.end(outcome.ended)
         lock.release()
 
@@ -224,18 +224,18 @@ def _run_stage(
 def _failure(
     stage: Stage, outcome: Outcome, note: dict[str, str], root: Path, *, fresh: bool
 ) -> StageError:
-    """The error that says how a stage ended; with a note, its `summary.json` says so, too."""
+    """Returns the error for a failed stage; a note also records it in `summary.json`."""
     message = f"{stage.name}: {outcome.reason}"
     try:
         if note:
             records.write_failure(stage.folder, outcome.ended, outcome.reason, **note)
     except OSError as error:
-        message += f" (nor could summary.json say so: {error.strerror})"
+        message += f" (and summary.json could not be written: {error.strerror})"
     if outcome.ended == Ended.INTERRUPTED:
         again = "Without --force, the same command" if fresh else "The same command"
         found: StageError = StageInterrupted(f"{message}. {again} resumes from there.")
     else:
-        seen = f" (as far as it got: {stages.shown_path(stage.executed, root)})"
+        seen = f" (output so far: {stages.shown_path(stage.executed, root)})"
         found = StageError(message + seen * stage.executed.is_file())
     found.exit_status = outcome.exit_status
     return found

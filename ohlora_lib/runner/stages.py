@@ -1,4 +1,4 @@
-"""The stages of a study: read from its params files, checked together, skipped when unchanged."""
+"""Reads a study's stages from its params files, checks them, and finds which ones must run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ohlora_lib.verdict.logs import read_log
 
 @dataclass(frozen=True)
 class Stage:
-    """One params file, its notebook and its run folder."""
+    """A params file with its notebook and its run folder."""
 
     name: str
     params_file: Path
@@ -32,7 +32,7 @@ class Stage:
 
     @property
     def path(self) -> str:
-        """The run folder, relative to the project."""
+        """The run folder, relative to the project root."""
         return f"outputs/{self.parameters.study}/{self.name}"
 
     @property
@@ -47,10 +47,10 @@ class Stage:
 
 
 def find_study(folder: Path | str) -> tuple[Path, Path]:
-    """Finds a study's params folder and its project; `params`, or a study in it, may be a link.
+    """Finds a study's params folder and project root; `params` or the study may be a symlink.
 
     Raises:
-        ValueError: If it is not there.
+        ValueError: If the folder does not exist.
     """
     given = Path(folder)
     if given.is_file():
@@ -61,7 +61,7 @@ def find_study(folder: Path | str) -> tuple[Path, Path]:
     if not given.is_dir():
         given = records.project_root() / given
     if not given.is_dir():
-        raise ValueError(f"{folder}: no such folder. Studies are the folders in params/.")
+        raise ValueError(f"{folder}: no such folder. Name a study in params/.")
     given = Path(os.path.abspath(given))
     root = records.project_root(given)
     for path in (given, given.resolve()):
@@ -74,14 +74,14 @@ def find_study(folder: Path | str) -> tuple[Path, Path]:
 def read_study(folder: Path, root: Path, seed: int | None = None) -> list[Stage]:
     """Reads and checks every params file of a study, in order of name.
 
-    A seed replaces those of the files; the study is then named `<study>-seed<seed>`. ValueError,
-    of one line, if a file is not allowed.
+    A seed replaces the seed in each file and names the study `<study>-seed<seed>`. An invalid file
+    raises a one-line ValueError.
     """
     for other in sorted(folder.glob("*.yml")):
         raise ValueError(f"{shown_path(other, root)}: params files end in .yaml. Rename it.")
     files = sorted(folder.glob("*.yaml"))
     if not files:
-        raise ValueError(f"{folder}: holds no params files (*.yaml), so there is nothing to run.")
+        raise ValueError(f"{folder}: has no params files (*.yaml). Add one or name another study.")
     return [_read_stage(path, root, seed) for path in files]
 
 
@@ -94,7 +94,7 @@ def _read_stage(path: Path, root: Path, seed: int | None) -> Stage:
     if model.study != study:
         raise ValueError(
             f"{shown}: study is {model.study!r}, but the folder is {study!r}. "
-            f"Make them the same, so that studies do not write over each other."
+            f"Make them the same, so that studies do not overwrite each other."
         )
     if seed is not None:
         name = seeded(study, seed)
@@ -103,32 +103,32 @@ def _read_stage(path: Path, root: Path, seed: int | None) -> Stage:
     stage = stage_of(model, shown.parent, root)
     where = stage.notebook.relative_to(root)
     if not stage.notebook.is_file():
-        raise ValueError(f"{shown}: its notebook {where} is not there.")
+        raise ValueError(f"{shown}: its notebook {where} is missing. Restore it.")
     found = records.read_json(stage.notebook).get("cells", [])
     if not any("parameters" in cell["metadata"].get("tags", []) for cell in found):
-        raise ValueError(f"{where} has no cell tagged 'parameters'; add the tag, or restore it")
+        raise ValueError(f"{where} has no cell tagged 'parameters'. Add the tag.")
     return stage
 
 
 def stage_of(model: NotebookParameters, folder: Path, root: Path) -> Stage:
-    """The stage that some parameters are of, whose file lies in a params folder."""
+    """Returns the stage for these parameters, with its params file in `folder`."""
     name, notebook = model.stage, root / "notebooks" / f"{model.NOTEBOOK}.ipynb"
     outputs = root / "outputs" / model.study / name
     return Stage(name, folder / f"{name}.yaml", notebook, outputs, model)
 
 
 def shown_path(path: Path, root: Path) -> Path:
-    """A path relative to a folder it lies in; else as it is."""
+    """Returns a path relative to `root` if it lies inside, or else unchanged."""
     return path.relative_to(root) if path.is_relative_to(root) else path
 
 
 def seeded(study: str, seed: int | None) -> str:
-    """Name of the study that another one is with a seed."""
+    """Returns the name of a study when it runs with a seed."""
     return study if seed is None else f"{study}-seed{seed}"
 
 
 def folder_name(text: str) -> str:
-    """A text as a study's name, short enough for a seed behind it, and no other text's name."""
+    """Turns a text into a unique study name, short enough for a seed suffix."""
     safe = re.sub(r"[^A-Za-z0-9_.-]+", "_", text)
     if safe == text and len(text) <= 50:
         return text
@@ -138,15 +138,15 @@ def folder_name(text: str) -> str:
 def derive(
     model: NotebookParameters, places: Mapping[str, str], source: str, **changes: Any
 ) -> NotebookParameters:
-    """The same parameters with some changed, and inputs read from other places, see `repoint`.
+    """Returns a copy of parameters with some changed and input paths replaced (see `repoint`).
 
-    An error begins with `source`.
+    Error messages begin with `source`.
     """
     return type(model).checked(repoint({**model.model_dump(), **changes}, places), source)
 
 
 def repoint(value: Any, places: Mapping[str, str]) -> Any:
-    """Replaces folders, and what lies in them, in a value, lists and mappings included."""
+    """Replaces folder prefixes of the paths in a value, including in lists and mappings."""
     if isinstance(value, str):
         path = PurePosixPath(value)
         for old, new in places.items():
@@ -160,13 +160,13 @@ def repoint(value: Any, places: Mapping[str, str]) -> Any:
 
 
 def matches(stage: Stage, globs: str) -> bool:
-    """Whether a stage's name, or its notebook's, matches one of the globs, given by comma."""
+    """Whether a stage's name or its notebook's matches any of the comma-separated globs."""
     names = (stage.name, stage.notebook.stem)
     return any(fnmatch.filter(names, glob) for glob in globs.split(","))
 
 
 def select(stages: Sequence[Stage], only: str) -> list[Stage]:
-    """The stages that match some globs, given by comma; ValueError if none does."""
+    """Returns the stages that match comma-separated globs; ValueError if there are none."""
     if chosen := [stage for stage in stages if matches(stage, only)]:
         return chosen
     names = [stage.name for stage in stages]
@@ -174,9 +174,9 @@ def select(stages: Sequence[Stage], only: str) -> list[Stage]:
 
 
 def check_study(stages: Sequence[Stage], root: Path) -> None:
-    """Checks that all inputs can be read, or will be made before they are needed.
+    """Checks that every input is readable or will be made by an earlier stage.
 
-    ValueError if not, naming file, parameter, value and remedy.
+    If not, the ValueError names the params file, parameter, value and remedy.
     """
     made: set[Path] = set()
     for stage in stages:
@@ -201,7 +201,7 @@ def _check_inputs(model: NotebookParameters, made: Collection[Path], root: Path)
         kind = "folder" if name.endswith("_folder") else "file"
         if not (path.is_dir() if kind == "folder" else path.is_file()):
             reason = dangling_link(path) or f"Correct the path; it is relative to {root}."
-            raise ValueError(f"{name} is {text!r}, and there is no such {kind}. {reason}")
+            raise ValueError(f"{name} is {text!r}, but there is no such {kind}. {reason}")
         try:
             LOOKS.get(name, lambda *_: None)(model, path, root)
         except ValueError as error:
@@ -230,7 +230,7 @@ def _look_at_onnx(model: EvaluateSamples, _: Path, root: Path) -> None:
     load_independent(model, root)
 
 
-LOOKS = {  # into an input file before a run, as its stage will read it hours later
+LOOKS = {  # check an input before the run, as its stage will read it hours later
     **dict.fromkeys(("log_csv", "log_csvs", "earlier_csv"), _look_at_log),
     "generator_file": partial(_look_at_weights, "generator"),
     "discriminator_file": partial(_look_at_weights, "discriminator"),
@@ -242,7 +242,7 @@ LOOKS = {  # into an input file before a run, as its stage will read it hours la
 
 
 def reason_to_run(stage: Stage, root: Path) -> str | None:
-    """Why a stage must run; None if it has finished and nothing has changed since."""
+    """Returns why a stage must run; None if it has finished and nothing has changed since."""
     try:
         summary = records.read_summary(stage.folder)
     except ValueError:
@@ -257,9 +257,9 @@ def _made_from(stage: Stage, root: Path) -> dict[str, Any]:
 
 
 def make_way(stage: Stage, root: Path, *, anew: bool) -> str:
-    """Moves aside what the stage's next run must not write over; gives what to tell the user.
+    """Moves aside earlier results that the stage must not overwrite; returns the user's message.
 
-    ValueError if another process writes to the folder.
+    Raises ValueError if another process is writing to the folder.
     """
     lock, longer = run_folder.FolderLock(stage.folder), stage.parameters.LONGER
     try:

@@ -1,4 +1,4 @@
-"""Says how a study is going: a live line in a terminal, plain lines elsewhere."""
+"""Shows a study's progress: a live line in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from rich.text import Text
 
 from ohlora_lib.study.machine import duration, printable
 
-QUIET_SEC = 8.0  # longest silence where there is no live line
+QUIET_SEC = 8.0  # longest gap between plain lines
 
 
 class Status:
-    """One line per stage.
+    """Prints one line per stage.
 
     Args:
         console: Where to write; standard output if None.
@@ -27,12 +27,12 @@ class Status:
         self._started = self._spoke = time.monotonic()
 
     def say(self, text: str) -> None:
-        """Writes one line that stays."""
+        """Prints a permanent line."""
         self.console.print(Text(printable(text)))
         self._spoke = time.monotonic()
 
     def start(self, label: str, why: str) -> None:
-        """Begins a stage."""
+        """Starts a stage's line."""
         self._label, self._cell, self._text = label, "", ""
         self._started = time.monotonic()
         if self.console.is_terminal:
@@ -42,11 +42,11 @@ class Status:
             self.say(f"{label}  {why}")
 
     def update(self, *, cell: str = "", text: str = "") -> None:
-        """Takes news of the stage: which cell it is in, its last printed line."""
+        """Stores the stage's progress: its running cell and its last printed line."""
         self._cell, self._text = cell or self._cell, printable(text)
 
     def tick(self) -> None:
-        """Shows the news; to be called at least every second."""
+        """Shows the progress; call it at least once a second."""
         if self._live is not None:
             line = Text(self._line(), no_wrap=True, overflow="ellipsis", style="cyan")
             self._live.update(line, refresh=True)
@@ -54,7 +54,7 @@ class Status:
             self.say(self._line())
 
     def end(self, outcome: str) -> None:
-        """Ends a stage with a line that stays."""
+        """Ends a stage with a permanent line."""
         if self._live is not None:
             self._live.stop()
             self._live = None

@@ -1,8 +1,8 @@
 """Runs a study for every point of a grid and every seed, and compares the points.
 
-A point is an ordinary study, written to `params/<study>-<name>-<value>[-seed<k>]/`. It has the
-stages that the grid reaches; what it shares with other points it reads from the run folders of its
-parent, the study itself (with the seed), whose stages run first.
+A point is an ordinary study, written to `params/<study>-<name>-<value>[-seed<k>]/`. It contains
+the stages that the grid affects, and reads the others from the run folders of its parent: the
+study itself (with the seed), which runs first.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ from ohlora_lib.study.cells import check_known
 from ohlora_lib.study.machine import duration
 from ohlora_lib.study.records import read_summary
 
-TRAINING = "05_finetune_generator"  # whose parameter a bare name means, where others have it too
+TRAINING = "05_finetune_generator"  # the stage a bare parameter name refers to, if it has it
 EVALUATION = "06_evaluate_samples"
 COMPARISON = "08_compare_runs"
-EVERYWHERE = ("concept", "device", "image_px", "precision")  # mean the same in every stage
-OWN = {"study", "variant", "seed"}  # the sweep's to set
-HIDDEN = ["label", "path", "evaluation"]  # columns that only the comparison needs
+EVERYWHERE = ("concept", "device", "image_px", "precision")  # have one meaning in every stage
+OWN = {"study", "variant", "seed"}  # set by the sweep itself
+HIDDEN = ["label", "path", "evaluation"]  # columns only the comparison uses
 HEADER = "# Written by `ohlora sweep`, which overwrites it. To change it, copy the folder.\n"
 
 
 @dataclass(frozen=True)
 class Axis:
-    """A parameter that the sweep changes, in some stages."""
+    """A parameter the sweep varies, and the stages it applies to."""
 
     name: str
     stages: list[str]
@@ -55,14 +55,14 @@ class Axis:
 
 @dataclass(frozen=True)
 class Study:
-    """A study to run: a point, the parent of some, or the comparison."""
+    """A study to run: a point, a parent of points, or the comparison."""
 
     name: str
-    folder: Path  # of its params files
+    folder: Path  # its params files
     stages: list[Stage]
-    seed: int | None = None  # with which that folder is run
-    values: dict[str, str] = field(default_factory=dict)  # of the grid, and the seed if given
-    shared: list[Stage] = field(default_factory=list)  # stages of its parent
+    seed: int | None = None  # replaces the seed in the params files
+    values: dict[str, str] = field(default_factory=dict)  # grid values, and the seed if given
+    shared: list[Stage] = field(default_factory=list)  # the parent's stages
 
 
 def run_sweep(
@@ -74,23 +74,23 @@ def run_sweep(
     scheduler: str = "",
     status: Status | None = None,
 ) -> Path:
-    """Runs the points of a sweep that have not finished, and compares all of them.
+    """Runs the unfinished points of a sweep and compares all points.
 
     Args:
         folder: The study's params folder.
         grid: Axes, see `parse_grid`.
-        seeds: Seeds of each point, see `parse_seeds`.
-        workers: Studies at a time on this machine.
-        scheduler: Address of a Dask scheduler, whose workers run the studies instead.
-        status: Where to say how it goes.
+        seeds: Seeds for each point, see `parse_seeds`.
+        workers: Number of studies to run in parallel on this machine.
+        scheduler: Address of a Dask scheduler whose workers run the studies instead.
+        status: Where progress is shown; standard output if None.
 
     Returns:
         The sweep's page, with `points.csv` beside it.
 
     Raises:
-        ValueError: If an axis, a parameter or the scheduler is invalid; nothing was started.
-        StageError: If a point failed; the others ran to their end.
-        StageInterrupted: If it was stopped.
+        ValueError: If an axis, a parameter or the scheduler is invalid; nothing has been started.
+        StageError: If a point failed; all other points ran to the end.
+        StageInterrupted: If the sweep was stopped.
     """
     status = status or Status()
     folder, root = stages.find_study(folder)
@@ -123,16 +123,16 @@ def run_sweep(
     if stop.exists():
         raise StageInterrupted("stopped by Ctrl-C. The same command resumes from there.")
     if failed:
-        raise StageError(f"did not finish: {', '.join(failed)}. The same command tries again.")
+        raise StageError(f"did not finish: {', '.join(failed)}. The same command runs them again.")
     status.say(str(stages.shown_path(page, Path.cwd())))
     return page
 
 
 def parse_grid(texts: Sequence[str], study: Sequence[Stage]) -> list[Axis]:
-    """Reads axes of a grid, NAME=VALUE,VALUE or STAGE.NAME=VALUE,VALUE with a glob for the stage.
+    """Parses grid axes: NAME=VALUE,VALUE or STAGE.NAME=VALUE,VALUE, where STAGE is a glob.
 
     Raises:
-        ValueError: If a name or a value is not allowed; one line.
+        ValueError: If a name or a value is invalid, in one line.
     """
     axes: list[Axis] = []
     for text in texts:
@@ -148,14 +148,14 @@ def parse_grid(texts: Sequence[str], study: Sequence[Stage]) -> list[Axis]:
         twice = any(value in values[:k] for k, value in enumerate(values))
         if not values or twice or any(axis.name == name for axis in axes):
             raise ValueError(
-                f"--grid has {text!r}; it must be NAME=VALUE,VALUE, each name and each value once"
+                f"--grid is {text!r}; it must be NAME=VALUE,VALUE, each name and each value once"
             )
         axes.append(Axis(name, [stage.name for stage in chosen], values))
     return axes
 
 
 def _stages_of(pattern: str, name: str, study: Sequence[Stage]) -> list[Stage]:
-    """The stages an axis changes; without a pattern the fine-tunings, if these have such."""
+    """Returns an axis's stages; without a pattern, the fine-tunings if they have the parameter."""
     fields = {stage.name: type(stage.parameters).model_fields for stage in study}
     known = set().union(*fields.values()) - OWN
     check_known([name], known, "--grid (of parameters; for seeds there is --seeds)")
@@ -167,14 +167,14 @@ def _stages_of(pattern: str, name: str, study: Sequence[Stage]) -> list[Stage]:
 
 
 def parse_seeds(text: str) -> list[int]:
-    """Reads `0-4` or `0,2,5-7`; ValueError if it is not of that form, or a seed comes twice."""
+    """Parses `0-4` or `0,2,5-7`; ValueError if malformed or if a seed is repeated."""
     seeds: list[int] = []
     for part in text.split(",") if text.strip() else []:
         match = re.fullmatch(r"\s*(\d{1,9})(?:-(\d{1,9}))?\s*", part)
         more = range(int(match[1]), int(match[2] or match[1]) + 1) if match else range(0)
         if not 0 < len(more) <= 1000 or set(seeds) & set(more):
             raise ValueError(
-                f"--seeds has {part!r}; it must be seeds or ranges, each once, as 0-4 or 0,2,5-7"
+                f"--seeds has {part!r}; give each seed once, alone or in a range: 0-4 or 0,2,5-7"
             )
         seeds += more
     return seeds
@@ -183,11 +183,11 @@ def parse_seeds(text: str) -> list[int]:
 def lay_out(
     folder: Path, root: Path, axes: Sequence[Axis], seeds: Sequence[int]
 ) -> tuple[list[Study], list[Study]]:
-    """The parents of a sweep, one per seed, and its points; ValueError for a value not allowed."""
+    """Returns a sweep's parents, one per seed, and its points; ValueError for an invalid value."""
     parents, points = [], []
     for seed in seeds or [None]:
         study = stages.read_study(folder, root, seed)
-        reached: dict[str, Stage] = {}  # by the grid, or by what they read
+        reached: dict[str, Stage] = {}  # affected by the grid, directly or through their inputs
         for stage in study:
             given = stage.parameters.model_dump()
             changed = any(stage.name in axis.stages for axis in axes)
@@ -212,16 +212,16 @@ def lay_out(
 
 
 def text_of(value: Any) -> str:
-    """A value as YAML would read it: 10 for 10.0, lists and mappings as JSON."""
+    """Formats a value as short YAML: 10 for 10.0, lists and mappings as JSON."""
     return value if isinstance(value, str) else json.dumps(value).removesuffix(".0")
 
 
 def write_study(study: Study, root: Path) -> None:
-    """Writes a study's params files in place of an earlier sweep's; there must be no others."""
+    """Writes a study's params files over an earlier sweep's; ValueError if there are others."""
     study.folder.mkdir(exist_ok=True)
     for path in study.folder.iterdir():
         if not path.is_file() or not path.read_bytes().startswith(HEADER.encode()):
-            raise ValueError(f"{path} is in the way of the sweep. Rename that study.")
+            raise ValueError(f"{path} was not written by a sweep. Rename that study's folder.")
         path.unlink()
     for stage in study.stages:
         given = yaml.safe_dump(stage.parameters.model_dump(), sort_keys=False, allow_unicode=True)
@@ -230,7 +230,7 @@ def write_study(study: Study, root: Path) -> None:
 
 @contextmanager
 def threads(workers: int) -> Iterator[tuple[futures.Executor, dict[str, str]]]:
-    """Threads that run a study each, and the environment in which these share the cores."""
+    """Yields one thread per worker, and environment variables that divide the CPU cores."""
     cores = str(max(1, machine.usable_cores() // workers))
     with futures.ThreadPoolExecutor(workers) as executor:
         yield executor, {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or cores}
@@ -238,28 +238,28 @@ def threads(workers: int) -> Iterator[tuple[futures.Executor, dict[str, str]]]:
 
 @contextmanager
 def cluster(address: str, root: Path) -> Iterator[tuple[futures.Executor, dict[str, str]]]:
-    """The workers of a Dask scheduler; ValueError if nobody answers or one lacks the project."""
+    """Yields a Dask executor; ValueError if it is unreachable or a worker lacks the project."""
     try:
         from distributed import Client
 
         client = Client(address, timeout=20, set_as_default=False)
     except (ImportError, OSError, ValueError) as error:
         raise ValueError(
-            f"scheduler {address!r} cannot be reached ({' '.join(str(error).split())[:200]}). It "
-            f"takes `pip install 'ohlora[distributed]'`, `dask scheduler` and `dask worker`s."
+            f"scheduler {address!r} cannot be reached ({' '.join(str(error).split())[:200]}). "
+            "Run `pip install 'ohlora[distributed]'`, `dask scheduler` and `dask worker`."
         ) from None
     with client, client.get_executor(pure=False) as executor:
         seen = client.run(root.is_dir)
         if not seen or not all(seen.values()):
-            raise ValueError(f"{address}: there must be workers that all see {root}: {seen}")
+            raise ValueError(f"{address}: {root} must exist on every worker, at least one: {seen}")
         yield executor, {}
 
 
 def follow(running: dict[futures.Future, str], stop: Path, status: Status) -> list[str]:
-    """Waits until all studies have ended and gives the names of those that failed.
+    """Waits for all studies to end and returns the names of those that failed.
 
-    Ctrl-C lets those that run save their state and end: each adds a byte to the file `stop`, which
-    workers on other machines see too.
+    Ctrl-C lets running studies save their state and exit: each press appends a byte to the file
+    `stop`, which workers on other machines also watch.
     """
     failed = []
     while running:
@@ -281,7 +281,7 @@ def follow(running: dict[futures.Future, str], stop: Path, status: Status) -> li
 
 
 def run_point(study: Study, root: Path, env: Mapping[str, str], stop: Path) -> None:
-    """Runs a study for a worker; what it says goes to `sweep.log` in its outputs."""
+    """Runs a study in a worker; its progress goes to `sweep.log` in its output folder."""
     home = root / "outputs" / study.name
     home.mkdir(parents=True, exist_ok=True)
 
@@ -302,9 +302,9 @@ def run_point(study: Study, root: Path, env: Mapping[str, str], stop: Path) -> N
 
 
 def tabulate(points: Sequence[Study], done: set[Path]) -> pd.DataFrame:
-    """A row for each fine-tuning of each point: its values, how far it is, what it reached.
+    """Returns one row per fine-tuning of each point: its values, progress and results.
 
-    HIDDEN says how it is compared: its name, its run folder if it has finished, its evaluation's.
+    HIDDEN columns: its name in the comparison, its run folder and its evaluation's, if finished.
     """
     rows = []
     for point in points:
@@ -333,9 +333,9 @@ def tabulate(points: Sequence[Study], done: set[Path]) -> pd.DataFrame:
 
 
 def comparison(name: str, table: pd.DataFrame, study: Sequence[Stage], root: Path) -> list[Study]:
-    """The comparison of all fine-tunings that have finished, as a study; empty if it takes more.
+    """Returns a study that compares all finished fine-tunings; empty if fewer than two names.
 
-    Seeds of a point share a name; where there are several, a point with one is left out.
+    Seeds of one point share a name. If any point has several seeds, points with one are left out.
     """
     runs = table[table["path"] != ""].drop_duplicates("path")
     count = runs.groupby("label")["path"].transform("size")
@@ -355,7 +355,7 @@ def comparison(name: str, table: pd.DataFrame, study: Sequence[Stage], root: Pat
 
 
 def write_points(table: pd.DataFrame, home: Path) -> Path:
-    """Writes `points.csv`; gives the sweep's page, which shows it."""
+    """Writes `points.csv` and the sweep's page, which shows that table; returns the page."""
     shown = table.drop(columns=HIDDEN)
     save_table(home / "points.csv", shown)
     text = shown.fillna("").to_html(index=False, border=0)

@@ -79,7 +79,7 @@ def _what_to_loosen(scores: pd.DataFrame, passes: pd.DataFrame, costs: pd.DataFr
         whose = "the images that meet the other conditions"
     reach = scores[f"{worst.prop}_score"].quantile(0.75 if worst.sign == ">=" else 0.25)
     if np.isnan(reach):
-        raise ValueError(f"no candidate image has a score for {worst.prop!r}")
+        raise ValueError(f"no candidate image has a score for {worst.prop!r}. Add scores for it.")
     reach = (np.floor if worst.sign == ">=" else np.ceil)(reach * 1000) / 1000  # still passes
     share = f"a threshold of {reach:.3g} would pass a quarter of {whose}"
     return f"Loosen {worst.prop} in `keep`: {share}."

@@ -38,7 +38,7 @@ def comments(source: str) -> dict[str, str]:
 
 
 def unused(source: str, values: Mapping[str, Any]) -> set[str]:
-    """Parameters in a group that applies only to another value of some parameter (`ONLY`)."""
+    """Parameters whose group comment (`ONLY`) requires another value of some parameter."""
     lines, found = source.splitlines(), set()
     for name, line in _assigned(source).items():
         groups = [text for text in lines[: line.lineno] if text.startswith("# ")]

@@ -62,10 +62,10 @@ def parse_condition(text: str) -> Condition:
 
 
 def conditions(concept: Mapping[str, float], keep: Mapping[str, float]) -> list[Condition]:
-    """Thresholds of a look: at least the value for a target of 0.5 or more, else at most it."""
+    """Conditions of a look: score >= value for targets of 0.5 or more, otherwise <= value."""
     for prop in keep:
         if prop not in concept:
-            raise ValueError(f"keep names {prop!r}, which is not in the concept {list(concept)}")
+            raise ValueError(f"keep has {prop!r}, not a name in the concept; use {list(concept)}")
     return [Condition(p, ">=" if concept[p] >= 0.5 else "<=", value) for p, value in keep.items()]
 
 

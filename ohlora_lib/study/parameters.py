@@ -78,7 +78,7 @@ class MakePopulation(NotebookParameters):
         for rule in self.label_rules.values():
             parse_condition(rule)
         if self.source == "faces" and not 32 <= self.image_px <= 512:
-            raise ValueError(f"faces are drawn at 32 to 512 px; image_px is {self.image_px}")
+            raise ValueError(f"image_px is {self.image_px}; built-in faces need 32 to 512 px")
         return self
 
 
@@ -143,12 +143,12 @@ class TrainPropertyCNN(NotebookParameters, Compute, Meaning):
         for field in ("learning_rate", "judge_learning_rate", "loss_limit", "crops"):
             for name in getattr(self, field) if getattr(self, field) != "auto" else ():
                 if name not in self.properties:
-                    raise ValueError(f"{field} names {name!r}, which is not in properties")
+                    raise ValueError(f"{field} names {name!r}; use names in {self.properties}")
         if self.architecture == "compact":
             for field in set(PUBLISHED_ONLY.split()) & self.model_fields_set:
                 if getattr(self, field) != type(self).model_fields[field].default:
                     raise ValueError(
-                        f"{field} applies only to `architecture: published`; remove it or set that"
+                        f"{field} needs `architecture: published`; set that or remove {field}"
                     )
         return self
 
@@ -225,7 +225,7 @@ class EvaluateSamples(NotebookParameters, Compute, Look):
         for prop, text in self.onnx_outputs.items():
             parse_output(text)
             if prop not in self.concept:
-                raise ValueError(f"onnx_outputs names {prop!r}, which is not in the concept")
+                raise ValueError(f"onnx_outputs has {prop!r}; use {list(self.concept)}")
         if bool(self.onnx_files) != bool(self.onnx_outputs):
             raise ValueError("onnx_files and onnx_outputs belong together; give both or neither")
         top, bottom, left, right = self.onnx_crop
@@ -265,7 +265,7 @@ class CompareRuns(NotebookParameters, Look, OtherLogs):
             raise ValueError(f"names are {self.names} for {count} runs; give each run a "
                              "name, at least two of them different (seeds share one)")  # fmt: skip
         if "base" in self.names:
-            raise ValueError("names has 'base', which is reserved for the base; rename that run")
+            raise ValueError("names has 'base', which means the base StyleGAN; rename that run")
         return self
 
 

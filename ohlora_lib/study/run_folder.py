@@ -40,7 +40,7 @@ class FolderLock:
 
     The lock file lies beside the folder, so the folder can be moved. The holding process may
     acquire it again, as when a notebook cell runs twice. On a file system without locks, it
-    prints one warning and goes on.
+    prints one warning and continues.
 
     Raises:
         ValueError: If another process holds the lock; names it and the time it started.

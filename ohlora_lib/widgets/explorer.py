@@ -39,7 +39,7 @@ from ohlora_lib.study.records import check_input, project_root, read_config
 MOST_SEED = 10**6
 SIDE_PX = 256  # images are shown at least this large
 WALK_FRAMES = 24  # frames from one seed of a walk to the next
-GRID_FRAMES = 6  # frames that each grid of a training is shown for
+GRID_FRAMES = 6  # frames per grid of a training
 
 
 class Latent(BaseModel, frozen=True, strict=True):

@@ -14,9 +14,17 @@ from safetensors.torch import load_file
 
 from ohlora_lib.io import official_pickle, stylegan2
 from ohlora_lib.io.conversion import convert, describe
-from ohlora_lib.io.stylegan2 import official, rosinality, sizes
+from ohlora_lib.io.rosinality import official, rosinality
+from ohlora_lib.io.stylegan2 import sizes
 from ohlora_lib.io.tensors import read_networks
-from ohlora_lib.io.weights import read_tensors
+from ohlora_lib.io.weights import (
+    check_weights,
+    load_discriminator,
+    load_generator,
+    read_tensors,
+    save_weights,
+)
+from ohlora_lib.nets.stylegan2 import Discriminator, Generator
 from tests.official_file import JUDGE, SIZES, global_of, network, official_file, saved, trapped
 
 
@@ -67,6 +75,49 @@ def test_file_without_a_discriminator_says_what_that_means(tmp_path, trap):
     assert "discriminator_file" in describe(tmp_path / "g.pkl")["discriminator"]
     torch.save({"g_ema": rosinality(network("generator"))}, tmp_path / "g.pt")
     assert "none in this file" in describe(tmp_path / "g.pt")["discriminator"]
+    for name in ("g.pkl", "g.pt"):
+        assert "give another file" in complaint(load_discriminator, tmp_path / name)
+
+
+def test_networks_are_built_and_saved_with_what_tensors_do_not_show(tmp_path, trap):
+    path, safe = tmp_path / "network.pkl", tmp_path / "net.safetensors"
+    tensors = official_file(path)
+    for load, name in ((load_generator, "G_ema"), (load_discriminator, "D")):
+        net = load(path)
+        assert same(net.state_dict(), tensors[name])
+        assert (net.conv_clamp, net.training) == (256, False)
+        save_weights(net, safe)
+        back = load(safe)
+        assert same(net.state_dict(), back.state_dict())
+        assert back.conv_clamp == 256
+    check_weights(path, "generator")
+    judge = Discriminator(8, mbstd_group_size=2, channel_base=64, c_dim=2)
+    save_weights(judge, safe)
+    assert load_discriminator(safe).b4.group == 2
+
+
+def test_both_layouts_draw_the_same_picture(tmp_path, trap):
+    official_file(tmp_path / "n.pkl")
+    convert(tmp_path / "n.pkl", tmp_path / "n.pt", layout="rosinality")
+    first, second = (load_generator(tmp_path / name) for name in ("n.pkl", "n.pt"))
+    assert (first.conv_clamp, second.conv_clamp) == (256, None)
+    for layer in first.modules():  # rosinality's layout has no clamp
+        layer.clamp = None
+    z = torch.randn(2, 10)
+    assert torch.equal(first(z), second(z))
+
+
+def test_shapes_are_those_of_the_networks():
+    own = {**SIZES, "c_dim": 3}
+    judge = {**JUDGE, "c_dim": 3, "mapping_layers": 3}
+    for kind, net, sizes_ in (
+        ("generator", Generator(**SIZES), SIZES),
+        ("generator", Generator(**own), own),
+        ("discriminator", Discriminator(**JUDGE), JUDGE),
+        ("discriminator", Discriminator(**judge), judge),
+    ):
+        shapes = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
+        assert stylegan2.expected_shapes(kind, sizes_) == shapes
 
 
 class EasyDict(dict):
@@ -283,7 +334,7 @@ def test_files_of_rosinality_come_back_bit_exact(tmp_path):
     assert {**describe(first), **SIZES, "conv_clamp": None} == describe(first)
     convert(first, second, layout="rosinality")
     back = torch.load(second, weights_only=True)
-    assert list(back) == ["g_ema", "latent_avg", "d"]
+    assert list(back) == ["g_ema", "d", "latent_avg"]
     assert same(back["g_ema"], content["g_ema"])
     assert same(back["d"], content["d"])
     assert torch.equal(back["latent_avg"], content["latent_avg"])

@@ -1,4 +1,4 @@
-"""The built-in faces: reproducible, labelled independently, learnable."""
+"""Built-in faces: reproducible, independently labelled, learnable."""
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,7 @@ def table() -> pd.DataFrame:
     return draw_attributes(range(4000))
 
 
-def test_same_pixels_in_any_batch_and_order_and_others_elsewhere() -> None:
+def test_pixels_depend_on_index_and_seed_but_not_on_batch_or_order() -> None:
     images = render_faces(range(40))
     order = np.random.default_rng(0).permutation(40)
     assert np.array_equal(render_faces(order), images[order])
@@ -39,7 +39,7 @@ def test_any_size_and_number(count: int, image_px: int) -> None:
     assert draw_attributes(range(count)).shape == (count, 10)
 
 
-def test_sizes_show_the_same_face() -> None:
+def test_a_face_is_the_same_at_every_size() -> None:
     good = {"quality": 1.0}
     large = render_faces(range(8), image_px=256, shares=good).astype(float)
     small = render_faces(range(8), image_px=64, shares=good).astype(float)
@@ -58,7 +58,7 @@ def test_label_table(table: pd.DataFrame) -> None:
     pd.testing.assert_frame_equal(draw_attributes([5, 3, 3000]), table.loc[[5, 3, 3000]])
 
 
-def test_shares_are_followed(table: pd.DataFrame) -> None:
+def test_shares_are_respected(table: pd.DataFrame) -> None:
     for name, share in DEFAULT_SHARES.items():
         assert table[name].mean() == pytest.approx(share, abs=0.03)
     other = draw_attributes(range(4000), shares={"glass": 0.8, "age": 0.0})
@@ -78,14 +78,14 @@ def test_background_is_as_bright_as_labelled(table: pd.DataFrame) -> None:
 
 @pytest.mark.parametrize("image_px", [16, 513])
 def test_bad_input_says_what_is_allowed(image_px: int) -> None:
-    with pytest.raises(ValueError, match=f"image_px {image_px} .* 32 to 512"):
+    with pytest.raises(ValueError, match=f"image_px is {image_px}; choose 32 to 512"):
         render_faces([0], image_px=image_px)
-    with pytest.raises(ValueError, match=r"share 'beard' is 0.5; .* of one of \['gender'"):
+    with pytest.raises(ValueError, match=r"shares sets 'beard' to 0.5; .* for \['gender'"):
         draw_attributes([0], shares={"beard": 0.5})
 
 
 def learnt_auroc(seed: int) -> dict[str, float]:
-    """AUROC of each property on unseen faces, of a small CNN trained on 2,000."""
+    """Held-out AUROC per property of a small CNN trained on 2,000 faces."""
     torch.manual_seed(seed)
     layers: list[nn.Module] = []
     for before, after in ((3, 16), (16, 32), (32, 64), (64, 96)):

@@ -1,4 +1,4 @@
-"""Labelling: every answer is kept at once, a stop loses nothing, people are merged honestly."""
+"""Labelling: answers are saved at once, stops lose nothing, merging shows disagreements."""
 
 import numpy as np
 import pandas as pd
@@ -28,7 +28,7 @@ def on_disk(folder):
     return pd.read_csv(folder / "labels.csv")
 
 
-def test_every_answer_is_on_the_disk_at_once_and_resumed_from(tmp_path):
+def test_every_answer_is_saved_at_once_and_a_session_resumes(tmp_path):
     one = session(tmp_path)
     for k, answer in enumerate(["1", "0", "skip"]):
         assert one.question == Question(k, "smile")
@@ -45,7 +45,7 @@ def test_every_answer_is_on_the_disk_at_once_and_resumed_from(tmp_path):
     pd.testing.assert_frame_equal(again.table(), one.table())
 
 
-def test_an_answer_the_disk_does_not_take_is_asked_again(tmp_path, monkeypatch):
+def test_a_question_stays_open_if_its_answer_is_not_saved(tmp_path, monkeypatch):
     one = answered(session(tmp_path), "1")
     with monkeypatch.context() as patch:
         patch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "full")))
@@ -54,7 +54,7 @@ def test_an_answer_the_disk_does_not_take_is_asked_again(tmp_path, monkeypatch):
     assert one.question == session(tmp_path).question == Question(1, "smile")
 
 
-def test_back_answers_anew(tmp_path):
+def test_back_replaces_an_answer(tmp_path):
     one = session(tmp_path)
     one.back()
     assert one.question == Question(0, "smile")
@@ -65,7 +65,7 @@ def test_back_answers_anew(tmp_path):
     assert session(tmp_path).answers[Question(1, "smile")] == "0"
 
 
-def test_all_properties_of_an_image_at_once(tmp_path):
+def test_by_image_asks_about_all_properties_of_an_image(tmp_path):
     one = session(tmp_path, by_image=True)
     asked = []
     while one.question:
@@ -73,15 +73,15 @@ def test_all_properties_of_an_image_at_once(tmp_path):
         one.answer("1")
     assert asked[:3] == [Question(0, "smile"), Question(0, "hat"), Question(1, "smile")]
     assert len(asked) == 8
-    with pytest.raises(ValueError, match="all is answered"):
+    with pytest.raises(ValueError, match="no question is open"):
         one.answer("1")
     one.back()
     assert one.question == Question(3, "hat")
 
 
-def test_answers_about_something_else_are_not_mixed_in(tmp_path):
+def test_answers_about_other_images_or_properties_are_rejected(tmp_path):
     answered(session(tmp_path), "1")
-    with pytest.raises(ValueError, match="other images or properties") as caught:
+    with pytest.raises(ValueError, match="images or properties other than these") as caught:
         session(tmp_path, ["glasses"])
     assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match="is not one of"):
@@ -92,9 +92,9 @@ def test_answers_about_something_else_are_not_mixed_in(tmp_path):
     assert (tmp_path / "answers.csv").read_text() == "my notes"
 
 
-def test_answers_belong_to_files_not_to_places(tmp_path):
+def test_answers_belong_to_files_not_to_positions(tmp_path):
     answered(session(tmp_path), "1", "0", "1", "0")
-    images = np.concatenate([IMAGES[:1], IMAGES])  # a new file came in front
+    images = np.concatenate([IMAGES[:1], IMAGES])  # a new file comes first
     again = session(tmp_path, files="0abcd", images=images)
     assert again.question == Question(0, "smile")
     assert on_disk(tmp_path)["file"].tolist() == list("abcd")
@@ -104,7 +104,7 @@ def test_answers_belong_to_files_not_to_places(tmp_path):
     }  # fmt: skip
 
 
-def test_opening_again_keeps_the_persons_table(tmp_path):
+def test_reopening_keeps_the_table_of_labels(tmp_path):
     (tmp_path / "images").mkdir()
     for name, pixels in zip("abcd", IMAGES, strict=True):
         Image.fromarray(pixels).save(tmp_path / "images" / f"{name}.png")
@@ -117,7 +117,7 @@ def test_opening_again_keeps_the_persons_table(tmp_path):
 
 
 @pytest.mark.parametrize("properties", [["file"], ["img_no"], ["smile", "smile"], [" "]])
-def test_questions_that_cannot_be(tmp_path, properties):
+def test_invalid_property_names_are_rejected(tmp_path, properties):
     with pytest.raises(ValueError, match="properties are"):
         session(tmp_path, properties)
 
@@ -143,18 +143,18 @@ def test_merging_two_people(tmp_path):
 @pytest.mark.parametrize(
     ("otto", "words"),
     [
-        ("name,hat\na,1\n", "no column in common"),
+        ("name,hat\na,1\n", "no common column"),
         ("file,hat\n001,1\n001,0\n", "row 1 has file = '001'; that image appears twice"),
         ("file,hat\n001,1\nb.jpg,yes\n", r"otto\.csv: row 1 has hat = 'yes';"),
         ("file,hat\n001,1\nb.jpg,0.7\n", r"otto\.csv: row 1 has hat = 0.7;"),
     ],
 )
-def test_tables_that_cannot_be_merged(tmp_path, otto, words):
+def test_tables_that_cannot_be_merged_are_rejected(tmp_path, otto, words):
     with pytest.raises(ValueError, match=words):
         merged(tmp_path, "file,hat\n001,1\nb.jpg,0\n", otto)
 
 
-def test_accents_of_a_mac_are_the_same_names(tmp_path):
+def test_accents_written_by_macos_match(tmp_path):
     files = ["Jose\u0301.png", "Zoe\u0308.png", "c.png", "car\rriage.png"]
     typed = ["Jos\u00e9.png", "Zo\u00eb.png", "c.png", "car\rriage.png"]
     answered(session(tmp_path / "a", ["smile"], files), "1", "0", "1", "0")
@@ -165,9 +165,9 @@ def test_accents_of_a_mac_are_the_same_names(tmp_path):
     assert found.disagreements["file"].tolist() == typed[1:2]
 
 
-def test_the_question_says_what_0_and_1_mean(tmp_path):
+def test_the_question_explains_0_and_1(tmp_path):
     one = session(tmp_path, ["hat", "gender"], by_image=True)
     widget = LabelWidget(one, {"hat": ["bare head", "hat"]})
     assert widget.question == "hat: 1 = hat, 0 = bare head"
     widget._take(None, {"place": 0, "answer": "1"}, None)
-    assert widget.question == "gender: 0/1"  # nobody said
+    assert widget.question == "gender: 0/1"  # no meaning given

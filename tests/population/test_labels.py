@@ -1,4 +1,4 @@
-"""Label tables and the names in them are read back as they were written, or say what is wrong."""
+"""Label tables and file names survive a round trip; malformed tables raise clear errors."""
 
 import numpy as np
 import pandas as pd
@@ -51,23 +51,23 @@ NFC, NFD = "Jos\u00e9", "Jose\u0301"  # as typed, and as macOS writes file names
     ("keys", "names", "found"),
     [
         ([f"{NFC}.png", "b.png"], [f"{NFD}.png", "b.png"], [0, 1]),
-        ([f"{NFD}.png", f"{NFC}.png"], [f"{NFC}.png", f"{NFD}.png"], [1, 0]),  # two files
+        ([f"{NFD}.png", f"{NFC}.png"], [f"{NFC}.png", f"{NFD}.png"], [1, 0]),  # two files, not one
         (["000001.jpg", "000002.jpg"], ["000001.png", "000002.png"], [0, 1]),
         (["a.JPG"], ["x/a.jpg"], [0]),
         (["a", "b"], ["a.png", "b.png"], [0, 1]),
-        (["a.jpg"], ["a.png", "x/a.png"], [0]),  # the name before its last part
+        (["a.jpg"], ["a.png", "x/a.png"], [0]),  # the whole path counts more than its stem
         (["a.jpg"], ["a.png", "x/a.jpg"], [1]),  # the suffix counts more than the folder
-        (["a.jpg"], ["x/a.png", "y/a.png"], [None]),  # either
+        (["a.jpg"], ["x/a.png", "y/a.png"], [None]),  # ambiguous
         (["x/a.png", "y/a.png"], ["a.png"], [None, None]),
-        (["a.jpg", "a.bmp"], ["a.png"], [None, None]),  # which of the two?
+        (["a.jpg", "a.bmp"], ["a.png"], [None, None]),  # ambiguous, too
         (["a.jpg", "a.png"], ["a.png"], [None, 0]),
-        (["v1.5"], ["v1.png"], [None]),  # .5 is no suffix of a picture
-        (["a.png", "a.png"], ["a.png"], [0, 0]),  # the caller's to refuse
+        (["v1.5"], ["v1.png"], [None]),  # .5 is not an image suffix
+        (["a.png", "a.png"], ["a.png"], [0, 0]),  # the caller rejects duplicates
     ],
 )
-def test_names_are_found_however_accents_and_suffixes_are_written(keys, names, found):
+def test_names_match_with_other_accents_and_suffixes(keys, names, found):
     assert find_names(keys, names) == found
 
 
-def test_names_in_different_folders_are_different_where_that_is_asked():
+def test_names_in_different_folders_differ_without_any_folder():
     assert find_names(["x/a.png", "y/b.jpg"], ["a.png", "y/b.png"], any_folder=False) == [None, 1]

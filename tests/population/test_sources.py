@@ -1,4 +1,4 @@
-"""Populations from every source: images, labels that point the right way, what was left out."""
+"""Populations from every source: images, labels with the right sign, skipped files."""
 
 from contextlib import nullcontext
 
@@ -20,13 +20,13 @@ PROPS = ["gender", "quality", "age", "glass"]
 
 
 def make(tmp_path, **given):
-    """A population by its parameters, whose limits do not matter here."""
+    """Makes a population from parameters that are not validated."""
     config = MakePopulation.model_construct(**{"image_px": 32, "label_rules": {}, **given})
     return pop.make(config, tmp_path / "run")
 
 
 def write_faces(folder, count=COUNT):
-    """Built-in faces as files; lossless, so that pixels can be compared."""
+    """Writes built-in faces as lossless files, so that pixels can be compared."""
     folder.mkdir(parents=True, exist_ok=True)
     images = render_faces(range(count), image_px=32)
     for k, image in enumerate(images):
@@ -35,7 +35,7 @@ def write_faces(folder, count=COUNT):
 
 
 def from_folder(tmp_path, table=None, **given):
-    """The population of a folder `in`, with a label table."""
+    """Makes the population of the folder `in`, with a label table if given."""
     if table is not None:
         given["labels_csv"] = str(tmp_path / "labels.csv")
         (tmp_path / "labels.csv").write_text(table)
@@ -43,7 +43,7 @@ def from_folder(tmp_path, table=None, **given):
 
 
 def celeba(tmp_path, *, suffix="txt", count=COUNT):
-    """CelebA's layout: attributes are 1 and -1, a blurred, young man has 1 in all three."""
+    """Writes CelebA's layout: attributes are 1 or -1, and a blurred young man has three ones."""
     root = tmp_path / "celeba"
     images, faces = write_faces(root / "img_align_celeba", count)
     table = pd.DataFrame({
@@ -53,7 +53,7 @@ def celeba(tmp_path, *, suffix="txt", count=COUNT):
     }).astype(int)  # fmt: skip
     table.index = [f"{k + 1:06d}.png" for k in range(count)]
     if suffix == "csv":
-        table.index = [name.replace("png", "jpg") for name in table.index]  # another edition's
+        table.index = [name.replace("png", "jpg") for name in table.index]  # as in another edition
         (root / "Anno").mkdir()
         table.rename_axis("image_id").to_csv(root / "Anno" / "list_attr_celeba.csv")
         return images, faces
@@ -89,13 +89,13 @@ def test_faces_and_properties_by_rule(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["txt", "csv"])
-def test_celeba_attributes_are_turned_right(tmp_path, suffix):
+def test_celeba_attributes_get_the_right_sign(tmp_path, suffix):
     images, faces = celeba(tmp_path, suffix=suffix)
     made = from_celeba(tmp_path)
     assert np.array_equal(made.images, images)
     assert made.properties == PROPS
     assert np.array_equal(made.labels[PROPS], faces[PROPS])
-    assert (faces[PROPS].nunique() == 2).all()  # both, so that a turn shows
+    assert (faces[PROPS].nunique() == 2).all()  # both values, so that a wrong sign shows
     rules = {"shadow": "5_o_Clock_Shadow>=1", "man": "Male>=1"}
     made = from_celeba(tmp_path, label_rules=rules)
     assert made.properties == ["shadow", "man"]
@@ -105,13 +105,13 @@ def test_celeba_attributes_are_turned_right(tmp_path, suffix):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda text: text[: text.rindex("000011")], "says 12 images and lists 10"),
-        (lambda text: text.rstrip()[:-2], "1 of them in a line of too few"),
+        (lambda text: text[: text.rindex("000011")], "declares 12 images and lists 10"),
+        (lambda text: text.rstrip()[:-2], "too few or too many values: 1"),
         (lambda text: text.replace("000003.png", "000003.png 1 1 1"), "CelebA's attribute list"),
         (lambda text: "", "not CelebA's attribute list"),
     ],
 )
-def test_a_damaged_list_of_celeba(tmp_path, change, words):
+def test_a_malformed_celeba_list_is_rejected(tmp_path, change, words):
     celeba(tmp_path)
     path = tmp_path / "celeba" / "list_attr_celeba.txt"
     path.write_text(change(path.read_text()))
@@ -151,12 +151,12 @@ def test_folder_without_labels(tmp_path):
     assert (len(made.images), len(made.labels), made.properties) == (COUNT, 0, [])
     assert "No labels yet" in made.describe()
     assert pop.load_population(tmp_path / "run").properties == []
-    with pytest.raises(ValueError, match="none of 'hat'.*label_images"):
+    with pytest.raises(ValueError, match="none for 'hat'.*label_images"):
         pop.load_population(tmp_path / "run", ["hat"])
 
 
 def test_published_label_format(tmp_path):
-    """The first rows of the published table of scores are labels by hand, the others scores."""
+    """In the published table, the first rows are manual labels and the others are scores."""
     _, faces = write_faces(tmp_path / "in")
     table = pd.DataFrame({"img_no": range(1, COUNT + 1)})
     table["gender_score"] = faces["gender"].to_numpy(dtype=float)
@@ -167,7 +167,7 @@ def test_published_label_format(tmp_path):
     assert made.labels["img_no"].tolist() == list(range(8))  # 000001.png is row 0 of the store
     assert made.labels["gender"].tolist() == faces["gender"].astype(int).tolist()[:8]
     assert made.files["status"].value_counts().to_dict() == {"read": 8, "unlabelled": 4}
-    table["gender"] = table.pop("gender_score")  # without a rule, 0.4567 is no label
+    table["gender"] = table.pop("gender_score")  # without a rule, 0.4567 is not a label
     table.to_csv(tmp_path / "labels.csv", index=False)
     for rows in (8, 0):
         given = {"source": "folder", "image_folder": "in", "labelled_rows": rows}
@@ -176,7 +176,7 @@ def test_published_label_format(tmp_path):
             check_labels(config, tmp_path / "labels.csv", tmp_path)
 
 
-def test_samples_of_a_generator(tmp_path):
+def test_generator_samples(tmp_path):
     torch.manual_seed(0)
     save_weights(Generator(8, z_dim=8, w_dim=8, fmaps_base=16), tmp_path / "g.safetensors")
     (tmp_path / "labels.csv").write_text("img_no,look\n3,1\n1,0\n")
@@ -193,14 +193,14 @@ def test_samples_of_a_generator(tmp_path):
     ("table", "rules", "words"),
     [
         ("file,look\n000001.png,1\n000001.png,0\n", {}, ["more than once"]),
-        ("file,look\n000001.png,0.3\n000002.png,0.2\n", {}, ["no column holds labels"]),
+        ("file,look\n000001.png,0.3\n000002.png,0.2\n", {}, ["no column contains labels"]),
         ("file,look\n000001.png,1\n000002,0\n000003,2\n", {}, ["row 2 has look = 2"]),
         ("file,look\n,1\n000002.png,0\n", {}, ["row 0", "must name an image"]),
         ("file,word\n000001.png,1\n", {"look": "absent>=1"}, ["absent", "look"]),
         ("file,word\n000001.png,1\n000002.png,yes\n", {"look": "word>=1"}, ["row 1", "'yes'"]),
     ],
 )
-def test_bad_label_tables(tmp_path, table, rules, words):
+def test_invalid_label_tables_are_rejected(tmp_path, table, rules, words):
     write_faces(tmp_path / "in")
     text = complaint(from_folder, tmp_path, table, label_rules=rules)
     for word in ["labels.csv", *words]:
@@ -209,7 +209,7 @@ def test_bad_label_tables(tmp_path, table, rules, words):
 
 
 def labels_of(tmp_path, names, table):
-    """Labels by the file they were given to, by its shade; what is called b.png is no picture."""
+    """Labels by index of the file, coded as its shade; a file named b.png is not an image."""
     (tmp_path / "in").mkdir()
     for k, name in enumerate(names):
         image = Image.new("RGB", (8, 8), (20 * k + 10,) * 3)
@@ -229,27 +229,27 @@ def labels_of(tmp_path, names, table):
         (["007.png", "008.png"], "file,smile\n008,1\n007,0\n", [0, 1]),
     ],
 )
-def test_images_are_found_by_their_numbers_or_names(tmp_path, names, table, found):
+def test_rows_match_images_by_number_or_name(tmp_path, names, table, found):
     assert labels_of(tmp_path, names, table)[0] == dict(enumerate(found))
 
 
 @pytest.mark.parametrize(
     ("names", "words"),
     [
-        (["000001.png", "cover.png"], r"cover\.png.*Add a column `file`"),  # numbers are unclear
-        (["b.png"], r"none of its 1 image files can be read; the first is b\.png"),
+        (["000001.png", "cover.png"], r"cover\.png.*Add a column `file`"),  # one has no number
+        (["b.png"], r"none of its 1 image files is readable; the first is b\.png"),
     ],
 )
-def test_images_that_rows_cannot_be_about(tmp_path, names, words):
+def test_images_that_no_row_can_match_are_rejected(tmp_path, names, words):
     with pytest.raises(ValueError, match=words):
         labels_of(tmp_path, names, "img_no,smile\n1,1\n2,0\n")
     assert not (tmp_path / "run" / "labels.csv").exists()
 
 
-def test_places_count_what_could_not_be_read(tmp_path):
+def test_positions_count_unreadable_files(tmp_path):
     table = "img_no,smile\n0,0\n1,1\n2,0\n"
     found, made = labels_of(tmp_path, ["a.png", "b.png", "c.png"], table)
     assert found == {0: 0, 2: 0}
     row = made.files.set_index("file").loc["b.png"]
-    assert (row["status"], row["detail"].endswith("its label is not used")) == ("unreadable", True)
+    assert (row["status"], row["detail"].endswith("its label is ignored")) == ("unreadable", True)
     assert len(made.files) == 3

@@ -59,7 +59,7 @@ def test_folds_are_trained_once_and_imported_whole_or_in_part(trained, tmp_path)
     assert import_cnns(folder, ["rare"], tmp_path / "in") == "Imported 2 CNNs for rare."
     there, here = load_ensemble(folder, list(table)), load_ensemble(tmp_path / "in", ["rare"])
     torch.testing.assert_close(here.scores(images[:20])[:, 0], there.scores(images[:20])[:, 1])
-    with pytest.raises(ValueError, match=r"its tensors are of a CNN for 'bright' and 'rare'"):
+    with pytest.raises(ValueError, match=r"holds a CNN for 'bright' and 'rare'"):
         import_cnns(folder, ["hat"], tmp_path / "out")
 
 

@@ -91,11 +91,11 @@ def test_trained_cnns_are_imported_by_the_property_in_their_names(saved, tmp_pat
     with pytest.raises(ValueError, match="no file name contains 'hat'"):
         import_cnns(folder, ["hat"], tmp_path)
     (tmp_path / "dark-fold0.safetensors").rename(tmp_path / "bright_0.safetensors")
-    with pytest.raises(ValueError, match="its tensors are of a CNN for 'dark', not 'bright'"):
+    with pytest.raises(ValueError, match="holds a CNN for 'dark', not 'bright'"):
         import_cnns(tmp_path, ["bright"], tmp_path / "out")
 
 
-def test_the_frame_is_around_what_a_cnn_sees():
+def test_the_frame_surrounds_the_crop_a_cnn_sees():
     images = torch.full((20, 32, 32, 3), 100, dtype=torch.uint8)
     net = PropertyCNN("hat", image_px=32, width=0.125, crop=[0.25, 0.75, 0.0, 0.5])
     pictures = what_is_seen(net, images, np.arange(20) % 2)

@@ -1,4 +1,4 @@
-"""How a stage ended, word for word."""
+"""The exact messages for how a stage ended."""
 
 import errno
 
@@ -11,7 +11,7 @@ from ohlora_lib.study import machine
 SMALLER = "Use a smaller batch or fewer samples"
 GO_ON = "a training resumes from its last checkpoint"
 DIED = {
-    (-9, 5): "killed: its kernel died (killed; most often the memory ran out: use a smaller batch "
+    (-9, 5): "killed: its kernel died (killed, most often for lack of memory: use a smaller batch "
     "or fewer samples)",
     (-9, 4): f"killed: its kernel was killed by the system because memory ran out. {SMALLER}",
     (-15, 4): f"killed: its kernel was ended by SIGTERM. Start again: {GO_ON}",
@@ -22,7 +22,7 @@ DIED = {
 
 
 @pytest.mark.parametrize("how", DIED)
-def test_a_dead_kernel_is_said_as_what_it_was(monkeypatch, how):
+def test_the_message_names_the_cause_of_a_kernels_death(monkeypatch, how):
     monkeypatch.setattr(machine, "memory_kills", lambda: 5)
     ended = outcomes.of_exit("its kernel", *how)
     assert f"{ended.ended}: {ended.reason}" == DIED[how]
@@ -30,17 +30,17 @@ def test_a_dead_kernel_is_said_as_what_it_was(monkeypatch, how):
 
 ERRORS = {
     ("OutOfMemoryError", "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has 79.10 GiB"): (
-        f"the GPU's memory ran out (CUDA out of memory). {SMALLER}"
+        f"the GPU ran out of memory (CUDA out of memory). {SMALLER}"
     ),
     ("AcceleratorError", "CUDA error: out of memory\nCUDA kernel errors"): (
-        f"the GPU's memory ran out (CUDA error: out of memory). {SMALLER}"
+        f"the GPU ran out of memory (CUDA error: out of memory). {SMALLER}"
     ),
     ("_ArrayMemoryError", "Unable to allocate 8.00 EiB"): (
         f"memory ran out (Unable to allocate 8.00 EiB). {SMALLER}"
     ),
     ("OSError", "[Errno 28] No space left on device: 'a.csv'"): (
-        "the disk is full ([Errno 28] No space left on device: 'a.csv'). Free room and start "
-        f"again: {GO_ON}"
+        "the disk is full ([Errno 28] No space left on device: 'a.csv'). Free some space and "
+        f"start again: {GO_ON}"
     ),
     ("WriteError", "/a/b.csv: cannot"): "/a/b.csv: cannot",
     ("ValueError", "\n  too\nbad"): "ValueError: too",
@@ -60,11 +60,11 @@ def test_a_failed_write_names_file_reason_and_remedy():
     assert outcomes.of_disk(WriteError(errno.ENOSPC, "full", "/a/b.csv"), "/c").startswith(full)
     assert outcomes.of_disk(unnamed, "/c").startswith("/c: cannot be written (gone). Mount its")
     lost = outcomes.of_disk(FileNotFoundError("folder /d is gone."), "/c")
-    assert lost == f"folder /d is gone. Bring its disk back and start again: {GO_ON}"
+    assert lost == f"folder /d is gone. Mount its disk and start again: {GO_ON}"
 
 
-def test_a_traceback_is_told_by_its_error():
-    """An error of several lines ends with a caret; what follows a traceback is not the reason."""
+def test_a_traceback_is_reduced_to_its_error():
+    """Takes the first line of a long error, and ignores exceptions raised in a destructor."""
     text = (
         "Traceback (most recent call last):\n  File 'a.py', line 1, in <module>\n    f()\n"
         "SelectorSyntaxError: Malformed selector\n  line 1:\nimg:not([alt])\n    ^\n"

@@ -1,4 +1,4 @@
-"""Runs tiny notebooks for real: each start of a kernel takes some seconds."""
+"""Runs tiny notebooks in real kernels, each of which takes seconds to start."""
 
 import io
 import json
@@ -43,7 +43,7 @@ READS = (
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """Two stages; the second multiplies what the first has written by `r1_gamma`."""
+    """A two-stage project: the second stage multiplies the first one's result by `r1_gamma`."""
     make_project(tmp_path, monkeypatch, variants=("v9",))
     (tmp_path / "params/tiny/06_evaluate_samples-v9.yaml").unlink()
     write_notebook(tmp_path, First, WRITES)
@@ -53,7 +53,7 @@ def project(tmp_path, monkeypatch):
 
 
 class Listening(Status):
-    """Keeps what is said; can act on a line that the kernel prints."""
+    """Records all lines and can act on text that the kernel prints."""
 
     def __init__(self, act=None):
         self.file = io.StringIO()
@@ -107,7 +107,7 @@ def test_runs_then_skips_then_runs_only_what_changed(project, monkeypatch):
 
 
 def finished_stage(project):
-    """A stage as a run leaves it, without a run."""
+    """Makes the files of a finished stage without running it."""
     study = stages.read_study(project / "params/tiny", project)
     run = start_run("01_first", study[0].parameters.config(), root=project)
     write_atomic(run.path / "value.txt", "3")
@@ -132,7 +132,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_each_change_is_a_reason_to_run(project, change):
+def test_each_change_makes_the_stage_run(project, change):
     stage = finished_stage(project)
     assert stages.reason_to_run(stage, project) is None
     action, reason = CHANGES[change]
@@ -181,7 +181,7 @@ def test_a_study_may_be_a_link_to_another_disk(project, tmp_path_factory, monkey
     assert stages.find_study(link / "params/tiny") == (project / "params/tiny", project)
 
 
-def test_a_seed_makes_a_study_of_its_own(project):
+def test_a_study_with_a_seed_has_its_own_name_and_outputs(project):
     first, second = stages.read_study(project / "params/tiny", project, seed=7)
     assert first.folder == project / "outputs/tiny-seed7/01_first"
     assert (second.parameters.study, second.parameters.seed) == ("tiny-seed7", 7)
@@ -204,7 +204,7 @@ OUTSIDE = {
 
 
 @pytest.mark.parametrize("case", OUTSIDE)
-def test_what_cannot_run_is_one_line_before_anything_starts(project, monkeypatch, case):
+def test_a_study_that_cannot_run_gives_one_line_before_anything_starts(project, monkeypatch, case):
     monkeypatch.setattr(runner, "_run_stage", lambda *_, **__: pytest.fail("ran a stage"))
     (project / "params/empty").mkdir()
     notebook = project / "notebooks/05_finetune_generator.ipynb"
@@ -219,13 +219,13 @@ def test_what_cannot_run_is_one_line_before_anything_starts(project, monkeypatch
 
 @pytest.mark.slow
 def test_a_failing_cell_is_named_and_kept(project):
-    """Here one of a notebook that sets another study after its parameters."""
+    """The cell fails because it opens a run of another study than the one started."""
     write_notebook(project, First, "start_run('01_first', {**config, 'study': 'other'})")
     with pytest.raises(StageError) as error:
         run_study("params/tiny", status=Listening())
-    reason = "cell [4]: ValueError: the notebook opens outputs/other/01_first, but was started for"
+    reason = "cell [4]: ValueError: the notebook opens outputs/other/01_first but was started for"
     assert str(error.value).startswith(f"01_first: {reason} outputs/tiny/01_first")
-    kept = "(as far as it got: outputs/tiny/01_first/01_first.ipynb)"
+    kept = "(output so far: outputs/tiny/01_first/01_first.ipynb)"
     assert str(error.value).endswith(kept)
     folder = project / "outputs/tiny/01_first"
     assert "opens outputs/other" in (folder / "01_first.html").read_text()
@@ -235,7 +235,7 @@ def test_a_failing_cell_is_named_and_kept(project):
 
 
 @pytest.mark.slow
-def test_a_missing_finish_is_no_success(project):
+def test_a_notebook_that_never_calls_finish_has_failed(project):
     write_notebook(project, First, "run.finish = lambda **_: None")
     with pytest.raises(StageError, match="without run.finish"):
         run_study("params/tiny", only="01*", status=Listening())
@@ -249,7 +249,7 @@ def test_ctrl_c_lets_the_cell_save_and_starts_no_other_cell(project):
     write_notebook(
         project,
         First,
-        "try:\n    print('ready', flush=True)\n    time.sleep(600)\n"  # the stop may come at once
+        "try:\n    print('ready', flush=True)\n    time.sleep(600)\n"  # the stop may be immediate
         "except KeyboardInterrupt:\n    open('saved', 'w').close()",
     )
     with pytest.raises(StageInterrupted, match="stopped by Ctrl-C"):
@@ -281,7 +281,7 @@ def test_two_runners_of_one_stage_are_refused(project):
         holder.stdin.close()
 
 
-def test_a_pipe_that_a_grandchild_holds_open_ends_with_its_process(tmp_path, monkeypatch):
+def test_a_dead_worker_is_noticed_though_its_child_holds_the_pipe_open(tmp_path, monkeypatch):
     left_behind = "import os, time\nif os.fork():\n    os._exit(3)\ntime.sleep(30)"
     monkeypatch.setattr(runner, "WORKER", left_behind)
     began = time.monotonic()
@@ -292,8 +292,8 @@ def test_a_pipe_that_a_grandchild_holds_open_ends_with_its_process(tmp_path, mon
 
 
 @pytest.mark.slow
-def test_what_the_environment_puts_in_the_way_decides_nothing(project, monkeypatch):
-    """Text printed before the first event once hung the study; JUPYTER_PATH chose the Python."""
+def test_the_environment_does_not_disturb_a_run(project, monkeypatch):
+    """Output at startup once hung the study, and JUPYTER_PATH once replaced the Python."""
     site, kernels = project / "site", project / "jupyter" / "kernels" / "python3"
     site.mkdir()
     (site / "sitecustomize.py").write_text("print('Welcome to the cluster')")
@@ -320,7 +320,7 @@ kernel.shell_handlers["kernel_info_request"] = slowly
 
 @pytest.mark.slow
 def test_a_kernel_is_not_interrupted_at_its_end(project, capfd):
-    """Its last answer is out before it has done with the message, the later the busier it is."""
+    """A busy kernel is still handling its last message after it has sent the reply."""
     write_notebook(project, First, SLOWLY)
     notebook, given = project / "notebooks/01_first.ipynb", {"study": "tiny", "seed": 0}
     execute_notebook(notebook, None, given, engine_name=kernel.ENGINE, progress_bar=False)
@@ -358,8 +358,8 @@ def test_printed_text_is_merged_as_a_terminal_shows_it():
     assert len(outputs) == 2
 
 
-def test_kernels_have_sockets_of_their_own():
-    """Two kernels that run at once would read each other's messages from sockets of one name."""
+def test_kernels_have_their_own_sockets():
+    """Two concurrent kernels with equal socket names would read each other's messages."""
     places = []
     for _ in range(2):
         with kernel.private_sockets() as config:

@@ -1,4 +1,4 @@
-"""Sweeps of a study of tiny notebooks; those that start kernels or a cluster are slow."""
+"""Sweeps over a study of tiny notebooks; tests that start kernels or a cluster are slow."""
 
 import csv
 import re
@@ -39,7 +39,7 @@ def project(tmp_path, monkeypatch):
 
 @pytest.fixture
 def small(tmp_path, monkeypatch):
-    """One early stage, one fine-tuning and its evaluation, run by real commands."""
+    """A project with one early stage, one fine-tuning and its evaluation."""
     return make_project(tmp_path, monkeypatch, variants=("v9",))
 
 
@@ -51,12 +51,12 @@ def laid_out(root, *grid, seeds=()):
     return lay_out(root / "params/tiny", root, axes_of(root, *grid), seeds)
 
 
-def test_a_bare_name_is_the_fine_tunings_where_others_have_it_too(project):
+def test_a_bare_name_refers_to_the_fine_tunings_even_if_other_stages_have_it(project):
     grid = ["r1_gamma=1,10,1.0e+2", "value=1, 2", "concept={a: 1},{a: 0}"]
     gamma, value, concept = axes_of(project, *grid)
     assert (gamma.stages, gamma.values) == ([V8, V9], [1.0, 10.0, 100.0])
     assert (value.stages, value.values) == (["01_first"], [1, 2])
-    assert len(concept.stages) == 5  # means the same in every stage
+    assert len(concept.stages) == 5  # has one meaning in every stage
     assert axes_of(project, "*-v9.r1_gamma=1")[0].stages == [V9]
 
 
@@ -86,7 +86,7 @@ def test_seeds_are_numbers_and_ranges():
             parse_seeds(text)
 
 
-def test_a_point_has_what_the_grid_reaches_and_reads_the_rest_from_its_parent(project):
+def test_a_point_has_the_affected_stages_and_reads_the_rest_from_its_parent(project):
     text = "variant: v9\nfirst_run: outputs/tiny/01_first\nconcept: {a: 1.0}\n"
     write_params(project, V9, f"{text}start_file: outputs/tiny/{V8}/a.bin\n")
     parents, points = laid_out(project, "05*-v8.r1_gamma=1,10", seeds=(0, 3))
@@ -104,14 +104,14 @@ def test_a_point_has_what_the_grid_reaches_and_reads_the_rest_from_its_parent(pr
     assert [s.parameters for s in read] == [s.parameters for s in last.stages]
     own = project / "params" / last.name / "notes.yaml"
     own.touch()
-    with pytest.raises(ValueError, match=r"notes.yaml is in the way"):
+    with pytest.raises(ValueError, match=r"notes.yaml was not written by a sweep"):
         sweep.write_study(last, project)
     assert own.exists()
     (parent,), (point,) = laid_out(project, seeds=[4])  # without a grid
     assert (point.name, point.stages, point.shared) == ("tiny-seed4", [], parent.stages)
 
 
-def test_names_are_safe_short_and_apart():
+def test_names_are_safe_short_and_unique():
     texts = ["a/../../etc", "a b", "a_b", "x" * 500, "x" * 501]
     names = {stages.seeded(stages.folder_name(text), 10**8) for text in texts}
     assert sum(bool(re.fullmatch(NAME, name)) for name in names) == len(texts)
@@ -127,7 +127,7 @@ def test_processes_share_the_cores(monkeypatch):
 
 
 def test_no_two_threads_parse_a_notebook_at_once(monkeypatch):
-    """Before Python 3.13, `ast` raises a SystemError now and then if they do."""
+    """Before Python 3.13, concurrent calls of `ast.parse` occasionally raise SystemError."""
     real, inside, most = records.ast.parse, [], []
 
     def parse(source):
@@ -154,13 +154,13 @@ def await_files(root, pattern, count):
 WAIT = (
     "mark = pathlib.Path(f'at-work-{r1_gamma}-{os.getpid()}')\n"
     "if r1_gamma in HELD and not pathlib.Path('go').exists():\n"
-    "    try:\n        mark.touch()\n        time.sleep(600)\n"  # the stop may come at once
+    "    try:\n        mark.touch()\n        time.sleep(600)\n"  # the stop may be immediate
     "    except KeyboardInterrupt:\n        pathlib.Path(f'saved-{r1_gamma}').touch()"
 )
 
 
 @pytest.mark.slow
-def test_a_point_killed_takes_only_itself_along_and_the_next_start_goes_on(small):
+def test_a_killed_point_fails_alone_and_the_next_start_resumes(small):
     write_notebook(small, Finetune, WAIT.replace("HELD", "[10]"))
     write_notebook(small, Compare, "print(names)")
 
@@ -214,7 +214,7 @@ def test_ctrl_c_lets_stages_save(small):
 def test_a_dask_cluster_runs_the_points(small):
     distributed = pytest.importorskip("distributed", reason="needs Dask")
     options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
-    options["processes"] = False  # they must know the stand-ins
+    options["processes"] = False  # threads, so that workers see the stand-ins
     with distributed.LocalCluster(**options) as cluster:
         address = cluster.scheduler_address
         run_sweep("params/tiny", grid=GRID, seeds="0,1", scheduler=address, status=Listening())

@@ -84,16 +84,16 @@ BAD = {  # file name, text, parts of the message
     "nothing to learn": (
         "03_train_property_cnn", "population_run: a\nproperties: []", ["properties", "at least 1"]
     ),
-    "unknown property": (SELECT, INPUTS + HAT, ["'hat'", "not in the concept"]),
+    "unknown property": (SELECT, INPUTS + HAT, ["'hat'", "use ['gender']"]),
     "missing": (SELECT, LOOK + "base_run: a", ["'base' needs cnn_run"]),
     "an output without columns": (EVALUATE, f"{OWN}{{age: old}}", ["'old'", "0[3]"]),
-    "an unknown output": (EVALUATE, f"{OWN}{{hat: '0[1]'}}", ["'hat'", "not in the concept"]),
+    "an output of no property": (EVALUATE, f"{OWN}{{hat: '0[1]'}}", ["'hat'", "use ['age']"]),
     "a classifier without outputs": (EVALUATE, f"{OWN}{{}}", ["onnx_outputs", "give both"]),
     "a crop with right before left": (
         EVALUATE, f"{OWN}{{age: '0[1]'}}\nonnx_crop: [0, 1, 1, 0]", ["[0.0, 1.0, 1.0, 0.0]"]
     ),
     "only seeds of one run": (COMPARE, AGE + "names: [v9, v9]", ["at least two"]),
-    "a run called base": (COMPARE, AGE + "names: [base, v9]", ["reserved for the base"]),
+    "a run called base": (COMPARE, AGE + "names: [base, v9]", ["'base', which means"]),
     "nothing to compare": (
         COMPARE, AGE + "names: []\nfinetune_runs: []", ["two or more runs or logs"]
     ),

@@ -1,4 +1,4 @@
-"""The command: what one process leaves, and that two resume after a stop and end together."""
+"""`ohlora finetune`: outputs of one process, and two ranks that resume after an interrupt."""
 
 import os
 import pickle
@@ -24,7 +24,7 @@ from ohlora_lib.training.ranks import Ranks
 from ohlora_lib.widgets.monitor import Monitor
 from tests.training.rank_worker import lively
 
-SECONDS = 120  # until a hang is told
+SECONDS = 120  # after which a run counts as hung
 INPUTS = {
     "base_run": "outputs/tiny/02_train_base",
     "cnn_run": "outputs/tiny/03_train_property_cnn",
@@ -39,7 +39,7 @@ VALUES = {
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """A project with everything that a fine-tuning needs, very small."""
+    """A tiny project with all inputs of a fine-tuning."""
     root = tmp_path_factory.mktemp("project")
     for name in ("params/tiny", "notebooks"):
         (root / name).mkdir(parents=True)
@@ -70,7 +70,7 @@ def params_file(root, variant, **changes):
 
 
 @pytest.mark.slow
-def test_by_one_process_it_leaves_what_the_notebook_leaves(root):
+def test_one_process_writes_the_same_files_as_the_notebook(root):
     path, alone = params_file(root, "alone")
     assert run.finetune_file(path, Monitor, start_anew=False)
     summary, log = read_summary(alone), pd.read_csv(alone / "train_log.csv")
@@ -91,7 +91,7 @@ def rows(folder):
 
 
 def launched(path, folder, stop_at=0):
-    """The documented command; interrupts the second rank once the log has as many rows."""
+    """Runs the documented command; interrupts rank 1 once the log has `stop_at` rows."""
     command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
     command += ["--num_processes", "2", "--main_process_port", "0"]
     command += ["-m", "ohlora_lib", "finetune", str(path)]
@@ -100,7 +100,7 @@ def launched(path, folder, stop_at=0):
     end = time.monotonic() + SECONDS
     while rows(folder) < stop_at:
         assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < end, "it hangs"
+        assert time.monotonic() < end, "the run hangs"
         time.sleep(0.02)
     if stop_at:
         ranks = psutil.Process(process.pid).children(recursive=True)
@@ -111,7 +111,7 @@ def launched(path, folder, stop_at=0):
 
 
 @pytest.mark.slow
-def test_two_ranks_interrupted_and_resumed_end_as_uninterrupted(root):
+def test_two_ranks_interrupted_and_resumed_equal_uninterrupted(root):
     pytest.importorskip("accelerate", reason="needs accelerate")
     (whole, whole_folder), (path, folder) = (params_file(root, name) for name in ("whole", "pair"))
     status, said = launched(whole, whole_folder)
@@ -143,14 +143,14 @@ def refused(path, said):
         run.finetune_file(path, Monitor, start_anew=False)
 
 
-def test_a_batch_that_does_not_divide_is_one_line(root, monkeypatch):
+def test_a_batch_that_ranks_cannot_share_is_refused_in_one_line(root, monkeypatch):
     monkeypatch.setattr(run, "join", lambda: Ranks(0, 2))
     monkeypatch.setattr(Ranks, "from_first", lambda _, make: make())
     path, _ = params_file(root, "five", batch=5)
     refused(path, r"batch is 5, but 2 processes share it; set it to a multiple of 2")
 
 
-def test_another_notebooks_file_is_told(root):
+def test_params_of_another_notebook_are_refused(root):
     path = root / "params" / "tiny" / "02_train_base.yaml"
     path.write_text("study: tiny\n")
     refused(path, "holds parameters of 02_train_base")

@@ -1,4 +1,4 @@
-"""Any file of a stranger gives a valid object or one line, never another exception."""
+"""Any untrusted file gives a valid object or an error of one line, never another exception."""
 
 import io
 
@@ -29,7 +29,7 @@ quick = settings(
 
 
 def outcome(read, path, *rest):
-    """What is read, or None after one line that names the file."""
+    """Returns what was read, or None after a ValueError of one line that names the file."""
     try:
         return read(path, *rest)
     except ValueError as error:
@@ -45,7 +45,7 @@ TAILS = [b"\0", b"\xff" * 8, b"\x7f\xff\xff\xff", b"\x00\x00\x00\x01", b"\xff\xf
 
 @st.composite
 def broken(draw, files):
-    """One of the files, by its suffix, with some of its bytes changed, lost, doubled or added."""
+    """One of the files, with its suffix; some bytes are changed, removed, repeated or added."""
     suffix, data = draw(st.sampled_from(files))
     for _ in range(draw(st.integers(1, 4))):
         place = draw(st.integers(0, min(len(data), 160)) | st.integers(0, len(data)))
@@ -58,7 +58,7 @@ def broken(draw, files):
 
 
 def picture_files():
-    """Small pictures of formats and modes that Pillow writes."""
+    """Small pictures in formats and modes that Pillow can write."""
     pixels = np.random.default_rng(0).integers(0, 256, (24, 20, 3), dtype=np.uint8)
     kinds = {"png": "RGBA", "jpeg": "CMYK", "gif": "P", "bmp": "RGB", "tiff": "L", "webp": "RGB",
              "ppm": "1", "tga": "RGB", "ico": "RGBA", "jpeg2000": "RGB"}  # fmt: skip
@@ -80,7 +80,7 @@ def test_broken_pictures_read_or_say_why(tmp_path, file):
 
 @pytest.fixture(scope="module")
 def weight_files(tmp_path_factory):
-    """Small weight files of every kind and form."""
+    """Small weight files of every network and file format."""
     path, found = tmp_path_factory.mktemp("weights") / "net.safetensors", []
     generator = Generator(8, z_dim=4, w_dim=4, fmaps_base=16, num_properties=2, wide_dim=3)
     cnn = PropertyCNN("age", image_px=64, width=0.02)
@@ -121,7 +121,7 @@ numbers = st.sampled_from(["0", "1", "2", "0.5", "", "nan"])
 
 @st.composite
 def tables(draw, heads=HEADS):
-    """Something between a good table and none."""
+    """A table that may be well-formed or malformed."""
     columns = draw(
         st.lists(st.sampled_from(heads), min_size=1, max_size=8, unique=draw(st.booleans()))
     )

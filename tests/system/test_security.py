@@ -1,4 +1,4 @@
-"""docs/security.md: nothing of strangers is executed, trusted, or shown raw; no run leads out."""
+"""docs/security.md: untrusted files are never executed, trusted, or shown unescaped."""
 
 import base64
 from pathlib import Path
@@ -19,7 +19,7 @@ from ohlora_lib.report.page import export_notebook
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 
 
-def test_words_out_of_data_reach_no_page_raw(tmp_path, monkeypatch):
+def test_text_from_data_is_escaped_on_every_page(tmp_path, monkeypatch):
     table = pd.DataFrame({HOSTILE: [HOSTILE]}, index=[HOSTILE])
     picture = tmp_path / "a.png"
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(picture)
@@ -36,7 +36,7 @@ def test_words_out_of_data_reach_no_page_raw(tmp_path, monkeypatch):
         assert not page.select("script, [onerror], [onmouseover]")
         outputs.append(v4.new_output("display_data", data={kind: shown.data}))
     show.picture(picture, HOSTILE)
-    facts = {"image/png": {"alt": seen[-2].alt}}  # below it, its caption
+    facts = {"image/png": {"alt": seen[-2].alt}}  # the last output is its caption
     data = {"image/png": base64.b64encode(picture.read_bytes()).decode()}
     outputs.append(v4.new_output("display_data", data=data, metadata=facts))
     path = tmp_path / "a.ipynb"
@@ -44,10 +44,10 @@ def test_words_out_of_data_reach_no_page_raw(tmp_path, monkeypatch):
     page = BeautifulSoup(export_notebook(path), "html.parser")
     assert not page.select("[onerror], [onmouseover], img[src=x]")
     assert all("alert" not in tag.get_text() for tag in page.select("script"))
-    assert page.get_text().count("alert(1)") >= 5  # it is there, as words
+    assert page.get_text().count("alert(1)") >= 5  # shown as text
 
 
-def test_the_page_of_a_notebook_neither_runs_nor_signs_nor_changes_it(tmp_path, monkeypatch):
+def test_exporting_a_notebook_neither_runs_nor_signs_nor_changes_it(tmp_path, monkeypatch):
     monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "jupyter"))
     monkeypatch.chdir(tmp_path)
     cells = [v4.new_markdown_cell("# {{ 7 * 7 }} {% raise %}"), v4.new_code_cell("open('x', 'w')")]
@@ -60,7 +60,7 @@ def test_the_page_of_a_notebook_neither_runs_nor_signs_nor_changes_it(tmp_path, 
     assert Path("a.ipynb").read_bytes() == before
 
 
-def test_a_file_cannot_steer_the_terminal(tmp_path, capsys):
+def test_a_file_cannot_send_control_codes_to_the_terminal(tmp_path, capsys):
     net = PropertyCNN("age", image_px=64, width=0.02)
     save_weights(net, tmp_path / "a.safetensors", note="\x1b]0;owned\x07\x1b[2Jred")
     for name in ("a.safetensors", "gone\x1b[2J.pth"):

@@ -1,6 +1,6 @@
-"""What makes a poor photograph: one or two defects of varied strength, on one image at a time.
+"""Defects of poor photographs: one or two per image, of varied strength.
 
-Axes: H height, W width. Lengths are shares of the side: a defect looks alike at any size.
+Axes: H height, W width. Lengths are fractions of the side, so defects look alike at any size.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ def degrade(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _occlude(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Lays a soft blob, bar or finger-like group of bars in front of the face."""
+    """Puts a soft blob, bar or finger-like group of bars in front of the face."""
     axis = np.linspace(-1, 1, len(image), dtype=np.float32)
     x, y = axis[None] - rng.uniform(-0.3, 0.3), axis[:, None] - rng.uniform(-0.2, 0.4)
     lean = rng.uniform(-0.6, 0.6)
@@ -59,13 +59,13 @@ def _expose(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _wash_out(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Takes most of the contrast away."""
+    """Removes most of the contrast."""
     grey = np.float32(rng.uniform(0.4, 0.8))
     return grey + np.float32(rng.uniform(0.22, 0.55)) * (image - grey)
 
 
 def _blur(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Blurs with a Gaussian, one axis after the other."""
+    """Applies a Gaussian blur, one axis after the other."""
     sigma = rng.uniform(0.014, 0.036) * len(image)
     radius = int(2.5 * sigma) + 1
     weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
@@ -74,12 +74,12 @@ def _blur(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         padded = np.pad(image, ((radius, radius), (0, 0), (0, 0)), mode="edge")
         shifted = (padded[k : k + len(image)] for k in range(len(weights)))
         image = sum(w * part for w, part in zip(weights, shifted, strict=True))
-        image = np.ascontiguousarray(image.transpose(1, 0, 2))  # rows and columns swap
+        image = np.ascontiguousarray(image.transpose(1, 0, 2))  # swaps rows and columns
     return image
 
 
 def _pixelate(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Shows coarse blocks of few colours, like a picture compressed too far."""
+    """Blends in coarse blocks of few colours, as from excessive compression."""
     cells = int(rng.integers(14, 28))
     levels, mix = int(rng.integers(8, 24)), np.float32(rng.uniform(0.6, 1))
     edges = np.arange(cells + 1) * len(image) // cells
@@ -92,11 +92,11 @@ def _pixelate(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _add_noise(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Adds grain, coarse enough to see: coloured or grey."""
+    """Adds visible grain, coloured or grey."""
     channels = 3 if rng.random() < 0.6 else 1
     grain = rng.standard_normal((*image.shape[:2], channels), np.float32)
     return image + np.float32(rng.uniform(0.035, 0.13)) * grain
 
 
 OCCLUDERS = (_blob, _bar, _fingers)
-DEFECTS = (_occlude, _expose, _wash_out, _blur, _pixelate, _add_noise)  # in the order they combine
+DEFECTS = (_occlude, _expose, _wash_out, _blur, _pixelate, _add_noise)  # applied in this order

@@ -1,7 +1,7 @@
 """Draws a batch of portraits from their traits, back to front: background, clothes, head, hair.
 
-Axes: B faces, H height, W width. The head is a ball of half-width "width" that turns by "yaw":
-a feature at longitude t lands at width x sin(t + yaw).
+Axes: B faces, H height, W width. The head is a ball of half-width "half", rotated by "yaw": a
+feature at longitude t is drawn at half x sin(t + yaw).
 """
 
 from collections.abc import Mapping
@@ -16,12 +16,12 @@ from ohlora_lib.population.faces.features import draw_features, draw_glasses, he
 SKIN = [
     (255, 226, 206), (246, 207, 178), (228, 178, 142), (196, 140, 102), (146, 96, 66), (98, 62, 44)
 ]  # fmt: skip
-ZOOM, LIFT = 1.2, 0.07  # people fill the picture
+ZOOM, LIFT = 1.2, 0.07  # so that the person fills the picture
 HAIR = [(26, 21, 22), (52, 36, 28), (92, 60, 40), (140, 98, 62), (196, 156, 100), (236, 212, 160)]
 
 
 def draw_portraits(traits: Mapping[str, np.ndarray], image_px: int) -> np.ndarray:
-    """Draws portraits in [0, 1], float32 (B, H, W, 3), of traits, (B,) each, without defects."""
+    """Draws portraits without defects, float32 (B, H, W, 3) in [0, 1], from traits, (B,) each."""
     frame = _frame(traits, image_px)
     _draw_background(frame)
     body = _closer(frame)
@@ -58,11 +58,11 @@ def _add_geometry(c: Canvas, t: dict[str, np.ndarray]) -> None:
     t["bottom"] = c.pick("chin", 0.56, 0.64) - 0.025 * woman
     t["jaw_shape"] = c.pick("jaw", -0.2, 0.12) + 0.2 * (1 - woman)
     t["light"] = c.pick("light_x", -0.75, 0.75)
-    t["mid"] = t["half"] * cv.sine(t["yaw"] * 1.15)  # where the middle of the face lands
+    t["mid"] = t["half"] * cv.sine(t["yaw"] * 1.15)  # x of the middle of the face
     t["eye_line"] = c.pick("eye_y", -0.06, 0.0)
     t["lip_line"] = c.pick("mouth_y", 0.32, 0.37)
     t["short"] = 1 - ramp(c["hair_length"], 0.2, 0.42)
-    t["tuck"] = np.maximum(ramp(c["hair_tuck"], 0.4, 0.6), t["short"])  # ears free
+    t["tuck"] = np.maximum(ramp(c["hair_tuck"], 0.4, 0.6), t["short"])  # 1: ears uncovered
     t["hair_low"] = 0.02 + 1.35 * np.maximum(c["hair_length"] - 0.2, 0)  # where the hair ends
     t["volume"] = c.pick("hair_volume", 0.03, 0.11) * ramp(c["hair_length"], -0.15, 0.3)
 
@@ -81,13 +81,13 @@ def _add_colors(c: Canvas, t: dict[str, np.ndarray]) -> None:
 
 
 def _closer(c: Canvas) -> Canvas:
-    """Gives the same pictures in coordinates in which people fill them."""
+    """The same pictures in coordinates in which the person fills the picture."""
     x, y = c.x / np.float32(ZOOM), c.y / np.float32(ZOOM) + np.float32(LIFT)
     return replace(c, x=x, y=y, pixel=c.pixel / ZOOM, zoom=ZOOM, lift=LIFT)
 
 
 def _turned(c: Canvas) -> Canvas:
-    """Gives the same pictures in the head's own coordinates: tilted, scaled, moved."""
+    """The same pictures in the head's coordinates: tilted, scaled, shifted."""
     roll, scale = c.pick("roll", -0.11, 0.11), 1 / c.pick("scale", 0.93, 1.07)
     x = c.x - c.pick("shift_x", -0.06, 0.06)
     y = c.y - c.pick("shift_y", -0.02, 0.07)
@@ -157,7 +157,7 @@ def _draw_head(c: Canvas) -> None:
     nz = np.sqrt(np.maximum(1 - 0.9 * r2, 0.02))
     light_x = c["light"] + 0.35 * c["turn"]
     tone = 0.16 + 0.78 * nz + 0.3 * light_x * u - 0.16 * v * (1 - 0.3 * v)
-    # Eye sockets, cheeks and chin give the ball a face.
+    # Eye sockets, cheeks and chin shape the ball into a face.
     for side in (-1, 1):
         ex = c["half"] * cv.sine(side * 0.42 + c["yaw"])
         tone = tone - 0.16 * cv.glow(c.x - ex, c.y - c["eye_line"] + 0.03, 0.2, 0.17)
@@ -180,7 +180,7 @@ def _draw_cheeks(c: Canvas, strength: Plane) -> None:
 
 
 def _hair_outline(c: Canvas, low: Plane) -> Plane:
-    """Gives about the distance to hair that falls to `low`, face opening not yet cut."""
+    """Approximate distance to hair that falls to `low`, before the face opening is cut."""
     down = np.maximum(c.y, 0)
     curl = c["volume"] * ramp(c["hair_curl"], 0.6, 0.9)
     bumps = curl * 0.35 * wave(c.x * 4.1 + c["hair_phase"]) * wave(c.y * 4.3 + 2 * c["hair_phase"])
@@ -195,7 +195,7 @@ def _hair_outline(c: Canvas, low: Plane) -> Plane:
 
 
 def _face_opening(c: Canvas) -> Plane:
-    """Gives about the distance to the part of the head that hair leaves free."""
+    """Approximate distance to the part of the head that hair does not cover."""
     fringe = ramp(c["fringe"], 0.74, 0.76) * (0.35 + 0.65 * c["gender"]) * (c["recede"] == 0)
     line = c.pick("hairline", -0.41, -0.34) - 0.2 * c["recede"] + 0.17 * fringe
     dx = c.x - c["mid"] * 0.55

@@ -1,7 +1,7 @@
-"""Built-in population of labelled faces: the default, as no face data set can be shipped.
+"""Built-in population of labelled faces, the default, as no face data set can be shipped.
 
-Every face is drawn from its own random numbers, keyed by (seed, index): the same seed and index
-give the same label row and the same pixels, bit for bit, in any batch and any order.
+Each face has its own random numbers, seeded with (seed, index): the same seed and index give the
+same label row and the same pixels, bit for bit, in any batch and any order.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,9 +17,9 @@ CONTINUOUS = ("eyes", "mouth", "pose", "hair_color", "hair_length", "background"
 DEFAULT_SHARES = {"gender": 0.5, "quality": 0.75, "age": 0.35, "glass": 0.3}
 
 MIN_IMAGE_PX, MAX_IMAGE_PX = 32, 512
-CHUNK_PIXELS = 16 * 64 * 64  # pixels drawn together: a chunk's planes stay in cache
+CHUNK_PIXELS = 16 * 64 * 64  # pixels per chunk, so that its planes stay in cache
 
-# One uniform number per name and face. Append only: an inserted name changes every face.
+# One uniform number per name and face. Append only: inserting a name changes every face.
 TRAITS = (
     *PROPERTIES, *CONTINUOUS, "hair_swap", "grey", "lines", "folds", "recede", "wear", "skin",
     "skin_warm", "width", "height", "jaw", "chin", "roll", "scale", "shift_x", "shift_y",
@@ -40,9 +40,9 @@ def draw_attributes(
 ) -> pd.DataFrame:
     """Draws the label table of some faces, without their pixels.
 
-    `indices` are faces of the endless population that the seed names. `shares` gives the share of
-    ones for some properties; the others keep `DEFAULT_SHARES`. Columns `PROPERTIES` (0 or 1) and
-    `CONTINUOUS`, index named "image".
+    `indices` are faces of the unlimited population of this seed. `shares` sets the share of ones
+    for some properties; the others keep `DEFAULT_SHARES`. Columns are `PROPERTIES` (0 or 1) and
+    `CONTINUOUS`; the index is named "image".
     """
     traits = _draw_traits(indices, seed, shares)
     index = pd.Index(np.asarray(indices, dtype=np.int64), name="image")
@@ -59,11 +59,11 @@ def render_faces(
 ) -> np.ndarray:
     """Renders the faces that `draw_attributes` labels, given the same shares.
 
-    `image_px` H is from 32 to 512. Gives uint8, shape (B, H, H, 3).
+    H = `image_px` must be from 32 to 512. Returns uint8, shape (B, H, H, 3).
     """
     if not MIN_IMAGE_PX <= image_px <= MAX_IMAGE_PX:
         raise ValueError(
-            f"image_px {image_px} cannot be drawn; it must be {MIN_IMAGE_PX} to {MAX_IMAGE_PX}."
+            f"image_px is {image_px}; choose {MIN_IMAGE_PX} to {MAX_IMAGE_PX} for built-in faces"
         )
     images = np.empty((len(indices), image_px, image_px, 3), np.uint8)
     step = max(1, CHUNK_PIXELS // image_px**2)
@@ -80,7 +80,7 @@ def render_faces(
 def _draw_traits(
     indices: Sequence[int], seed: int, shares: Mapping[str, float] | None
 ) -> dict[str, np.ndarray]:
-    """Draws each face's uniform numbers, and what becomes of some of them; (B,) per name."""
+    """Draws each face's uniform numbers and derives its attributes; shape (B,) per name."""
     rows = [np.random.default_rng([seed, int(index)]).random(len(TRAITS)) for index in indices]
     columns = np.array(rows).reshape(len(rows), len(TRAITS)).T  # (traits, B)
     uniform = dict(zip(TRAITS, columns, strict=True))
@@ -90,7 +90,7 @@ def _draw_traits(
 def _attributes(u: Mapping[str, np.ndarray], shares: Mapping[str, float]) -> dict[str, np.ndarray]:
     """Turns uniform numbers into labels and signs of age, shape (B,) per name.
 
-    Of the three signs of age an old face shows at least two; a young one at most faint folds.
+    An old face shows at least two of the three signs of age; a young one at most faint folds.
     """
     table = {name: (u[name] < shares[name]).astype(np.float64) for name in PROPERTIES}
     old, woman = table["age"] == 1, table["gender"] == 1
@@ -121,7 +121,7 @@ def _checked_shares(shares: Mapping[str, float] | None) -> dict[str, float]:
     for name, share in given.items():
         if name not in DEFAULT_SHARES or not 0 <= share <= 1:
             raise ValueError(
-                f"share {name!r} is {share}; it must be from 0 to 1, of one of "
-                f"{list(PROPERTIES)}. Check `shares`."
+                f"shares sets {name!r} to {share}; allowed are 0 to 1, for "
+                f"{list(PROPERTIES)}. Correct `shares`."
             )
     return DEFAULT_SHARES | given

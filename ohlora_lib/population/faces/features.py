@@ -1,6 +1,6 @@
-"""Draws what is in a face: eyes, brows, nose, mouth, beard, signs of age, glasses.
+"""Draws the features of a face: eyes, brows, nose, mouth, beard, signs of age, glasses.
 
-All in the head's own coordinates; see `drawing` for how it turns.
+Uses the head's own coordinates; `drawing` explains how the head turns.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ LONGITUDE = 0.42  # of the eyes on the head's ball, in radians
 
 
 def draw_features(c: Canvas) -> None:
-    """Draws all but the glasses, back to front."""
+    """Draws all features but glasses, back to front."""
     _draw_folds(c)
     c.draw_some(c["lines"] > 0, _draw_lines)
     c.draw_some((c["gender"] == 0) & (c["beard_kind"] < 0.55), _draw_beard)
@@ -26,7 +26,7 @@ def draw_features(c: Canvas) -> None:
 
 
 def head_shape(c: Canvas) -> tuple[Plane, Plane]:
-    """Gives the head's own two coordinates: 1 at its outline."""
+    """The head's own coordinates (u, v), with radius 1 at its outline."""
     low = np.maximum(c.y, 0) / c["bottom"]
     v = np.minimum(c.y, 0) / c["top"] + low
     wide = c["half"] * (1 + c["jaw_shape"] * square(low) - 0.05 * low)
@@ -34,7 +34,7 @@ def head_shape(c: Canvas) -> tuple[Plane, Plane]:
 
 
 def _eye_place(c: Canvas, side: int) -> tuple[Plane, Plane]:
-    """Gives the eye's own coordinates, foreshortened: dx grows outwards, dy downwards."""
+    """The eye's own coordinates, foreshortened: dx grows outwards, dy downwards."""
     spread = side * (LONGITUDE + c.pick("eye_gap", -0.035, 0.035))
     center = c["half"] * cv.sine(spread + c["yaw"])
     near = cv.cosine(spread + c["yaw"]) / cv.cosine(spread)
@@ -178,7 +178,7 @@ def _draw_beard(c: Canvas) -> None:
 
 
 def _draw_folds(c: Canvas) -> None:
-    """Draws what age leaves on cheeks and under the eyes."""
+    """Draws signs of age on the cheeks and under the eyes."""
     folds = c["folds"]
     for side in (-1, 1):
         dx, dy = _eye_place(c, side)
@@ -196,7 +196,7 @@ def _draw_folds(c: Canvas) -> None:
 
 
 def _draw_lines(c: Canvas) -> None:
-    """Draws the wrinkles of forehead, eye corners and brows."""
+    """Draws wrinkles on the forehead, at the eye corners and between the brows."""
     strength = c["lines"]
     fx = c.x - 0.9 * c["mid"]
     for number, height in enumerate((-0.21, -0.265, -0.32)):
@@ -217,7 +217,7 @@ def _draw_lines(c: Canvas) -> None:
 
 
 def draw_glasses(c: Canvas) -> None:
-    """Draws glasses: round to square, thick to thin, some tinted."""
+    """Draws glasses: round to square, thick to thin, some of them tinted."""
     c = c.rows(-0.45, 0.4)
     thick = np.maximum(c.pick("frame_thick", 0.008, 0.024), 0.6 * c.pixel)
     saturation = 0.5 * ramp(c["frame_dark"], 0.4, 1)

@@ -1,4 +1,4 @@
-"""The mistakes: what a user did, the command, the files, and what the one line must say."""
+"""Users' mistakes: the command, the files, and the words that the error must contain."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ FINISHED = json.dumps({"status": "finished", "results": {}, "artefacts": []})
 NET = {"z_dim": 8, "w_dim": 8, "fmaps_base": 64}
 POPULATION, CNN = "01_make_population", "03_train_property_cnn"
 TUNED = "outputs/tiny/05_finetune_generator"
-Content = bytes | str | Callable[[Path], object]  # a function is given the path
+Content = bytes | str | Callable[[Path], object]  # a function receives the path
 
 
 class Bad(NamedTuple):
     """One mistake."""
 
-    name: str  # what was done, for people
-    command: str  # of `ohlora`, called in the project
-    words: tuple[str, ...]  # parts of the line: the file or flag, the value, what to do
+    name: str  # the mistake, for people
+    command: str  # arguments of `ohlora`, run in the project
+    words: tuple[str, ...]  # parts of the error: the file or flag, the value, what to do
     files: Mapping[str, Content]  # the bad files in an empty project, by path
 
 
 def said(name: str, command: str, *words: str, files: Mapping[str, Content] | None = None) -> Bad:
-    """A command line that is wrong, or names files that are."""
+    """A wrong command line, or one that names wrong files."""
     return Bad(name, command, words, {BASE: "study: tiny\n"} if files is None else files)
 
 
@@ -44,7 +44,7 @@ def stage(
     name: str, text: bytes | str, *words: str, stem: str = "02_train_base",
     files: Mapping[str, Content] | None = None,
 ) -> Bad:  # fmt: skip
-    """A params file of study tiny that is wrong."""
+    """A wrong params file of the study `tiny`."""
     path = f"params/tiny/{stem}.yaml"
     if isinstance(text, str) and "study:" not in text:
         text = f"study: tiny\n{text}"
@@ -52,7 +52,7 @@ def stage(
 
 
 def noise(keep: int | None = None) -> bytes:
-    """A picture that does not compress, or its beginning."""
+    """An incompressible picture, or its first `keep` bytes."""
     pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "png")
@@ -60,7 +60,7 @@ def noise(keep: int | None = None) -> bytes:
 
 
 def png_bomb(side_px: int = 60_000) -> bytes:
-    """A PNG that claims gigapixels."""
+    """A PNG whose header claims gigapixels."""
     head = struct.pack(">IIBBBBB", side_px, side_px, 8, 2, 0, 0, 0)
     parts = {b"IHDR": head, b"IDAT": zlib.compress(b"\0" * 10**6, 9), b"IEND": b""}
     return b"\x89PNG\r\n\x1a\n" + b"".join(
@@ -84,12 +84,12 @@ COMMANDS = [
 
 
 def linked(to: str) -> Callable[[Path], object]:
-    """A link to a path beside it or above."""
+    """A symbolic link to a relative path."""
     return lambda path: path.symlink_to(to)
 
 
 def in_the_way(path: Path) -> None:
-    """A file in the place of an empty folder."""
+    """Replaces an empty folder with a file."""
     path.rmdir()
     path.write_text("in the way")
 
@@ -118,7 +118,7 @@ FOLDER = "source: folder\nimage_folder: faces\n"
 
 
 def labelled(name: str, table: bytes | str, *words: str, rules: str = "") -> Bad:
-    """A label table of two images that is wrong; found before anything is started."""
+    """A wrong label table of two images; it is refused before any stage starts."""
     return stage(name, f"{FOLDER}labels_csv: labels.csv\n{rules}", "labels.csv", *words,
                  stem=POPULATION, files={**IMAGES, "labels.csv": table})  # fmt: skip
 
@@ -136,7 +136,7 @@ SCORES = "img_no,gender_score\n0,0.99\n1,0.2\n"
 
 
 def select(name: str, table: str, *words: str, more: str = "") -> Bad:
-    """`ohlora select` of a table that is wrong."""
+    """`ohlora select` on a wrong table."""
     return said(name, f"select scores.csv --keep gender>=0.9 {more}", "scores.csv", *words,
                 files={"scores.csv": table})  # fmt: skip
 
@@ -153,19 +153,19 @@ TABLES = [
 
 
 def generator(path: Path) -> None:
-    """A small generator."""
+    """Saves a small generator."""
     save_weights(Generator(8, **NET), path)
 
 
 def not_finite(path: Path) -> None:
-    """A generator with a NaN among its weights."""
+    """Saves a generator with one NaN weight."""
     net = Generator(8, **NET)
     net.mapping.dense0.weight.data[0, 0] = float("nan")
     save_weights(net, path)
 
 
 def zip_bomb(path: Path) -> None:
-    """A .pth whose parts are compressed a thousand times: 64 MB of zeros in 64 KB."""
+    """Saves a .pth with parts compressed a thousandfold: 64 MB of zeros in 64 KB."""
     torch.save(Generator(8, **NET).state_dict(), path)
     with zipfile.ZipFile(path) as old:
         parts = {name: old.read(name) for name in old.namelist()}

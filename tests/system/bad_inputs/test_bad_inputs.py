@@ -1,4 +1,4 @@
-"""Every bad input ends in one line that names it, and nothing is written, fetched or executed."""
+"""Every bad input gives an error of one line; nothing is written, fetched or executed."""
 
 import os
 import socket
@@ -10,7 +10,7 @@ from ohlora_lib import cli
 from tests.stand_ins import PACKAGE_ROOT
 from tests.system.bad_inputs.mistakes import MISTAKES
 
-MOST_LETTERS = 600  # of a line that a person reads
+MOST_LETTERS = 600  # in one error line
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def project(tmp_path, monkeypatch):
     """An empty project with the real notebooks, and no network."""
 
     def refuse(*_, **__):
-        raise AssertionError("the network was used unasked")
+        raise AssertionError("the command used the network")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
@@ -32,7 +32,7 @@ def project(tmp_path, monkeypatch):
 
 
 def tree(root):
-    """Every path of a folder: size and time of change of files."""
+    """Every path below a folder, with the size and modification time of files."""
     facts = {}
     for folder, names, files in os.walk(root):
         for name in [*names, *files]:
@@ -58,7 +58,7 @@ def test_one_line_and_nothing_else(project, capsys, case):
     line = err.replace(str(project), "PROJECT").removesuffix("\n")
     assert ended.value.code not in (0, None), line
     assert line.startswith("ohlora: ")
-    assert line.isprintable(), ascii(line)  # so it is one line
+    assert line.isprintable(), ascii(line)  # also rules out line breaks
     assert "unexpected" not in line
     assert len(line) <= MOST_LETTERS, len(line)
     assert [word for word in case.words if word not in line] == [], line

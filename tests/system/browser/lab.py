@@ -1,4 +1,4 @@
-"""A real JupyterLab on loopback, and a notebook run in it, for tests in a browser."""
+"""Serves a real JupyterLab on loopback and runs notebooks in it, for browser tests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ import pytest
 ROOT = Path(__file__).parents[3]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 TOKEN = "loopback"
-SECONDS = 60_000  # of waiting at most, in milliseconds
+WAIT_MS = 60_000  # longest wait
 
 browser_marks = [
     pytest.mark.browser,
@@ -32,7 +32,7 @@ browser_marks = [
 
 
 def study(root: Path, name: str, *words: str) -> Path:
-    """Runs a study of a project that gets the notebooks; gives the study's outputs."""
+    """Copies the notebooks to a project and runs a study; returns the study's outputs folder."""
     shutil.copytree(ROOT / "notebooks", root / "notebooks")
     command = [sys.executable, "-m", "ohlora_lib", "run", f"params/{name}", *words]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=300)
@@ -42,7 +42,7 @@ def study(root: Path, name: str, *words: str) -> Path:
 
 @contextmanager
 def _jupyterlab(project: Path) -> Iterator[str]:
-    """Serves a project; gives the address."""
+    """Serves a project; yields the address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -70,7 +70,7 @@ def _jupyterlab(project: Path) -> Iterator[str]:
 
 
 def set_parameters(project: Path, notebook: str, values: dict[str, Any]) -> None:
-    """Sets parameters in the notebook's own cell, as a person does."""
+    """Sets parameters in the notebook's parameters cell, as a user does."""
     path = project / "notebooks" / f"{notebook}.ipynb"
     node = nbformat.read(path, as_version=4)
     (cell,) = [c for c in node.cells if "parameters" in c.metadata.get("tags", [])]
@@ -82,7 +82,7 @@ def set_parameters(project: Path, notebook: str, values: dict[str, Any]) -> None
 def lab_page(
     project: Path, notebook: str, *, height: int, **parameters: Any
 ) -> Iterator[tuple[Any, Callable]]:
-    """A browser's page, and what opens a notebook in it and runs all its cells."""
+    """Yields a browser page, and a function that opens the notebook there and runs all cells."""
     from playwright.sync_api import sync_playwright
 
     set_parameters(project, notebook, parameters)
@@ -91,8 +91,8 @@ def lab_page(
         page = browser.new_page(viewport={"width": 1300, "height": height})
 
         def run_all() -> None:
-            page.goto(f"{base}/lab/tree/notebooks/{notebook}.ipynb?token={TOKEN}", timeout=SECONDS)
-            page.get_by_text("| Idle").first.wait_for(timeout=SECONDS)  # the kernel has started
+            page.goto(f"{base}/lab/tree/notebooks/{notebook}.ipynb?token={TOKEN}", timeout=WAIT_MS)
+            page.get_by_text("| Idle").first.wait_for(timeout=WAIT_MS)  # the kernel has started
             page.evaluate("void window.jupyterapp.commands.execute('notebook:run-all-cells')")
 
         yield page, run_all

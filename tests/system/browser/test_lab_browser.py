@@ -1,4 +1,4 @@
-"""Notebooks for a person, in JupyterLab and a real browser: live figure, labelling, explorer."""
+"""Interactive notebooks in JupyterLab and a real browser: live figure, labelling, explorer."""
 
 import json
 import shutil
@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from tests.system.browser.lab import ROOT, SECONDS, browser_marks, lab_page, study
+from tests.system.browser.lab import ROOT, WAIT_MS, browser_marks, lab_page, study
 
 TUNE = "05_finetune_generator"
 COUNT = 20  # images to label
@@ -18,7 +18,7 @@ pytestmark = browser_marks
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """The smoke study up to its fine-tunings."""
+    """The smoke study, run up to its fine-tunings."""
     root = tmp_path_factory.mktemp("project")
     shutil.copytree(ROOT / "params" / "smoke", root / "params" / "smoke")
     study(root, "smoke", "--only", "0[1-5]*")
@@ -30,19 +30,19 @@ def status(folder):
 
 
 def test_trends_are_redrawn_in_place_and_an_interrupt_saves(project):
-    """With enough epochs to watch."""
+    """Trains for enough epochs to see the figure change."""
     folder = project / "outputs" / "smoke" / f"{TUNE}-watched"
     given = yaml.safe_load((project / "params" / "smoke" / f"{TUNE}-v9.yaml").read_text())
     given |= {"variant": "watched", "epochs": 400, "grid_every": 1, "every_batches": 1}
     with lab_page(project, TUNE, height=4000, **given) as (page, run_all):
         run_all()
-        page.locator("progress").wait_for(timeout=SECONDS)
+        page.locator("progress").wait_for(timeout=WAIT_MS)
         cell = page.locator(".jp-CodeCell", has=page.locator("progress"))
         pictures = cell.locator(".jp-OutputArea-output img")
-        pictures.nth(1).wait_for(timeout=SECONDS)  # trends, and the newest grid
+        pictures.nth(1).wait_for(timeout=WAIT_MS)  # trends and the latest grid
         seen = [pictures.first.get_attribute("src")]
         until = time.monotonic() + 90
-        while len(seen) < 2 and time.monotonic() < until:  # another picture in its place
+        while len(seen) < 2 and time.monotonic() < until:  # until the figure is replaced
             page.wait_for_timeout(200)
             source = pictures.first.get_attribute("src")
             seen += [source] if source not in seen else []
@@ -51,8 +51,8 @@ def test_trends_are_redrawn_in_place_and_an_interrupt_saves(project):
         assert page.locator("progress").count() == 1
         cell.scroll_into_view_if_needed()
         page.evaluate("void window.jupyterapp.commands.execute('notebook:interrupt-kernel')")
-        page.get_by_text("Interrupted; the checkpoint is saved.").wait_for(timeout=SECONDS)
-        page.get_by_text("Interrupted: saved; run this notebook again").wait_for(timeout=SECONDS)
+        page.get_by_text("Interrupted; the checkpoint is saved.").wait_for(timeout=WAIT_MS)
+        page.get_by_text("Interrupted: saved; run this notebook again").wait_for(timeout=WAIT_MS)
     assert (folder / "checkpoints" / "state.pt").is_file()
     assert not (folder / "summary.json").exists()
     assert json.loads((folder / "config.json").read_text())["epochs"] == 400
@@ -61,22 +61,22 @@ def test_trends_are_redrawn_in_place_and_an_interrupt_saves(project):
 
 
 def open_labeller(page, run_all):
-    """Opens the notebook, runs it, and gives the labeller with the focus."""
+    """Opens and runs the notebook; returns the labeller, with the focus set."""
     run_all()
     labeller = page.locator(".ohlora-labeller")
-    labeller.wait_for(timeout=SECONDS)
+    labeller.wait_for(timeout=WAIT_MS)
     labeller.locator("img").click()
     return labeller
 
 
 def press(page, labeller, key):
-    """Presses a key and waits until the next question is there."""
+    """Presses a key and waits for the next question."""
     before = labeller.get_attribute("data-place")
     page.keyboard.press(key)
     page.wait_for_function(
         "before => document.querySelector('.ohlora-labeller').dataset.place !== before",
         arg=before,
-        timeout=SECONDS,
+        timeout=WAIT_MS,
     )
 
 
@@ -94,11 +94,11 @@ def test_twenty_images_by_keys_with_a_reload_half_way(project):
             assert question == "glass: 1 = glasses, 0 = no glasses"
             keys = ("n", "y") if k % 2 else ("ArrowLeft", "ArrowRight")
             press(page, labeller, keys[truth[k]])
-            answers = pd.read_csv(folder / "answers.csv")  # on the disk when the next one shows
+            answers = pd.read_csv(folder / "answers.csv")  # saved before the next image shows
             assert answers["answer"].tolist() == truth[: k + 1]
-        labeller = open_labeller(page, run_all)  # the page anew
+        labeller = open_labeller(page, run_all)  # reloads the page
         assert labeller.get_attribute("data-place") == str(COUNT // 2)
-        press(page, labeller, "b")  # an answer taken back, a wrong one, and that one corrected
+        press(page, labeller, "b")  # goes back, answers wrongly, then corrects it
         assert labeller.get_attribute("data-place") == str(COUNT // 2 - 1)
         press(page, labeller, ("y", "n")[truth[COUNT // 2 - 1]])
         press(page, labeller, "Backspace")
@@ -121,20 +121,20 @@ def test_a_slider_moves_the_picture_and_a_latent_is_kept(project):
     with lab_page(project, "explore_latents", height=1400, **given) as (page, run_all):
         run_all()
         explorer = page.locator(".ohlora-explorer")
-        explorer.wait_for(timeout=SECONDS)
+        explorer.wait_for(timeout=WAIT_MS)
         pictures = explorer.locator("img")
         assert pictures.count() == 2  # before and after
         scored = explorer.locator("table").inner_text().split()[:4]
         assert scored == ["gender", "quality", "age", "glass"]
 
         def moved(act):
-            """Does something, and waits until the picture is another one."""
+            """Runs `act` and waits until the picture has changed."""
             before = pictures.first.get_attribute("src")
             act()
             page.wait_for_function(
                 "old => document.querySelector('.ohlora-explorer img').src !== old",
                 arg=before,
-                timeout=SECONDS,
+                timeout=WAIT_MS,
             )
 
         moved(lambda: explorer.get_by_role("button", name="another seed").click())
@@ -149,13 +149,13 @@ def test_a_slider_moves_the_picture_and_a_latent_is_kept(project):
 
         moved(drag)
         explorer.get_by_role("button", name="save", exact=True).click()
-        explorer.get_by_text("Saved latent-001.json").wait_for(timeout=SECONDS)
+        explorer.get_by_text("Saved latent-001.json").wait_for(timeout=WAIT_MS)
         explorer.scroll_into_view_if_needed()
         facts = json.loads((folder / "latent-001.json").read_text())
         assert facts["seed"] == 1
         assert 0 < facts["way"] < 1
         moved(lambda: explorer.get_by_role("button", name="another seed").click())
         moved(lambda: explorer.get_by_role("button", name="load").click())
-        explorer.get_by_text("Loaded latent-001.json").wait_for(timeout=SECONDS)
+        explorer.get_by_text("Loaded latent-001.json").wait_for(timeout=WAIT_MS)
     assert (folder / "latent-001.png").is_file()
     assert status(folder) == "finished"

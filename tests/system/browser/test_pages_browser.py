@@ -1,4 +1,4 @@
-"""Pages in a real browser: no network, no script of the data, accessible, also on a telephone."""
+"""Pages in a real browser: offline, no script from the data, accessible, readable on a phone."""
 
 import importlib.util
 from pathlib import Path
@@ -13,7 +13,7 @@ from ohlora_lib.study.run_folder import start_run
 from tests.system.browser.lab import CHROMIUM, ROOT, browser_marks, study
 
 MOST_BYTES = 6 * 2**20
-HOSTILE = (  # as a property's name, in the log, the concept, the figures and their files
+HOSTILE = (  # property names, used in the log, the concept, the figures and their files
     "<script>window.hit=1</script>",
     "\"><img src=x onerror='window.hit=1'>",
     "\u202eage \U0001f600 " + "long " * 20,
@@ -28,7 +28,7 @@ pytestmark = [
 
 
 def make_run(root, variant, log, concept):
-    """A finished fine-tuning, as far as a report looks at it."""
+    """Makes a finished fine-tuning, with the files that a report reads."""
     config = {"study": "page", "variant": variant, "concept": concept, "epochs": 9}
     run = start_run("05_finetune_generator", config, root=root)
     log.to_csv(run.path / "train_log.csv")
@@ -42,7 +42,7 @@ def make_run(root, variant, log, concept):
 
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory):
-    """Pages of a report and of a comparison, by notebook, of runs with hostile names."""
+    """Pages of a report and a comparison of runs whose properties have hostile names."""
     root = tmp_path_factory.mktemp("project")
     log = pd.read_csv(ROOT / "tests" / "data" / "healthy-1.csv", index_col=0)
     names = {"gender": "gender", **dict(zip(("quality", "age", "glass"), HOSTILE, strict=True))}
@@ -76,7 +76,7 @@ PAGES = ("index.html", "07_report_run/07_report_run.html", "08_compare_runs/08_c
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_page_is_whole_without_a_network_and_runs_nothing_of_the_datas(outputs, browser, name):
+def test_page_is_complete_offline_and_runs_no_script_from_the_data(outputs, browser, name):
     path = outputs / name
     assert path.stat().st_size <= MOST_BYTES
     context = browser.new_context(viewport={"width": 1280, "height": 900})
@@ -86,18 +86,18 @@ def test_page_is_whole_without_a_network_and_runs_nothing_of_the_datas(outputs, 
     page.on("console", lambda message: complaints.append(message.text))
     page.goto(path.as_uri())
     assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
-    assert complaints == []  # nothing that the page's policy had to stop
+    assert complaints == []  # the content security policy blocked nothing
     assert page.evaluate("window.hit") is None
     if name != "index.html":
         shown = page.locator("body").inner_text()
         assert all(" ".join(text.split()[:2]).lstrip("\u202e") in shown for text in HOSTILE)
-        assert "\u202e" not in shown  # it would turn round all that follows
+        assert "\u202e" not in shown  # it would reverse the text after it
     context.close()
 
 
 @pytest.mark.parametrize("name", PAGES)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_page_is_accessible_and_fits_a_telephone(outputs, browser, name, scheme):
+def test_page_is_accessible_and_fits_a_phone(outputs, browser, name, scheme):
     import axe_playwright_python
 
     axe = Path(axe_playwright_python.__file__).with_name("axe.min.js").read_text(encoding="utf-8")

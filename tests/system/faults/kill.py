@@ -1,4 +1,4 @@
-"""Kills trainings at random moments, starts them again, and compares with one never killed.
+"""Kills trainings at random moments, resumes them, and compares with an uninterrupted one.
 
 `python -m tests.system.faults.kill --times 20 --seed 0` prints a table; `--what base` and
 `--what cnn` kill trainings of a base and of property CNNs. Exit status 1 if a result differs.
@@ -28,23 +28,23 @@ from tests.system.faults.small_runs import NOTEBOOKS, PLACES
 
 CLOCK = {"elapsed_sec"}  # columns that differ from run to run
 PATIENCE_SEC = 600
-OFTEN = 0.3  # share of the time that checkpoints may take in runs that are killed
-TRIES = 8  # of one kill, where the run ended before its moment came
+OFTEN = 0.3  # share of the time that checkpoints may take in the killed runs
+TRIES = 8  # attempts per kill, because a run may end before its moment
 
 
 @dataclass(frozen=True)
 class Kill:
-    """One kill and what came of it."""
+    """One kill and its outcome."""
 
     moment_sec: float
     where: str
     log_rows: int
     resumed: str
-    differs: list[str]  # by name; and the log at the kill, if it was not whole
+    differs: list[str]  # names of differing results; the log at the kill, if it differed
 
 
 class Harness:
-    """Runs one kind of training again and again.
+    """Runs one kind of training repeatedly.
 
     Args:
         what: finetune, base or cnn.
@@ -60,7 +60,7 @@ class Harness:
         self.started = 0
 
     def start(self, root: Path, **options):
-        """Starts a run; gives its process, and shared memory: where it is, where it went on."""
+        """Starts a run; returns its process, and shared memory: its place, where it resumed."""
         self.started += 1
         marks = [self.context.Array("c", 64, lock=False) for _ in range(2)]
         process = self.context.Process(
@@ -72,7 +72,7 @@ class Harness:
         return process, *marks
 
     def finish(self, root: Path, **options) -> str:
-        """Runs to the end; gives where it went on."""
+        """Runs to the end; returns where it resumed."""
         process, _, resumed = self.start(root, **options)
         process.join(PATIENCE_SEC)
         assert process.exitcode == 0, f"a run ended with {process.exitcode}"
@@ -88,13 +88,13 @@ class Harness:
         self.share = read_summary(whole)["results"].get("checkpoint_share")
 
     def run_folder(self, name: str) -> Path:
-        """Where a run of a project writes."""
+        """Run folder of a project."""
         return self.folder / name / "outputs/tiny" / NOTEBOOKS[self.what]
 
     def kill(self, number: int) -> Kill:
-        """Starts, kills, looks at the log, starts again, compares.
+        """Starts a run, kills it, reads its log, resumes it and compares the results.
 
-        Every other kill is aimed: it waits until the run is in one place of it, by turns.
+        Every other kill is aimed: it waits until the run reaches one of the places, in turn.
         """
         aim = self.places[number // 2 % len(self.places)] if number % 2 else None
         for attempt in range(TRIES):
@@ -114,12 +114,15 @@ class Harness:
         return Kill(moment, where, len(rows), resumed, differs)
 
     def start_and_kill(self, root: Path, aim: str | None, late: float) -> tuple[float, str | None]:
-        """Kills at a random moment, or at the next one after it in a place; None: it was over.
+        """Kills a run at a random moment, or when it next reaches a place after that moment.
 
         Args:
-            root: Where it runs.
-            aim: The place, if it is to be one.
-            late: Share of the usual time that moments are drawn from.
+            root: The project's folder.
+            aim: The place, or None for any.
+            late: Share of the usual run time that the moment is drawn from.
+
+        Returns:
+            The moment in seconds, and the place; None if the run had already ended.
         """
         process, mark, _ = self.start(root, most_share=OFTEN)
         began = time.monotonic()
@@ -137,7 +140,7 @@ class Harness:
 
 
 def log_of(run: Path) -> list[list[str]]:
-    """Rows of the log, header included, wall-clock columns aside; a torn file is an error."""
+    """Rows of the log, with the header, without wall-clock columns; fails if it is truncated."""
     path = next(run.glob("*_log.csv"), None)  # of a base or of a fine-tuning
     if path is None:
         return []
@@ -150,7 +153,7 @@ def log_of(run: Path) -> list[list[str]]:
 
 
 def results(run: Path) -> dict[str, str]:
-    """What a run left, by name: hashes of tensors, tables without wall clock, other files."""
+    """A run's results by name: hashes of tensors and files, and the log without wall clock."""
     found = {}
     for fact in read_summary(run)["artefacts"]:
         path = run / fact["path"]

@@ -1,6 +1,6 @@
-"""Whole runs on tiny networks, some seconds each, that say where they are while they go.
+"""Complete runs on tiny networks, a few seconds each, that report their current place.
 
-Each runs in a run folder of its own as a notebook does: opened, trained, finished.
+Each opens, trains and finishes its own run folder, as a notebook does.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ PLACES = {
 
 
 def marked(mark, owner, name: str, place: str) -> None:
-    """Makes a function of a module or class say in `mark` that it is at work."""
+    """Wraps a function of a module or class so that `mark` holds `place` while it runs."""
     original = getattr(owner, name)
 
     @functools.wraps(original)
@@ -84,14 +84,14 @@ def marked(mark, owner, name: str, place: str) -> None:
 
 
 def run(what: str, root: Path, mark, resumed, most_share: float = checkpoint.MOST_SHARE) -> None:
-    """Runs one of them from the start, or from where an earlier start was killed.
+    """Runs a training from the start, or resumes one that was killed.
 
     Args:
         what: finetune, base or cnn.
         root: The project's folder.
-        mark: Shared memory, where the run says what it is at.
-        resumed: Shared memory, where it says what it went on from.
-        most_share: Of the time, that checkpoints may take; more than usual, to have many.
+        mark: Shared memory for the run's current place.
+        resumed: Shared memory for where it resumed.
+        most_share: Share of the time that checkpoints may take; raised to get many of them.
     """
     torch.set_num_threads(1)
     checkpoint.MOST_SHARE = most_share

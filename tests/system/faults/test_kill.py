@@ -1,4 +1,4 @@
-"""Killed at any moment and started again: the same results as never killed."""
+"""A training killed at any moment and resumed gives the same results as an uninterrupted one."""
 
 import pytest
 
@@ -10,9 +10,9 @@ from tests.system.faults.kill import Harness
     ("what", "late"),
     [("finetune", "finishing"), ("base", "writing weights"), ("cnn", "writing weights")],
 )
-def test_killed_and_started_again_is_as_if_never_killed(tmp_path, what, late):
+def test_killed_and_resumed_equals_uninterrupted(tmp_path, what, late):
     harness = Harness(what, tmp_path, seed=1)
     harness.reference()
     anywhere, aimed = harness.kill(0), harness.kill(2 * harness.places.index(late) + 1)
     assert (anywhere.differs, aimed.differs) == ([], [])
-    assert aimed.resumed != "the start"  # else nothing was gone on from
+    assert aimed.resumed != "the start"  # it resumed from a checkpoint

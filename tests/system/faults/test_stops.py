@@ -1,4 +1,4 @@
-"""What the user sees, word for word, when a study is stopped, starved, or started twice."""
+"""Messages, word for word, when a study is stopped or killed, or its disk is full or lost."""
 
 import os
 import re
@@ -17,8 +17,8 @@ from tests.system.faults.kill import log_of
 from tests.system.faults.tiny_study import STAGE, command, set_parameters, surroundings
 
 pytestmark = pytest.mark.slow
-SECONDS = 240  # until a hang is told
-AS_FAR = rf" \(as far as it got: outputs/tiny/{STAGE}/{STAGE}.ipynb\)"
+SECONDS = 240  # after which a run counts as hung
+AS_FAR = rf" \(output so far: outputs/tiny/{STAGE}/{STAGE}.ipynb\)"
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def start(folder, *more):
 
 
 def run(folder, *more):
-    """Exit status, the lines that went on, and the one line of the error, if there is one."""
+    """Exit status, lines of standard output, and the error line ("" on success)."""
     with start(folder, *more) as process:
         said, error = process.communicate()
     assert error.count("\n") == (process.returncode != 0), error
@@ -49,14 +49,14 @@ def wait_for_rows(process, folder):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """The log of a run that nothing stopped."""
+    """The log of an uninterrupted run."""
     folder = tiny_study.make(tmp_path_factory.mktemp("whole"))
     assert run(folder)[0] == 0
     return log_of(folder)
 
 
 def check_unfinished(folder, status, reason):
-    """The summary says it, and neither the page nor a stage that reads it takes it as done."""
+    """Checks that the summary names the reason, and that neither page nor reader sees success."""
     failure = read_json(folder / "summary.json")
     assert failure["status"] == status
     assert re.fullmatch(reason, failure["reason"]), failure["reason"]
@@ -68,13 +68,13 @@ def check_unfinished(folder, status, reason):
 
 
 def family(pid):
-    """A process and all that it started, youngest first."""
+    """A process and its descendants, descendants first."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [one for child in children for one in family(int(child))] + [pid]
 
 
 def stopped(folder, pids):
-    """Exit status, lines and error of a run that was sent SIGTERM in the midst of its training."""
+    """Exit status, output and error of a run that received SIGTERM during training."""
     with start(folder) as process:
         wait_for_rows(process, folder)
         for pid in pids(process.pid):
@@ -85,7 +85,7 @@ def stopped(folder, pids):
 
 @pytest.mark.parametrize("pids", [lambda pid: [pid], family], ids=["command", "all"])
 def test_sigterm_saves_and_ends(folder, whole, pids):
-    """Schedulers send it to the command alone, or to every process of a job at once."""
+    """Schedulers send SIGTERM to the command alone, or to all processes of a job at once."""
     status, said, error = stopped(folder, pids)
     line = f"ohlora: {STAGE}: stopped by SIGTERM. The same command resumes from there.\n"
     assert (status, error) == (143, line)
@@ -115,7 +115,7 @@ def test_sigterm_to_papermill_alone_saves_and_ends(folder, tmp_path):
         error = process.communicate(timeout=SECONDS)[1]
     assert process.returncode == 143
     assert "Traceback" not in error
-    assert "warn" not in error.lower()  # such as of kernels on plain TCP
+    assert "warn" not in error.lower()  # for example about kernels on plain TCP
     assert (folder / "checkpoints" / "state.pt").exists()
     assert not (folder / "summary.json").exists()
 
@@ -140,11 +140,11 @@ def test_changed_parameters_are_named_and_force_keeps_the_old_folder(folder):
     assert ".earlier" not in (folder.parent / "index.html").read_text()
 
 
-def test_a_kernel_that_died_is_said_as_what_it_was(folder):
+def test_the_message_names_the_cause_of_a_kernels_death(folder):
     set_parameters(folder.parents[2], trouble="import os; os.kill(os.getpid(), 9)")
     status, _, error = run(folder)
     reason = (
-        r"its kernel died \(killed; most often the memory ran out: use a smaller batch or fewer "
+        r"its kernel died \(killed, most often for lack of memory: use a smaller batch or fewer "
         r"samples\)"
     )
     assert status == 1
@@ -153,7 +153,7 @@ def test_a_kernel_that_died_is_said_as_what_it_was(folder):
 
 
 def mounted(path, size):
-    """Mounts a small disk; says whether that is permitted here."""
+    """Mounts a small disk; returns whether mounting is permitted here."""
     path.mkdir(parents=True, exist_ok=True)
     if shutil.which("mount") is None:
         return False
@@ -163,7 +163,7 @@ def mounted(path, size):
 
 @pytest.fixture
 def small_disk(folder):
-    """The study's outputs on a disk of their own."""
+    """Puts the study's outputs on their own disk."""
     outputs = folder.parents[1]
     if not mounted(outputs, "4m"):
         pytest.skip("mounting is not permitted here")
@@ -172,13 +172,13 @@ def small_disk(folder):
 
 
 def fill(disk):
-    """A file that takes what is left of a disk but some kilobytes, as soon as there is a log."""
+    """Writes a file that leaves 40 kB free on a disk."""
     with (disk / "others.bin").open("wb") as file:
         left = shutil.disk_usage(disk).free - 40_000
         file.write(bytes(max(left, 0)))
 
 
-def test_a_full_disk_is_said_and_the_run_goes_on_when_there_is_room(folder, small_disk, whole):
+def test_a_full_disk_is_reported_and_the_run_resumes_when_there_is_room(folder, small_disk, whole):
     with start(folder) as process:
         wait_for_rows(process, folder)
         fill(small_disk)
@@ -199,18 +199,18 @@ def test_a_full_disk_is_said_and_the_run_goes_on_when_there_is_room(folder, smal
     assert log_of(folder) == whole
 
 
-def test_a_lost_mount_is_said_and_nothing_is_written_in_its_place(folder, small_disk):
+def test_a_lost_mount_is_reported_and_nothing_is_written_in_its_place(folder, small_disk):
     with start(folder) as process:
         wait_for_rows(process, folder)
         subprocess.run(["umount", "-l", str(small_disk)], check=True)
         error = process.communicate()[1]
     there = list(small_disk.iterdir())
-    mounted(small_disk, "1m")  # for the fixture to take away
+    mounted(small_disk, "1m")  # for the fixture to unmount
     assert process.returncode == 1
     assert error.count("\n") == 1
     assert re.match(
-        rf"ohlora: {STAGE}: (output folder {re.escape(str(folder))} doesn't exist\. Bring its "
-        r"disk back|.*cannot be written \(No such file or directory\)\. Mount its disk again, or "
+        rf"ohlora: {STAGE}: (output folder {re.escape(str(folder))} doesn't exist\. Mount its "
+        r"disk|.*cannot be written \(No such file or directory\)\. Mount its disk again, or "
         r"restore its folder) and start again: a training resumes from its last checkpoint",
         error,
     ), error

@@ -1,6 +1,6 @@
-"""A study of one tiny fine-tuning in which trouble can be made, for the `ohlora` command.
+"""A study of one tiny fine-tuning that can be made to fail, for tests of the `ohlora` command.
 
-`python -m tests.system.faults.tiny_study ROOT run params/tiny` is `ohlora run params/tiny` in it.
+`python -m tests.system.faults.tiny_study ROOT run params/tiny` runs that `ohlora` command in ROOT.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ WORK = "exec(trouble)\nfrom tests.system.faults import small_runs\nsmall_runs.fi
 class Train(NotebookParameters):
     NOTEBOOK: ClassVar[str] = STAGE
     learning_rate: float = 1e-3
-    trouble: str = ""  # code that is run before the training
+    trouble: str = ""  # code to run before the training
 
 
 def make(root: Path) -> Path:
-    """Makes the project; gives the run folder of its stage."""
+    """Makes the project; returns the run folder of its stage."""
     (root / "notebooks").mkdir(parents=True)
     write_notebook(root, Train, WORK)
     set_parameters(root)
@@ -39,7 +39,7 @@ def set_parameters(root: Path, learning_rate: float = 1e-3, trouble: str = "") -
 
 
 def surroundings() -> dict[str, str]:
-    """Environment in which the command and its kernels find these sources."""
+    """Environment in which the command and its kernels import this source tree."""
     return {**os.environ, "PYTHONPATH": str(PACKAGE_ROOT), "OMP_NUM_THREADS": "1"}
 
 

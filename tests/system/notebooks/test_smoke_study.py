@@ -1,4 +1,4 @@
-"""Every notebook runs, by the runner: with `params/smoke`, in a sweep, and on CelebA's layout."""
+"""The runner runs every notebook: with `params/smoke`, in a sweep, and on CelebA's layout."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ STAGES = sorted(path.stem for path in (ROOT / "params" / "smoke").glob("*.yaml")
 
 
 def ohlora(root, *words):
-    """Runs the command, which must succeed; gives what it printed."""
+    """Runs the command, which must succeed; returns its output."""
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     env.pop("OHLORA_ROOT", None)
     command = [sys.executable, "-m", "ohlora_lib", *words]
@@ -41,7 +41,7 @@ def study(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_every_stage_leaves_its_summary_and_page(study):
+def test_every_stage_writes_its_summary_and_page(study):
     assert len(STAGES) == 11
     for stage in STAGES:
         folder = study / "outputs" / "smoke" / stage
@@ -50,7 +50,7 @@ def test_every_stage_leaves_its_summary_and_page(study):
 
 
 @pytest.mark.slow
-def test_pages_lead_to_pages_and_show_no_warning_and_no_place_of_this_machine(study):
+def test_pages_link_to_pages_and_show_no_warning_and_no_path_of_this_machine(study):
     pages = sorted((study / "outputs" / "smoke").rglob("*.html"))
     assert len(pages) == 12
     places = {str(place) for place in (study, ROOT, Path.home(), sysconfig.get_path("purelib"))}
@@ -68,11 +68,11 @@ def test_pages_lead_to_pages_and_show_no_warning_and_no_place_of_this_machine(st
             path = (page.parent / target).resolve() if target else page
             between += bool(target) and path in soups
             assert soups[path].find(id=part) if part else path.is_file(), link
-    assert between > 11 + 11 + 20  # the index's, back to it, and between the stages
+    assert between > 11 + 11 + 20  # from the index, back to it, between stages
 
 
 @pytest.mark.slow
-def test_a_sweep_takes_what_the_study_has_and_compares_its_points(study):
+def test_a_sweep_reuses_the_studys_stages_and_compares_its_points(study):
     grid = "05_finetune_generator-v9.r1_gamma=1,50"
     ohlora(study, "sweep", "params/smoke", "--grid", grid, "--workers", "2")
     changed = [f"{stage}-v9" for stage in ("05_finetune_generator", "06_evaluate_samples")]
@@ -118,6 +118,6 @@ def test_a_folder_laid_out_as_celeba_goes_through_all_notebooks(tmp_path):
     folder = tmp_path / "outputs" / "celeba"
     labels = pd.read_csv(folder / "01_make_population" / "labels.csv")
     assert labels[PROPS].equals(faces[PROPS].astype(int).reset_index(drop=True))
-    found = {name: read_summary(folder / name) for name in V9}  # which are finished
+    found = {name: read_summary(folder / name) for name in V9}  # raises if one has not finished
     kept = found["04_select_images"]["results"]
     assert 0 < kept["kept"] <= kept["candidates"] == 160

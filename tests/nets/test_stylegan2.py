@@ -1,0 +1,388 @@
+"""With weights seeded by name, StyleGAN 2's networks give the two public references' figures."""
+
+import copy
+import json
+import re
+
+import pytest
+import torch
+from torch.nn import functional
+
+from ohlora_lib.nets import layers
+from ohlora_lib.nets.samples import sample_images
+from ohlora_lib.nets.stylegan2 import Discriminator, Generator, generator
+from ohlora_lib.nets.stylegan2 import layers as blocks
+from ohlora_lib.training.losses import discriminator_loss, generator_loss
+from tests.log_samples import DATA
+from tests.nets.test_parity import TOLERANCE, agrees, grad_norms, normal
+
+REFERENCE = json.loads((DATA / "stylegan2.json").read_text())
+CASES, OTHER_LAYOUT = REFERENCE["cases"], REFERENCE["rosinality"]
+NORM_TOLERANCE = 1e-3
+SHARED = ("c_dim", "channel_base", "channel_max", "conv_clamp")
+FIXED = ("resample_filter",)
+
+
+def stored(name, shape):
+    """The tensor that the references store under this name."""
+    draw = normal(name, tuple(shape))
+    if re.match(r"mapping\.fc|style\.", name):
+        return draw * (100 if name.endswith("weight") else 10)
+    if name.endswith(("affine.bias", "modulation.bias")):
+        return 1 + 0.1 * draw
+    small = (".bias", "noise_strength", "noise.weight", "w_avg", "latent_avg")
+    return draw * 0.1 if name.endswith(small) else draw
+
+
+def seeded(net, shapes):
+    state = net.state_dict()
+    fixed = {name: t for name, t in state.items() if name.endswith(FIXED)}
+    wanted = {name: stored(name, shape) for name, shape in shapes.items()}
+    net.load_state_dict(wanted | fixed)  # strict
+    return net.eval()
+
+
+def networks(case):
+    settings = case["settings"]
+    options = {name: settings[name] for name in SHARED}
+    own = {name: settings[name] for name in ("z_dim", "w_dim", "mapping_layers")}
+    px = settings["img_resolution"]
+    g = seeded(Generator(px, **own, **options), case["generator_params"])
+    return g, seeded(Discriminator(px, **options), case["discriminator_params"])
+
+
+def inputs(case):
+    settings = case["settings"]
+    z, c = (settings[name] for name in ("z_dim", "c_dim"))
+    return normal("z", (4, z)), normal("label", (4, c)) if c else None
+
+
+def near(figure):
+    return pytest.approx(figure, rel=TOLERANCE)
+
+
+def norms_agree(found, wanted):
+    assert found == pytest.approx(wanted, rel=NORM_TOLERANCE)
+
+
+def check_pictures(case):
+    net, _ = networks(case)
+    latents = inputs(case)
+    agrees(net.styles(*latents).w, case["w"])
+    agrees(net(*latents), case["image"])
+    agrees(net(*latents, psi=0.7, psi_layers=4), case["image_psi0.7_cutoff4"])
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            if name.endswith("noise_strength"):
+                parameter.zero_()
+    agrees(net(*latents), case["image_no_noise"])
+
+
+def check_losses(case):
+    """Scores, R1 with the gradients of its own gradient, and the generator's gradients."""
+    net, judge = networks(case)
+    latents, px = inputs(case), net.image_px
+    real = (normal("real", (4, 3, px, px)) * 0.5).requires_grad_()
+    scores = judge(real, latents[1])
+    agrees(scores, case["discriminator_scores"])
+    (gradient,) = torch.autograd.grad(scores.sum(), real, create_graph=True)
+    agrees(gradient, case["real_gradient"])
+    agrees(gradient.square().sum(dim=(1, 2, 3)), case["r1_penalty"])
+    certain = torch.full_like(scores, -100.0)  # fakes that add nothing to the loss
+    d_loss = discriminator_loss(real, scores, certain, r1_gamma=10.0)
+    assert d_loss.item() == near(case["d_loss_real_r1gamma10"])
+    wanted = case["d_gradient_norms"]
+    norms_agree(grad_norms(d_loss, judge, list(wanted)), wanted)
+    g_loss = generator_loss(judge(net(*latents), latents[1]))
+    assert g_loss.item() == near(case["g_loss"])
+    wanted = case["g_gradient_norms"]
+    norms_agree(grad_norms(g_loss, net, list(wanted)), wanted)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_pictures(name):
+    check_pictures(CASES[name])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_scores_penalty_and_gradients(name):
+    check_losses(CASES[name])
+
+
+G_LAYERS = {"input.input": "b4.const", "conv1": "b4.conv1", "to_rgb1": "b4.torgb"}
+G_PARTS = {
+    "conv.weight": "weight",
+    "conv.modulation.weight": "affine.weight",
+    "conv.modulation.bias": "affine.bias",
+    "noise.weight": "noise_strength",
+    "activate.bias": "bias",
+    "bias": "bias",
+}
+D_PARTS = {
+    "conv1.0.weight": "conv0.weight",
+    "conv1.1.bias": "conv0.bias",
+    "conv2.1.weight": "conv1.weight",
+    "conv2.2.bias": "conv1.bias",
+    "skip.1.weight": "skip.weight",
+}
+D_LAYERS = {
+    "convs.0.0.weight": "b32.fromrgb.weight",
+    "convs.0.1.bias": "b32.fromrgb.bias",
+    "final_conv.0.weight": "b4.conv.weight",
+    "final_conv.1.bias": "b4.conv.bias",
+    **{f"final_linear.0.{part}": f"b4.fc.{part}" for part in ("weight", "bias")},
+    **{f"final_linear.1.{part}": f"b4.out.{part}" for part in ("weight", "bias")},
+}
+
+
+def official_name(name):
+    """The official name of a generator's tensor in rosinality's layout."""
+    kind, number, *_ = name.split(".")
+    if kind == "style":
+        return f"mapping.fc{int(number) - 1}.{name.split('.')[2]}"
+    if kind == "input":
+        return "synthesis.b4.const"
+    if kind == "noises":
+        k = int(number.removeprefix("noise_"))
+        return f"synthesis.b{4 << (k + 1) // 2}.conv{1 - k % 2}.noise_const"
+    if kind in {"conv1", "to_rgb1"}:
+        layer, part = G_LAYERS[kind], name.partition(".")[2]
+    else:
+        k, part = int(number), name.split(".", 2)[2]
+        layer = f"b{8 << k // 2}.conv{k % 2}" if kind == "convs" else f"b{8 << k}.torgb"
+    return f"synthesis.{layer}.{G_PARTS[part]}"
+
+
+def official_judge_name(name):
+    if name in D_LAYERS:
+        return D_LAYERS[name]
+    _, number, part = name.split(".", 2)
+    return f"b{64 >> int(number)}.{D_PARTS[part]}"
+
+
+def renamed(net, shapes, rename):
+    state = net.state_dict()
+    for name, shape in shapes.items():
+        target = state.pop(rename(name))
+        target.copy_(stored(name, shape).view(target.shape))
+    assert {name.split(".")[-1] for name in state} <= {*FIXED, "w_avg"}
+    return net.eval()
+
+
+@pytest.mark.slow
+def test_rosinalitys_layout():
+    case, z = OTHER_LAYOUT, normal("z", (4, 64))
+    net = renamed(Generator(32, z_dim=64, w_dim=64), case["generator_params"], official_name)
+    net.mapping.w_avg.copy_(stored("latent_avg", (64,)))
+    with torch.no_grad():
+        agrees(net(z), case["image"])
+        agrees(net(z, psi=0.7, psi_layers=8), case["image_truncation0_7_latent_avg"])
+        judge = renamed(Discriminator(32), case["discriminator_params"], official_judge_name)
+        real = normal("real", (4, 3, 32, 32)) * 0.5
+        agrees(judge(real), case["discriminator_scores"])
+
+
+FORWARD = {net: net.forward for net in (generator.Synthesis, blocks.ToRGB)}
+
+
+def without_torgb_gain(layer, x, w):
+    layer.style_scale = 1.0
+    return FORWARD[blocks.ToRGB](layer, x, w)
+
+
+def shifted(net, wp, noise):
+    """Each layer takes the style vector of the layer before it."""
+    return FORWARD[generator.Synthesis](net, wp.roll(1, dims=1), noise)
+
+
+def doubled(weight):
+    return 2 * layers.smooth_kernel(weight)
+
+
+def mirrored(weight):
+    return layers.smooth_kernel(weight.flip(2, 3))
+
+
+def pairs(x, _):
+    return layers.minibatch_deviation(x, 2)
+
+
+def own_planes(x, plane, strength, mode):
+    return layers.add_noise(x, plane.T, strength, mode)
+
+
+def same_border(images):
+    return functional.interpolate(images, scale_factor=2.0, mode="bilinear")
+
+
+def without_skip(block, x):
+    return block.conv1(block.conv0(block.fromrgb(x) if block.first else x))
+
+
+WRONG_PICTURES = (
+    ("layers.smooth_kernel", doubled),  # the filter's gain in a layer
+    ("layers.smooth_kernel", mirrored),
+    ("generator.double", lambda images: same_border(images) / 4),  # the filter's gain in a picture
+    ("generator.double", same_border),
+    ("layers.demodulation", lambda style, power: torch.ones(len(style), len(power))),
+    ("layers.ToRGB.forward", without_torgb_gain),
+    ("generator.Synthesis.forward", shifted),
+    ("layers.add_noise", own_planes),
+    ("layers.add_noise", lambda x, *_: x),
+    ("layers.GAIN", 1.0),
+    ("generator.MAPPING_LR_MULTIPLIER", 0.011),
+    ("generator.pixel_norm", lambda x: x),
+    ("layers._affine", lambda w_dim, c: layers.EqualDense(w_dim, c)),  # gain sqrt(2)
+)
+WRONG_LOSSES = (
+    ("layers.smooth_kernel", doubled),
+    ("layers.smooth_kernel", mirrored),
+    ("discriminator.SKIP_GAIN", 1.0),
+    ("discriminator.Block.forward", without_skip),
+    ("layers.GAIN", 1.0),
+    ("discriminator.minibatch_deviation", pairs),
+    ("discriminator.project", lambda x, cmap: (x * cmap).sum(dim=1, keepdim=True)),
+    ("discriminator.project", lambda x, _: x.sum(dim=1, keepdim=True)),
+    ("layers._affine", lambda w_dim, c: layers.EqualDense(w_dim, c)),  # gain sqrt(2)
+)
+MUTANTS = [
+    (check, f"ohlora_lib.nets.stylegan2.{place}", wrong)
+    for check, places in ((check_pictures, WRONG_PICTURES), (check_losses, WRONG_LOSSES))
+    for place, wrong in places
+]
+
+
+@pytest.mark.parametrize(("check", "place", "wrong"), MUTANTS)
+def test_a_wrong_network_is_caught(monkeypatch, check, place, wrong):
+    monkeypatch.setattr(place, wrong)
+    with pytest.raises(AssertionError):
+        check(CASES["conditional32"])
+
+
+def small(**options):
+    torch.manual_seed(0)
+    options = {"channel_base": 128, **options}
+    return Generator(16, z_dim=8, w_dim=8, **options).eval(), Discriminator(16, **options).eval()
+
+
+def largest_outputs(*nets):
+    """Maps names of convolutions to the largest absolute output, filled at the next pass."""
+    kinds, largest = (blocks.StyledConv, blocks.ToRGB, blocks.Conv), {}
+    for name, layer in (pair for net in nets for pair in net.named_modules()):
+        if isinstance(layer, kinds):
+            layer.register_forward_hook(
+                lambda _, __, y, name=name: largest.update({name: y.abs().max().item()})
+            )
+    return largest
+
+
+@pytest.mark.parametrize("clamp", [0.1, None])
+def test_clamps(clamp):
+    """The references' figures never reach 256. The skip has no limit, the way beside it less."""
+    net, judge = small(conv_clamp=clamp)
+    largest = largest_outputs(net, judge)
+    judge(100 * net(torch.randn(16, 8)))
+    assert len(largest) == 8 + 8
+    for name, value in largest.items():
+        if clamp is None or name.endswith("skip"):
+            assert value > 1.1 * (clamp or 0.1)
+        else:
+            gain = 0.5**0.5 if re.fullmatch(r"b\d+\.conv1", name) else 1
+            assert value == pytest.approx(clamp * gain)
+
+
+@pytest.mark.parametrize(("batch", "group"), [(8, 4), (6, 3), (5, 1), (1, 1)])
+def test_minibatch_deviation_takes_any_batch(batch, group):
+    _, judge = small()
+    images = torch.randn(batch, 3, 16, 16)
+    scores = judge(images)
+    assert scores.shape == (batch, 1)
+    first = judge(images[:: batch // group])  # the first group
+    torch.testing.assert_close(scores[:: batch // group], first)
+    if batch == 8:
+        assert (judge(images[:4]) - scores[:4]).abs().max() > 1e-4  # neighbours are no group
+
+
+def test_training_moves_the_mean_style_and_truncation_starts_from_it():
+    net, _ = small(mapping_layers=2)
+    z = torch.randn(6, 8)
+    w = net.train().styles(z).w
+    torch.testing.assert_close(net.mapping.w_avg, 0.005 * w.mean(dim=0).detach())
+    assert net.truncation.w_avg is net.mapping.w_avg
+    net.eval()
+    whole = net(z, psi=0.0, psi_layers=6)
+    torch.testing.assert_close(whole, whole[:1].expand_as(whole))  # the mean face
+    torch.testing.assert_close(net(z, psi=0.0, psi_layers=0), net(z))
+    other = copy.deepcopy(net)
+    net.train().styles(z)
+    other.move_toward(net, keep=1.0)
+    assert torch.equal(other.mapping.w_avg, net.mapping.w_avg)  # buffers are copied
+
+
+def test_held_kernels_and_sixteen_bits_give_the_same_pictures():
+    net, _ = small(channel_base=512)
+    z = torch.randn(4, 8)
+    with torch.no_grad():
+        plain = net(z)
+        with net.synthesis.hold_kernels():
+            assert all(layer.held for layer in net.modules() if hasattr(layer, "hold"))
+            torch.testing.assert_close(net(z), plain, atol=1e-5, rtol=1e-5)
+        with net.synthesis.hold_kernels(torch.bfloat16), torch.autocast("cpu", torch.bfloat16):
+            half = net(z)
+        assert not any(layer.held for layer in net.modules() if hasattr(layer, "hold"))
+    assert half.dtype == torch.float32
+    assert 1e-6 < (half - plain).norm() / plain.norm() < 0.03
+
+
+def test_samples_and_fresh_noise():
+    net, _ = small(c_dim=2)
+    with torch.no_grad():
+        net.synthesis.b16.conv0.noise_strength.fill_(1.0)
+    (images,) = sample_images(net, 5, seed=3)
+    assert images.shape == (5, 16, 16, 3)
+    z = torch.randn(2, 8)
+    assert not torch.equal(net(z, noise="random"), net(z, noise="random"))
+    assert torch.equal(net(z), net(z, torch.zeros(2, 2)))  # scores of None mean zero
+    assert not torch.equal(net(z), net(z, torch.ones(2, 2)))
+
+
+def test_frozen_layers_leave_the_others_gradients_as_they_are():
+    """Fine-tuning freezes layers, whose convolutions then have a gradient written by hand."""
+    _, judge = small(c_dim=2)
+    found, labels = [], torch.randn(4, 2)
+    for frozen in (False, True):
+        for name, parameter in judge.named_parameters():
+            parameter.requires_grad_(not (frozen and name.startswith("b16")))
+        real = normal("real", (4, 3, 16, 16)).requires_grad_()
+        scores = [judge(images, labels) for images in (real, normal("fake", real.shape))]
+        loss = discriminator_loss(real, *scores, r1_gamma=10.0)
+        names = [name for name, p in judge.named_parameters() if not name.startswith("b16")]
+        parameters = dict(judge.named_parameters())
+        found.append(torch.autograd.grad(loss, [parameters[name] for name in names]))
+    for all_train, some_train in zip(*found, strict=True):
+        torch.testing.assert_close(some_train, all_train)
+        assert all_train.abs().max() > 0
+
+
+@pytest.mark.parametrize("image_px", [8, 1024])
+def test_smallest_and_largest_have_the_official_names(image_px):
+    with torch.device("meta"):
+        net, judge = Generator(image_px), Discriminator(image_px, c_dim=1)
+    blocks = net.synthesis.num_blocks
+    assert len(net.state_dict()) == 17 + 13 + 19 * (blocks - 1)
+    assert f"b{image_px}.fromrgb.resample_filter" in judge.state_dict()
+    assert net.synthesis.widest_map == (512 * 64 if image_px == 8 else 32 * 1024**2)
+
+
+def test_wrong_sizes_and_filters_are_refused():
+    for wrong in ({"image_px": 48}, {"image_px": 8, "mapping_layers": 0}):
+        with pytest.raises(ValueError, match="it must be"):
+            Generator(**wrong)
+    net, judge = small()
+    for wrong in (net, judge):
+        state = wrong.state_dict()
+        name = next(name for name in state if name.endswith("b16.resample_filter"))
+        with pytest.raises(ValueError, match="only .1, 3, 3, 1. is supported"):
+            wrong.load_state_dict(state | {name: torch.ones(4, 4) / 16})
+    with pytest.raises(ValueError, match="images has shape"):
+        judge(torch.zeros(1, 3, 8, 8))
