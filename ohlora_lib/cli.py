@@ -203,12 +203,12 @@ def doctor() -> None:
 
 @app.command()
 def film(
-    run_folder: Annotated[Path, Argument(help="Run folder of a finished fine-tuning.")],
+    run_folder: Annotated[Path, Argument(help="Folder of a finished fine-tuning run.")],
     out: Annotated[Path, Argument(help="Film to write, .webp or .mp4.")],
     walk: Annotated[str, Option(help="Seeds of a latent walk to film instead: 0,5,9.")] = "",
     fps: Annotated[int, Option(min=1, max=60, help="Frames per second.")] = 12,
 ) -> None:
-    """Film fixed latents over the course of a fine-tuning, or a walk between latents."""
+    """Film fixed latents over the course of a fine-tuning run, or a walk between latents."""
     from ohlora_lib.widgets import explorer
 
     frames = explorer.training_film(run_folder)

@@ -105,7 +105,7 @@ def find_fonts(drawing: Drawing) -> str:
 
 
 def _plainest_fonts() -> list[font_manager.FontEntry]:
-    """Fonts for plain text first; those too that came after matplotlib made its list of them."""
+    """Fonts, for plain text first; includes fonts installed after matplotlib made its list."""
     manager = font_manager.fontManager
     known = {str(entry.fname) for entry in manager.ttflist}
     for file in sorted(set(font_manager.findSystemFonts()) - known):
@@ -165,5 +165,5 @@ def shown_name(name: object, *, longest: int = 24) -> str:
 
 
 def shown_meaning(prop: str, meaning: Meanings) -> str:
-    """What 0 and 1 mean, in brackets, to stand behind a name."""
+    """What 0 and 1 mean, in brackets, to put after a name."""
     return f"({shown_name(meaning_of(prop, meaning), longest=60)})"

@@ -30,8 +30,8 @@ class WriteError(OSError):
         known = (remedy for remedy, numbers in REMEDIES.items() if self.errno in numbers)
         return (
             f"{self.filename}: cannot be written ({self.strerror or 'only part was written'}). "
-            f"{next(known, 'Check its disk')} and start again: a training resumes from its last "
-            f"checkpoint."
+            f"{next(known, 'Check its disk')} and start again: a training run resumes from its "
+            f"last checkpoint."
         )
 
 
