@@ -10,8 +10,8 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
 
+from ohlora_lib.io.conversion import convert, describe
 from ohlora_lib.io.disk import write_atomic
-from ohlora_lib.io.weights import convert, describe
 from ohlora_lib.study.records import read_config, read_summary, to_json
 
 NETS = ("generator", "discriminator")
