@@ -147,7 +147,7 @@ def finish(ax: Axes, title: str, ylabel: str, xlabel: str) -> None:
     below = ScaledTranslation(0, -0.5, ax.figure.dpi_scale_trans)  # inches, past the label
     labels = ax.get_legend_handles_labels()[1]
     longest = max(map(len, labels))
-    columns = 4 if longest <= 10 else 3 if longest <= 24 else 2  # what fits beside one another
+    columns = 4 if longest <= 10 else 3 if longest <= 24 else 2  # what fits side by side
     legend = ax.legend(
         loc="upper center", bbox_to_anchor=(0.5, 0), bbox_transform=ax.transAxes + below,
         ncols=min(columns, len(labels)), frameon=False, handlelength=3.2, borderpad=0.1,

@@ -20,7 +20,7 @@ REMEDIES = {
     "Mount its disk again, or restore its folder": MOUNT,
 }
 NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES}  # of a folder
-held: dict[Path, Path] = {}  # folders that this process has locked, by the file beside each
+held: dict[Path, Path] = {}  # folders that this process has locked, by the lock file of each
 
 
 class WriteError(OSError):

@@ -168,7 +168,7 @@ KEPT = {"scores": {"kept": {f"{prop}_score": target for prop, target in CONCEPT.
 
 
 def study(root, **results):
-    """Run folders of a study, as far as a fine-tuning's chain is looked at; gives its folder."""
+    """Makes the run folders that findings read for a fine-tuning run; returns that run's."""
     for name in ("params", "notebooks"):
         (root / name).mkdir(exist_ok=True)
     names = {

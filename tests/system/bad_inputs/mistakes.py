@@ -70,7 +70,7 @@ def png_bomb(side_px: int = 60_000) -> bytes:
 
 
 def tuned(config: str) -> dict[str, Content]:
-    """A finished fine-tuning."""
+    """A finished fine-tuning run."""
     return {f"{TUNED}/summary.json": FINISHED, f"{TUNED}/config.json": config}
 
 
