@@ -1,4 +1,4 @@
-"""Training speed alone, beside a process that keeps a core busy, and beside a second training.
+"""Training speed alone, alongside a busy process, and alongside a second training run.
 
 `python -m benchmarks.busy` runs each case in its own process, in turn with `ohlora_lib.nets.cores`
 and without it, and prints steps per second and their ratios. Nothing else should run.
@@ -24,7 +24,7 @@ from benchmarks.cases import SMALL, cnn_cases, training_cases
 from ohlora_lib.nets.compute import pick_device, pick_precision
 
 SPIN = "while True: pass"
-SITUATIONS = ("alone", "beside a busy process", "two of them")
+SITUATIONS = ("alone", "alongside a busy process", "two of them")
 WARM_UP_SEC = 3.0
 OFF = {"GOMP_SPINCOUNT": "300000"}  # libgomp's default; ohlora changes nothing if it is set
 

@@ -74,7 +74,7 @@ def new_tuner(
     r1_gamma: float = 10.0,
     kind: type[FineTuner] = FineTuner,
 ) -> FineTuner:
-    """A fine-tuning of untrained networks on noise; speed does not depend on the weights."""
+    """A fine-tuning run of untrained networks on noise; speed does not depend on the weights."""
     torch.manual_seed(0)
     side, shape = sizes.image_px, {"fmaps_base": sizes.fmaps_base, "fmaps_max": sizes.fmaps_max}
     generator = Generator(side, w_dim=sizes.width, wide_dim=sizes.wide_dim, **shape).to(device)

@@ -1,8 +1,8 @@
 """Trains logs like those that `benchmarks.findings` uses; takes an hour on one thread.
 
 `python -m benchmarks.finding_logs` needs a quickstart that has finished stage 4. It uses 160 of
-the selected images, and the first CNN per property of each ensemble. The stored fine-tunings used
-bfloat16, and those of seed 0 ran for up to 5 epochs, so the new logs differ from them.
+the selected images, and the first CNN per property of each ensemble. The stored runs used
+bfloat16, and runs of seed 0 had up to 5 epochs, so the new logs differ from the stored ones.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def first_cnns(root: Path, config: params.FinetuneGenerator) -> list[Ensemble]:
 
 
 def quickstart_log(root: Path, rate: float, seed: int) -> pd.DataFrame:
-    """A short fine-tuning set up as in the quickstart; odd seeds use recipe v8, even seeds v9."""
+    """A short fine-tuning run set up as in the quickstart; odd seeds use recipe v8, even v9."""
     recipe = "v8" if seed % 2 else "v9"
     path = root / "params" / "quickstart" / f"05_finetune_generator-{recipe}.yaml"
     config = params.load(path)

@@ -1,8 +1,8 @@
 """Measures how often each rule on a log raises a false alarm or misses a failure.
 
 `python -m benchmarks.findings` prints the table of `docs/findings.md` from the stored logs: 24
-fine-tunings of the quickstart with five learning rates, and 11 trainings of a generator that
-raise the selecting CNNs' scores and lower the held-out judge's.
+fine-tuning runs of the quickstart with five learning rates, and 11 training runs of a generator
+that raise the selecting CNNs' scores and lower the held-out judge's.
 `benchmarks/finding_logs.py` trains logs like them.
 """
 
@@ -43,7 +43,7 @@ def stored(kind: str) -> list[Log]:
 
 
 def real() -> list[Log]:
-    """Logs of trainings without a failure."""
+    """Logs of training runs without a failure."""
     files = [*sorted(DATA.glob("healthy-*.csv")), *PUBLISHED]
     return [*stored("quickstart"), *map(read_log, files)]
 

@@ -93,7 +93,7 @@ def _equal_conv(layer: EqualConv, x: Tensor) -> Tensor:
 
 
 class PlainTuner(FineTuner):
-    """A fine-tuning with plain updates; the loop, step rules and random draws are ours."""
+    """A fine-tuning run with plain updates; the loop, step rules and random draws are ours."""
 
     def make_plain(self) -> PlainTuner:
         """Sets the default layout, and keeps gradients on for all parameters the recipe trains."""

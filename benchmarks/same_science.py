@@ -39,7 +39,7 @@ def new_tuner(
     settings: FinetuneSettings,
     root: Path,
 ) -> FineTuner:
-    """A fine-tuning set up as in the study, of either kind."""
+    """A fine-tuning run set up as in the study, of either kind."""
     base = load_base(root / config.base_run)
     random = torch.Generator().manual_seed(settings.seed)
     generator = split_mapping(base.generator, config.wide_dim, random)

@@ -2,7 +2,7 @@
 
 `python -m benchmarks.verdict` prints the tables of `docs/verdict.md`: false claims on synthetic
 logs whose mean wanders, power of logs and of evaluation sampling, and claims between stored runs
-of the quickstart, nine fine-tunings that differ only in seed and recipe.
+of the quickstart, nine fine-tuning runs that differ only in seed and recipe.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def of_samples(samples: int, pairs: int, *, paired: bool = True) -> tuple[float,
 
 
 def stored_runs() -> dict[str, Sampled]:
-    """The stored fine-tunings of the quickstart that have scores, by name, such as "v9-s0"."""
+    """The stored fine-tuning runs of the quickstart with scores, by name, such as "v9-s0"."""
     logs = {log.attrs["name"]: log for log in findings.stored("quickstart")}
     return {
         run: Sampled(part.set_index(LATENT), logs[f"quickstart-{run[:2]}-1e-3-{run[3:]}"])

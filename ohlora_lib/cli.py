@@ -34,7 +34,7 @@ MOST_SEED = 2**31 - 1
 Study = Annotated[Path, Argument(help="A study's folder, such as params/quickstart.")]
 Force = Annotated[bool, Option("--force", help="Run from the start and keep earlier runs.")]
 AsJson = Annotated[bool, Option("--json", help="Print JSON.")]
-WeightFile = Annotated[Path, Argument(help="A .safetensors or .pth file.")]
+WeightFile = Annotated[Path, Argument(help="A .safetensors, .pth, .pt or .pkl file.")]
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
 weights_app = typer.Typer(help="Inspect, convert and publish weight files.", no_args_is_help=True)
@@ -203,12 +203,12 @@ def doctor() -> None:
 
 @app.command()
 def film(
-    run_folder: Annotated[Path, Argument(help="Run folder of a finished fine-tuning.")],
+    run_folder: Annotated[Path, Argument(help="Folder of a finished fine-tuning run.")],
     out: Annotated[Path, Argument(help="Film to write, .webp or .mp4.")],
     walk: Annotated[str, Option(help="Seeds of a latent walk to film instead: 0,5,9.")] = "",
     fps: Annotated[int, Option(min=1, max=60, help="Frames per second.")] = 12,
 ) -> None:
-    """Film fixed latents over the course of a fine-tuning, or a walk between latents."""
+    """Film fixed latents over the course of a fine-tuning run, or a walk between latents."""
     from ohlora_lib.widgets import explorer
 
     frames = explorer.training_film(run_folder)
@@ -274,9 +274,9 @@ def clean(
 @weights_app.command()
 def info(file: WeightFile) -> None:
     """Print a weight file's contents."""
-    from ohlora_lib.io import weights
+    from ohlora_lib.io.conversion import describe
 
-    show_table(["fact", "value"], weights.describe(file).items())
+    show_table(["fact", "value"], describe(file).items())
 
 
 @weights_app.command()
@@ -286,17 +286,18 @@ def convert(
     network: Annotated[str, Option(help="Network in the file; see `weights info`.")] = "",
     split: Annotated[int, Option(min=0, max=65536, help="Width of a new mapping branch.")] = 0,
     seed: Annotated[int, Option(min=0, max=MOST_SEED, help="Seed for the new branch.")] = 0,
+    to: Annotated[str, Option(help="rosinality: a StyleGAN2 as .pt in that layout.")] = "",
 ) -> None:
     """Convert weights to another format; the tensors stay bit-identical."""
-    from ohlora_lib.io.weights import convert
+    from ohlora_lib.io.conversion import convert
 
-    facts = convert(file, out, network=network, wide_dim=split, seed=seed)
+    facts = convert(file, out, network=network, wide_dim=split, seed=seed, layout=to)
     typer.echo(f"{out}: {', '.join(f'{k} {as_text(v)}' for k, v in facts.items())}")
 
 
 @weights_app.command()
 def publish(
-    source: Annotated[Path, Argument(help="Run folder, or a .safetensors or .pth file.")],
+    source: Annotated[Path, Argument(help="Run folder or weight file.")],
     folder: Annotated[Path, Argument(help="Folder to write: weights, config, model card.")],
 ) -> None:
     """Write a folder with weights and a model card, and print the upload command."""

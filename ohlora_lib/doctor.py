@@ -1,4 +1,4 @@
-"""Checks of the machine behind `ohlora doctor`."""
+"""The machine checks behind `ohlora doctor`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LEAST_DISK_GIB = 5.0
 
 
 class Check(NamedTuple):
-    """One thing looked at; `todo` is empty where nothing is to be done."""
+    """One thing checked; `todo` is empty if nothing needs doing."""
 
     name: str
     found: str
@@ -28,7 +28,7 @@ class Check(NamedTuple):
 
 
 def examine() -> list[Check]:
-    """Looks at packages first; where all are there, at hardware, kernel and project too."""
+    """Checks packages first; if none is missing, hardware, kernel and project too."""
     missing = []
     for name in PACKAGES.split():
         try:
@@ -42,7 +42,7 @@ def examine() -> list[Check]:
 
 
 def _hardware() -> Iterator[Check]:
-    """What computes here, what `precision: auto` takes, and JupyterLab's kernel."""
+    """The device, the number format that `precision: auto` chooses, and JupyterLab's kernel."""
     from jupyter_client.kernelspec import KernelSpecManager
 
     from ohlora_lib.nets.compute import choice_sentence, pick_device, pick_precision

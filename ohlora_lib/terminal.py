@@ -39,7 +39,7 @@ def show_table(columns: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
 
 
 def in_words(error: Any) -> str:
-    """What a person reads of an error; empty where help was printed instead."""
+    """The text of an error for a person; empty if help was printed instead."""
     if hasattr(error, "exit_code"):  # a wrong command line
         message, context = error.format_message(), getattr(error, "ctx", None)
         if not message or not context:

@@ -4,10 +4,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 import ohlora_lib
 from ohlora_lib import cli, doctor
 from ohlora_lib.finetune import run as finetune_run
+from ohlora_lib.io.stylegan2 import expected_shapes, fixed_filter
 from ohlora_lib.io.weights import load_generator, save_weights
 from ohlora_lib.nets import Generator
 from ohlora_lib.runner import runner
@@ -247,6 +250,27 @@ def test_weights_are_converted_shown_and_published(call, tmp_path):
     assert out.splitlines()[-1].endswith(f"hf upload USER/NAME {folder}")
     code, _, err = call("weights", "convert", split, plain, "--split", "12")
     assert (code, len(err.splitlines())) == (1, 1)
+
+
+def test_stylegan2_is_shown_and_converted_there_and_back(call, tmp_path):
+    sizes = {"image_px": 8, "z_dim": 8, "w_dim": 8, "c_dim": 0, "mapping_layers": 2}
+    shapes = expected_shapes("generator", {**sizes, "channel_base": 64, "channel_max": 8})
+    tensors = {name: torch.full(shape, 0.5) for name, shape in shapes.items()}
+    tensors |= {name: fixed_filter() for name in tensors if name.endswith("filter")}
+    names = ("g.safetensors", "g.pt", "b.safetensors")
+    given, theirs, back = (str(tmp_path / name) for name in names)
+    save_file(tensors, given)
+    code, out, _ = call("weights", "convert", given, theirs, "--to", "rosinality")
+    assert (code, "architecture stylegan2" in out) == (0, True)
+    code, out, _ = call("weights", "info", theirs)
+    assert code == 0
+    assert ["mapping_layers", "2"] in [line.split() for line in out.splitlines()]
+    assert "fine-tuning needs one" in out
+    assert call("weights", "convert", theirs, back)[0] == 0
+    assert all(torch.equal(tensors[name], part) for name, part in load_file(back).items())
+    code, _, err = call("weights", "convert", given, theirs, "--to", "tensorflow")
+    assert (code, len(err.splitlines())) == (1, 1)
+    assert "rosinality" in err
 
 
 def test_label_tables_are_merged(call, tmp_path):

@@ -105,7 +105,7 @@ def new_nets(image_px: int, *, z_dim: int, w_dim: int, **sizes: int) -> Base:
 
 
 class BaseRun:
-    """The training of one base in a run folder; resumes from its checkpoint.
+    """Trains one base in a run folder; resumes from the folder's checkpoint.
 
     Args:
         folder: Run folder, which receives `checkpoints/`, `images/`, `base_log.csv` and weights.
@@ -113,7 +113,7 @@ class BaseRun:
         images: Real images, uint8, shape (N, H, H, 3), on the device to train on.
 
     Raises:
-        ValueError: If the checkpoint has other settings, networks or images; it names them.
+        ValueError: If settings, networks or images differ from the checkpoint's; names them.
     """
 
     def __init__(

@@ -76,9 +76,9 @@ def resize_real(images: Tensor, lod: float) -> Tensor:
 
 
 class BaseTrainer:
-    """Generator, averaged generator, discriminator, optimizers and random state of one training.
+    """Generator, averaged generator, discriminator, optimizers and random state of a training run.
 
-    The networks must be on the device of the real images, uint8, shape (N, H, H, 3).
+    The networks must be on the same device as the real images, which are uint8 (N, H, H, 3).
     """
 
     PARTS = ("generator", "average", "discriminator", "g_optimizer", "d_optimizer")

@@ -3,7 +3,7 @@
 Axes: N, M images, F features.
 Sources: Heusel et al., 2017, https://arxiv.org/abs/1706.08500 (Fréchet distance);
 Kynkäänniemi et al., 2019, https://arxiv.org/abs/1904.06991 (precision and recall);
-we differ: the features are those of property CNNs trained here, not of Inception.
+we differ: the features come from property CNNs trained here, not from Inception.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ def compare_features(real: Tensor, fake: Tensor) -> dict[str, float]:
 
 
 class DiversityScale:
-    """Diversity of samples as a ratio of the selected images' own, features (N, F).
+    """Diversity of samples as a ratio to the selected images', features (N, F).
 
-    Half of them, at most `sample_size`, set the scale: the number of samples to be compared.
+    Half of these, at most `sample_size`, set the scale: the number of samples to be compared.
     """
 
     def __init__(self, selected: Tensor, sample_size: int, *, seed: int = 0) -> None:

@@ -1,7 +1,7 @@
 """Evaluating a generator: sample, score by selector and judge, measure diversity and distances.
 
-Stage 5 does it every few batches, for a row of its log; stage 6 does it again with many samples,
-for the base and for every checkpoint.
+Stage 5 evaluates every few batches, for a row of its log; stage 6 evaluates the base and every
+checkpoint on many samples.
 Axes: S samples, H image height, P properties, F features.
 """
 
@@ -176,7 +176,7 @@ def measure_base(
 
     Returns:
         Fréchet distance, precision and recall of `base` and of `population`: one half of
-        its images against the other, which is the best attainable.
+        its images against the other, which are the best values attainable.
     """
     place = next(generator.parameters()).device
     images = population[:: max(len(population) // (2 * MEASURED), 1)][: 2 * MEASURED]

@@ -1,4 +1,4 @@
-"""Evidence beside mean scores: AUROC, calibration, agreement of CNNs, copies.
+"""Evidence in addition to mean scores: AUROC, calibration, agreement of CNNs, copies.
 
 Axes: S samples, N selected images, F features, H image height.
 """

@@ -117,8 +117,8 @@ class IndependentJudge:
 def load_independent(config: EvaluateSamples, root: Path | None = None) -> IndependentJudge | None:
     """Loads the models that the parameters name, and tries them on two noise images.
 
-    Returns None if they name none. Paths are relative to the project's root. ValueError, one line,
-    if a model does not fit.
+    Returns None if the parameters name no model. Paths are relative to the project's root.
+    ValueError, one line, if a model does not fit.
     """
     if not config.onnx_files:
         return None

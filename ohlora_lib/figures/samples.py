@@ -1,4 +1,4 @@
-"""Figures of property CNNs, of the selection and of samples, each beside its sentence."""
+"""Figures of property CNNs, of the selection and of samples, each with its sentence."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def calibration_points(group: pd.DataFrame) -> pd.DataFrame:
 
 @house_style()
 def label_scores(unseen: pd.DataFrame, prop: str, meaning: Meanings) -> Figure:
-    """Scores of a property by what its images are labelled: columns property, label, score."""
+    """Scores of a property by the images' labels: columns property, label, score."""
     ax = new_axes()
     groups = unseen.assign(stage=unseen["label"].map("labelled {:.0f}".format))
     alt = _draw_scores(ax, groups, prop, meaning, "")
@@ -129,7 +129,7 @@ def _draw_scores(ax: Axes, scores: pd.DataFrame, prop: str, meaning: Meanings, g
 
 @house_style()
 def judges(distances: pd.DataFrame) -> Figure:
-    """How far from the target before and after, by each judge; a row a judge and property.
+    """Distance to target before and after, by each judge; one row per judge and property.
 
     Index by, property; columns base, fine-tuned (distances of mean scores, 0 to 1).
     """

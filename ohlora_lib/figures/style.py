@@ -105,7 +105,7 @@ def find_fonts(drawing: Drawing) -> str:
 
 
 def _plainest_fonts() -> list[font_manager.FontEntry]:
-    """Fonts for plain text first; those too that came after matplotlib made its list of them."""
+    """Fonts, for plain text first; includes fonts installed after matplotlib made its list."""
     manager = font_manager.fontManager
     known = {str(entry.fname) for entry in manager.ttflist}
     for file in sorted(set(font_manager.findSystemFonts()) - known):
@@ -147,7 +147,7 @@ def finish(ax: Axes, title: str, ylabel: str, xlabel: str) -> None:
     below = ScaledTranslation(0, -0.5, ax.figure.dpi_scale_trans)  # inches, past the label
     labels = ax.get_legend_handles_labels()[1]
     longest = max(map(len, labels))
-    columns = 4 if longest <= 10 else 3 if longest <= 24 else 2  # what fits beside one another
+    columns = 4 if longest <= 10 else 3 if longest <= 24 else 2  # what fits side by side
     legend = ax.legend(
         loc="upper center", bbox_to_anchor=(0.5, 0), bbox_transform=ax.transAxes + below,
         ncols=min(columns, len(labels)), frameon=False, handlelength=3.2, borderpad=0.1,
@@ -165,5 +165,5 @@ def shown_name(name: object, *, longest: int = 24) -> str:
 
 
 def shown_meaning(prop: str, meaning: Meanings) -> str:
-    """What 0 and 1 mean, in brackets, to stand behind a name."""
+    """What 0 and 1 mean, in brackets, to put after a name."""
     return f"({shown_name(meaning_of(prop, meaning), longest=60)})"

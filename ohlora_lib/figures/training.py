@@ -132,7 +132,7 @@ def property_comparison(
 
 @house_style()
 def heldout(log: pd.DataFrame, concept: Mapping[str, float]) -> Figure:
-    """The distance to target by the selecting CNNs and by the held-out judge."""
+    """Distance to target according to the selecting CNNs and the held-out judge."""
     ax, window, parts = new_axes(height_in=4.6), _smoothing_window(len(log)), []
     for order, (prop, target) in enumerate(concept.items()):
         looks, ends = {"mean": {"ls": "-", "label": shown_name(prop)}, "heldout": style.HOLLOW}, []
@@ -163,7 +163,7 @@ def heldout(log: pd.DataFrame, concept: Mapping[str, float]) -> Figure:
 
 @house_style()
 def diversity(log: pd.DataFrame) -> Figure:
-    """Diversity, and recall where it is there, as ratios of the selected images' own."""
+    """Diversity and, if logged, recall, as ratios to the selected images'."""
     ax = new_axes()
     _draw_trend(ax, log, "diversity", "diversity", 0)
     if "recall" in log and log["recall"].notna().any():
@@ -194,7 +194,7 @@ def progress(log: pd.DataFrame, concept: Mapping[str, float]) -> Figure:
 
 
 def _time_label(log: pd.DataFrame) -> str:
-    """What the axis of training time says: of a log by step, it has no epochs."""
+    """Label of the axis of training time; a log by step has no epochs."""
     unit = "share of the log" if log.attrs.get("by_step") else "epochs"
     return f"training time ({unit})"
 
@@ -249,7 +249,7 @@ def _draw_targets(ax: Axes, targets: Sequence[float]) -> None:
 
 
 def _ends(log: pd.DataFrame, column: str) -> tuple[float, float]:
-    """Mean of a column over the start and over the end of training; NaN if it holds nothing."""
+    """Mean of a column over the start and over the end of training; NaN if it is empty."""
     found = log[np.isfinite(log[column])]
     if found.empty:
         return np.nan, np.nan

@@ -41,7 +41,7 @@ PLAIN = ("order", "last_g_loss", "images_seen", "elapsed_sec", "rows", "pool")
 
 @dataclass(frozen=True)
 class FinetuneSettings:
-    """Fine-tuning settings; the defaults are those of the published study."""
+    """Fine-tuning settings; the defaults are the published study's."""
 
     epochs: int = 72
     batch: int = 8
@@ -63,7 +63,7 @@ class FinetuneSettings:
 
 @dataclass(eq=False)
 class FineTuner:
-    """Networks, optimizers, random state and data position of one fine-tuning."""
+    """Networks, optimizers, random state and data position of one fine-tuning run."""
 
     generator: Generator  # base weights, with the recipe's mapping network, on its device
     discriminator: Discriminator  # the base's, on the same device

@@ -1,4 +1,4 @@
-"""Runs one fine-tuning in a run folder: loads the base, resumes, writes the log and grids.
+"""Fine-tunes in a run folder: loads the base, resumes, writes the log and grids.
 
 Notebook 5 and the command `ohlora finetune` both use this module.
 Axes: N selected images, H image height.
@@ -52,7 +52,7 @@ class FinetuneRun:
     """Fine-tunes in a folder, and resumes from its checkpoint if the settings match.
 
     Raises:
-        ValueError: If the folder holds a checkpoint of a training with other settings or inputs;
+        ValueError: If the folder holds a checkpoint of a run with other settings or inputs;
             names them.
     """
 
@@ -109,10 +109,10 @@ class FinetuneRun:
         }
 
     def _settle_files(self) -> None:
-        """Restores the log, weights and grids that an uninterrupted training has at this point.
+        """Restores the log, weights and grids that an uninterrupted run has at this point.
 
         Files written after the checkpoint are written again. So is the last generator of a shorter
-        training, as it was also trained on the closing batch.
+        run, as it was also trained on the closing batch.
         """
         tuner = self.tuner
         epochs, _ = tuner.place(tuner.batches_done - 1)
@@ -148,7 +148,7 @@ class FinetuneRun:
 
         Raises:
             NotFiniteError: On all ranks, if a loss, gradient or score is NaN or infinite. The last
-                checkpoint stays, and the diverged state is saved beside it.
+                checkpoint stays, and the diverged state is saved next to it.
         """
         tuner, first, shown = self.tuner, self.ranks.first, time.monotonic()
         try:
@@ -182,7 +182,7 @@ class FinetuneRun:
     def _save(self) -> None:
         """Saves weights at the end of an epoch, and periodically the state to resume from.
 
-        The state excludes the closing batch, so that a longer training can resume from it.
+        The state excludes the closing batch, so that a longer run can resume from it.
         """
         tuner = self.tuner
         self._keep_weights()
@@ -248,7 +248,7 @@ def write_log(path: Path, rows: list[dict[str, float]]) -> None:
 
 @dataclass(frozen=True)
 class FinishedTraining:
-    """Stands in for a fine-tuning that has already finished."""
+    """Stands in for a fine-tuning run that has already finished."""
 
     notes: dict[str, Any]
     resumed: bool = False
@@ -261,7 +261,7 @@ class FinishedTraining:
 def open_training(
     config: FinetuneGenerator, run: Run, ranks: Ranks = ALONE
 ) -> FinetuneRun | FinishedTraining:
-    """Loads the inputs of an open run and builds its training."""
+    """Loads the inputs of an open run and sets up its training."""
     if run.finished:
         return FinishedTraining(run.before["facts"])
     place = ranks.device(config.device)
@@ -281,7 +281,7 @@ def open_training(
 
 
 def results(folder: Path, config: FinetuneGenerator) -> dict[str, Any]:
-    """Computes the final results of a finished fine-tuning, for its summary."""
+    """Computes the final results of a finished fine-tuning run, for its summary."""
     log = read_log(folder / "train_log.csv")
     table = verdict.run_verdict(log, config.concept, source=judge_of(log))
     findings = failures.of_training(log, folder, config.concept)
@@ -325,7 +325,7 @@ def _open(path: Path, processes: int, start_anew: bool) -> tuple[FinetuneGenerat
     config = load(path)
     if not isinstance(config, FinetuneGenerator):
         wanted = FinetuneGenerator.NOTEBOOK
-        raise ValueError(f"{path}: holds parameters of {config.NOTEBOOK}; pass those of {wanted}")
+        raise ValueError(f"{path}: holds parameters of {config.NOTEBOOK}; pass one for {wanted}")
     if config.batch % processes:
         raise ValueError(
             f"{path}: batch is {config.batch}, but {processes} processes share it; "

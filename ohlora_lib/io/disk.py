@@ -20,7 +20,7 @@ REMEDIES = {
     "Mount its disk again, or restore its folder": MOUNT,
 }
 NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES}  # of a folder
-held: dict[Path, Path] = {}  # folders that this process has locked, by the file beside each
+held: dict[Path, Path] = {}  # folders that this process has locked, by the lock file of each
 
 
 class WriteError(OSError):
@@ -30,8 +30,8 @@ class WriteError(OSError):
         known = (remedy for remedy, numbers in REMEDIES.items() if self.errno in numbers)
         return (
             f"{self.filename}: cannot be written ({self.strerror or 'only part was written'}). "
-            f"{next(known, 'Check its disk')} and start again: a training resumes from its last "
-            f"checkpoint."
+            f"{next(known, 'Check its disk')} and start again: a training run resumes from its "
+            f"last checkpoint."
         )
 
 

@@ -109,7 +109,7 @@ def open_store(path: Path | str) -> np.ndarray:
 
 
 def to_tensor(images: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
-    """Copies an array, uint8 images (N, H, H, 3) or row indices, to a device."""
+    """Copies an array (uint8 images (N, H, H, 3) or row indices) to a device."""
     return torch.from_numpy(np.array(images)).to(device)  # copies, as the input may be read-only
 
 

@@ -73,7 +73,7 @@ def find_images(folder: Path) -> list[Path]:
 
 @cache
 def _formats() -> list[str]:
-    """Returns Pillow's names of those formats in `PLUGINS` that are installed."""
+    """Returns Pillow's names of the installed formats in `PLUGINS`."""
     Image.init()
     with suppress(ImportError):
         from pillow_heif import register_heif_opener

@@ -1,10 +1,12 @@
 """Reads named tensors and metadata from the weight files of any network; never executes code.
 
-`.safetensors` contains no code; `.pth` is read with `weights_only=True`.
+`.safetensors` contains no code; `.pth` and `.pt` are read with `weights_only=True`, and official
+`.pkl` files of StyleGAN2 as plain records.
 """
 
 from __future__ import annotations
 
+import argparse
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -16,17 +18,25 @@ from safetensors import safe_open
 from torch import Tensor
 
 from ohlora_lib.io.disk import check_file
+from ohlora_lib.io.official_pickle import read_pickle
 
 Networks = dict[str, dict[str, Tensor]]  # tensors by network name and tensor name
 
 
-def read_networks(path: Path | str) -> tuple[Networks, dict[str, str]]:
-    """Reads all networks in a weight file, and its metadata; ValueError for any other file.
+def read_networks(path: Path | str) -> tuple[Networks, dict[str, dict[str, str]]]:
+    """Reads all networks in a weight file, and facts about each; ValueError for any other file.
 
     A network's key is its name in the file, or its path there if another has the same name.
     """
     path = Path(path)
     check_file(path, "weight file")
+    tables, facts = read_pickle(path) if path.suffix == ".pkl" else _read_plain(path)
+    for tensors in tables.values():
+        _check_tensors(tensors, path)
+    return tables, facts
+
+
+def _read_plain(path: Path) -> tuple[Networks, dict[str, dict[str, str]]]:
     facts: dict[str, str] = {}
     try:
         if path.suffix == ".safetensors":
@@ -44,11 +54,13 @@ def read_networks(path: Path | str) -> tuple[Networks, dict[str, str]]:
     tables = dict(_tables(content))
     if not tables:
         raise ValueError(f"{path}: contains no named tensors. Give a file with a state_dict.")
+    average = content.get("latent_avg")  # rosinality's files have it beside the generators
     for tensors in tables.values():
-        _check_tensors(tensors, path)
+        if isinstance(average, Tensor) and "input.input" in tensors:
+            tensors["latent_avg"] = average
     ends = [place[-1:] for place in tables]
     names = ["/".join(place if ends.count(place[-1:]) > 1 else place[-1:]) for place in tables]
-    return dict(zip(names, tables.values(), strict=True)), facts
+    return dict(zip(names, tables.values(), strict=True)), {"": facts}
 
 
 def _load_pth(path: Path) -> Any:
@@ -59,7 +71,8 @@ def _load_pth(path: Path) -> Any:
         packed = any(part.compress_type != zipfile.ZIP_STORED for part in parts)
         if packed or sum(part.file_size for part in parts) > path.stat().st_size:
             raise ValueError("compressed: a few bytes could expand to gigabytes")
-    with warnings.catch_warnings(action="ignore"):  # about pickle protocols
+    harmless = torch.serialization.safe_globals([argparse.Namespace])  # options of a training
+    with harmless, warnings.catch_warnings(action="ignore"):  # about pickle protocols
         return torch.load(path, map_location="cpu", weights_only=True)
 
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,24 +18,32 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from ohlora_lib.io import stylegan2
 from ohlora_lib.io.disk import write_atomic
+from ohlora_lib.io.rosinality import official
 from ohlora_lib.io.tensors import read_networks
 from ohlora_lib.nets import CompactCNN, Discriminator, Generator, PropertyCNN
 from ohlora_lib.nets.generator import EMBEDDING_DIM
 from ohlora_lib.nets.property_cnn import CHANNELS
+from ohlora_lib.nets.style_generator import StyleGenerator
+from ohlora_lib.nets.stylegan2 import Discriminator as StyleGAN2Discriminator
+from ohlora_lib.nets.stylegan2 import Generator as StyleGAN2Generator
 
-PREFERRED = ("generator_smooth", "generator_ema", "generator", "discriminator")  # in one `.pth`
+PREFERRED = (  # of several networks in one file
+    *("generator_smooth", "generator_ema", "G_ema", "g_ema", "generator", "discriminator"),
+    *("D", "d"),
+)
 SIZES = ("image_px", "z_dim", "w_dim", "num_properties", "fmaps_base", "fmaps_max")
 Shapes = Mapping[str, Sequence[int]]  # by tensor name
 
 
 def save_weights(net: nn.Module, path: Path | str, **facts: str) -> None:
     """Writes a network as `.safetensors`, atomically, with the facts in its metadata."""
-    _write(net, net.state_dict(), Path(path), facts)
+    write_network(net, net.state_dict(), Path(path), facts)
 
 
-def _write(
-    net: nn.Module, tensors: Mapping[str, Tensor], path: Path, facts: Mapping[str, str]
+def write_network(
+    net: nn.Module | None, tensors: Mapping[str, Tensor], path: Path, facts: Mapping[str, str]
 ) -> None:
     """Writes a network's tensors in the number format that they have."""
     tensors = {
@@ -48,13 +56,17 @@ def _write(
         torch.save(tensors, buffer)
         write_atomic(path, buffer.getvalue())
         return
-    own = {"kind": _kind(tensors)}
+    own = {"kind": kind_of(tensors)}
     if isinstance(net, PropertyCNN | CompactCNN):
         own |= {"image_px": str(net.image_px), "width": str(net.width)}
     if isinstance(net, PropertyCNN):
         own |= {"architecture": "published", "property": net.prop, "crop": json.dumps(net.crop)}
     if isinstance(net, CompactCNN):
         own |= {"architecture": "compact", "properties": json.dumps(net.properties)}
+    if isinstance(net, StyleGAN2Generator | StyleGAN2Discriminator):
+        own |= {"architecture": "stylegan2", "conv_clamp": str(net.conv_clamp)}
+    if isinstance(net, StyleGAN2Discriminator):
+        own |= {"mbstd_group_size": str(net.b4.group)}
     write_atomic(path, _in_order(save(tensors, metadata={**facts, **own})))
 
 
@@ -76,21 +88,33 @@ def read_tensors(
     ValueError if the file is missing, truncated, not a weight file, or contains code.
     """
     tables, facts = read_networks(path)
-    return tables[_choose(tables, path, kind, network)], facts
+    taken = choose_network(tables, path, kind, network)
+    with naming(path):
+        return official(tables[taken]), facts.get(taken, {})
 
 
-def _choose(
+@contextmanager
+def naming(path: Path | str) -> Iterator[None]:
+    """Turns an error about the tensors of a StyleGAN2 into one line that names the file."""
+    try:
+        yield
+    except Exception as error:  # damaged shapes may raise any error
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(f"{path}: does not fit a StyleGAN2: {reason}.") from error
+
+
+def choose_network(
     tables: Mapping[str, Mapping[str, Tensor]], path: Path | str, kind: str = "", network: str = ""
 ) -> str:
     """Returns the name of the network to read; GenForce's files hold three."""
     if network and network not in tables:
         raise ValueError(f"{path}: holds {list(tables)}, not {network!r}. Correct --network.")
-    fitting = [name for name in tables if _kind(tables[name]) in ({kind} if kind else KINDS)]
+    fitting = [name for name in tables if kind_of(tables[name]) in ({kind} if kind else KINDS)]
     preferred = [name for name in PREFERRED if name in fitting]
     return network or [*preferred, *fitting, *tables][0]
 
 
-def _kind(tensors: Mapping[str, Any]) -> str:
+def kind_of(tensors: Mapping[str, Any]) -> str:
     """Recognises a network by a tensor that only its kind has; empty if it is unknown."""
     return next((kind for kind, (marks, _) in KINDS.items() if marks & tensors.keys()), "")
 
@@ -105,7 +129,9 @@ def _feature_maps(channels: Mapping[int, int]) -> dict[str, int]:
     return {"fmaps_base": base, "fmaps_max": max(channels.values())}
 
 
-def _generator(shapes: Shapes, _: Mapping[str, str]) -> Generator:
+def _generator(shapes: Shapes, facts: Mapping[str, str]) -> StyleGenerator:
+    if stylegan2.kind_of(shapes):
+        return StyleGAN2Generator(**stylegan2.sizes(shapes, facts))
     blocks = _count(shapes, r"synthesis\.output\d+\.weight")
     channels = {4 * 2**k: shapes[f"synthesis.output{k}.weight"][1] for k in range(blocks)}
     properties = shapes.get("mapping.label_weight", (0,))[0]
@@ -120,7 +146,11 @@ def _generator(shapes: Shapes, _: Mapping[str, str]) -> Generator:
     )
 
 
-def _discriminator(shapes: Shapes, _: Mapping[str, str]) -> Discriminator:
+def _discriminator(
+    shapes: Shapes, facts: Mapping[str, str]
+) -> Discriminator | StyleGAN2Discriminator:
+    if stylegan2.kind_of(shapes):
+        return StyleGAN2Discriminator(**stylegan2.sizes(shapes, facts))
     blocks = _count(shapes, r"input\d+\.weight")
     image_px = 4 * 2 ** (blocks - 1)
     channels = {image_px // 2**k: shapes[f"input{k}.weight"][0] for k in range(blocks)}
@@ -154,23 +184,25 @@ def _property_cnn(shapes: Shapes, facts: Mapping[str, str]) -> PropertyCNN | Com
 
 
 KINDS: dict[str, tuple[set[str], Callable[[Shapes, Mapping[str, str]], nn.Module]]] = {
-    "generator": ({"synthesis.layer0.const"}, _generator),
-    "discriminator": ({"input0.weight"}, _discriminator),
+    "generator": ({"synthesis.layer0.const", *stylegan2.MARKS["generator"]}, _generator),
+    "discriminator": ({"input0.weight", *stylegan2.MARKS["discriminator"]}, _discriminator),
     "property_cnn": ({"conv1.0.weight", "stem.0.weight"}, _property_cnn),
 }
 
 
-def _build(
+def build_network(
     tensors: dict[str, Tensor], facts: Mapping[str, str], kind: str = "", *, source: Path | str
 ) -> nn.Module:
     """Builds the network that tensors and metadata describe, and loads the tensors.
 
     ValueError, which names the source, if the network is not of `kind` or a tensor does not fit.
     """
-    found = _kind(tensors)
+    found = kind_of(tensors)
     if not found or kind not in {"", found}:
         holds = f"a {found}" if found else f"no known network (first tensor {min(tensors)!r})"
-        raise ValueError(f"{source}: holds {holds}, not a {kind or ' or '.join(KINDS)}.")
+        lacks = kind == "discriminator" and stylegan2.kind_of(tensors)
+        hint = f" Discriminator: {stylegan2.NO_DISCRIMINATOR}." if lacks else ""
+        raise ValueError(f"{source}: holds {holds}, not a {kind or ' or '.join(KINDS)}.{hint}")
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     make = partial(KINDS[found][1], shapes, facts)
     try:
@@ -186,19 +218,19 @@ def _build(
 
 
 def _load_net(path: Path | str, kind: str) -> Any:
-    return _build(*read_tensors(path, kind), kind, source=path)
+    return build_network(*read_tensors(path, kind), kind, source=path)
 
 
-def load_generator(path: Path | str) -> Generator:
-    """Reads a generator, plain or split, with or without properties, at any size.
+def load_generator(path: Path | str) -> StyleGenerator:
+    """Reads a generator of StyleGAN 1 or 2, with or without properties, at any size.
 
     ValueError, here and below, if the file is unreadable, holds another kind, or does not fit.
     """
     return _load_net(path, "generator")
 
 
-def load_discriminator(path: Path | str) -> Discriminator:
-    """Reads a discriminator, with or without properties, at any size."""
+def load_discriminator(path: Path | str) -> Discriminator | StyleGAN2Discriminator:
+    """Reads a discriminator of StyleGAN 1 or 2, with or without properties, at any size."""
     return _load_net(path, "discriminator")
 
 
@@ -209,11 +241,11 @@ def load_property_cnn(path: Path | str) -> PropertyCNN | CompactCNN:
 
 def check_weights(path: Path | str, kind: str) -> None:
     """Raises ValueError unless a file holds a network of this kind with finite weights only."""
-    if _not_finite(_load_net(path, kind).state_dict()):
+    if count_not_finite(_load_net(path, kind).state_dict()):
         raise ValueError(f"{path}: has numbers that are not finite. Fetch it again.")
 
 
-def _not_finite(tensors: Mapping[str, Tensor]) -> int:
+def count_not_finite(tensors: Mapping[str, Tensor]) -> int:
     """Counts the numbers that are NaN or infinite."""
     return sum(int((~torch.isfinite(tensor.float())).sum()) for tensor in tensors.values())
 
@@ -229,59 +261,3 @@ def split_mapping(base: Generator, wide_dim: int, generator: torch.Generator) ->
     net.load_state_dict(base.state_dict(), strict=False)
     net.mapping.reset_new_branch(generator)
     return net
-
-
-def describe(path: Path | str) -> dict[str, Any]:
-    """Returns a weight file's kind, sizes, parameters, metadata; raises as `load_generator`."""
-    tables, facts = read_networks(path)
-    taken = _choose(tables, path)
-    net = _build(tables[taken], facts, source=path)
-    megabytes = math.ceil(Path(path).stat().st_size / 1e4) / 100
-    found = {**facts, "kind": _kind(tables[taken]), **_sizes(net), "megabytes": megabytes}
-    if len(tables) > 1:
-        found |= {"network": taken, "networks": list(tables)}
-    if bad := _not_finite(tables[taken]):
-        found["numbers that are not finite"] = bad
-    return found
-
-
-def _sizes(net: nn.Module) -> dict[str, Any]:
-    """Returns a network's constructor arguments and its number of parameters."""
-    names = [*SIZES, "wide_dim", "properties", "width", "crop"]
-    found = {name: getattr(net, name) for name in names if hasattr(net, name)}
-    return found | {"parameters": sum(p.numel() for p in net.parameters())}
-
-
-def convert(
-    source: Path, target: Path, *, network: str = "", wide_dim: int = 0, seed: int = 0
-) -> dict[str, Any]:
-    """Writes one network to another file; its tensors stay identical bit for bit.
-
-    Args:
-        source: Weight file.
-        target: File to write; its suffix, `.pth` or `.safetensors`, sets the format.
-        network: Name of one of several networks in a `.pth`; empty takes the averaged generator.
-        wide_dim: Width of the new branch that splits a plain mapping; 0 leaves it plain.
-        seed: Seed of the new branch.
-    """
-    if target.suffix not in {".safetensors", ".pth"}:
-        raise ValueError(f"{target}: the suffix must be .safetensors or .pth")
-    if target.exists() and source.exists() and source.samefile(target):
-        raise ValueError(f"{target}: is the source file. Give another name.")
-    tensors, facts = read_tensors(source, network=network)
-    net = _build(tensors, facts, source=source)
-    if wide_dim:
-        if not isinstance(net, Generator) or net.wide_dim:
-            raise ValueError(f"{source}: only a generator with a plain mapping can be split")
-        net = split_mapping(net, wide_dim, torch.Generator().manual_seed(seed))
-        form = tensors["mapping.dense0.weight"].dtype
-        new = {k: v.to(form) for k, v in net.state_dict().items() if k not in tensors}
-        tensors = {**tensors, **new}
-    if target.suffix == ".pth" and isinstance(net, CompactCNN):
-        raise ValueError(f"{target}: cannot store the names of properties. Write .safetensors.")
-    if target.suffix == ".pth" and isinstance(net, PropertyCNN):
-        published = _build(tensors, {}, source=target)  # what a reader will take it for
-        if _sizes(published) != _sizes(net):
-            raise ValueError(f"{target}: cannot store this CNN's crop. Write .safetensors.")
-    _write(net, tensors, target, facts)
-    return _sizes(net)

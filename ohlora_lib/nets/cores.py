@@ -1,7 +1,7 @@
-"""Keeps parallel computation on a CPU fast beside other processes.
+"""Keeps parallel computation on a CPU fast while other processes run.
 
-OpenMP threads (libgomp) spin for some milliseconds while they wait for each other. Beside another
-process, a spinning thread occupies the core that the thread it waits for needs, which made a
+OpenMP threads (libgomp) spin for some milliseconds while they wait for each other. If another
+process runs, a spinning thread occupies the core that the thread it waits for needs, which made
 training ten times slower. With more threads than cores, libgomp spins for a thousandth of that
 time; using fewer threads instead would change the rounding. So this module adds idle threads while
 other processes need the cores, and keeps each computing thread on its own core.
@@ -40,7 +40,7 @@ def share() -> None:
 
 
 def _watch() -> None:
-    """While others need the cores, makes threads sleep instead of spin, each on its own core."""
+    """While other processes need the cores, makes threads sleep, not spin, each pinned to one."""
     cores, threads = os.sched_getaffinity(0), torch.get_num_threads()
     teams = max(1, -(-(len(cores) + 1 - threads) // (threads - 1)))  # to exceed the cores
     end: threading.Event | None = None  # stops the idle threads

@@ -50,7 +50,7 @@ class Discriminator(nn.Module):
     ) -> Tensor:
         """Maps images (B, 3, H, H), about [-1, 1], and scores (B, P) to logits (B, 1).
 
-        Scores of None mean zero. `lod` is the level of detail, as in `Synthesis.forward`.
+        `scores=None` means all zeros. `lod` is the level of detail, as in `Synthesis.forward`.
         """
         first, share = math.floor(lod), lod - math.floor(lod)
         side = self.image_px >> first

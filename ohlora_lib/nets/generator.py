@@ -174,8 +174,8 @@ class Generator(StyleGenerator):
         image_px: Side H of the images, a power of two from 8 to 1024.
         z_dim: Width Z of the latent.
         w_dim: Width W of the style vector and of the mapping's dense layers.
-        num_properties: Number P of property scores beside the latent; 0 for none. The caller
-            chooses their order.
+        num_properties: Number P of property scores in addition to the latent; 0 for none. The
+            caller chooses their order.
         fmaps_base: Channels at resolution r are min(fmaps_base / r, fmaps_max).
         fmaps_max: Maximum number of channels.
         wide_dim: Width of the new branch of a split mapping (published: 2048); 0 for plain.

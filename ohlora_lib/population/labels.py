@@ -205,6 +205,6 @@ def _spellings(name: str) -> tuple[str, ...]:
 
 
 def _once(texts: Sequence[str]) -> dict[str, int]:
-    """Index of each text that occurs exactly once."""
+    """Maps each string that occurs exactly once to its index."""
     often = Counter(texts)
     return {text: place for place, text in enumerate(texts) if often[text] == 1}

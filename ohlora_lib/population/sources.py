@@ -58,7 +58,7 @@ class Population:
         return f"The largest correlation between two properties is {abs(value):.2f}, {a} and {b}."
 
     def describe(self) -> str:
-        """A sentence: number of images, of labelled ones, and of skipped ones."""
+        """A sentence: the numbers of images, of labelled images and of skipped files."""
         counts = self.files["status"].value_counts().drop(["read", "unlabelled"], errors="ignore")
         size = f"{len(self.images)} images of {self.images.shape[1]} px"
         text = f"{size}, {len(self.labels)} labelled"

@@ -1,4 +1,4 @@
-"""Trains property CNNs in folds; an interrupted training resumes after its last finished fold.
+"""Trains property CNNs in folds; an interrupted run resumes after its last finished fold.
 
 Axes: N images, H image height.
 """
@@ -66,7 +66,7 @@ def train_ensemble(
 
     Raises:
         ValueError: If a class has fewer images than there are folds, or the folder holds a fold
-            trained with other settings or data; names what has changed.
+            trained with other settings or data; names the changes.
     """
     folder.mkdir(parents=True, exist_ok=True)
     part, made = take(images, rows), set()

@@ -85,7 +85,7 @@ def write_index(study: Path, *, part: str = "") -> Path:
 
 
 def _card(folder: Path) -> dict[str, Any]:
-    """Summary of a run, or how it stands without one, and what its card shows of it."""
+    """Summary of a run, or its state if it has none, and the results that its card shows."""
     summary = {"status": "not finished", **records.read_json(folder / "summary.json")}
     text = json.dumps(summary, ensure_ascii=False)
     summary = json.loads(without_places(text, records.root_of(folder)))
@@ -131,7 +131,7 @@ def _head(cards: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _numbers(stage: str, results: dict[str, Any], config: dict[str, Any]) -> Iterator[tuple]:
-    """What a card says of a run's results: what each number is, and the number."""
+    """The results on a run's card: what each number is, and the number."""
     meaning, targets = config.get("meaning", MEANING), config.get("concept", {})
     for _, pattern, label, kind in (row for row in SHOWN if row[0] == stage):
         for name, value in _flat(results):
@@ -154,7 +154,7 @@ def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
 def _picture(path: Path, width_px: int, *, half: bool = False) -> dict[str, Any] | None:
     """A small copy of a picture, as data to put inside the page; None if it cannot be read.
 
-    With `half` it is the left half of a grid, where that has a gap in its middle.
+    With `half`, takes the left half of a grid that has a gap in its middle.
     """
     try:
         with open_image(path) as picture:

@@ -48,7 +48,7 @@ NUMBER = re.compile(r"\s*([-+\u2212]?[\d.,]+([eE][-+]?\d+)?\s?%?|nan|NaN|inf|-|)
 
 
 def export_run(notebook: Path) -> Path:
-    """Writes the page of an executed notebook beside it, and returns its path."""
+    """Writes an executed notebook's page next to the notebook, and returns the page's path."""
     page = notebook.with_suffix(".html")
     write_atomic(page, export_notebook(notebook))
     return page
@@ -83,8 +83,8 @@ def export_notebook(notebook: Path) -> str:
 def _clean(notebook: NotebookNode) -> None:
     """Labels cells, describes pictures, and drops what a page cannot show.
 
-    What libraries write to standard error is for who runs the notebook, which keeps it; on a page
-    it stands only where a cell failed.
+    Standard error is for whoever runs the notebook, and stays in the notebook; a page shows it
+    only where a cell failed.
     """
     notebook.metadata.pop("widgets", None)
     heading = "Notebook"
@@ -103,7 +103,7 @@ def _clean(notebook: NotebookNode) -> None:
 
 
 def _is_shown(output: NotebookNode, failed: bool) -> bool:
-    """Whether an output has something for a page: no blank text, no widget, no script."""
+    """Whether an output belongs on a page; blank text, widgets and scripts do not."""
     if output.output_type == "stream":
         return bool(output.text.strip()) and (failed or output.name == "stdout")
     data = output.get("data", {})
@@ -145,7 +145,7 @@ def _draw_formulas(soup: BeautifulSoup) -> None:
 
 
 def _lead_links(soup: BeautifulSoup, folder: Path) -> None:
-    """Leads links between notebooks to their pages; links to other files go."""
+    """Points links between notebooks to their pages, and removes links to other files."""
     for link in soup.select("main a[href]"):
         address = str(link["href"])
         if notebook := NOTEBOOK.fullmatch(address):

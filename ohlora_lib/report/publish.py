@@ -1,4 +1,4 @@
-"""Hands weights on: a folder with weights, their configuration and a model card.
+"""Publishes weights as a folder with weights, their configuration and a model card.
 
 Source: model cards, https://huggingface.co/docs/hub/model-cards.
 """
@@ -10,8 +10,8 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
 
+from ohlora_lib.io.conversion import convert, describe
 from ohlora_lib.io.disk import write_atomic
-from ohlora_lib.io.weights import convert, describe
 from ohlora_lib.study.records import read_config, read_summary, to_json
 
 NETS = ("generator", "discriminator")
@@ -21,7 +21,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 def write_folder(source: Path, folder: Path) -> list[Path]:
     """Writes weights as `.safetensors`, `config.json` and `README.md`, ready to upload.
 
-    They are of a finished run folder, or of one weight file. Returns the files written; ValueError
+    The source is a finished run folder or one weight file. Returns the files written; ValueError
     if the source is not finished or unreadable, or the folder is not empty.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

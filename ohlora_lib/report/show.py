@@ -27,9 +27,9 @@ WORDS = re.compile(r"<td>(?=[^<]*[^\W\d_]{2})(?!NaN|inf|-inf)")  # a table's cel
 
 
 def figure(run: Run, figure: Figure, *, number: int | None = None) -> None:
-    """Saves a figure as PNG and SVG, shows it, and below it how to read it.
+    """Saves a figure as PNG and SVG, and shows it with how to read it below.
 
-    Its number in a report, where it has one, begins the name of its files.
+    Names of its files begin with the figure's number in a report, if there is one.
     """
     path = run.path / figure_file(figure.name, number)
     missing = style.find_fonts(figure.drawing)
@@ -49,9 +49,9 @@ def figure_file(name: str, number: int | None = None) -> str:
 
 
 def file_name(text: str) -> str:
-    """A name for a file from text out of data: letters, digits, `_`, `-`; 80 at most.
+    """Makes a file name from arbitrary text: letters, digits, `_`, `-`; 80 at most.
 
-    Where that changes the text, some letters of its hash keep two texts from sharing a file.
+    If the text is altered, part of its hash is appended so that two texts never share a file.
     """
     plain = re.sub(r"[^\w-]+", "_", text)
     if plain == text and len(plain) <= 80:
@@ -105,7 +105,7 @@ def fine_print(text: str) -> None:
 def verdict(text: str, *, detail: str = "", warn: bool = False) -> None:
     """Shows what happened, as plain text, and in smaller letters how sure it is.
 
-    The exported page has it right under its title, in red if something speaks against it.
+    The exported page shows the verdict under its title, in red if there is reason to doubt it.
     """
     small = f"<p><small>{escape(detail)}</small></p>" if detail else ""
     kind = "verdict warned" if warn else "verdict"
@@ -120,7 +120,7 @@ def markdown(text: str) -> None:
 def table(data: pd.DataFrame, *, digits: int = 3) -> None:
     """Shows a table: numbers rounded, but for integers beyond 1, and words unbroken.
 
-    The index's name stands beside the columns'; row numbers are left out.
+    The index's name is shown next to the columns' names; row numbers are left out.
     """
     if data.index.nlevels > 1:
         data = data.set_axis([" ".join(map(str, key)) for key in data.index])

@@ -41,7 +41,7 @@ def find_logs(run: Run, config: ReportRun) -> Logs:
 
 
 def compared_logs(run: Run, config: CompareRuns) -> Logs:
-    """Reads the logs that a comparison names: those of run folders, then single files."""
+    """Reads the logs that a comparison names: first logs in run folders, then single files."""
     found = [*run.inputs.get("finetune_runs", []), *map(in_project, config.log_csvs)]
     return read_logs(found, config.names, **config.pick("columns complete"))
 
@@ -76,7 +76,7 @@ def method_sentence(table: pd.DataFrame) -> str:
     parts = f"the first {first} and the last {last} rows"
     if compared:
         parts = f"{first} rows of one run and {last} of the other"
-    how = f"{parts}, whose noise is estimated with the slow wander of their mean"
+    how = f"{parts}, with noise that includes the slow wander of the mean score"
     if first and not near:
         how = (
             f"a bootstrap over the latents of {first} and {last} samples, with the wander of the "
@@ -88,7 +88,7 @@ def method_sentence(table: pd.DataFrame) -> str:
     if 0 < near < KNOWN_ROWS:
         words += (
             f" {near} rows are too few to show how far the mean wanders, so the interval allows "
-            "for all that is usual."
+            "for every usual wander."
         )
     return words
 
@@ -127,7 +127,7 @@ def evaluation_grids(folder: Path | None) -> dict[str, Path]:
 
 
 def grids_over_time(folder: Path | None, *, most: int = 12) -> dict[str, Path]:
-    """Finds the grids of the same latents in a fine-tuning's run folder, by caption.
+    """Finds the grids of fixed latents in the folder of a fine-tuning run, by caption.
 
     At most `most` of them, evenly spaced, with the first and the last.
     """
@@ -143,7 +143,7 @@ def grids_over_time(folder: Path | None, *, most: int = 12) -> dict[str, Path]:
 def judged_runs(
     names: Sequence[str], runs: Sequence[Path], evaluations: Sequence[Path]
 ) -> dict[str, Path]:
-    """Finds the evaluation of each run by name: the one whose parameters name the run.
+    """Finds the evaluation of each run, by name; an evaluation's parameters name its run.
 
     ValueError if one judged a run that is not compared, or two judged the same run.
     """
@@ -154,15 +154,15 @@ def judged_runs(
         name = left.pop((root_of(folder) / judged).resolve(), None)
         if name is None:
             raise ValueError(
-                f"evaluation_runs: {folder.name} judged {judged}, which is not compared or has "
-                "an evaluation already; name one evaluation per run of finetune_runs"
+                f"evaluation_runs: {folder.name} judged {judged}, which is not in finetune_runs "
+                "or already has an evaluation; name one evaluation per run of finetune_runs"
             )
         found[name] = folder
     return {name: found[name] for name in names if name in found}
 
 
 def compared_samples(names: Sequence[str], judged: Mapping[str, Path]) -> dict[str, list[Sampled]]:
-    """Samples of every seed of each run, by its name; empty if one run has none."""
+    """Samples of every seed of each run, by run name; empty if one run has no samples."""
     found: dict[str, list[Sampled]] = {}
     for name, unique in zip(names, unique_names(names), strict=True):
         if unique not in judged:

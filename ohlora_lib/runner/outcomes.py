@@ -11,7 +11,7 @@ from ohlora_lib.io.disk import WriteError
 from ohlora_lib.study import machine
 
 SMALLER = "Use a smaller batch or fewer samples"
-GO_ON = "a training resumes from its last checkpoint"
+GO_ON = "a training run resumes from its last checkpoint"
 CAUSES = (  # pattern for `CLASS: text` of an error, and the message shown instead
     ("^OutOfMemoryError|CUDA.* out of memory", f"the GPU ran out of memory ({{}}). {SMALLER}"),
     (r"^\w*MemoryError|(can't allocate|not enough) memory", f"memory ran out ({{}}). {SMALLER}"),

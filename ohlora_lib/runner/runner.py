@@ -54,7 +54,7 @@ def run_study(
     stops: Stops | None = None,
     env: Mapping[str, str] | None = None,
 ) -> Path:
-    """Runs the stages of a study that have never finished or whose parameters or inputs changed.
+    """Runs a study's stages that have never finished, or have changed parameters or inputs.
 
     Args:
         folder: The study's params folder.

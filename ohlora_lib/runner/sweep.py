@@ -85,7 +85,7 @@ def run_sweep(
         status: Where progress is shown; standard output if None.
 
     Returns:
-        The sweep's page, with `points.csv` beside it.
+        The sweep's page; `points.csv` lies in the same folder.
 
     Raises:
         ValueError: If an axis, a parameter or the scheduler is invalid; nothing has been started.
@@ -155,7 +155,7 @@ def parse_grid(texts: Sequence[str], study: Sequence[Stage]) -> list[Axis]:
 
 
 def _stages_of(pattern: str, name: str, study: Sequence[Stage]) -> list[Stage]:
-    """Returns an axis's stages; without a pattern, the fine-tunings if they have the parameter."""
+    """Returns an axis's stages; without a pattern, stage 5's if they have the parameter."""
     fields = {stage.name: type(stage.parameters).model_fields for stage in study}
     known = set().union(*fields.values()) - OWN
     check_known([name], known, "--grid (of parameters; for seeds there is --seeds)")
@@ -256,7 +256,7 @@ def cluster(address: str, root: Path) -> Iterator[tuple[futures.Executor, dict[s
 
 
 def follow(running: dict[futures.Future, str], stop: Path, status: Status) -> list[str]:
-    """Waits for all studies to end and returns the names of those that failed.
+    """Waits for all studies to end and returns the names of failed studies.
 
     Ctrl-C lets running studies save their state and exit: each press appends a byte to the file
     `stop`, which workers on other machines also watch.
@@ -302,7 +302,7 @@ def run_point(study: Study, root: Path, env: Mapping[str, str], stop: Path) -> N
 
 
 def tabulate(points: Sequence[Study], done: set[Path]) -> pd.DataFrame:
-    """Returns one row per fine-tuning of each point: its values, progress and results.
+    """Returns one row per fine-tuning run of each point: values, progress and results.
 
     HIDDEN columns: its name in the comparison, its run folder and its evaluation's, if finished.
     """
@@ -333,7 +333,7 @@ def tabulate(points: Sequence[Study], done: set[Path]) -> pd.DataFrame:
 
 
 def comparison(name: str, table: pd.DataFrame, study: Sequence[Stage], root: Path) -> list[Study]:
-    """Returns a study that compares all finished fine-tunings; empty if fewer than two names.
+    """Returns a study comparing all finished fine-tuning runs; empty if fewer than two names.
 
     Seeds of one point share a name. If any point has several seeds, points with one are left out.
     """

@@ -76,7 +76,7 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Chosen:
-    """Scores of all candidates, the images kept, and examples of those rejected."""
+    """Scores of all candidates, the images kept, and examples of rejected images."""
 
     scores: pd.DataFrame  # (N, P), columns <property>_score
     selection: Selection
@@ -89,7 +89,7 @@ class Chosen:
         return scores.assign(kept=self.selection.kept.astype(int))
 
     def means(self) -> pd.DataFrame:
-        """Mean scores of all candidates and of those kept; one row per property."""
+        """Mean scores of all candidates and of kept images; one row per property."""
         kept = self.scores[self.selection.kept]
         return pd.DataFrame({"candidates": self.scores.mean(), "kept": kept.mean()})
 
@@ -110,7 +110,7 @@ def find_candidates(
 def choose(
     config: SelectImages, run: Run, offered: Candidates | None, *, foreign: str = ""
 ) -> Chosen:
-    """Scores the candidates, and keeps those that meet every condition.
+    """Scores the candidates, and keeps each that meets every condition.
 
     Writes `images/selected.npy`, or reads the results of a finished run. `offered` is None for a
     score table alone; `foreign` is as in `select`. Raises ValueError, and writes no images, if a

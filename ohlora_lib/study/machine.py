@@ -1,4 +1,4 @@
-"""Facts about this machine for records and `ohlora doctor`, and text safe for its terminal."""
+"""Machine facts for records and `ohlora doctor`; makes text safe for the terminal."""
 
 from __future__ import annotations
 

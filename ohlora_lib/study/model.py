@@ -72,7 +72,7 @@ class NotebookParameters(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
     NOTEBOOK: ClassVar[str] = ""
     NEEDS: ClassVar[dict[str, str]] = {}  # what each `source` or `candidates` requires
-    LONGER: ClassVar[str] = ""  # parameter that resumes a finished training if it grows
+    LONGER: ClassVar[str] = ""  # parameter that resumes a finished run if it grows
     IN_PLACE: ClassVar[bool] = False  # whether the run folder holds manual work: never moved
     SHOWN: ClassVar[frozenset[str]] = frozenset()  # shown on the page only: no reason to rerun
     _cell: str = PrivateAttr("")  # source of the parameters cell
@@ -165,7 +165,7 @@ class NotebookParameters(BaseModel):
         return start_run(self.NOTEBOOK, self.config(), **how)
 
     def pick(self, names: str | type, *, but: str = "") -> dict[str, Any]:
-        """Values by name: those in `"a b c"` or in a dataclass's fields, except those in `but`."""
+        """Values by name: names in `"a b c"` or of a dataclass's fields, except names in `but`."""
         wanted = names.split() if isinstance(names, str) else [f.name for f in fields(names)]
         known = type(self).model_fields
         return {k: getattr(self, k) for k in wanted if k in known and k not in but.split()}

@@ -2,7 +2,7 @@
 
 Facts are parameters and, under names ending in `_sha256`, hashes of inputs and code. A single
 comparison decides whether a finished run is shown again, whether the runner skips a stage, and
-whether a training resumes from a checkpoint.
+whether a training run resumes from a checkpoint.
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ def differences(
 ) -> dict[str, str]:
     """Describes the facts that differ: `epochs was 2 and is now 3`, `base_run changed`.
 
-    Ignores facts that only one side has, as another version of the package added them, and those
+    Ignores facts that only one side has, as another version of the package added them, and facts
     named in `but`.
     """
     return {

@@ -28,7 +28,7 @@ from ohlora_lib.study import machine, records
 
 STARTED = "OHLORA_STAGE"  # environment variable: the run folder a runner started this kernel for
 EARLIER = ".earlier"  # folder in a study's outputs for runs that were moved aside
-STATE = "checkpoints/state.pt"  # a longer training resumes from this file ...
+STATE = "checkpoints/state.pt"  # a longer run resumes from this file ...
 RESUMED_FROM = ("checkpoints/*", "images/*", "*_log.csv")  # ... and these
 STATES = "state*.pt"  # deleted once a stage has finished
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
@@ -38,7 +38,7 @@ TOLD = "OHLORA_NO_LOCKS"  # set once the warning was printed; kernels inherit it
 class FolderLock:
     """Lock for one writer per folder; the system releases it when its holder exits or crashes.
 
-    The lock file lies beside the folder, so the folder can be moved. The holding process may
+    The lock file lies next to the folder, so the folder can be moved. The holding process may
     acquire it again, as when a notebook cell runs twice. On a file system without locks, it
     prints one warning and continues.
 
@@ -96,7 +96,7 @@ class Run:
     _clock: float = field(default_factory=time.monotonic)
 
     def __getstate__(self) -> dict[str, Any]:
-        """State pickled for the other ranks of a training; the lock stays with rank 0."""
+        """State pickled for the other ranks; the lock stays with rank 0."""
         return {**vars(self), "lock": None}
 
     @property
@@ -180,7 +180,7 @@ def start_run(
     Args:
         notebook: Stem of its file name.
         config: Resolved parameters, flat; `study` and `variant` name the folder.
-        longer: Parameter that resumes a finished training if it alone changed and has grown.
+        longer: Parameter that resumes a finished run if it alone changed and has grown.
         in_place: Whether the folder holds manual work and must not be moved.
         start_anew: Whether to start from the beginning even if a run exists.
         root: The project; if None, found by `project_root`.
@@ -239,7 +239,7 @@ def make_way(
 ) -> tuple[dict[str, Any] | None, str]:
     """Moves aside a run that must not be overwritten; the caller holds the folder's lock.
 
-    A training that only needs more epochs gets its checkpoint linked from the run moved aside.
+    A run that only needs more epochs gets its checkpoint linked from the run moved aside.
     For the arguments see `start_run` and `changes`.
 
     Returns:

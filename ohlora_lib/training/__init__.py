@@ -1,1 +1,1 @@
-"""Shared by all trainings: losses, checkpoints, ranks, stops."""
+"""Shared by all training runs: losses, checkpoints, ranks, stops."""

@@ -1,8 +1,8 @@
-"""Checkpoints of a training: plain values and tensors, verified when read; the last two are kept.
+"""Checkpoints of training: plain values and tensors, verified when read; the last two are kept.
 
 A file is a line that names the format, a line of JSON (the hash of the rest and the facts it was
 trained with), then the output of `torch.save`. The newest is `state.pt`, the previous one
-`state-before.pt`: if the newest is damaged, the training resumes from the previous one.
+`state-before.pt`: if the newest is damaged, training resumes from the previous one.
 Axes: N images, H image height.
 """
 
@@ -67,9 +67,9 @@ def load_state(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 def load_newest(
     path: Path, facts: Mapping[str, Any], *, free: Collection[str] = ()
 ) -> dict[str, Any] | None:
-    """Reads the newest undamaged checkpoint of a training; None if it has no checkpoint.
+    """Reads the newest undamaged checkpoint of a training run; None if it has no checkpoint.
 
-    If the newest is damaged, reads the previous one. `facts` describe the training now; those
+    If the newest is damaged, reads the previous one. `facts` describe the current run; facts
     named in `free` may differ from the checkpoint's.
 
     Raises:

@@ -28,7 +28,7 @@ LONGEST_WAIT = timedelta(minutes=30)  # for the other ranks, including an evalua
 
 @dataclass(frozen=True)
 class Ranks:
-    """The rank of this process among those that train together; by default, there is only one.
+    """The rank of this process among the processes that train together; by default, one.
 
     All ranks must call `gather`, `mean`, `mean_gradients`, `any`, `from_first` in the same order.
     """

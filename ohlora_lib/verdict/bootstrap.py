@@ -43,7 +43,7 @@ def latent_errors(scores: Sequence[pd.Series], seed: list[int]) -> list[np.ndarr
     """Draws of the error of two mean scores, (D,) each, by a bootstrap over latents.
 
     The series' index says which latent was scored. A latent that both share is drawn for both, so
-    that what it adds to both cancels in their difference.
+    that its common contribution cancels in their difference.
     """
     both = pd.concat(scores, axis=1, keys=range(len(scores)))  # (L, 2), NaN where one lacks it
     there = both.notna().to_numpy(float)
@@ -57,9 +57,9 @@ def latent_errors(scores: Sequence[pd.Series], seed: list[int]) -> list[np.ndarr
 
 
 def chance_of_improvement(a: Sequence[float], b: Sequence[float]) -> tuple[float, float, float]:
-    """How often a seed of b ends closer than a seed of a, and its 95 % interval.
+    """How often a seed of b ends closer than a seed of a, and the share's 95 % interval.
 
-    Of the distances of each seed; the seeds of a and of b are drawn again, each among their own.
+    Takes the seeds' distances; the bootstrap resamples the seeds of a and of b separately.
     """
     wins = np.sign(np.subtract.outer(np.asarray(a), np.asarray(b))) / 2 + 0.5  # (A, B)
     rng = np.random.default_rng(0)

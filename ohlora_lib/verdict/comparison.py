@@ -69,9 +69,9 @@ def compare_groups(
     """Says for each property whether run B ended closer to the target than run A.
 
     Where every log of both runs has its evaluation in `samples`, the last checkpoints' samples
-    decide, paired by latent; else the rows of the logs. Several logs of a run are pooled as seeds:
-    each gives one number, its distance at the end, and the interval of the difference is Welch's,
-    over seeds. Fewer than three seeds show nothing.
+    decide, paired by latent; otherwise the rows of the logs. Several logs of a run are pooled as
+    seeds: each gives one number, its distance at the end, and the interval of the difference is
+    Welch's, over seeds. Fewer than three seeds show nothing.
 
     Returns:
         One row per property: property, target, run_a, run_b, `COMPARED_COLUMNS`, confidence,
@@ -103,7 +103,7 @@ def compare_groups(
 def _seeds_change(
     sides: Sequence[Sequence[Any]], source: str, prop: str, target: float, level: float, _: Any
 ) -> list[Any]:
-    """The columns of two samples of seeds, a distance each, by Welch's interval."""
+    """The columns for two groups of seeds, one distance per seed, by Welch's interval."""
     a, b = ([_distance(seed, source, prop, target) for seed in side] for side in sides)
     means, low, high = (np.mean(a), np.mean(b)), np.nan, np.nan
     if min(len(a), len(b)) >= trends.LEAST_SEEDS:
@@ -153,8 +153,8 @@ def compare_files(
         scored = training_logs.properties_of(log)
         if absent := [prop for prop in targets if prop not in scored]:
             raise ValueError(
-                f"{log.attrs['file']}: no score of {trends.listed(absent)}, it scores "
-                f"{trends.listed(scored)}. Say their targets, such as --concept {scored[0]}=1"
+                f"{log.attrs['file']}: no score of {trends.listed(absent)}, the log scores "
+                f"{trends.listed(scored)}. Name targets for these, such as --concept {scored[0]}=1"
             )
     groups = group_logs(names, logs)
     runs = []
@@ -205,7 +205,7 @@ def _run_facts(
 def _judged(
     judge: Callable[..., pd.DataFrame], sampled: bool, logs: Sequence[pd.DataFrame]
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """The deciding table, and its JSON: whose scores decide, and the rows by source."""
+    """The deciding table, and JSON that says whose scores decide, with the rows by source."""
     decides, rows = "heldout" if sampled else training_logs.judge_of(*logs), {}
     for source in dict.fromkeys(("mean", decides)):
         table = judge(source=source)

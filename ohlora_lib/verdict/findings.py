@@ -112,8 +112,8 @@ def of_log(log: pd.DataFrame, concept: Mapping[str, float]) -> list[Finding]:
          "the same latents score the same in every row, so nothing was trained (is the learning "
          "rate 0?)"),
         ("cut off", not whole,
-         f"the log ends inside epoch {epoch:.0f}, at batch {idx:.0f}: it is cut off, or the "
-         "training goes on"),
+         f"the log ends inside epoch {epoch:.0f}, at batch {idx:.0f}: it is cut off, or "
+         "training is still running"),
         ("jump", jump, jump),
         ("fooled", fooled,
          f"the selecting CNNs see a gain that the held-out judge does not: {fooled}"),
@@ -203,7 +203,7 @@ def _fooled(log: pd.DataFrame, concept: Mapping[str, float], verdict: pd.DataFra
 
 
 def _gains(log: pd.DataFrame, verdict: pd.DataFrame) -> pd.Series:
-    """How much closer each property ends than in its first row: a fast learner moves at once."""
+    """How much closer each property ends than it was in the first row, as some learn at once."""
     source = verdict["source"].iloc[0]
     first = log[[f"{source}_{prop}_score" for prop in verdict["property"]]].bfill().iloc[0]
     return (first.to_numpy() - verdict["target"]).abs() - verdict["distance_end"]
@@ -215,7 +215,7 @@ def _gains(log: pd.DataFrame, verdict: pd.DataFrame) -> pd.Series:
 def of_training(
     log: pd.DataFrame, folder: Path | None, concept: Mapping[str, float]
 ) -> list[Finding]:
-    """Finds faults in a fine-tuning: in its log and, if known, its run folder and inputs."""
+    """Finds faults of a fine-tuning run in its log and, if given, in its run folder and inputs."""
     if folder is None:
         return of_log(log, concept)
     config, root = read_config(folder), root_of(folder)
@@ -235,8 +235,8 @@ def of_training(
         *_other_targets(concept, config["concept"], chosen),
         *of_cnns(cnns, concept),
         *of_count(chosen.get("kept", FEW_IMAGES)),
-        *_broken([("overlap", shared, f"{shared:,} of the images it learned from are among those "
-                   "the held-out judge learned from")]),
+        *_broken([("overlap", shared, f"the held-out judge also learned from {shared:,} of the "
+                   "selected images")]),
         *_broken(
             ("other input", made_from.get(f"{name}_sha256", ours) != ours,
              f"{INPUTS[name]} ({config[name]}) was made anew after this run, which did not start "
@@ -256,7 +256,7 @@ def _other_targets(
         rules += [
             (not same, f"{head} here, but the run was fine-tuned toward {toward:g}"),
             (same and abs(score - target) > 0.5,
-             f"{head}, but the images it learned from score {score:.2f}"),
+             f"{head}, but the selected images score {score:.2f}"),
         ]  # fmt: skip
     return _broken(("other target", *rule) for rule in rules)
 
@@ -297,7 +297,7 @@ def of_cnns(results: Mapping[str, Any], properties: Iterable[str]) -> list[Findi
 
 
 def of_base(measured: pd.DataFrame | None) -> list[Finding]:
-    """Finds a base that draws other images than the population, by `evaluator.measure_base`.
+    """Finds a base whose images differ from the population's, by `evaluator.measure_base`.
 
     `measured` is None if there is no population to compare with; nothing is found then.
     """
@@ -307,9 +307,9 @@ def of_base(measured: pd.DataFrame | None) -> list[Finding]:
     base, own = measured.loc["base", shares], measured.loc["population", shares]
     parts = [f"{name} {base[name]:.2f} where {own[name]:.2f} is possible" for name in shares]
     return _broken([("other images", not (base >= OTHER_RATIO * own).all(),
-                     f"the base draws other images than the population holds ({listed(parts)}): "
-                     "train a base on it (`source: train` in 02_train_base), or select among its "
-                     "images (`candidates: population`)")])  # fmt: skip
+                     f"the base's images differ from the population's ({listed(parts)}): train a "
+                     "base on the population (`source: train` in 02_train_base), or select among "
+                     "the population's images (`candidates: population`)")])  # fmt: skip
 
 
 def of_count(images: int) -> list[Finding]:

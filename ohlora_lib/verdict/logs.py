@@ -42,7 +42,7 @@ def read_log(
 
     Args:
         path: The log, or a run folder; the other arguments do not apply to a run folder.
-        columns: The log's own column names, by their names here; for logs of other programs.
+        columns: The log's own column names, by their names here; for logs from other programs.
         complete: Whether the caller knows that no row is missing at the end.
 
     Raises:
@@ -149,7 +149,7 @@ def present(concept: Mapping[str, float], *logs: pd.DataFrame) -> dict[str, floa
     found = {p: t for p, t in concept.items() if all(p in properties_of(log) for log in logs)}
     if not found:
         raise ValueError(f"concept is {dict(concept)}, the logs score {properties_of(logs[0])}; "
-                         "give a concept of those")  # fmt: skip
+                         "give a concept with some of these")  # fmt: skip
     return found
 
 

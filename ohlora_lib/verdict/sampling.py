@@ -1,13 +1,13 @@
 """Verdicts on evaluation sampling: every sample's scores, paired by latent.
 
 Stage 6 draws many samples of the base and of the last checkpoint and keeps the scores of each.
-Fresh latents and the same ones count alike: what two generators drew from one latent is compared
+Fresh and fixed latents count alike: the samples of two generators from one latent are compared
 as a pair, so that little sampling error is left.
 
-A checkpoint is one moment of a training whose scores wander. What is compared is therefore the
-level over the end of training, as in a log: the mean score of the samples, moved by as much as the
-log's fixed latents scored differently over the end than in the last row. Those rows have no
-sampling error, and their wander enters the interval.
+A checkpoint is one moment of a training run, and scores wander during the run. The verdict thus
+compares levels over the end of training, as in a log: the samples' mean score, plus the fixed
+latents' mean over the end minus their mean in the last row of the log. These rows have no sampling
+error, and their wander enters the interval.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Sampled:
 
 
 def read_sampled(folder: Path) -> tuple[Sampled, Sampled]:
-    """Base and last checkpoint of a run of 06_evaluate_samples; ValueError without latents."""
+    """Base and last checkpoint in a run of 06_evaluate_samples; ValueError without latents."""
     if not _has_latents(folder):
         raise ValueError(f"{folder}: an earlier version made it, without latents; run it again")
     table = read_table(folder / "scores.csv", ["epoch", *LATENT])
@@ -71,7 +71,7 @@ def read_sampled(folder: Path) -> tuple[Sampled, Sampled]:
 
 
 def find_evaluation(run: Path) -> Path | None:
-    """The finished run of 06_evaluate_samples in a fine-tuning's study that judged it, if any."""
+    """The finished run of 06_evaluate_samples that judged this run, if the study has one."""
     for folder in sorted(run.parent.glob("06_evaluate_samples*")):
         finished = read_json(folder / "summary.json").get("status") == "finished"
         judged = read_json(folder / "config.json").get("finetune_run", "")
@@ -93,7 +93,7 @@ def who_sampled(source: str, sides: Sequence[Sampled]) -> str:
 def samples_change(
     sides: Sequence[Sampled], source: str, prop: str, target: float, level: float, seed: list[int]
 ) -> list[Any]:
-    """`RUN_COLUMNS` of two generators; the rows are samples."""
+    """Values of `RUN_COLUMNS` for two generators; the rows are samples."""
     of_latents = latent_errors([side.scores(source, prop) for side in sides], seed)
     means, of_wander = zip(
         *(side.level(source, prop, [*seed, k]) for k, side in enumerate(sides)), strict=True

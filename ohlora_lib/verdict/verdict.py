@@ -48,9 +48,9 @@ def end_of(time: np.ndarray) -> np.ndarray:
 
 
 def scores_of(log: pd.DataFrame, window: Window, source: str, prop: str) -> Scored | None:
-    """Time and score of the scored rows, and a mask of those in a window.
+    """Time and score of the scored rows, and a mask of the rows in a window.
 
-    None if there are too few, or none in the last tenth of training.
+    None if too few rows are scored, or no row in the last tenth of training.
     """
     column = f"{source}_{prop}_score"
     if column not in log:
@@ -112,7 +112,7 @@ def rows_change(
     level: float,
     seed: list[int],
 ) -> list[Any]:
-    """`RUN_COLUMNS` of two windows of rows, each of a log."""
+    """Values of `RUN_COLUMNS` for two windows of rows, one per log."""
     scored = [scores_of(*side, source, prop) for side in sides]
     if None in scored:
         return [*[np.nan] * 7, "not shown", 0, 0, 0]
@@ -128,7 +128,7 @@ def listed(names: Sequence[str]) -> str:
 
 
 def verdict_sentence(table: pd.DataFrame) -> str:
-    """Puts a table of `run_verdict` or `compare_groups` into words, with whose scores it uses."""
+    """Puts a table of `run_verdict` or `compare_groups` into words; says whose scores it uses."""
     words = _comparison_words if "run_a" in table else _run_words
     effects = ("closer", "moved away", "not shown")
     said = words(table, *(table[table["effect"] == effect] for effect in effects))

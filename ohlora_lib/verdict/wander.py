@@ -81,7 +81,7 @@ def window_mean(
 
 
 def _trend_basis(u: np.ndarray) -> np.ndarray:
-    """What a smooth trend is made of, (N, 2 or 3), by time from 0 to 1."""
+    """Basis functions of a smooth trend, (N, 2 or 3), over time from 0 to 1."""
     return np.stack([np.ones_like(u), np.sqrt(u), u][: 3 if len(u) >= 12 else 2], axis=1)
 
 

@@ -39,7 +39,7 @@ from ohlora_lib.study.records import check_input, project_root, read_config
 MOST_SEED = 10**6
 SIDE_PX = 256  # images are shown at least this large
 WALK_FRAMES = 24  # frames from one seed of a walk to the next
-GRID_FRAMES = 6  # frames per grid of a training
+GRID_FRAMES = 6  # frames per grid of a training run
 
 
 class Latent(BaseModel, frozen=True, strict=True):
@@ -160,7 +160,7 @@ class ExploreWidget(iw.VBox):
         self.controls["seed"].value = (self.controls["seed"].value + 1) % MOST_SEED
 
     def save(self) -> None:
-        """Saves the latent as JSON, which `load` reads, and its images beside it as PNG."""
+        """Saves the latent as JSON, which `load` reads, and its images next to it as PNG."""
         found = " ".join(path.name for path in self.folder.glob("latent-*.*"))
         number = 1 + max(map(int, re.findall(r"latent-(\d+)\.", found)), default=0)
         path, view = self.folder / f"latent-{number:03d}.json", self.explorer.view(self.latent)
@@ -205,7 +205,7 @@ def _control(
 
 
 def explorer_of(folder: Path) -> Explorer:
-    """Opens base and result of a fine-tuning; ValueError if either is missing or unfinished."""
+    """Opens base and result of a fine-tuning run; ValueError if one is missing or unfinished."""
     named = str(read_config(folder).get("base_run", ""))
     before = load_base(check_input("base_run", named, project_root())).generator
     return Explorer({"before": before, "after": load_generator(folder / "generator.safetensors")})
@@ -223,13 +223,13 @@ def latent_walk(explorer: Explorer, seeds: Sequence[int]) -> Iterator[np.ndarray
 
 
 def training_film(folder: Path) -> Iterator[np.ndarray]:
-    """Yields a fine-tuning's grids of the same latents in order, uint8 (H, W, 3).
+    """Yields a fine-tuning run's grids of the same latents in order, uint8 (H, W, 3).
 
     Raises ValueError if its run folder holds no grids, or one is damaged.
     """
     grids = grids_over_time(folder, most=10**6).values()
     if not grids:
-        raise ValueError(f"{folder}: no grids (images/fixed-*.png); give a fine-tuning's folder")
+        raise ValueError(f"{folder}: no grids (images/fixed-*.png); give a run of stage 5")
     for path in grids:
         with open_image(path) as picture:
             frame = np.asarray(picture.convert("RGB"))

@@ -1,4 +1,4 @@
-"""Live monitor of a fine-tuning.
+"""Live monitor of a fine-tuning run.
 
 JupyterLab shows figures redrawn in place; a batch run prints only a progress line.
 """
@@ -29,7 +29,7 @@ MOST_SHARE = 0.02  # of the training time, allowed for drawing
 
 
 class Monitor:
-    """Shows the progress of a fine-tuning: a progress line and, if live, trends and a grid.
+    """Shows the progress of a fine-tuning run: a line and, if live, trends and a grid.
 
     `concept` maps each property to its target. If `live` is None, the monitor is live in kernels
     started by a Jupyter server, which sets `JPY_SESSION_NAME`.

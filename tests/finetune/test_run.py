@@ -1,4 +1,4 @@
-"""A fine-tuning in its run folder: log, grids, checkpoints, and resuming."""
+"""Fine-tuning in a run folder: log, grids, checkpoints, and resuming."""
 
 import os
 import re
@@ -182,7 +182,7 @@ def test_other_settings_are_an_error_that_names_them(tmp_path, change):
 
 @pytest.mark.parametrize("shorter", [1, 2])
 def test_an_extended_training_equals_one_of_the_full_length(tmp_path, shorter):
-    """Finishes a shorter training, then extends it to 3 epochs; saves every second epoch."""
+    """Finishes a shorter run, then extends it to 3 epochs; saves every second epoch."""
     whole, grown = tmp_path / "whole", tmp_path / "grown"
     options = {"epochs": 3, "checkpoint_every": 2}
     assert open_run(whole, **options).train(lambda _: None)

@@ -33,7 +33,7 @@ def test_a_write_that_does_not_fit_leaves_only_the_old_file(tmp_path):
         write_atomic(tmp_path / "a.csv", bytes(5000))
     assert str(caught.value) == (
         f"{tmp_path}/a.csv: cannot be written (File too large). Free room on its disk and start "
-        "again: a training resumes from its last checkpoint."
+        "again: a training run resumes from its last checkpoint."
     )
     told = pytest.raises(WriteError, match="Free room on its disk")
     with told, small_files(), atomic_path(tmp_path / "b.npy") as path, path.open("wb") as file:

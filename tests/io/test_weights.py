@@ -8,10 +8,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ohlora_lib.io import weights
+from ohlora_lib.io.conversion import convert, describe
 from ohlora_lib.io.weights import (
     check_weights,
-    convert,
-    describe,
     load_discriminator,
     load_generator,
     load_property_cnn,

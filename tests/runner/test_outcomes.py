@@ -9,7 +9,7 @@ from ohlora_lib.runner import outcomes
 from ohlora_lib.study import machine
 
 SMALLER = "Use a smaller batch or fewer samples"
-GO_ON = "a training resumes from its last checkpoint"
+GO_ON = "a training run resumes from its last checkpoint"
 DIED = {
     (-9, 5): "killed: its kernel died (killed, most often for lack of memory: use a smaller batch "
     "or fewer samples)",

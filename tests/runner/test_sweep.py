@@ -39,7 +39,7 @@ def project(tmp_path, monkeypatch):
 
 @pytest.fixture
 def small(tmp_path, monkeypatch):
-    """A project with one early stage, one fine-tuning and its evaluation."""
+    """A project with one early stage, one fine-tuning run and its evaluation."""
     return make_project(tmp_path, monkeypatch, variants=("v9",))
 
 

@@ -39,7 +39,7 @@ VALUES = {
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """A tiny project with all inputs of a fine-tuning."""
+    """A tiny project with all inputs of a fine-tuning run."""
     root = tmp_path_factory.mktemp("project")
     for name in ("params/tiny", "notebooks"):
         (root / name).mkdir(parents=True)

@@ -9,13 +9,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from ohlora_lib.io.conversion import convert, describe
 from ohlora_lib.io.pictures import read_image
-from ohlora_lib.io.weights import describe, save_weights
+from ohlora_lib.io.weights import save_weights
 from ohlora_lib.nets import Discriminator, Generator, PropertyCNN
 from ohlora_lib.population.labelling import merge_tables
 from ohlora_lib.population.labels import match_rows, read_table
 from ohlora_lib.population.labels import with_properties as labelled
 from ohlora_lib.verdict import logs
+from tests.official_file import official_file, trapped
 
 quick = settings(
     max_examples=80,
@@ -89,6 +91,14 @@ def weight_files(tmp_path_factory):
             file = io.BytesIO()
             torch.save({"net": net.state_dict()}, file, _use_new_zipfile_serialization=new)
             found.append((".pth", file.getvalue()))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        trapped(monkeypatch, path.with_name("trap"))
+        official_file(path)
+        found += [(".pkl", path.read_bytes())] * 6  # half of all files
+        convert(
+            path.rename(path.with_suffix(".pkl")), path.with_suffix(".pt"), layout="rosinality"
+        )
+    found.append((".pt", path.with_suffix(".pt").read_bytes()))
     return found
 
 

@@ -38,7 +38,7 @@ def lively(generator: Generator) -> Generator:
 
 
 def tuner(ranks: Ranks) -> FineTuner:
-    """Makes a small fine-tuning; an epoch's last batch is one image, which both ranks see."""
+    """Makes a small fine-tuning run; an epoch's last batch is one image, which both ranks see."""
     torch.manual_seed(0)
     sizes = {"z_dim": 8, "w_dim": 8, "fmaps_base": 64, "wide_dim": 12}
     nets = lively(Generator(32, **sizes)), Discriminator(32, fmaps_base=64)

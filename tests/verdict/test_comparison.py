@@ -158,7 +158,7 @@ def test_a_seed_whose_scores_stop_early_shows_nothing(rows):
 
 
 def sampled(run, gain, samples=400, wander=0.0):
-    """A fine-tuning's samples: what a latent brings along decides most of its score."""
+    """Samples of a fine-tuning run: the latent decides most of a sample's score."""
     own, noise = (np.random.default_rng(k).normal(0, 1, samples) for k in ([0, 0], [1, run]))
     index = pd.MultiIndex.from_product([[0], range(samples)], names=LATENT)
     score = special.expit(0.5 + 1.5 * own + 0.4 * noise + gain)
@@ -218,7 +218,7 @@ def test_an_evaluation_is_read_with_the_log_of_its_run(tmp_path):
 
 @pytest.mark.slow
 def test_recipes_are_told_apart_and_seeds_of_one_are_not():
-    """Nine fine-tunings of the quickstart; `docs/verdict.md` has the counts."""
+    """Nine fine-tuning runs of the quickstart; `docs/verdict.md` has the counts."""
     found = verdict_benchmark.stored_pairs()
     shown = found[found["effect"] != "not shown"].groupby("recipes")
     assert shown["pair"].nunique().get("v9 and v9", 0) == 0

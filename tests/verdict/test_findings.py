@@ -168,7 +168,7 @@ KEPT = {"scores": {"kept": {f"{prop}_score": target for prop, target in CONCEPT.
 
 
 def study(root, **results):
-    """Run folders of a study, as far as a fine-tuning's chain is looked at; gives its folder."""
+    """Makes the run folders that findings read for a fine-tuning run; returns that run's."""
     for name in ("params", "notebooks"):
         (root / name).mkdir(exist_ok=True)
     names = {
@@ -209,7 +209,7 @@ def test_a_target_that_the_selected_images_are_far_from(tmp_path):
     config = folder / "config.json"
     config.write_text(config.read_text().replace('"age": 0.0', '"age": 1.0'))
     found = failures.of_training(healthy(), folder, other)[-1]
-    assert found.text.endswith("but the images it learned from score 0.00")
+    assert found.text.endswith("but the selected images score 0.00")
 
 
 def test_a_truncated_log(tmp_path):

@@ -36,7 +36,7 @@ class Brightness(Ensemble):
 
 
 def train(folder, learning_rate, recipe, seed=0, selector=None, epochs=4):
-    """The log of a small fine-tuning on dark images: something to learn."""
+    """The log of a small fine-tuning run on dark images: something to learn."""
     torch.manual_seed(seed)
     sizes = {"fmaps_base": 256, "fmaps_max": 16}
     base = Base(Generator(32, z_dim=32, w_dim=32, **sizes), Discriminator(32, **sizes))
@@ -68,7 +68,7 @@ def test_no_learning_is_not_called_learning(tmp_path, recipe):
 
 
 def moves(folder, seed=0):
-    """Verdict of a training by brightness; `benchmarks.margins` measures it for other seeds."""
+    """Verdict of a run by brightness; `benchmarks.margins` measures it for other seeds."""
     selector = Brightness(ensemble(1).members)
     return trends.run_verdict(train(folder, 2e-2, "v9", seed, selector, epochs=20), CONCEPT)
 

@@ -65,8 +65,8 @@ class Discriminator(nn.Module):
 
     Args:
         image_px: Side H of the images, a power of two from 8 to 1024.
-        c_dim: Number P of property scores (in official files: classes) beside the image; 0 for
-            none.
+        c_dim: Number P of property scores (in official files: classes) in addition to the image;
+            0 for none.
         channel_base: Channels at resolution r are min(channel_base / r, channel_max).
         channel_max: Maximum number of channels.
         conv_clamp: Limit of absolute activations; None for no limit.
@@ -108,7 +108,7 @@ class Discriminator(nn.Module):
     def forward(self, images: Tensor, properties: Tensor | None = None) -> Tensor:
         """Maps images (B, 3, H, H), about [-1, 1], and scores (B, P) to logits (B, 1).
 
-        Scores of None mean zero.
+        `scores=None` means all zeros.
         """
         check_shape(images, (None, 3, self.image_px, self.image_px), name="images")
         x = images

@@ -125,8 +125,8 @@ class Generator(StyleGenerator):
     Args:
         image_px: Side H of the images, a power of two from 8 to 1024.
         z_dim: Width Z of the latent.
-        c_dim: Number P of property scores (in official files: classes) beside the latent; 0 for
-            none.
+        c_dim: Number P of property scores (in official files: classes) in addition to the latent;
+            0 for none.
         w_dim: Width W of the style vector and of the mapping's dense layers.
         mapping_layers: Number of dense layers of the mapping, at least 1.
         channel_base: Channels at resolution r are min(channel_base / r, channel_max).

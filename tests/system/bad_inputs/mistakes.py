@@ -70,7 +70,7 @@ def png_bomb(side_px: int = 60_000) -> bytes:
 
 
 def tuned(config: str) -> dict[str, Content]:
-    """A finished fine-tuning."""
+    """A finished fine-tuning run."""
     return {f"{TUNED}/summary.json": FINISHED, f"{TUNED}/config.json": config}
 
 
@@ -180,6 +180,10 @@ NETS = {"d.safetensors": lambda path: save_weights(Discriminator(8, fmaps_base=6
 WEIGHTS = [
     said("a zip bomb for weights", "weights info g.pth", "g.pth", "compressed", "Fetch it again",
          files={"g.pth": zip_bomb}),
+    said("a pickle that runs a command", "weights info g.pkl", "g.pkl", "posix.system",
+         "Nothing in it was executed", files={"g.pkl": b"cposix\nsystem\n(S'touch trap'\ntR."}),
+    said("a StyleGAN for TensorFlow", "weights convert g.pkl g.safetensors", "g.pkl",
+         "TensorFlow", "legacy.py", files={"g.pkl": b"\x80\x02cdnnlib.tflib.network\nNetwork\n."}),
     said("a header that claims 16 exabytes", f"weights info {SAFE}", SAFE, "Fetch it again",
          files={SAFE: struct.pack("<Q", 2**64 - 1) + b"{}"}),
     said("publishing into a full folder", f"weights publish {SAFE} params", "params", "not empty",

@@ -18,7 +18,7 @@ pytestmark = browser_marks
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """The smoke study, run up to its fine-tunings."""
+    """The smoke study, run up to its fine-tuning runs."""
     root = tmp_path_factory.mktemp("project")
     shutil.copytree(ROOT / "params" / "smoke", root / "params" / "smoke")
     study(root, "smoke", "--only", "0[1-5]*")

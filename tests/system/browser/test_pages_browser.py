@@ -28,7 +28,7 @@ pytestmark = [
 
 
 def make_run(root, variant, log, concept):
-    """Makes a finished fine-tuning, with the files that a report reads."""
+    """Makes a finished fine-tuning run, with the files that a report reads."""
     config = {"study": "page", "variant": variant, "concept": concept, "epochs": 9}
     run = start_run("05_finetune_generator", config, root=root)
     log.to_csv(run.path / "train_log.csv")

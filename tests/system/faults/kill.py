@@ -1,7 +1,7 @@
-"""Kills trainings at random moments, resumes them, and compares with an uninterrupted one.
+"""Kills training runs at random moments, resumes them, and compares with an uninterrupted one.
 
 `python -m tests.system.faults.kill --times 20 --seed 0` prints a table; `--what base` and
-`--what cnn` kill trainings of a base and of property CNNs. Exit status 1 if a result differs.
+`--what cnn` kill training runs of a base and of property CNNs. Exit status 1 if a result differs.
 """
 
 from __future__ import annotations

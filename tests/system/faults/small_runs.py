@@ -84,7 +84,7 @@ def marked(mark, owner, name: str, place: str) -> None:
 
 
 def run(what: str, root: Path, mark, resumed, most_share: float = checkpoint.MOST_SHARE) -> None:
-    """Runs a training from the start, or resumes one that was killed.
+    """Trains from the start, or resumes a run that was killed.
 
     Args:
         what: finetune, base or cnn.

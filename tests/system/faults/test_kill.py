@@ -1,4 +1,4 @@
-"""A training killed at any moment and resumed gives the same results as an uninterrupted one."""
+"""A run killed at any moment and resumed gives the same results as an uninterrupted one."""
 
 import pytest
 

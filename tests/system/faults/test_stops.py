@@ -187,8 +187,8 @@ def test_a_full_disk_is_reported_and_the_run_resumes_when_there_is_room(folder, 
     assert error.count("\n") == 1
     assert re.match(
         rf"ohlora: {STAGE}: (cell \[4\]: )?{re.escape(str(folder))}/\S+: cannot be written "
-        r"\(No space left on device\)\. Free room on its disk and start again: a training resumes "
-        r"from its last checkpoint\.",
+        r"\(No space left on device\)\. Free room on its disk and start again: a training run "
+        r"resumes from its last checkpoint\.",
         error,
     ), error
     assert not (folder / "summary.json").exists() or "reason" in read_json(folder / "summary.json")
@@ -211,7 +211,7 @@ def test_a_lost_mount_is_reported_and_nothing_is_written_in_its_place(folder, sm
     assert re.match(
         rf"ohlora: {STAGE}: (output folder {re.escape(str(folder))} doesn't exist\. Mount its "
         r"disk|.*cannot be written \(No such file or directory\)\. Mount its disk again, or "
-        r"restore its folder) and start again: a training resumes from its last checkpoint",
+        r"restore its folder) and start again: a training run resumes from its last checkpoint",
         error,
     ), error
     assert there == []

@@ -1,4 +1,4 @@
-"""A study of one tiny fine-tuning that can be made to fail, for tests of the `ohlora` command.
+"""A study of one tiny fine-tuning run that can be made to fail, for tests of the `ohlora` command.
 
 `python -m tests.system.faults.tiny_study ROOT run params/tiny` runs that `ohlora` command in ROOT.
 """

@@ -1,0 +1,177 @@
+"""Says what a weight file holds, and writes it in another form."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ohlora_lib.io import stylegan2
+from ohlora_lib.io.disk import atomic_path
+from ohlora_lib.io.rosinality import official, rosinality
+from ohlora_lib.io.tensors import read_networks
+from ohlora_lib.io.weights import (
+    SIZES,
+    build_network,
+    choose_network,
+    count_not_finite,
+    kind_of,
+    naming,
+    read_tensors,
+    split_mapping,
+    write_network,
+)
+from ohlora_lib.nets import CompactCNN, Generator, PropertyCNN
+
+DOUBLE = {"img_resolution", "img_channels"}  # facts that sizes say, or that are always the same
+LOST = {"conv_clamp": None, "mbstd_group_size": 4}  # what a file without metadata is taken for
+
+
+def describe(path: Path | str) -> dict[str, Any]:
+    """Returns a weight file's kind, sizes, parameters, metadata; raises as `load_generator`."""
+    tables, facts = read_networks(path)
+    taken = choose_network(tables, path)
+    own = facts.get(taken, {})
+    with naming(path):
+        tables[taken] = official(tables[taken])
+    sizes = _measure(tables[taken], own, path)
+    megabytes = math.ceil(Path(path).stat().st_size / 1e4) / 100
+    own = {name: text for name, text in own.items() if name not in DOUBLE}
+    found = {**own, "kind": kind_of(tables[taken]), **sizes, "megabytes": megabytes}
+    if len(tables) > 1:
+        found |= {"network": taken, "networks": list(tables)}
+    if (
+        taken
+        and stylegan2.kind_of(tables[taken])
+        and "discriminator" not in map(kind_of, tables.values())
+    ):
+        found["discriminator"] = stylegan2.NO_DISCRIMINATOR
+    if bad := count_not_finite(tables[taken]):
+        found["numbers that are not finite"] = bad
+    return found
+
+
+def _measure(
+    tensors: dict[str, Tensor], facts: Mapping[str, str], source: Path | str
+) -> dict[str, Any]:
+    """Returns the sizes of a network; a StyleGAN2, under official names, is not built."""
+    if not stylegan2.kind_of(tensors):
+        return _sizes(build_network(tensors, facts, source=source))
+    with naming(source):
+        sizes = stylegan2.measure(tensors, facts)
+    sizes = {"architecture": "stylegan2", **sizes}
+    return sizes | {"parameters": stylegan2.count_parameters(tensors)}
+
+
+def _sizes(net: nn.Module) -> dict[str, Any]:
+    """Returns a network's constructor arguments and its number of parameters."""
+    names = [*SIZES, "wide_dim", "properties", "width", "crop"]
+    found = {name: getattr(net, name) for name in names if hasattr(net, name)}
+    return found | {"parameters": sum(p.numel() for p in net.parameters())}
+
+
+def convert(
+    source: Path,
+    target: Path,
+    *,
+    network: str = "",
+    wide_dim: int = 0,
+    seed: int = 0,
+    layout: str = "",
+) -> dict[str, Any]:
+    """Writes one network to another file; its tensors stay identical bit for bit.
+
+    Args:
+        source: Weight file.
+        target: File to write; its suffix, `.pth` or `.safetensors`, sets the format.
+        network: Name of one of several networks in a file; empty takes the averaged generator.
+        wide_dim: Width of the new branch that splits a plain mapping; 0 leaves it plain.
+        seed: Seed of the new branch.
+        layout: `rosinality` writes a StyleGAN2, with its discriminator, as `.pt` of that layout.
+    """
+    if target.exists() and source.exists() and source.samefile(target):
+        raise ValueError(f"{target}: is the source file. Give another name.")
+    if layout:
+        return _convert_to_rosinality(source, target, layout, network, wide_dim)
+    if target.suffix not in {".safetensors", ".pth"}:
+        raise ValueError(f"{target}: the suffix must be .safetensors or .pth")
+    tensors, facts = read_tensors(source, network=network)
+    if stylegan2.kind_of(tensors):
+        return _convert_stylegan2(source, target, tensors, facts, wide_dim)
+    net = build_network(tensors, facts, source=source)
+    if wide_dim:
+        if not isinstance(net, Generator) or net.wide_dim:
+            raise ValueError(f"{source}: only a generator with a plain mapping can be split")
+        net = split_mapping(net, wide_dim, torch.Generator().manual_seed(seed))
+        form = tensors["mapping.dense0.weight"].dtype
+        new = {k: v.to(form) for k, v in net.state_dict().items() if k not in tensors}
+        tensors = {**tensors, **new}
+    if target.suffix == ".pth" and isinstance(net, CompactCNN):
+        raise ValueError(f"{target}: cannot store the names of properties. Write .safetensors.")
+    if target.suffix == ".pth" and isinstance(net, PropertyCNN):
+        published = build_network(tensors, {}, source=target)  # what a reader will take it for
+        if _sizes(published) != _sizes(net):
+            raise ValueError(f"{target}: cannot store this CNN's crop. Write .safetensors.")
+    write_network(net, tensors, target, facts)
+    return _sizes(net)
+
+
+def _convert_stylegan2(
+    source: Path,
+    target: Path,
+    tensors: Mapping[str, Tensor],
+    facts: Mapping[str, str],
+    wide_dim: int,
+) -> dict[str, Any]:
+    """Writes one StyleGAN2 network under official names."""
+    sizes = _measure(dict(tensors), facts, source)
+    if wide_dim:
+        raise ValueError(f"{source}: is a StyleGAN2; --split is for files of StyleGAN1")
+    if target.suffix == ".pth" and (lost := _lost(sizes)):
+        raise ValueError(f"{target}: cannot store {lost}. Write .safetensors.")
+    own = {name: str(sizes[name]) for name in (*LOST, "architecture") if name in sizes}
+    write_network(None, tensors, target, {**facts, **own})
+    return sizes
+
+
+def _lost(sizes: Mapping[str, Any]) -> str:
+    """Names the sizes of a StyleGAN2 that files without metadata cannot store."""
+    return ", ".join(name for name, value in LOST.items() if sizes.get(name, value) != value)
+
+
+def _convert_to_rosinality(
+    source: Path, target: Path, layout: str, network: str, wide_dim: int
+) -> dict[str, Any]:
+    """Writes a StyleGAN2 generator, and the discriminator of the same file, as `.pt`."""
+    if layout != "rosinality" or target.suffix != ".pt":
+        raise ValueError(
+            f"{target}: --to is {layout!r}; it must be rosinality, and the file's suffix .pt"
+        )
+    tables, facts = read_networks(source)
+    taken = choose_network(tables, source, "generator", network)
+    if stylegan2.kind_of(tables[taken]) != "generator" or wide_dim:
+        raise ValueError(
+            f"{source}: --to rosinality needs a StyleGAN2 generator and no --split; the file "
+            f"holds {kind_of(tables[taken]) or 'another network'}"
+        )
+    judge = choose_network(tables, source, "discriminator")
+    kept = {"g_ema": taken}
+    if stylegan2.kind_of(tables[judge]) == "discriminator":
+        kept["d"] = judge
+    content, sizes = dict[str, Any](), dict[str, dict[str, Any]]()
+    for theirs, name in kept.items():
+        with naming(source):
+            tensors = official(tables[name])
+        sizes[theirs] = _measure(tensors, facts.get(name, {}), source)
+        with naming(source):
+            content[theirs] = rosinality(tensors)
+    content["latent_avg"] = content["g_ema"].pop("latent_avg")
+    with atomic_path(target) as temporary:
+        torch.save(content, temporary)
+    told = {"networks": list(content), **sizes["g_ema"]}
+    lost = {name: text for name, own in sizes.items() if (text := _lost(own))}
+    return told | ({"not stored": lost} if lost else {})
