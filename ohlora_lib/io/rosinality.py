@@ -112,7 +112,7 @@ def official(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     doublings = sum(bool(re.fullmatch(pattern, name)) for name in tensors)
     layers = sum(bool(re.fullmatch(r"style\.\d+\.weight", name)) for name in tensors)
     if doublings > len(resolutions(MOST_PX)) - 1:
-        raise ValueError(f"it has {doublings} doublings, more than those to {MOST_PX} px")
+        raise ValueError(f"it doubles the resolution {doublings} times, beyond {MOST_PX} px")
     names = _names(kind, 4 * 2**doublings, layers)
     if unknown := sorted(tensors.keys() - set(names.values())):
         raise ValueError(f"tensor {unknown[0]!r} is unknown in rosinality's {kind}")

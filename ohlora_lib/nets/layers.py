@@ -102,20 +102,28 @@ class EqualConv(nn.Module):
 
 
 class Blur(nn.Module):
-    """Depthwise 3x3 binomial low-pass filter with zero padding.
+    """Depthwise binomial low-pass filter with zero padding, 3x3 unless `taps` says otherwise.
 
-    Its kernel is a buffer, which a state dict contains if `stored`.
+    Its kernel sums to `gain`. It is a buffer, which a state dict contains if `stored`.
     """
 
-    def __init__(self, channels: int, *, padding: int = 1, stored: bool = True) -> None:
+    def __init__(
+        self,
+        channels: int,
+        taps: tuple[int, ...] = (1, 2, 1),
+        *,
+        padding: int = 1,
+        gain: float = 1.0,
+        stored: bool = True,
+    ) -> None:
         super().__init__()
-        line = torch.tensor([1.0, 2.0, 1.0]) / 4
-        kernel = torch.outer(line, line).repeat(channels, 1, 1, 1)  # (C, 1, 3, 3)
+        line = torch.tensor(taps) / sum(taps)
+        kernel = (gain * torch.outer(line, line)).repeat(channels, 1, 1, 1)  # (C, 1, T, T)
         self.register_buffer("kernel", kernel, persistent=stored)
         self.padding = padding
 
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Blurs (B, C, H, W), keeping its shape if the padding is 1, and adds a bias (C,)."""
+        """Blurs (B, C, H, W) and adds a bias (C,); the defaults keep the shape."""
         kernel = self.kernel.to(x.dtype)
         return convolve(x, kernel, bias, padding=self.padding, groups=x.shape[1])
 

@@ -43,7 +43,7 @@ class LabelSession:
         folder: Receives `answers.csv` and `labels.csv`. A session resumes from answers already
             there; ValueError if they concern other properties or images.
         files: File names of the N images.
-        by_image: Ask image by image, all properties each; otherwise property by property.
+        by_image: Ask about all properties of an image at once; otherwise property by property.
     """
 
     def __init__(

@@ -154,7 +154,8 @@ def match_rows(table: pd.DataFrame, names: Sequence[str], source: str) -> pd.Ser
     if rows.isna().all():
         raise ValueError(
             f"{source}: none of its {len(rows)} rows matches an image in the folder; {column} "
-            f"starts with {keys.tolist()[:1]}, the files with {list(names[:1])}. Correct either."
+            f"starts with {keys.tolist()[:1]}, the files with {list(names[:1])}. "
+            "Correct one or the other."
         )
     return rows
 

@@ -143,7 +143,7 @@ def _numbers(stage: str, results: dict[str, Any], config: dict[str, Any]) -> Ite
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The values of nested mappings, by names with dots."""
+    """The values of nested mappings, keyed by dotted names."""
     for name, value in values.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{name}.")

@@ -224,7 +224,7 @@ def _run_stage(
 def _failure(
     stage: Stage, outcome: Outcome, note: dict[str, str], root: Path, *, fresh: bool
 ) -> StageError:
-    """Returns the error for a failed stage; a note also records it in `summary.json`."""
+    """Returns the error of a failed stage; if `note` is not empty, also records it."""
     message = f"{stage.name}: {outcome.reason}"
     try:
         if note:

@@ -42,7 +42,7 @@ class Ranks:
         return self.rank == 0
 
     def device(self, name: str) -> torch.device:
-        """Returns the named device, or this rank's GPU of several; ValueError if absent."""
+        """Returns the named device or, with several GPUs, this rank's; ValueError if absent."""
         if self.size == 1 or name == "cpu" or not torch.cuda.is_available():
             return pick_device(name)
         own = pick_device(f"cuda:{os.environ['LOCAL_RANK']}")

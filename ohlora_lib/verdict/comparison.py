@@ -51,8 +51,8 @@ def group_logs(
         # Wall time and other scores may differ.
         losses = [log[[*training_logs.NEEDED]].reset_index(drop=True) for log in seeds]
         if any(a.equals(b) for a, b in combinations(losses, 2)):
-            raise ValueError(f"two logs called {name!r} are the same training, so they are not "
-                             "two seeds; give each seed once, or other names")  # fmt: skip
+            raise ValueError(f"two logs called {name!r} are of the same training run, so they "
+                             "are not two seeds; list each seed once")  # fmt: skip
     return groups
 
 

@@ -182,6 +182,7 @@ def test_rosinalitys_layout():
         agrees(judge(real), case["discriminator_scores"])
 
 
+KERNELS = blocks.StyledConv.kernels
 FORWARD = {net: net.forward for net in (generator.Synthesis, blocks.ToRGB)}
 
 
@@ -195,12 +196,9 @@ def shifted(net, wp, noise):
     return FORWARD[generator.Synthesis](net, wp.roll(1, dims=1), noise)
 
 
-def doubled(weight):
-    return 2 * layers.smooth_kernel(weight)
-
-
-def mirrored(weight):
-    return layers.smooth_kernel(weight.flip(2, 3))
+def mirrored(layer):
+    kernel, power = KERNELS(layer)
+    return (kernel.flip(2, 3) if layer.up else kernel), power
 
 
 def pairs(x, _):
@@ -220,8 +218,9 @@ def without_skip(block, x):
 
 
 WRONG_PICTURES = (
-    ("layers.smooth_kernel", doubled),  # the filter's gain in a layer
-    ("layers.smooth_kernel", mirrored),
+    ("layers.UP_GAIN", 1.0),  # the filter's gain in a layer
+    ("layers.StyledConv.kernels", mirrored),
+    ("layers.TAPS", (1, 2, 2, 1)),
     ("generator.double", lambda images: same_border(images) / 4),  # the filter's gain in a picture
     ("generator.double", same_border),
     ("layers.demodulation", lambda style, power: torch.ones(len(style), len(power))),
@@ -235,8 +234,7 @@ WRONG_PICTURES = (
     ("layers._affine", lambda w_dim, c: layers.EqualDense(w_dim, c)),  # gain sqrt(2)
 )
 WRONG_LOSSES = (
-    ("layers.smooth_kernel", doubled),
-    ("layers.smooth_kernel", mirrored),
+    ("layers.TAPS", (1, 2, 2, 1)),
     ("discriminator.SKIP_GAIN", 1.0),
     ("discriminator.Block.forward", without_skip),
     ("layers.GAIN", 1.0),

@@ -136,7 +136,7 @@ def test_pooled_seeds_that_do_not_differ_are_rarely_called():
 def test_a_log_given_twice_is_no_second_seed(tmp_path):
     logs = [make_log(k) for k in range(4)]
     again = logs[2].assign(elapsed_sec=1.0)
-    with pytest.raises(ValueError, match="two logs called 'v9' are the same training"):
+    with pytest.raises(ValueError, match="two logs called 'v9' are of the same training run"):
         comparison.group_logs(["v8", "v8", "v9", "v9"], [*logs[:3], again])
     paths = [write(log, tmp_path / f"{k}.csv") for k, log in enumerate(logs)]
     found = comparison.compare_files(paths, names=["v8", "v8", "v9", "v9"])

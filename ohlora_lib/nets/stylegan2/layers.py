@@ -3,8 +3,7 @@
 Axes: B batch, W style width, C channels, H height.
 Source: Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", 2020,
 https://arxiv.org/abs/1912.04958. We differ in how the same numbers are computed: modulation scales
-a convolution's input and demodulation its output, so that all images share one kernel. The filter
-is a 3x3 blur and a 2x2 box, which becomes part of the kernel.
+a convolution's input and demodulation its output, so that all images share one kernel.
 """
 
 from __future__ import annotations
@@ -16,9 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ohlora_lib.nets.fast import convolve
-from ohlora_lib.nets.layers import Blur, EqualConv, EqualDense, add_noise, leaky, smooth_kernel
+from ohlora_lib.nets.layers import Blur, EqualConv, EqualDense, add_noise, leaky
 
 GAIN = math.sqrt(2)  # of every leaky ReLU
+TAPS = (1, 3, 3, 1)  # of the filter before halving and after doubling
+UP_GAIN = 4.0  # of the filter after doubling, which puts three zeros beside each pixel
 DEMODULATION_EPS = 1e-8  # added to a kernel's sum of squares
 
 
@@ -28,16 +29,16 @@ def add_filter(layer: nn.Module) -> None:
     The layers compute this filter in other ways, so loading a file with another one raises
     ValueError.
     """
-    line = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
+    line = torch.tensor(TAPS) / sum(TAPS)
     layer.register_buffer("resample_filter", torch.outer(line, line))
     layer.register_load_state_dict_post_hook(_check_filter)
 
 
 def _check_filter(layer: nn.Module, _: object) -> None:
     line = layer.resample_filter.sum(0)  # (4,)
-    if not line.is_meta and (line * 8).tolist() != [1.0, 3.0, 3.0, 1.0]:
+    if not line.is_meta and (line * sum(TAPS)).tolist() != [*TAPS]:
         raise ValueError(
-            f"resample_filter is {(line * 8).tolist()}; only [1, 3, 3, 1] is supported. "
+            f"resample_filter is {(line * sum(TAPS)).tolist()}; only {[*TAPS]} is supported. "
             f"Use a network trained with StyleGAN 2's own filter."
         )
 
@@ -77,20 +78,18 @@ class StyledConv(nn.Module):
         self.register_buffer("noise_const", torch.randn(image_px, image_px))
         add_filter(self)
         if up:
-            self.blur = Blur(channels, padding=0, stored=False)
+            self.blur = Blur(channels, TAPS, gain=UP_GAIN, stored=False)
         self.held: tuple[Tensor, Tensor] | None = None  # `kernels()`, inside `hold_kernels`
 
     def kernels(self) -> tuple[Tensor, Tensor]:
-        """Returns the kernel, (C, C_in, 3, 3) or for `up` (C_in, C, 4, 4), and the power.
+        """Returns the kernel, (C, C_in, 3, 3), and its sum of squares over pixels, (C, C_in).
 
-        The power, (C, C_in), is the sum of squares over the 3x3 pixels of the stored kernel.
+        For `up`, the kernel is (C_in, C, 3, 3).
         """
         if self.held is not None:
             return self.held
         power = self.weight.square().sum((2, 3))  # (C, C_in)
-        if self.up:
-            return smooth_kernel(self.weight).transpose(0, 1), power
-        return self.weight, power
+        return self.weight.transpose(0, 1) if self.up else self.weight, power
 
     def hold(self, dtype: torch.dtype | None) -> None:
         """Keeps the kernel, channels_last, and its power."""
@@ -173,14 +172,14 @@ class Conv(EqualConv):
         if linear:
             self.bias = None
         if down:
-            self.blur = Blur(inputs, padding=self.padding + 1, stored=False)
+            self.blur = Blur(inputs, TAPS, padding=self.padding + 1, stored=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, C_in, H, H) to (B, C, H, H), or to (B, C, H/2, H/2) with `down`."""
         weight = self.weight * self.weight_scale
         bias = None if self.linear else self.bias * self.bias_scale
         if self.down:
-            x = convolve(self.blur(x), smooth_kernel(weight) / 4, bias, stride=2)
+            x = convolve(self.blur(x), weight, bias, stride=2)
         else:
             x = convolve(x, weight, bias, padding=self.padding)
         return x if self.linear else clamped(leaky(x), self.clamp)
