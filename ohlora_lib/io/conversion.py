@@ -98,7 +98,8 @@ def convert(
     if layout:
         return _convert_to_rosinality(source, target, layout, network, wide_dim)
     if target.suffix not in {".safetensors", ".pth"}:
-        raise ValueError(f"{target}: the suffix must be .safetensors or .pth")
+        hint = " (or .pt with --to rosinality)" if target.suffix == ".pt" else ""
+        raise ValueError(f"{target}: the suffix must be .safetensors or .pth{hint}")
     tensors, facts = read_tensors(source, network=network)
     if stylegan2.kind_of(tensors):
         return _convert_stylegan2(source, target, tensors, facts, wide_dim)

@@ -211,6 +211,7 @@ def test_protocol_2_and_damaged_files_are_refused_in_one_line(tmp_path, trap):
     [
         b"\x80\x04\x95" + (2**40).to_bytes(8, "little") + b"}.",  # a frame
         b"\x80\x04\x8e" + (2**40).to_bytes(8, "little") + b"x.",  # bytes
+        b"\x80\x04\x95" + (1).to_bytes(8, "little") + b"\x8c\x01aN.",  # text across a frame's end
         b"\x80\x04}r" + (2**31 - 1).to_bytes(4, "little") + b".",  # an index of the memo
     ],
 )
