@@ -142,6 +142,9 @@ def test_numpy_scalars_of_both_versions_are_read(tmp_path, trap, monkeypatch, co
     call = np.float64(1).__reduce__()[0]  # the installed version's
     if not call.__module__.startswith(f"numpy.{core}."):
         call = global_of(monkeypatch, f"numpy.{core}.multiarray.scalar", lambda *_: None)
+    swapped = Reduced(call, np.dtype(">i8"), (10).to_bytes(8, "big"))
+    official_file(tmp_path / "n.pkl", z_dim=swapped)
+    assert describe(tmp_path / "n.pkl")["z_dim"] == 10
     values = {"z_dim": np.int64(10), "img_channels": np.float32(3), "c_dim": np.bool_(False)}
     for name, value in values.items():
         scalar = Reduced(call, value.dtype, value.tobytes())
@@ -175,6 +178,10 @@ REFUSED = {
     "numpy object": (lambda _: {"G_ema": Reduced(np.dtype, "O")}, "not a network"),
     "a list": (lambda _: ["G_ema"], "none of G_ema"),
     "no network": (lambda _: {"G_ema": {"weight": 1}}, "not a network"),
+    "a part twice": (
+        lambda _: {"G_ema": saved("G", {}, _modules=dict.fromkeys("ab", saved("Layer", {})))},
+        "its part 'b.' occurs twice",
+    ),
     "a line in a name": (
         lambda _: {"G_ema": saved("Generator", {}, _modules={"a\nb\x1b": 1})},
         r"'a\nb\x1b.' is not a network",
