@@ -6,6 +6,7 @@ import sys
 import types
 import warnings
 
+import numpy as np
 import torch
 
 from ohlora_lib.io.stylegan2 import expected_shapes, fixed_filter
@@ -76,8 +77,9 @@ def saved(name, tensors, **state):
             state["_parameters"][key] = torch.nn.Parameter(tensor)
     state["_parameters"]["absent"] = None
     for key, part in inner.items():
-        clamp = {"conv_clamp": None if key == "skip" else 256} if "weight" in part else {}
-        state["_modules"][key] = saved("Layer", part, **clamp)
+        own = {"conv_clamp": None if key == "skip" else 256} if "weight" in part else {}
+        own |= {"weight_gain": np.float64(0.5), "activation": "lrelu"}
+        state["_modules"][key] = saved("Layer", part, **own)
     return Persistent(name, **state)
 
 

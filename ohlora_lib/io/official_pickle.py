@@ -27,7 +27,13 @@ NETWORKS = ("G_ema", "D", "G")  # of a file; G_ema is the averaged generator
 FACTS = ("z_dim", "c_dim", "w_dim", "img_resolution", "img_channels")  # among the init_kwargs
 ADA = "https://github.com/NVlabs/stylegan2-ada-pytorch"
 NO_CONVERTER = "Its network is another one, so no converter exists. Give a StyleGAN2's .pkl."
+OTHERS = {  # names in other StyleGANs' files; StyleGAN-XL's layers are StyleGAN3's
+    "TensorFlow": r"^dnnlib\.tflib\.network\b",
+    "StyleGAN3": r"^L0_\d+_\d+$",
+    "StyleGAN-XL": r"^(pg_modules\b|SuperresGenerator$)",
+}
 MOST_LETTERS = 100  # of a name
+MOST_ENTRIES = 1_000_000  # an official file has some 50,000; each takes memory
 FRAME_HEAD = 9  # bytes of a frame's mark and length
 
 
@@ -136,11 +142,14 @@ def _check_stream(path: Path) -> None:
 
     RefusedError if it is one; the pickle is not loaded.
     """
-    words, frame_end, last = set[str](), 0, 0
+    others, frame_end, last = set[str](), 0, 0
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
         for count, (code, value, place) in enumerate(pickletools.genops(view)):
             if isinstance(value, str) and len(value) <= MOST_LETTERS:
-                words |= set(value.split())
+                found = (kind for kind, mark in OTHERS.items() if re.search(mark, value))
+                others.update(found)
+            if count > MOST_ENTRIES:
+                raise RefusedError(f"it has over {MOST_ENTRIES:,} entries; networks have fewer")
             if code.name.endswith("PUT") and value > count:
                 raise EOFError(f"{code.name} claims {value:,} objects")
             if last < frame_end < place or (code.name == "FRAME" and place < frame_end):
@@ -150,21 +159,20 @@ def _check_stream(path: Path) -> None:
                 if frame_end > len(view):
                     raise EOFError(f"a frame claims {value:,} bytes")
             last = place
-    if "dnnlib.tflib.network" in words:
+    if "TensorFlow" in others:
         raise RefusedError(
             f"it is a StyleGAN for TensorFlow. Convert it with legacy.py of {ADA} and give the "
             f"file that this writes"
         )
-    if any(re.fullmatch(r"L0_\d+_\d+", word) for word in words):
-        later = any(word.startswith(("pg_modules", "SuperresGenerator")) for word in words)
-        kind = "StyleGAN-XL" if later else "StyleGAN3"
+    if "StyleGAN3" in others:
+        kind = "StyleGAN-XL" if "StyleGAN-XL" in others else "StyleGAN3"
         raise RefusedError(f"it is a {kind}. {NO_CONVERTER}")
 
 
 def _modules(module: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str, dict]]:
     """Yields the name and `__dict__` of a network and of its parts."""
     if not isinstance(module, _Module) or depth > 8:
-        raise RefusedError(f"{name or 'a network'} is not a network of the official form")
+        raise RefusedError(f"its part {name!r} is not a network of the official form")
     yield name, module.state
     for part, inner in module.state["_modules"].items():
         if inner is not None:
@@ -194,8 +202,8 @@ def _network(module: Any) -> tuple[dict[str, Tensor], dict[str, str]]:
     facts["conv_clamp"] = clamp
     if "group_size" in (group := parts.get("b4.mbstd.", {})):
         facts["mbstd_group_size"] = group["group_size"]
-    if (rate := parts.get("mapping.fc0.", {}).get("bias_gain", 0.01)) != 0.01:
-        raise RefusedError(f"its mapping's learning-rate multiplier is {rate}, not 0.01")
+    if parts.get("mapping.fc0.", {}).get("bias_gain", 0.01) != 0.01:
+        raise RefusedError("its mapping's learning-rate multiplier is not 0.01")
     if any(not isinstance(value, int | float | None) for value in facts.values()):
         raise RefusedError("its sizes are not numbers")
     return tensors, {name: str(value) for name, value in facts.items()}

@@ -25,6 +25,7 @@ from ohlora_lib.io.weights import (
     save_weights,
 )
 from ohlora_lib.nets.stylegan2 import Discriminator, Generator
+from tests.nets.test_stylegan2 import official_judge_name, official_name
 from tests.official_file import JUDGE, SIZES, global_of, network, official_file, saved, trapped
 
 
@@ -138,7 +139,9 @@ def test_easydict_is_read(tmp_path, trap, monkeypatch, place):
 
 @pytest.mark.parametrize("core", ["core", "_core"])
 def test_numpy_scalars_of_both_versions_are_read(tmp_path, trap, monkeypatch, core):
-    call = global_of(monkeypatch, f"numpy.{core}.multiarray.scalar", lambda *_: None)
+    call = np.float64(1).__reduce__()[0]  # the installed version's
+    if not call.__module__.startswith(f"numpy.{core}."):
+        call = global_of(monkeypatch, f"numpy.{core}.multiarray.scalar", lambda *_: None)
     values = {"z_dim": np.int64(10), "img_channels": np.float32(3), "c_dim": np.bool_(False)}
     for name, value in values.items():
         scalar = Reduced(call, value.dtype, value.tobytes())
@@ -172,6 +175,10 @@ REFUSED = {
     "numpy object": (lambda _: {"G_ema": Reduced(np.dtype, "O")}, "not a network"),
     "a list": (lambda _: ["G_ema"], "none of G_ema"),
     "no network": (lambda _: {"G_ema": {"weight": 1}}, "not a network"),
+    "a line in a name": (
+        lambda _: {"G_ema": saved("Generator", {}, _modules={"a\nb\x1b": 1})},
+        r"'a\nb\x1b.' is not a network",
+    ),
 }
 
 
@@ -212,6 +219,12 @@ def test_lengths_are_looked_at_before_memory_is_taken(tmp_path, data, monkeypatc
     path.write_bytes(data)
     monkeypatch.setattr(official_pickle, "_Reader", lambda _: pytest.fail("it was loaded"))
     assert "truncated" in complaint(describe, path)
+
+
+def test_a_pickle_of_very_many_entries_is_refused(tmp_path, trap, monkeypatch):
+    official_file(tmp_path / "n.pkl")
+    monkeypatch.setattr(official_pickle, "MOST_ENTRIES", 1_000)
+    assert "over 1,000 entries" in complaint(describe, tmp_path / "n.pkl")
 
 
 def test_tensors_that_claim_memory_are_refused(tmp_path, trap):
@@ -357,6 +370,14 @@ def test_missing_average_and_filters_of_rosinality_are_made(tmp_path):
 def test_labels_have_no_place_in_rosinality(tmp_path):
     with pytest.raises(ValueError, match="3 labels"):
         rosinality(network("generator", c_dim=3))
+
+
+def test_names_are_those_that_gave_the_figures_of_the_reference():
+    for kind, rename in (("generator", official_name), ("discriminator", official_judge_name)):
+        ours = network(kind, image_px=32)
+        for name, tensor in rosinality(ours).items():
+            if "kernel" not in name and name != "latent_avg":
+                assert torch.equal(tensor.flatten(), ours[rename(name)].flatten())
 
 
 @pytest.mark.parametrize(
