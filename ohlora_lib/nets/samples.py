@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ohlora_lib.nets.compute import autocast, images_at_once
-from ohlora_lib.nets.generator import Generator
+from ohlora_lib.nets.style_generator import StyleGenerator
 
 
 def to_signed(images: Tensor) -> Tensor:
@@ -33,7 +33,7 @@ def to_uint8(images: Tensor) -> Tensor:
 
 @torch.no_grad()
 def sample_images(
-    generator: Generator,
+    generator: StyleGenerator,
     count: int,
     *,
     seed: int,
@@ -67,7 +67,7 @@ def sample_images(
 
 
 def draw_latents(
-    generator: Generator, count: int, *, seed: int, index: int = 0
+    generator: StyleGenerator, count: int, *, seed: int, index: int = 0
 ) -> tuple[Tensor, Tensor | None]:
     """Draws standard normal latents (count, Z) and property scores (count, P) on the CPU.
 

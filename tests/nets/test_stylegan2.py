@@ -182,6 +182,43 @@ def test_rosinalitys_layout():
         agrees(judge(real), case["discriminator_scores"])
 
 
+def small(**options):
+    torch.manual_seed(0)
+    options = {"channel_base": 128, **options}
+    return Generator(16, z_dim=8, w_dim=8, **options).eval(), Discriminator(16, **options).eval()
+
+
+def largest_outputs(*nets):
+    """Maps names of convolutions to the largest absolute output, filled at the next pass."""
+    kinds, largest = (blocks.StyledConv, blocks.ToRGB, blocks.Conv), {}
+    for name, layer in (pair for net in nets for pair in net.named_modules()):
+        if isinstance(layer, kinds):
+            layer.register_forward_hook(
+                lambda _, __, y, name=name: largest.update({name: y.abs().max().item()})
+            )
+    return largest
+
+
+def check_clamps(case):
+    """The references' figures never reach 256. The skip has no limit, the way beside it less."""
+    clamp = case["settings"]["conv_clamp"]
+    net, judge = small(conv_clamp=clamp)
+    largest = largest_outputs(net, judge)
+    judge(100 * net(torch.randn(16, 8)))
+    assert len(largest) == 8 + 8
+    for name, value in largest.items():
+        if clamp is None or name.endswith("skip"):
+            assert value > 1.1 * (clamp or 0.1)
+        else:
+            gain = 0.5**0.5 if re.fullmatch(r"b\d+\.conv1", name) else 1
+            assert value == pytest.approx(clamp * gain)
+
+
+@pytest.mark.parametrize("clamp", [0.1, None])
+def test_clamps(clamp):
+    check_clamps({"settings": {"conv_clamp": clamp}})
+
+
 KERNELS = blocks.StyledConv.kernels
 FORWARD = {net: net.forward for net in (generator.Synthesis, blocks.ToRGB)}
 
@@ -243,9 +280,18 @@ WRONG_LOSSES = (
     ("discriminator.project", lambda x, _: x.sum(dim=1, keepdim=True)),
     ("layers._affine", lambda w_dim, c: layers.EqualDense(w_dim, c)),  # gain sqrt(2)
 )
+WRONG_CLAMPS = (
+    ("layers.clamped", lambda x, _: x),
+    ("discriminator.SKIP_GAIN", 1.0),  # the limit beside the skip is 256 times this
+)
+WRONG = {
+    check_pictures: WRONG_PICTURES,
+    check_losses: WRONG_LOSSES,
+    check_clamps: WRONG_CLAMPS,
+}
 MUTANTS = [
     (check, f"ohlora_lib.nets.stylegan2.{place}", wrong)
-    for check, places in ((check_pictures, WRONG_PICTURES), (check_losses, WRONG_LOSSES))
+    for check, places in WRONG.items()
     for place, wrong in places
 ]
 
@@ -253,40 +299,11 @@ MUTANTS = [
 @pytest.mark.parametrize(("check", "place", "wrong"), MUTANTS)
 def test_a_wrong_network_is_caught(monkeypatch, check, place, wrong):
     monkeypatch.setattr(place, wrong)
+    case = CASES["conditional32"]
+    if check is check_clamps:
+        case = {"settings": {"conv_clamp": 0.1}}
     with pytest.raises(AssertionError):
-        check(CASES["conditional32"])
-
-
-def small(**options):
-    torch.manual_seed(0)
-    options = {"channel_base": 128, **options}
-    return Generator(16, z_dim=8, w_dim=8, **options).eval(), Discriminator(16, **options).eval()
-
-
-def largest_outputs(*nets):
-    """Maps names of convolutions to the largest absolute output, filled at the next pass."""
-    kinds, largest = (blocks.StyledConv, blocks.ToRGB, blocks.Conv), {}
-    for name, layer in (pair for net in nets for pair in net.named_modules()):
-        if isinstance(layer, kinds):
-            layer.register_forward_hook(
-                lambda _, __, y, name=name: largest.update({name: y.abs().max().item()})
-            )
-    return largest
-
-
-@pytest.mark.parametrize("clamp", [0.1, None])
-def test_clamps(clamp):
-    """The references' figures never reach 256. The skip has no limit, the way beside it less."""
-    net, judge = small(conv_clamp=clamp)
-    largest = largest_outputs(net, judge)
-    judge(100 * net(torch.randn(16, 8)))
-    assert len(largest) == 8 + 8
-    for name, value in largest.items():
-        if clamp is None or name.endswith("skip"):
-            assert value > 1.1 * (clamp or 0.1)
-        else:
-            gain = 0.5**0.5 if re.fullmatch(r"b\d+\.conv1", name) else 1
-            assert value == pytest.approx(clamp * gain)
+        check(case)
 
 
 @pytest.mark.parametrize(("batch", "group"), [(8, 4), (6, 3), (5, 1), (1, 1)])
@@ -384,3 +401,15 @@ def test_wrong_sizes_and_filters_are_refused():
             wrong.load_state_dict(state | {name: torch.ones(4, 4) / 16})
     with pytest.raises(ValueError, match="images has shape"):
         judge(torch.zeros(1, 3, 8, 8))
+
+
+def test_an_update_never_reads_a_value():
+    """On the `meta` device, reading a value raises, and so does combining one with the CPU's."""
+    with torch.device("meta"):
+        net, judge = Generator(16, z_dim=8, w_dim=8), Discriminator(16)
+        real = torch.randn(2, 3, 16, 16, requires_grad=True)
+        fake = net(torch.randn(2, 8), psi=0.7, psi_layers=4, noise="random")
+    scores = judge(fake)
+    generator_loss(scores).backward()
+    discriminator_loss(real, judge(real), scores.detach(), r1_gamma=10.0).backward()
+    assert {p.grad.device.type for p in [*net.parameters(), *judge.parameters()]} == {"meta"}

