@@ -229,7 +229,7 @@ def _draw_raw(ax: Axes, time: pd.Series, value: pd.Series, order: int) -> None:
 
 
 def _draw_trend(ax: Axes, log: pd.DataFrame, column: str, label: str, order: int) -> None:
-    """Draws a column faint, its moving mean strong and the mean's band."""
+    """Draws a column as faint points, with its moving mean and that mean's band."""
     found = np.isfinite(log[column])
     time, value = log["time_epochs"][found], log.loc[found, column]
     window, line = _smoothing_window(len(log)), style.series(order, len(value))

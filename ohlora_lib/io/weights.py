@@ -224,7 +224,7 @@ def _load_net(path: Path | str, kind: str) -> Any:
 def load_generator(path: Path | str) -> StyleGenerator:
     """Reads a generator of StyleGAN 1 or 2, with or without properties, at any size.
 
-    ValueError, here and below, if the file is unreadable, holds another kind, or does not fit.
+    Here and below, ValueError if the file is unreadable or holds another kind of network.
     """
     return _load_net(path, "generator")
 

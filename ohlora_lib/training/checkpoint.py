@@ -37,7 +37,7 @@ def _before(path: Path) -> Path:
 def save_state(path: Path, state: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
     """Writes a state of tensors and plain values; keeps the one it replaces as the previous one.
 
-    To resume, the facts, plain values, must be unchanged.
+    A run can resume only if its facts (plain values) are unchanged.
     """
     buffer = io.BytesIO()
     torch.save(dict(state), buffer)
