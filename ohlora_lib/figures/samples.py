@@ -56,7 +56,7 @@ def calibration(table: pd.DataFrame, role: str) -> Figure:
     The table has columns property, score, label (0 or 1).
     """
     ax, gaps = new_axes(width_in=5.6, height_in=5.2), []
-    ax.plot([0, 1], [0, 1], label="as often as scored", **style.RULE)
+    ax.plot([0, 1], [0, 1], label="perfect calibration", **style.RULE)
     for order, (prop, group) in enumerate(table.groupby("property", sort=False, observed=True)):
         points = calibration_points(group)
         look = style.series(order, 1) | {"elinewidth": 1, "label": shown_name(prop)}
@@ -163,7 +163,7 @@ def selection_costs(costs: pd.DataFrame) -> Figure:
     place, passes, lost = np.arange(len(costs)), costs["passes"], costs["lost_only_here"]
     ax.barh(place, passes, 0.62, color=COLORS[0], label="images that pass")
     hatched = {"color": COLORS[1], "hatch": "///", "edgecolor": "white", "lw": 0}
-    bars = ax.barh(place, lost, 0.62, left=passes, label="lost by it alone", **hatched)
+    bars = ax.barh(place, lost, 0.62, left=passes, label="fails only this one", **hatched)
     ax.bar_label(bars, [f"{value:,.0f}" for value in passes], padding=4, fontsize=10)
     ax.set_yticks(place, names)
     ax.invert_yaxis()

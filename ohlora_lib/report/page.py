@@ -33,7 +33,7 @@ SETTINGS = {
 }
 ALIVE = {"application/vnd.jupyter.widget-view+json", "application/javascript"}
 HEADING = re.compile(r"^#{1,6}\s+(.+?)\s*#*$", re.MULTILINE)
-LABELS = {"parameters": "Parameters by default", "injected-parameters": "Parameters of this run"}
+LABELS = {"parameters": "Default parameters", "injected-parameters": "Parameters of this run"}
 LEAD = "lead"  # tag of a cell whose section comes right after the verdict
 FINISHED = {"text/plain": "'finished'"}  # value of a notebook's last cell, repeated in the footer
 MOST_ROWS = 10  # of a table; a longer one is folded
