@@ -15,7 +15,7 @@ from ohlora_lib.study.look import Meanings
 
 LEAKS = {"hardly": 0.2, "somewhat": 0.5, "much": 1.01}  # words for correlations up to these
 CALIBRATION_BINS = 10  # intervals of the score
-BIN_IMAGES = 5  # at the least, in an interval that is drawn
+BIN_IMAGES = 5  # least number in an interval that is drawn
 
 
 @house_style()
@@ -51,7 +51,7 @@ def fold_losses(history: pd.DataFrame, cnn: str) -> Figure:
 
 @house_style()
 def calibration(table: pd.DataFrame, role: str) -> Figure:
-    """The share of ones among images of like score; on the diagonal, scores are honest.
+    """The share of ones among images of similar score; on the diagonal, scores are honest.
 
     The table has columns property, score, label (0 or 1).
     """
@@ -74,7 +74,7 @@ def calibration(table: pd.DataFrame, role: str) -> Figure:
 
 
 def calibration_points(group: pd.DataFrame) -> pd.DataFrame:
-    """Mean score, share of ones and 95 % Wilson interval (below, above) by interval of score."""
+    """Mean score, share of ones and 95 % Wilson interval (below, above) per score interval."""
     cell = (group["score"] * CALIBRATION_BINS).clip(0, CALIBRATION_BINS - 1e-9).astype(int)
     points = group.groupby(cell).agg(
         score=("score", "mean"), share=("label", "mean"), images=("label", "size")
@@ -191,7 +191,7 @@ def leakage(matrix: pd.DataFrame) -> Figure:
     ax.tick_params(rotation=0)
     ax.grid(visible=False)
     ax.set(xlabel="", ylabel="", title="Which properties changed together?")
-    alt = "There are no two properties whose changes could go together."
+    alt = "There are no two properties whose changes can be correlated."
     if pair := strongest_pair(matrix):
         a, b, value = pair
         strength = next(word for word, most in LEAKS.items() if abs(value) <= most)
