@@ -33,7 +33,7 @@ def mean_pairwise_distance(features: Tensor) -> float:
 def share_inside(of: Tensor, by: Tensor, k: int = 3) -> float:
     """Share of the points `of` (N, F) inside the k-nearest-neighbour balls of `by` (M, F).
 
-    With real images as `by` and samples as `of` this is precision; the other way, recall.
+    Real images as `by` and samples as `of` give precision; the reverse gives recall.
     """
     own = torch.cdist(by.float(), by.float())  # (M, M)
     radius = own.kthvalue(min(k + 1, len(by)), dim=1).values  # (M,), the first neighbour is itself
@@ -50,7 +50,7 @@ def compare_features(real: Tensor, fake: Tensor) -> dict[str, float]:
 class DiversityScale:
     """Diversity of samples as a ratio to the selected images', features (N, F).
 
-    Half of these, at most `sample_size`, set the scale: the number of samples to be compared.
+    Half of these set the scale, but at most `sample_size`, the number of samples to compare.
     """
 
     def __init__(self, selected: Tensor, sample_size: int, *, seed: int = 0) -> None:
@@ -62,7 +62,7 @@ class DiversityScale:
         self.own_recall = share_inside(self.reference, yardstick)
 
     def __call__(self, samples: Tensor) -> tuple[float, float]:
-        """Ratios of mean pairwise distance and of recall, for samples (M, F); 1 is as diverse."""
+        """Ratios of mean pairwise distance and of recall, for samples (M, F); 1 means equal."""
         distance = mean_pairwise_distance(samples) / max(self.own_distance, 1e-12)
         recall = share_inside(self.reference, samples) / max(self.own_recall, 1e-12)
         return distance, recall

@@ -58,7 +58,7 @@ class Judged:
 
 @dataclass(eq=False)
 class Evaluator:
-    """Scores a generator's samples, each time fresh ones and the same fixed latents."""
+    """Scores a generator's samples: from fresh latents and from the same fixed latents."""
 
     selector: Ensemble  # chose the training images
     judge: Ensemble  # held out; its features carry diversity and distances
@@ -107,7 +107,7 @@ class Evaluator:
         return Evaluation(row, fixed.cpu().numpy())
 
     def fresh(self, generator: Generator, index: int) -> Tensor:
-        """The fresh samples that a generator was judged by, uint8 (S, H, H, 3)."""
+        """The fresh samples on which a generator was judged, uint8 (S, H, H, 3)."""
         return self.draw(generator, seed=self.seed + 1 + index)
 
     def judged(self, generator: Generator, index: int, **facts: float | str) -> Judged:
@@ -139,7 +139,7 @@ class Evaluator:
     def judge_all(
         self, base: Generator, checkpoints: Sequence[Path], device: torch.device, *, shown: bool
     ) -> Iterator[Judged]:
-        """Judges the base, then the checkpoints; `shown` leaves out all but middle and last."""
+        """Judges the base, then the checkpoints; if `shown`, only the middle and last."""
         last = len(checkpoints)
         chosen = {(last + 1) // 2, last} if shown else range(last + 1)
         yield self.judged(base, 0, stage="base", epoch=0, images_seen=0)
@@ -151,7 +151,7 @@ class Evaluator:
 
 
 def find_checkpoints(run_folder: Path) -> list[Path]:
-    """Lists the generator checkpoints of a run, oldest first; ValueError without any."""
+    """Lists the generator checkpoints of a run, oldest first; ValueError if there are none."""
     paths = sorted((run_folder / "checkpoints").glob("generator-epoch*.safetensors"))
     if not paths:
         raise ValueError(f"{run_folder}: no checkpoints to evaluate. Run the fine-tuning first.")

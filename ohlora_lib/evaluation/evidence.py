@@ -137,7 +137,7 @@ class Nearest:
         return (
             f"{copies} of {len(self.ratio)} samples look like copies: they are nearer to a "
             f"selected image than {COPIED_RATIO:g} times the usual distance between selected "
-            f"neighbours. The median sample is at {np.median(self.ratio):.2f} times it."
+            f"neighbours. The median sample is at {np.median(self.ratio):.2f} times that."
         )
 
 
@@ -155,7 +155,7 @@ def examples(
 ) -> dict[str, np.ndarray]:
     """Rows of at most `count` samples by kind: random, best, median, worst.
 
-    Random ones are the first; the others are ranked by their distance to the look.
+    Random samples are the first `count`; the others are ranked by distance to the look.
     `scores` has one row per sample and one column per property.
     """
     distance = sum((scores[prop] - target).abs() for prop, target in concept.items())

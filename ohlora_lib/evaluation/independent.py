@@ -1,4 +1,4 @@
-"""An independent judge: ONNX classifiers of the user's own, which score the same samples.
+"""An independent judge: the user's own ONNX classifiers, which score the same samples.
 
 Axes: N images, H image height, B batch, C columns of an output.
 """
@@ -108,17 +108,17 @@ class IndependentJudge:
         if not good.all() or (how, values.shape[1]) == ("softmax", 1):
             worst = score[good.int().argmin()].item()
             raise ValueError(
-                f"onnx_outputs {text!r} is {worst:.4g} after onnx_activation {how!r}, and scores "
-                "are from 0 to 1. Choose none, softmax (of two columns or more) or sigmoid."
+                f"onnx_outputs {text!r} is {worst:.4g} after onnx_activation {how!r}, but scores "
+                "range from 0 to 1. Choose none, softmax (of two columns or more) or sigmoid."
             )
         return score.clamp(0, 1).numpy()
 
 
 def load_independent(config: EvaluateSamples, root: Path | None = None) -> IndependentJudge | None:
-    """Loads the models that the parameters name, and tries them on two noise images.
+    """Loads the models that the parameters name and tries them on two noise images.
 
     Returns None if the parameters name no model. Paths are relative to the project's root.
-    ValueError, one line, if a model does not fit.
+    Raises a one-line ValueError if a model does not fit.
     """
     if not config.onnx_files:
         return None

@@ -15,7 +15,7 @@ from ohlora_lib.study.look import Meanings
 
 LEAKS = {"hardly": 0.2, "somewhat": 0.5, "much": 1.01}  # words for correlations up to these
 CALIBRATION_BINS = 10  # intervals of the score
-BIN_IMAGES = 5  # at the least, in an interval that is drawn
+BIN_IMAGES = 5  # least number in an interval that is drawn
 
 
 @house_style()
@@ -51,12 +51,12 @@ def fold_losses(history: pd.DataFrame, cnn: str) -> Figure:
 
 @house_style()
 def calibration(table: pd.DataFrame, role: str) -> Figure:
-    """The share of ones among images of like score; on the diagonal, scores are honest.
+    """The share of ones among images of similar score; on the diagonal, scores are honest.
 
     The table has columns property, score, label (0 or 1).
     """
     ax, gaps = new_axes(width_in=5.6, height_in=5.2), []
-    ax.plot([0, 1], [0, 1], label="as often as scored", **style.RULE)
+    ax.plot([0, 1], [0, 1], label="perfect calibration", **style.RULE)
     for order, (prop, group) in enumerate(table.groupby("property", sort=False, observed=True)):
         points = calibration_points(group)
         look = style.series(order, 1) | {"elinewidth": 1, "label": shown_name(prop)}
@@ -74,7 +74,7 @@ def calibration(table: pd.DataFrame, role: str) -> Figure:
 
 
 def calibration_points(group: pd.DataFrame) -> pd.DataFrame:
-    """Mean score, share of ones and 95 % Wilson interval (below, above) by interval of score."""
+    """Mean score, share of ones and 95 % Wilson interval (below, above) per score interval."""
     cell = (group["score"] * CALIBRATION_BINS).clip(0, CALIBRATION_BINS - 1e-9).astype(int)
     points = group.groupby(cell).agg(
         score=("score", "mean"), share=("label", "mean"), images=("label", "size")
@@ -163,7 +163,7 @@ def selection_costs(costs: pd.DataFrame) -> Figure:
     place, passes, lost = np.arange(len(costs)), costs["passes"], costs["lost_only_here"]
     ax.barh(place, passes, 0.62, color=COLORS[0], label="images that pass")
     hatched = {"color": COLORS[1], "hatch": "///", "edgecolor": "white", "lw": 0}
-    bars = ax.barh(place, lost, 0.62, left=passes, label="lost by it alone", **hatched)
+    bars = ax.barh(place, lost, 0.62, left=passes, label="fails only this one", **hatched)
     ax.bar_label(bars, [f"{value:,.0f}" for value in passes], padding=4, fontsize=10)
     ax.set_yticks(place, names)
     ax.invert_yaxis()
@@ -191,7 +191,7 @@ def leakage(matrix: pd.DataFrame) -> Figure:
     ax.tick_params(rotation=0)
     ax.grid(visible=False)
     ax.set(xlabel="", ylabel="", title="Which properties changed together?")
-    alt = "There are no two properties whose changes could go together."
+    alt = "There are no two properties whose changes can be correlated."
     if pair := strongest_pair(matrix):
         a, b, value = pair
         strength = next(word for word, most in LEAKS.items() if abs(value) <= most)

@@ -1,4 +1,4 @@
-"""What all figures share: their look, axes, targets, legends and files.
+"""The look, axes, targets, legends and files that all figures share.
 
 Colours are seaborn's colour-blind palette, and each series has a dash and a marker of its own.
 """
@@ -67,9 +67,9 @@ def new_axes(*, width_in: float = 7.2, height_in: float = 4.2) -> Axes:
 
 @house_style()
 def drawn(drawing: Drawing, kind: str, *, dpi: int = 150) -> bytes:
-    """A figure as "png" or "svg"; the same one gives the same bytes."""
+    """A figure as "png" or "svg"; the same figure gives the same bytes."""
     buffer, metadata = io.BytesIO(), {"Date": None} if kind == "svg" else None
-    with warnings.catch_warnings():  # `find_fonts` has said so
+    with warnings.catch_warnings():  # `find_fonts` reports these
         warnings.filterwarnings("ignore", r"Glyph .* missing from", UserWarning)
         drawing.savefig(buffer, format=kind, dpi=dpi, metadata=metadata)
     return buffer.getvalue()
@@ -122,7 +122,7 @@ def _letters_of(file: str) -> frozenset[str]:
 
 
 def series(order: int, rows: int) -> dict[str, Any]:
-    """Colour, dash and about eight markers for a line of that many rows, distinct per series."""
+    """Colour, dash and about eight markers for a line of `rows` rows, distinct per series."""
     step = max(1, rows // 8)
     return {
         "color": COLORS[order % len(COLORS)], "ls": DASHES[order % len(DASHES)], "lw": 2, "ms": 5,
@@ -131,7 +131,7 @@ def series(order: int, rows: int) -> dict[str, Any]:
 
 
 def rule_line(ax: Axes, height: float, text: str, *, above: bool) -> None:
-    """Draws a reference line across, its name on it at the right."""
+    """Draws a horizontal reference line, with its name at the right."""
     ax.axhline(height, **RULE)
     ax.annotate(
         text, (0.995, height), (0, 3 if above else -3), xycoords=("axes fraction", "data"),
@@ -147,17 +147,17 @@ def finish(ax: Axes, title: str, ylabel: str, xlabel: str) -> None:
     below = ScaledTranslation(0, -0.5, ax.figure.dpi_scale_trans)  # inches, past the label
     labels = ax.get_legend_handles_labels()[1]
     longest = max(map(len, labels))
-    columns = 4 if longest <= 10 else 3 if longest <= 24 else 2  # what fits side by side
+    columns = 4 if longest <= 10 else 3 if longest <= 24 else 2  # as many as fit
     legend = ax.legend(
         loc="upper center", bbox_to_anchor=(0.5, 0), bbox_transform=ax.transAxes + below,
         ncols=min(columns, len(labels)), frameon=False, handlelength=3.2, borderpad=0.1,
     )  # fmt: skip
-    for handle in legend.legend_handles:  # faint lines must be seen here
+    for handle in legend.legend_handles:  # faint lines must be visible here
         handle.set_alpha(max(handle.get_alpha() or 1, 0.5))
 
 
 def shown_name(name: object, *, longest: int = 24) -> str:
-    """A name as text in a figure: no formula, not hidden, not endless."""
+    """A name as text in a figure: never a formula, hidden or too long."""
     text = printable(" ".join(str(name).split()))
     text = text if len(text) <= longest else f"{text[: longest - 1]}…"
     text = text.replace("$", r"\$")
@@ -165,5 +165,5 @@ def shown_name(name: object, *, longest: int = 24) -> str:
 
 
 def shown_meaning(prop: str, meaning: Meanings) -> str:
-    """What 0 and 1 mean, in brackets, to put after a name."""
+    """The meaning of 0 and 1, in brackets, to put after a name."""
     return f"({shown_name(meaning_of(prop, meaning), longest=60)})"

@@ -43,7 +43,7 @@ def losses(log: pd.DataFrame, *, run: str = "", ax: Axes | None = None) -> Figur
 
 @house_style()
 def auroc(log: pd.DataFrame) -> Figure:
-    """Figure 2: the discriminator's AUROC, per batch faint, pooled over a window strong.
+    """Figure 2: the discriminator's AUROC: faint per batch, strong pooled over a window.
 
     A log without `pooled_auroc` (the published ones) gets the moving mean of the batches' AUROC.
     """
@@ -194,7 +194,7 @@ def progress(log: pd.DataFrame, concept: Mapping[str, float]) -> Figure:
 
 
 def _time_label(log: pd.DataFrame) -> str:
-    """Label of the axis of training time; a log by step has no epochs."""
+    """Label of the time axis; a log that counts steps has no epochs."""
     unit = "share of the log" if log.attrs.get("by_step") else "epochs"
     return f"training time ({unit})"
 

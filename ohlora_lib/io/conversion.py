@@ -150,7 +150,7 @@ def _convert_to_rosinality(
     """Writes a StyleGAN2 generator, and the discriminator of the same file, as `.pt`."""
     if layout != "rosinality" or target.suffix != ".pt":
         raise ValueError(
-            f"{target}: --to is {layout!r}; it must be rosinality, and the file's suffix .pt"
+            f"{target}: --to is {layout!r}; it must be rosinality, and the suffix must be .pt"
         )
     tables, facts = read_networks(source)
     taken = choose_network(tables, source, "generator", network)

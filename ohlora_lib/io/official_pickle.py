@@ -162,7 +162,7 @@ def _check_stream(path: Path) -> None:
     if "TensorFlow" in others:
         raise RefusedError(
             f"it is a StyleGAN for TensorFlow. Convert it with legacy.py of {ADA} and give the "
-            f"file that this writes"
+            f"file it writes"
         )
     if "StyleGAN3" in others:
         kind = "StyleGAN-XL" if "StyleGAN-XL" in others else "StyleGAN3"

@@ -155,7 +155,7 @@ def rosinality(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     own, kind = measure(tensors, {}), kind_of(tensors)
     if own["c_dim"]:
         raise ValueError(
-            f"it has {own['c_dim']} labels, for which rosinality's layout has no place. Write "
+            f"it has {own['c_dim']} labels, which rosinality's layout cannot store. Write "
             f".safetensors"
         )
     found = {}

@@ -75,7 +75,7 @@ def _sizes(shapes: Shapes, facts: Mapping[str, str]) -> dict[str, Any]:
     found = (re.fullmatch(r"(?:synthesis\.)?b(\d{1,4})\.conv0\.bias", name) for name in shapes)
     image_px = max((int(match[1]) for match in found if match), default=4)
     if image_px not in resolutions(MOST_PX)[1:]:
-        raise ValueError(f"its images have {image_px} px; it must be a power of 2 from 8 on")
+        raise ValueError(f"its images have {image_px} px; it must be a power of 2, at least 8")
     low, rest = ("synthesis.b4.conv1.bias", "synthesis.") if draws else ("b4.conv.bias", "")
     names = {px: f"{rest}b{px}.conv0.bias" for px in resolutions(image_px)} | {4: low}
     channels = {px: shapes[name][0] for px, name in names.items()}

@@ -1,4 +1,4 @@
-"""The page of a study: its answer, and a card for each run folder; and what all pages share."""
+"""The page of a study (its answer, a card per run folder), and the look that all pages share."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from ohlora_lib.study.machine import duration, without_places
 from ohlora_lib.study.run_folder import EARLIER
 
 TEMPLATES = Path(__file__).parent / "templates"
-SCRIPT = (TEMPLATES / "ohlora" / "page.js").read_text("utf-8")  # makes sliders of frames
+SCRIPT = (TEMPLATES / "ohlora" / "page.js").read_text("utf-8")  # turns frames into sliders
 SCRIPT_HASH = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
-LOOK = {  # of every page; the browser enforces that our script alone runs and nothing is fetched
+LOOK = {  # of all pages; the policy makes browsers run no script but ours and fetch nothing
     "style": (TEMPLATES / "ohlora" / "style.css").read_text("utf-8"),
     "policy": (
         f"default-src 'none'; script-src 'sha256-{SCRIPT_HASH}'; style-src 'unsafe-inline'; "
         "img-src data:; media-src data:; base-uri 'none'; form-action 'none'"
     ),
 }
-TURNS = re.compile("[\u202a-\u202e\u2066-\u2069]")  # marks that turn the direction of what follows
+TURNS = re.compile("[\u202a-\u202e\u2066-\u2069]")  # marks that change the text direction
 ANSWERS = ("08_compare_runs", "07_report_run")  # the first with verdicts answers for the study
-SHOWN = (  # on cards: a stage, which of its results, what they are, how they are written
+SHOWN = (  # on cards: a stage, its results, their labels, their number format
     ("01_make_population", "images", "images", ",d"),
     ("01_make_population", "shares.*", "labelled {one}", ".0%"),
     ("02_train_base", "image_px", "side of the images, px", "d"),
@@ -53,7 +53,7 @@ WHITE = ((255, 255),) * 3  # lowest and highest value by channel, as in the gaps
 
 
 def write_index(study: Path, *, part: str = "") -> Path:
-    """Writes the page of a study's folder, `index.html`, from what its run folders hold.
+    """Writes the page of a study's folder, `index.html`, from its run folders.
 
     HTML in `part` stands between the head and the cards.
     """
@@ -76,7 +76,7 @@ def write_index(study: Path, *, part: str = "") -> Path:
     )
     page = study / "index.html"
     write_atomic(page, TURNS.sub("", html))
-    for kept in study.glob(f"{EARLIER}/*/*.html"):  # one folder deeper than where it was made
+    for kept in study.glob(f"{EARLIER}/*/*.html"):  # one folder deeper than when it was written
         text = kept.read_text("utf-8")
         deeper = re.sub(r'href="\.\./(?!\.\.)', 'href="../../', text)
         if deeper != text:
@@ -109,7 +109,7 @@ def _card(folder: Path) -> dict[str, Any]:
 
 
 def _head(cards: list[dict[str, Any]]) -> dict[str, Any]:
-    """What the page begins with: the look, distances from it by run, pictures before and after."""
+    """The head of the page: the look, distances from it by run, pictures before and after."""
     config = next((c["config"] for c in reversed(cards) if c["config"].get("concept")), {})
     meaning, ends = config.get("meaning", MEANING), dict[str, dict[str, float]]()
     look = {p: target_words(p, target, meaning) for p, target in config.get("concept", {}).items()}
@@ -131,7 +131,7 @@ def _head(cards: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _numbers(stage: str, results: dict[str, Any], config: dict[str, Any]) -> Iterator[tuple]:
-    """The results on a run's card: what each number is, and the number."""
+    """The results on a run's card: each number with its label."""
     meaning, targets = config.get("meaning", MEANING), config.get("concept", {})
     for _, pattern, label, kind in (row for row in SHOWN if row[0] == stage):
         for name, value in _flat(results):

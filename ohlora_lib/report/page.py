@@ -21,10 +21,10 @@ from ohlora_lib.study import records
 from ohlora_lib.study.machine import without_places
 
 PICTURES = ("image/png", "image/jpeg", "image/svg+xml")
-SHOWN = ["text/html", "text/markdown", *PICTURES, "text/plain"]  # the first there is, is shown
+SHOWN = ["text/html", "text/markdown", *PICTURES, "text/plain"]  # the first available is shown
 SETTINGS = {
     "NbConvertBase": {"display_data_priority": SHOWN},
-    "CoalesceStreamsPreprocessor": {"enabled": True},  # text as a terminal leaves it
+    "CoalesceStreamsPreprocessor": {"enabled": True},  # text as a terminal shows it
     "HTMLExporter": {
         "template_name": "ohlora",
         "extra_template_basedirs": [str(TEMPLATES)],
@@ -33,9 +33,9 @@ SETTINGS = {
 }
 ALIVE = {"application/vnd.jupyter.widget-view+json", "application/javascript"}
 HEADING = re.compile(r"^#{1,6}\s+(.+?)\s*#*$", re.MULTILINE)
-LABELS = {"parameters": "Parameters by default", "injected-parameters": "Parameters of this run"}
+LABELS = {"parameters": "Default parameters", "injected-parameters": "Parameters of this run"}
 LEAD = "lead"  # tag of a cell whose section comes right after the verdict
-FINISHED = {"text/plain": "'finished'"}  # value of a notebook's last cell; the footer says it
+FINISHED = {"text/plain": "'finished'"}  # value of a notebook's last cell, repeated in the footer
 MOST_ROWS = 10  # of a table; a longer one is folded
 ACTIVE = (
     *("script", "iframe", "object", "embed", "link", "base", "form", "template", "noscript"),
@@ -111,7 +111,7 @@ def _is_shown(output: NotebookNode, failed: bool) -> bool:
 
 
 def _disarm(soup: BeautifulSoup) -> None:
-    """Removes what runs, and what would be fetched from elsewhere."""
+    """Removes active content and addresses outside the page."""
     for tag in soup.select(", ".join(f"body {name}" for name in ACTIVE)):
         tag.decompose()
     for tag in soup.select("body *"):
@@ -160,7 +160,7 @@ def _page_of(notebook: str, folder: Path) -> str:
     An input's page comes first, then the page of the same variant, then the one without a variant.
     If no page exists yet, or several match, the address is the stage's card on the study's page.
     """
-    config = records.read_json(folder / "config.json")  # none where it is no run folder
+    config = records.read_json(folder / "config.json")  # empty if it is not a run folder
     root, same = records.root_of(folder), "".join([notebook, *folder.name.partition("-")[1:]])
     runs = [root / text for _, text in records.input_paths(config, records.RUNS)]
     others = [folder.with_name(name) for name in (same, notebook)]
@@ -184,7 +184,7 @@ def _dress_tables(soup: BeautifulSoup) -> None:
                 for cell in cells:
                     cell["class"] = "words"
         for corner in table.select("thead th:empty"):
-            corner.name = "td"  # heads nothing
+            corner.name = "td"  # not the header of a column
         if (rows := len(table.select("tbody tr"))) > MOST_ROWS:
             heads = ", ".join(filter(None, (cell.get_text() for cell in table.select("thead th"))))
             fold = table.parent.wrap(soup.new_tag("details", attrs={"class": "long"}))
@@ -210,7 +210,7 @@ def _fill_head(soup: BeautifulSoup, folder: Path) -> None:
     nav, title, seen = soup.select_one("nav.contents"), soup.select_one("main h1"), {"top"}
     for link in soup.select("a.anchor-link"):
         link.decompose()
-    for shown in soup.select("main div.prose h1"):  # of Markdown that a cell showed
+    for shown in soup.select("main div.prose h1"):  # from Markdown that a cell showed
         shown.name = "h3"
     if title is not None:
         if variant := records.read_json(folder / "config.json").get("variant"):

@@ -25,7 +25,7 @@ def write_folder(source: Path, folder: Path) -> list[Path]:
     if the source is not finished or unreadable, or the folder is not empty.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"{folder}: it exists and is not empty. Give a new folder.")
+        raise ValueError(f"{folder}: exists and is not empty. Give a new folder.")
     summary, config = dict[str, Any](), dict[str, Any]()
     if source.is_dir():
         summary, config = read_summary(source), read_config(source)
@@ -58,4 +58,4 @@ def _check(path: Path) -> None:
             f"ohlora weights convert FILE OUT --network NAME"
         )
     if "numbers that are not finite" in facts:
-        raise ValueError(f"{path}: has numbers that are not finite; it draws nothing")
+        raise ValueError(f"{path}: has numbers that are not finite, so it cannot be used")

@@ -23,13 +23,13 @@ from ohlora_lib.io.images import grid_image, save_png
 from ohlora_lib.io.pictures import open_image
 from ohlora_lib.study.run_folder import Run
 
-WORDS = re.compile(r"<td>(?=[^<]*[^\W\d_]{2})(?!NaN|inf|-inf)")  # a table's cell that holds them
+WORDS = re.compile(r"<td>(?=[^<]*[^\W\d_]{2})(?!NaN|inf|-inf)")  # a table cell that contains words
 
 
 def figure(run: Run, figure: Figure, *, number: int | None = None) -> None:
-    """Saves a figure as PNG and SVG, and shows it with how to read it below.
+    """Saves a figure as PNG and SVG, and shows it above a note on how to read it.
 
-    Names of its files begin with the figure's number in a report, if there is one.
+    The file names begin with the figure's number in a report, if there is one.
     """
     path = run.path / figure_file(figure.name, number)
     missing = style.find_fonts(figure.drawing)
@@ -72,7 +72,7 @@ def grid(
 
 
 def picture(path: Path, alt: str, caption: str = "") -> None:
-    """Shows a PNG file, and below it the caption, or what it shows."""
+    """Shows a PNG file, and below it the caption or the alternative text."""
     display(Image(filename=path, alt=alt))
     sentence(caption or alt)
 
@@ -98,7 +98,7 @@ def sentence(text: str) -> None:
 
 
 def fine_print(text: str) -> None:
-    """Shows a plain sentence on how the run was made; the exported page has it in its footer."""
+    """Shows a plain sentence on how the run was made; the exported page puts it in its footer."""
     display(HTML(f'<p class="fine"><small>{escape(text)}</small></p>'))
 
 
@@ -118,7 +118,7 @@ def markdown(text: str) -> None:
 
 
 def table(data: pd.DataFrame, *, digits: int = 3) -> None:
-    """Shows a table: numbers rounded, but for integers beyond 1, and words unbroken.
+    """Shows a table: numbers rounded, except integers beyond 1, and words unbroken.
 
     The index's name is shown next to the columns' names; row numbers are left out.
     """

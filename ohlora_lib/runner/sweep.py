@@ -251,7 +251,7 @@ def cluster(address: str, root: Path) -> Iterator[tuple[futures.Executor, dict[s
     with client, client.get_executor(pure=False) as executor:
         seen = client.run(root.is_dir)
         if not seen or not all(seen.values()):
-            raise ValueError(f"{address}: {root} must exist on every worker, at least one: {seen}")
+            raise ValueError(f"{address}: needs workers, each with {root}; found: {seen}")
         yield executor, {}
 
 

@@ -65,7 +65,7 @@ def conditions(concept: Mapping[str, float], keep: Mapping[str, float]) -> list[
     """Conditions of a look: score >= value for targets of 0.5 or more, otherwise <= value."""
     for prop in keep:
         if prop not in concept:
-            raise ValueError(f"keep has {prop!r}, not a name in the concept; use {list(concept)}")
+            raise ValueError(f"keep names {prop!r}, which the concept lacks; use {list(concept)}")
     return [Condition(p, ">=" if concept[p] >= 0.5 else "<=", value) for p, value in keep.items()]
 
 

@@ -20,7 +20,7 @@ AT_ONCE = 500  # draws, so that memory stays small
 def distance_change(
     means: Sequence[float], errors: Sequence[np.ndarray], target: float, level: float
 ) -> tuple[float, float, float, float, float]:
-    """Distance of a, distance of b, b less a, and the low and high end of its interval.
+    """Distance of a, distance of b, b minus a, and the low and high end of its interval.
 
     `errors` holds centred draws of the error of each mean, (D,) each.
     """
@@ -33,7 +33,7 @@ def distance_change(
 
 
 def effect_word(low: float, high: float) -> str:
-    """What an interval of the change of distance says."""
+    """The effect shown by an interval of the change of distance."""
     if high < 0:
         return "closer"
     return "moved away" if low > 0 else "not shown"  # NaN is not shown

@@ -43,7 +43,7 @@ def group_logs(
     ValueError if the numbers of names and logs differ, or a log appears twice as two seeds.
     """
     if len(names) != len(logs):
-        raise ValueError(f"{len(names)} names for {len(logs)} logs; give each log one, {names}")
+        raise ValueError(f"{len(names)} names for {len(logs)} logs, {names}; give each log a name")
     groups = {
         name: [log for n, log in zip(names, logs, strict=True) if n == name] for name in names
     }
@@ -77,8 +77,8 @@ def compare_groups(
         One row per property: property, target, run_a, run_b, `COMPARED_COLUMNS`, confidence,
         source; with seeds also improved, improved_low and improved_high, see
         `chance_of_improvement`. Distances are over the end of training, see `end_of`; difference
-        is B less A, and effect is of B against A. rows_a and rows_b count samples, rows or seeds,
-        and near_rows is 0 but for rows. Scores that stop early give NaN and "not shown".
+        is B minus A, and effect is of B against A. rows_a and rows_b count samples, rows or seeds,
+        and near_rows is 0 except for rows. Scores that stop early give NaN and "not shown".
     """
     sides = [groups[name] for name in (a, b)]
     ends = [(samples or {}).get(name, []) for name in (a, b)]
@@ -86,7 +86,7 @@ def compare_groups(
     by = (
         who_sampled(source, [*ends[0], *ends[1]]) if sampled else who(source, *sides[0], *sides[1])
     )
-    columns = ("run_a", "run_b", *COMPARED_COLUMNS)  # the runs stand where means would
+    columns = ("run_a", "run_b", *COMPARED_COLUMNS)  # run names in place of means
     windows = [[(log, trends.end_of) for log in side] for side in sides]
     if seeds != [1, 1]:
         columns = (*columns, "improved", "improved_low", "improved_high")
@@ -153,7 +153,7 @@ def compare_files(
         scored = training_logs.properties_of(log)
         if absent := [prop for prop in targets if prop not in scored]:
             raise ValueError(
-                f"{log.attrs['file']}: no score of {trends.listed(absent)}, the log scores "
+                f"{log.attrs['file']}: no score of {trends.listed(absent)}; the log scores "
                 f"{trends.listed(scored)}. Name targets for these, such as --concept {scored[0]}=1"
             )
     groups = group_logs(names, logs)

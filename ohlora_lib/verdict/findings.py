@@ -1,4 +1,4 @@
-"""Rules that find faults in a run's log and in the inputs it was made from.
+"""Rules that find faults in a run's log and in the inputs of that run.
 
 A finding is a reason not to believe a score. A verdict says what moved, and findings say whether
 to believe it, so they come first wherever a verdict is shown. docs/findings.md explains each rule,
@@ -125,7 +125,7 @@ def of_log(log: pd.DataFrame, concept: Mapping[str, float]) -> list[Finding]:
 
 
 def stability(log: pd.DataFrame) -> list[Finding]:
-    """Finds faults of training; all rules but "not finite" look at its end only."""
+    """Finds faults of training; all rules except "not finite" look at its end only."""
     end = log[end_of(log["time_epochs"].to_numpy(float))]
     middle = end.median()
     d_loss, g_loss = middle["d_loss"], middle["g_loss"]
@@ -203,13 +203,13 @@ def _fooled(log: pd.DataFrame, concept: Mapping[str, float], verdict: pd.DataFra
 
 
 def _gains(log: pd.DataFrame, verdict: pd.DataFrame) -> pd.Series:
-    """How much closer each property ends than it was in the first row, as some learn at once."""
+    """How much closer each property ends than in the first row, as some learn immediately."""
     source = verdict["source"].iloc[0]
     first = log[[f"{source}_{prop}_score" for prop in verdict["property"]]].bfill().iloc[0]
     return (first.to_numpy() - verdict["target"]).abs() - verdict["distance_end"]
 
 
-# ---- rules on what a run was made from ----------------------------------------------------------
+# ---- rules on the inputs of a run ---------------------------------------------------------------
 
 
 def of_training(
@@ -239,8 +239,8 @@ def of_training(
                    "selected images")]),
         *_broken(
             ("other input", made_from.get(f"{name}_sha256", ours) != ours,
-             f"{INPUTS[name]} ({config[name]}) was made anew after this run, which did not start "
-             "from it")
+             f"{INPUTS[name]} ({config[name]}) was replaced after this run, which used an "
+             "earlier one")
             for name, ours in ((name, [results_sha256(run)]) for name, run in inputs.items())
         ),
     ]  # fmt: skip
@@ -284,9 +284,9 @@ def of_cnns(results: Mapping[str, Any], properties: Iterable[str]) -> list[Findi
             if prop not in weak and ridge.get(prop, 0) > high.get(prop, 1):
                 beaten.append(f"{prop} ({who} {auroc[prop]:.2f}, ridge {ridge[prop]:.2f})")
     parts = [f"{prop} ({', '.join(numbers)})" for prop, numbers in weak.items()]
-    text = f"by their AUROC on unseen images (0.5 is guessing) CNNs are weak at {listed(parts)}"
+    text = f"by their AUROC on unseen images (0.5 is guessing), CNNs are weak at {listed(parts)}"
     few = f"one class has so few labels that the AUROC is uncertain: {listed(unsure)}"
-    linear = f"a ridge regression on small pictures reads better than the CNNs {listed(beaten)}"
+    linear = f"a ridge regression on small pictures beats the CNNs on {listed(beaten)}"
     return _broken(
         [
             ("guessing", parts, f"{text}; check the labels"),
@@ -313,7 +313,7 @@ def of_base(measured: pd.DataFrame | None) -> list[Finding]:
 
 
 def of_count(images: int) -> list[Finding]:
-    """Finds a number of selected images that is too small."""
+    """Finds that too few images were selected."""
     text = f"only {images} images were selected, so samples may be copies of them"
     if images < LEAST_IMAGES:
         text = (f"{images} image{' is' if images == 1 else 's are'} too few to fine-tune on (at "

@@ -42,7 +42,7 @@ def read_log(
 
     Args:
         path: The log, or a run folder; the other arguments do not apply to a run folder.
-        columns: The log's own column names, by their names here; for logs from other programs.
+        columns: The log's own column names, keyed by ours; for logs from other programs.
         complete: Whether the caller knows that no row is missing at the end.
 
     Raises:
@@ -58,9 +58,9 @@ def read_log(
     log = log.loc[:, ~log.columns.str.startswith("Unnamed")]
     for name, theirs in columns.items():
         if not KNOWN.fullmatch(name) or len({name, theirs} & {*log}) != 1:
-            raise ValueError(f"{path}: columns says that {name} is called {theirs!r}; the first "
+            raise ValueError(f"{path}: columns maps {name} to {theirs!r}; the former "
                              "must be a column of docs/training-log.md, and the log must have "
-                             f"just one of the two; it has {_shown(log)}. Correct columns"
+                             f"only one of the two; it has {_shown(log)}. Correct columns"
                              )  # fmt: skip
     log = log.rename(columns={theirs: name for name, theirs in columns.items()})
     log = _as_numbers(log, path).dropna(axis=1, how="all")
@@ -77,7 +77,7 @@ def read_log(
 def read_logs(
     paths: Sequence[str | Path], names: Sequence[str] | None = None, **options: Any
 ) -> tuple[list[str], list[pd.DataFrame]]:
-    """Reads logs and gives them short names unless `names` has them; see `read_log`."""
+    """Reads logs and gives them short names unless `names` gives them; see `read_log`."""
     logs = [read_log(path, **options) for path in paths]
     return list(names or log_names([log.attrs["file"] for log in logs])), logs
 
@@ -106,11 +106,11 @@ def _check_columns(log: pd.DataFrame, needed: Sequence[str], path: Path) -> None
     """Raises ValueError if columns are missing, or `idx` never restarts."""
     missing = [name for name in needed if name not in log]
     missing += [] if properties_of(log) else ["mean_<property>_score"]
-    say = "say so: --column {0}={1}, or columns: {{{0}: {1}}} in a params file"
+    say = "use --column {0}={1}, or columns: {{{0}: {1}}} in a params file"
     if missing:
-        raise ValueError(f"{path}: not a training log without {', '.join(missing)} (step will do "
-                         f"for epoch and idx); it has {_shown(log)}. If it calls them otherwise, "
-                         f"{say.format(missing[-1], 'NAME')}")  # fmt: skip
+        raise ValueError(f"{path}: not a training log without {', '.join(missing)} (step can "
+                         f"replace epoch and idx); it has {_shown(log)}. If its names "
+                         f"differ, {say.format(missing[-1], 'NAME')}")  # fmt: skip
     epochs = log["epoch"].nunique() if "epoch" in needed else 1
     if len(log) > 2 * epochs > 2 and (log["idx"].diff().iloc[1:] > 0).all():
         raise ValueError(f"{path}: idx must restart at 0 in each epoch. If it counts from the "
@@ -118,7 +118,7 @@ def _check_columns(log: pd.DataFrame, needed: Sequence[str], path: Path) -> None
 
 
 def time_epochs(log: pd.DataFrame, *, where: str | Path = "log", batches: float = 0) -> pd.Series:
-    """Training time of each row: epoch + idx / batches an epoch; must grow.
+    """Training time of each row: epoch + idx / batches per epoch; must grow.
 
     A log does not hold the number of batches. If it is unknown (0), an epoch's last evaluation
     is placed half an evaluation interval before its end. `where` begins error messages.
@@ -133,7 +133,7 @@ def time_epochs(log: pd.DataFrame, *, where: str | Path = "log", batches: float 
     back = np.flatnonzero(np.diff(time) <= 0)
     if len(back):
         raise ValueError(f"{where}: row {back[0] + 1} is not later in training than the row "
-                         "before it; is this two runs in one file? Keep one run's rows"
+                         "before it; does it hold two runs? Keep the rows of one"
                          )  # fmt: skip
     return time
 
@@ -148,8 +148,8 @@ def present(concept: Mapping[str, float], *logs: pd.DataFrame) -> dict[str, floa
     """Keeps the properties of a concept that every log scores; ValueError if none is left."""
     found = {p: t for p, t in concept.items() if all(p in properties_of(log) for log in logs)}
     if not found:
-        raise ValueError(f"concept is {dict(concept)}, the logs score {properties_of(logs[0])}; "
-                         "give a concept with some of these")  # fmt: skip
+        raise ValueError(f"concept is {dict(concept)}, but the logs score "
+                         f"{properties_of(logs[0])}; give at least one of these")  # fmt: skip
     return found
 
 

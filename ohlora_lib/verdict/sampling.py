@@ -29,7 +29,7 @@ from ohlora_lib.verdict.logs import WHO, read_log
 from ohlora_lib.verdict.verdict import RUN_COLUMNS, change_table, end_of, scores_of
 from ohlora_lib.verdict.wander import window_mean
 
-LATENT = ["latent_seed", "latent"]  # what tells latents apart
+LATENT = ["latent_seed", "latent"]  # columns that identify a latent
 FIXED = {"mean": "fixed", "heldout": "fixed_heldout"}  # source of the same scores in a log
 
 
@@ -62,7 +62,7 @@ class Sampled:
 def read_sampled(folder: Path) -> tuple[Sampled, Sampled]:
     """Base and last checkpoint in a run of 06_evaluate_samples; ValueError without latents."""
     if not _has_latents(folder):
-        raise ValueError(f"{folder}: an earlier version made it, without latents; run it again")
+        raise ValueError(f"{folder}: an earlier version wrote it, without latents; run it again")
     table = read_table(folder / "scores.csv", ["epoch", *LATENT])
     base = table["stage"] == "base"
     last = ~base & (table["epoch"] == table["epoch"].max())
@@ -111,7 +111,7 @@ def samples_verdict(
     source: str = "heldout",
     seed: int = 0,
 ) -> pd.DataFrame:
-    """`verdict.run_verdict` by evaluation sampling: the base against the last checkpoint."""
+    """`verdict.run_verdict` from evaluation sampling: the base against the last checkpoint."""
     change = partial(samples_change, sides, source)
     by = who_sampled(source, sides)
     return change_table(change, RUN_COLUMNS, concept, source, seed, by)

@@ -76,7 +76,7 @@ def run_verdict(
     Returns:
         One row per property: property, target, `RUN_COLUMNS`, confidence, source. start and end
         are mean scores over `start_of` and `end_of`; effect is "closer", "moved away" or "not
-        shown". Rows too few, or scores that stop early, give NaN and "not shown".
+        shown". Too few rows, or scores that stop early, give NaN and "not shown".
     """
     sides = (log, start_of), (log, end_of)
     change = partial(rows_change, sides, source)
@@ -93,7 +93,7 @@ def change_table(
     gave the scores and is kept in `attrs`. ValueError for an impossible concept.
     """
     if not concept or not all(0 <= target <= 1 for target in concept.values()):
-        raise ValueError(f"concept is {dict(concept)}; give at least one property, targets 0 to 1")
+        raise ValueError(f"concept is {dict(concept)}; give one property or more, targets 0 to 1")
     level, rows = 1 - (1 - CONFIDENCE) / len(concept), []
     for number, (prop, target) in enumerate(concept.items()):
         values = dict(zip(columns, change(prop, target, level, [seed, number]), strict=True))

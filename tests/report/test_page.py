@@ -289,7 +289,7 @@ def test_links_lead_to_the_same_variant_or_to_the_place_on_the_page_of_the_study
     text = BeautifulSoup(page.read_text(), "html.parser").get_text()
     assert 'From 2 to 6. "Next"; a file, b.' in text
     assert "s / 04_select" in text
-    assert "Again: papermill notebooks/04_select.ipynb" in text
+    assert "Run again: papermill notebooks/04_select.ipynb" in text
     project("06_evaluate", "v9")
     page = project("05_finetune", "v9")
     assert links(page, study)['6. "Next"'] == "../06_evaluate-v9/06_evaluate.html"

@@ -88,5 +88,5 @@ def test_rows_must_be_in_the_order_of_img_no(tmp_path, second):
 def test_malformed_conditions_are_errors(text):
     with pytest.raises(ValueError, match="is not of the form 'gender>=0.92'"):
         parse_condition(text)
-    with pytest.raises(ValueError, match=r"keep has 'hat', not a name in the concept"):
+    with pytest.raises(ValueError, match=r"keep names 'hat', which the concept lacks"):
         conditions({"gender": 1.0}, {"hat": 0.5})

@@ -121,7 +121,7 @@ def _checked_shares(shares: Mapping[str, float] | None) -> dict[str, float]:
     for name, share in given.items():
         if name not in DEFAULT_SHARES or not 0 <= share <= 1:
             raise ValueError(
-                f"shares sets {name!r} to {share}; allowed are 0 to 1, for "
+                f"shares sets {name!r} to {share}; use 0 to 1, for "
                 f"{list(PROPERTIES)}. Correct `shares`."
             )
     return DEFAULT_SHARES | given
