@@ -126,7 +126,7 @@ def read_image(path: Path, image_px: int, *, fit: str = "crop") -> np.ndarray:
 
 
 def _opaque(picture: Image.Image) -> Image.Image:
-    """Converts to RGB on white; scales 16-bit and float grey by the first fitting `TOPS`."""
+    """Converts to RGB on white; scales 16-bit and float grey by the first of `TOPS` that fits."""
     if picture.mode.startswith("I;16") or picture.mode in TOPS:
         values = np.asarray(picture, dtype=np.float32)
         low, high = values.min(), values.max()

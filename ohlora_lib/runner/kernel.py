@@ -131,7 +131,7 @@ class PrivateClient(PapermillNotebookClient):
 
 
 def merge_last_streams(outputs: list) -> None:
-    """Joins the last two outputs if both went to one stream, applying carriage returns."""
+    """Joins the last two outputs if both went to the same stream, applying carriage returns."""
     if len(outputs) < 2 or any(output.output_type != "stream" for output in outputs[-2:]):
         return
     first, second = outputs[-2:]

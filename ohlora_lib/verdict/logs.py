@@ -160,7 +160,7 @@ def sources_of(log: pd.DataFrame) -> list[str]:
 
 
 def who(source: str, *logs: pd.DataFrame) -> str:
-    """Names who gave the scores of a source; unknown for another program's log."""
+    """Says who gave a source's scores; for logs of other programs this is unknown."""
     foreign = any(log.attrs.get("foreign") for log in logs)
     return "the scores as logged" if source == "mean" and foreign else WHO[source]
 
