@@ -151,7 +151,7 @@ class Evaluator:
 
 
 def find_checkpoints(run_folder: Path) -> list[Path]:
-    """Lists the generator checkpoints of a run, oldest first; ValueError if there are none."""
+    """Lists the generator checkpoints of a run, oldest first; ValueError without any."""
     paths = sorted((run_folder / "checkpoints").glob("generator-epoch*.safetensors"))
     if not paths:
         raise ValueError(f"{run_folder}: no checkpoints to evaluate. Run the fine-tuning first.")

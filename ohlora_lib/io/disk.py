@@ -49,7 +49,7 @@ def _sync(path: Path) -> None:
 
 
 def dangling_link(path: Path) -> str:
-    """Names the part of a path that is a dangling link; empty if there is none."""
+    """Names the part of a path that is a dangling link, or returns an empty string."""
     for part in (path, *path.parents):
         if os.path.islink(part) and not os.path.exists(part):
             target = os.readlink(part)

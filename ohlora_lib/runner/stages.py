@@ -166,7 +166,7 @@ def matches(stage: Stage, globs: str) -> bool:
 
 
 def select(stages: Sequence[Stage], only: str) -> list[Stage]:
-    """Returns the stages that match comma-separated globs; ValueError if there are none."""
+    """Returns the stages that match comma-separated globs; ValueError if no stage matches."""
     if chosen := [stage for stage in stages if matches(stage, only)]:
         return chosen
     names = [stage.name for stage in stages]

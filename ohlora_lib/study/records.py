@@ -123,7 +123,7 @@ def _remedy(folder: Path) -> str:
 
 
 def changed_file(folder: Path, summary: Mapping[str, Any]) -> str:
-    """Names the first file of a finished run that is missing or changed; empty if there is none.
+    """Names the first file of a finished run that is missing or changed; empty if all are intact.
 
     Compares tables and weights by hash, and checkpoints, image stores and pictures, which are
     many or large, by size.

@@ -22,13 +22,14 @@ from itertools import product
 import numpy as np
 from scipy.linalg import solve_triangular
 
+from ohlora_lib.verdict.bootstrap import DRAWS
+
 RHO = (0.0, 0.5, 0.8, 0.9, 0.95)  # correlation of neighbouring rows
 LAM = (0.0, 0.05, 0.1, 0.2, 0.3, 0.45)  # deviation of the logit
 FIXED_RHO, FIXED_LAM = 0.9, 0.2  # prior of rows of the same latents: largest rho, mean of lam
 NEAR_ROWS = 200  # rows that the noise is estimated from, at most
 KNOWN_ROWS = 100  # fewer do not show how slowly the mean wanders
 PRIOR_ROWS = 10  # weight of the theoretical noise against the observed rows
-DRAWS = 10_000
 SCORES_PER_ROW = 100  # samples scored for each row of a log
 
 

@@ -25,22 +25,9 @@ from ohlora_lib.io.weights import (
     save_weights,
 )
 from ohlora_lib.nets.stylegan2 import Discriminator, Generator
+from tests.io.test_weights import complaint, same
 from tests.nets.test_stylegan2 import official_judge_name, official_name
 from tests.official_file import JUDGE, SIZES, global_of, network, official_file, saved, trapped
-
-
-def same(a, b):
-    return a.keys() == b.keys() and all(
-        a[name].dtype == b[name].dtype and torch.equal(a[name], b[name]) for name in a
-    )
-
-
-def complaint(read, path, *args, **options):
-    with pytest.raises(ValueError, match=re.escape(str(path))) as caught:
-        read(path, *args, **options)
-    assert "\n" not in str(caught.value)
-    assert len(str(caught.value)) < 600
-    return str(caught.value)
 
 
 @pytest.fixture
