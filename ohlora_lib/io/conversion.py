@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ohlora_lib.io import stylegan2
 from ohlora_lib.io.disk import atomic_path
-from ohlora_lib.io.rosinality import official, rosinality
+from ohlora_lib.io.stylegan2 import layout as stylegan2
+from ohlora_lib.io.stylegan2.rosinality import official, rosinality
 from ohlora_lib.io.tensors import read_networks
 from ohlora_lib.io.weights import (
     SIZES,

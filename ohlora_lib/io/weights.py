@@ -18,14 +18,14 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from ohlora_lib.io import stylegan2
 from ohlora_lib.io.disk import write_atomic
-from ohlora_lib.io.rosinality import official
+from ohlora_lib.io.stylegan2 import layout as stylegan2
+from ohlora_lib.io.stylegan2.rosinality import official
 from ohlora_lib.io.tensors import read_networks
 from ohlora_lib.nets import CompactCNN, Discriminator, Generator, PropertyCNN
-from ohlora_lib.nets.generator import EMBEDDING_DIM
 from ohlora_lib.nets.property_cnn import CHANNELS
 from ohlora_lib.nets.style_generator import StyleGenerator
+from ohlora_lib.nets.stylegan1.generator import EMBEDDING_DIM
 from ohlora_lib.nets.stylegan2 import Discriminator as StyleGAN2Discriminator
 from ohlora_lib.nets.stylegan2 import Generator as StyleGAN2Generator
 
