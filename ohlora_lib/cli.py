@@ -229,7 +229,7 @@ def merge(
     out: Annotated[Path, Option(help="CSV to write.")],
 ) -> None:
     """Merge several people's label tables; where they disagree, the label stays empty."""
-    from ohlora_lib.population.labelling import merge_tables
+    from ohlora_lib.population.agreement import merge_tables
     from ohlora_lib.population.labels import save_table
 
     merged = merge_tables(tables)
