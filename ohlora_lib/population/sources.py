@@ -19,6 +19,7 @@ from ohlora_lib.io.weights import load_generator
 from ohlora_lib.nets.compute import pick_device
 from ohlora_lib.nets.samples import sample_images
 from ohlora_lib.population import labels as lb
+from ohlora_lib.population.agreement import to_settle
 from ohlora_lib.population.faces.faces import draw_attributes, render_faces
 from ohlora_lib.population.inputs import CELEBA_LABELS, find_celeba, read_attributes, read_labels
 from ohlora_lib.study.machine import track
@@ -110,7 +111,8 @@ def make(config: MakePopulation, folder: Path) -> Population:
 def to_label(config: LabelImages, run: Run) -> tuple[np.ndarray, list[str]]:
     """The first `count` images to label by hand, uint8 (n, H, H, 3), and their n names.
 
-    Stores the images in the run folder unless they come from a population.
+    With `settle_csv`, only those on which people disagree. Stores the images in the run folder
+    unless they come from a population.
     """
     folder = run.inputs.get("population_run", run.path)
     if folder != run.path:
@@ -120,8 +122,12 @@ def to_label(config: LabelImages, run: Run) -> tuple[np.ndarray, list[str]]:
     else:
         files = _sample(config, folder, config.count)
     named = files[files["img_no"].notna()].sort_values("img_no")
-    images = open_store(folder / "images" / "images.npy")
-    return images[: config.count], named["file"].astype(str).tolist()[: config.count]
+    images = open_store(folder / "images" / "images.npy")[: config.count]
+    names = named["file"].astype(str).tolist()[: config.count]
+    if config.settle_csv:
+        rows = to_settle(in_project(config.settle_csv), names)
+        images, names = images[rows], [names[k] for k in rows]
+    return images, names
 
 
 def load_population(folder: Path, needed: Sequence[str] = ()) -> Population:
