@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 import ohlora_lib
 from ohlora_lib import cli, doctor
 from ohlora_lib.finetune import run as finetune_run
-from ohlora_lib.io.stylegan2 import expected_shapes, fixed_filter
+from ohlora_lib.io.stylegan2.layout import expected_shapes, fixed_filter
 from ohlora_lib.io.weights import load_generator, save_weights
 from ohlora_lib.nets import Generator
 from ohlora_lib.runner import runner
