@@ -20,9 +20,9 @@ from torch import Tensor
 
 from ohlora_lib.finetune.loop import FineTuner
 from ohlora_lib.nets import Discriminator, Generator, PropertyCNN
-from ohlora_lib.nets.generator import FUSED_FROM_PX, SynthesisLayer
 from ohlora_lib.nets.layers import EqualConv, EqualDense, leaky, minibatch_deviation, smooth_kernel
 from ohlora_lib.nets.samples import draw_latents, to_uint8
+from ohlora_lib.nets.stylegan1.generator import FUSED_FROM_PX, SynthesisLayer
 from ohlora_lib.training.losses import discriminator_loss, generator_loss
 
 # ---- networks -----------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import warnings
 import numpy as np
 import torch
 
-from ohlora_lib.io.stylegan2 import expected_shapes, fixed_filter
+from ohlora_lib.io.stylegan2.layout import expected_shapes, fixed_filter
 
 SIZES = {"image_px": 16, "c_dim": 0, "z_dim": 10, "w_dim": 12, "mapping_layers": 2}
 SIZES |= {"channel_base": 128, "channel_max": 16, "conv_clamp": 256}

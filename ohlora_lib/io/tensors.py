@@ -18,7 +18,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from ohlora_lib.io.disk import check_file
-from ohlora_lib.io.official_pickle import read_pickle
+from ohlora_lib.io.stylegan2.official_pickle import read_pickle
 
 Networks = dict[str, dict[str, Tensor]]  # tensors by network name and tensor name
 

@@ -12,10 +12,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ohlora_lib.io import official_pickle, stylegan2
 from ohlora_lib.io.conversion import convert, describe
-from ohlora_lib.io.rosinality import official, rosinality
-from ohlora_lib.io.stylegan2 import sizes
+from ohlora_lib.io.stylegan2 import layout as stylegan2
+from ohlora_lib.io.stylegan2 import official_pickle
+from ohlora_lib.io.stylegan2.layout import sizes
+from ohlora_lib.io.stylegan2.rosinality import official, rosinality
 from ohlora_lib.io.tensors import read_networks
 from ohlora_lib.io.weights import (
     check_weights,

@@ -133,7 +133,7 @@ def test_generator_gradients(monkeypatch):
         slope.view(-1)[KINK[1]] = 0.2
         return x * slope
 
-    monkeypatch.setattr("ohlora_lib.nets.generator.leaky", on_the_reference_side)
+    monkeypatch.setattr("ohlora_lib.nets.stylegan1.generator.leaky", on_the_reference_side)
     generator = split_generator()
     judge = seeded(Discriminator(128, **SIZES), SMALL["discriminator_params"]).double()
     g_loss = generator_loss(judge(generator.double()(LATENTS[0].double())))
@@ -170,17 +170,20 @@ def without_bias(style, x, w):
 NO_BLUR = ("nets.layers.Blur.forward", lambda _, x, bias=None: x)
 WRONG_GENERATORS = (
     NO_BLUR,
-    ("nets.generator.FUSED_FROM_PX", 256),
+    ("nets.stylegan1.generator.FUSED_FROM_PX", 256),
     ("nets.layers.Noise.forward", lambda noise, x, _: x + noise.noise),
     ("nets.layers.Style.forward", without_bias),
-    ("nets.generator.MAPPING_LR_MULTIPLIER", 0.011),
+    ("nets.stylegan1.generator.MAPPING_LR_MULTIPLIER", 0.011),
 )
 WRONG = {
     test_plain_generator: WRONG_GENERATORS,
     test_split_generator: WRONG_GENERATORS,
     test_discriminator_losses_and_gradients: (
         NO_BLUR,
-        ("nets.discriminator.minibatch_deviation", lambda x: torch.cat([x, 0 * x[:, :1]], dim=1)),
+        (
+            "nets.stylegan1.discriminator.minibatch_deviation",
+            lambda x: torch.cat([x, 0 * x[:, :1]], dim=1),
+        ),
         ("training.losses.r1_penalty", lambda x, scores: 2 * r1_penalty(x, scores)),
     ),
 }

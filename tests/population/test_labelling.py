@@ -1,11 +1,11 @@
-"""Labelling: answers are saved at once, stops lose nothing, merging shows disagreements."""
+"""Labelling: answers are saved at once, stops lose nothing."""
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
-from ohlora_lib.population.labelling import LabelSession, Question, merge_tables
+from ohlora_lib.population.labelling import LabelSession, Question
 from ohlora_lib.population.sources import to_label
 from ohlora_lib.study.parameters import LabelImages
 from ohlora_lib.study.run_folder import Run
@@ -122,47 +122,11 @@ def test_invalid_property_names_are_rejected(tmp_path, properties):
         session(tmp_path, properties)
 
 
-def merged(tmp_path, anna, otto):
-    (tmp_path / "anna.csv").write_text(anna)
-    (tmp_path / "otto.csv").write_text(otto)
-    return merge_tables([tmp_path / "anna.csv", tmp_path / "otto.csv"])
-
-
-def test_merging_two_people(tmp_path):
-    anna = "file,smile,hat,note\na,1,1,x\nb,0,1,y\nc,,0,z\n"
-    found = merged(tmp_path, anna, "file,smile\nd,1\nc,1\nb,1\na,1\n")
-    table = found.table.set_index("file")
-    assert table["smile"].fillna(-1).to_dict() == {"a": 1, "b": -1, "c": 1, "d": 1}
-    assert table["hat"].fillna(-1).to_dict() == {"a": 1, "b": 1, "c": 0, "d": -1}
-    assert found.left_out == ["note"]
-    (row,) = found.disagreements.to_dict("records")
-    assert (row["file"], row["property"]) == ("b", "smile")
-    assert [row[str(tmp_path / f"{name}.csv")] for name in ("anna", "otto")] == [0, 1]
-
-
-@pytest.mark.parametrize(
-    ("otto", "words"),
-    [
-        ("name,hat\na,1\n", "no common column"),
-        ("file,hat\n001,1\n001,0\n", "row 1 has file = '001'; that image appears twice"),
-        ("file,hat\n001,1\nb.jpg,yes\n", r"otto\.csv: row 1 has hat = 'yes';"),
-        ("file,hat\n001,1\nb.jpg,0.7\n", r"otto\.csv: row 1 has hat = 0.7;"),
-    ],
-)
-def test_tables_that_cannot_be_merged_are_rejected(tmp_path, otto, words):
-    with pytest.raises(ValueError, match=words):
-        merged(tmp_path, "file,hat\n001,1\nb.jpg,0\n", otto)
-
-
 def test_accents_written_by_macos_match(tmp_path):
     files = ["Jose\u0301.png", "Zoe\u0308.png", "c.png", "car\rriage.png"]
     typed = ["Jos\u00e9.png", "Zo\u00eb.png", "c.png", "car\rriage.png"]
     answered(session(tmp_path / "a", ["smile"], files), "1", "0", "1", "0")
     assert session(tmp_path / "a", ["smile"], typed).question is None
-    answered(session(tmp_path / "b", ["smile"], typed), "1", "1", "1", "0")
-    found = merge_tables([tmp_path / name / "labels.csv" for name in ("b", "a")])
-    assert found.table["file"].tolist() == typed
-    assert found.disagreements["file"].tolist() == typed[1:2]
 
 
 def test_the_question_explains_0_and_1(tmp_path):

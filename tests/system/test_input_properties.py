@@ -13,7 +13,7 @@ from ohlora_lib.io.conversion import convert, describe
 from ohlora_lib.io.pictures import read_image
 from ohlora_lib.io.weights import save_weights
 from ohlora_lib.nets import Discriminator, Generator, PropertyCNN
-from ohlora_lib.population.labelling import merge_tables
+from ohlora_lib.population.agreement import merge_tables
 from ohlora_lib.population.labels import match_rows, read_table
 from ohlora_lib.population.labels import with_properties as labelled
 from ohlora_lib.verdict import logs

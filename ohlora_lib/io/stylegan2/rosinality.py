@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ohlora_lib.io.stylegan2 import (
+from ohlora_lib.io.stylegan2.layout import (
     FILTER,
     MARKS,
     MOST_PX,
