@@ -286,6 +286,7 @@ class LabelImages(NotebookParameters, Meaning):
     population_run: str = ""
     image_folder: str = ""
     generator_file: str = ""
+    settle_csv: str = ""
     image_px: Side = 64
     count: PositiveInt = 2000
     properties: Names = PROPERTIES
