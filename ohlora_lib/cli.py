@@ -226,20 +226,31 @@ def film(
 @labels_app.command()
 def merge(
     tables: Annotated[list[Path], Argument(help="Label tables of the same images.")],
-    out: Annotated[Path, Option(help="CSV to write.")],
+    out: Annotated[Path, Option(help="CSV to write; who answered what is written beside it.")],
+    settled: Annotated[
+        Path | None, Option(help="Label table that settles disagreements; its labels replace all.")
+    ] = None,
 ) -> None:
     """Merge several people's label tables; where they disagree, the label stays empty."""
-    from ohlora_lib.population.agreement import merge_tables
+    from ohlora_lib.population import agreement
     from ohlora_lib.population.labels import save_table
 
-    merged = merge_tables(tables)
-    _check_output(out, *tables)
+    merged = agreement.merge_tables(tables, settled)
+    by_person = out.with_name(f"{out.stem}-by-person.csv")
+    for path in (out, by_person):
+        _check_output(path, *tables, *([settled] if settled else []))
     save_table(out, merged.table)
-    if len(merged.disagreements):
-        heads = [Path(str(name)).name for name in merged.disagreements]
-        show_table(heads, merged.disagreements.astype(str).to_numpy().tolist())
-    left_open = f"{len(merged.disagreements)} disagreements left empty"
+    save_table(by_person, merged.answers)
+    if count := len(merged.disagreements):
+        show_table(
+            list(merged.disagreements), merged.disagreements.astype(str).to_numpy().tolist()
+        )
+    left_open = f"{count} disagreement{'s' * (count != 1)} left empty"
     typer.echo(f"{out}: {len(merged.table)} images, {left_open}.")
+    for row in agreement.agreement(merged.answers).to_dict("records"):
+        typer.echo(agreement.in_words(row))
+    if count:
+        typer.echo(f"To settle: open label_images.ipynb with settle_csv: {by_person}")
     if merged.left_out:
         typer.echo(f"Left out, because they hold no labels: {', '.join(merged.left_out)}.")
 

@@ -18,8 +18,9 @@ from ohlora_lib.base.training import BaseSettings, BaseTrainer, level_of_detail
 from ohlora_lib.io.disk import write_atomic
 from ohlora_lib.io.images import Images, grid_image, open_store, save_png
 from ohlora_lib.io.weights import load_discriminator, load_generator, save_weights
-from ohlora_lib.nets import Discriminator, Generator
+from ohlora_lib.nets import Discriminator, Generator, stylegan2
 from ohlora_lib.nets.samples import draw_latents, to_uint8
+from ohlora_lib.nets.style_generator import StyleGenerator
 from ohlora_lib.population.faces.faces import render_faces
 from ohlora_lib.population.labels import save_table
 from ohlora_lib.training.checkpoint import Pace, images_sha256, load_newest
@@ -27,14 +28,13 @@ from ohlora_lib.training.losses import check_finite
 from ohlora_lib.training.stopping import stop_on_interrupt
 
 NETS = ("generator", "discriminator")
-SIZES = ("image_px", "z_dim", "w_dim", "num_properties", "fmaps_base", "fmaps_max")
 
 
 @dataclass(frozen=True)
 class Base:
     """A generator (averaged weights) and the discriminator it was trained against."""
 
-    generator: Generator
+    generator: StyleGenerator
     discriminator: Discriminator
 
 
@@ -71,7 +71,7 @@ def import_base(folder: Path, generator_file: Path, discriminator_file: Path) ->
     return f"Weights of {generator_file.name} and {discriminator_file.name}, unchanged."
 
 
-def _save(generator: Generator, discriminator: Discriminator, folder: Path) -> None:
+def _save(generator: StyleGenerator, discriminator: Discriminator, folder: Path) -> None:
     for name, net in zip(NETS, (generator, discriminator), strict=True):
         save_weights(net, folder / f"{name}.safetensors")
 
@@ -95,13 +95,27 @@ def training_images(
     return images
 
 
-def new_nets(image_px: int, *, z_dim: int, w_dim: int, **sizes: int) -> Base:
-    """Creates untrained networks from torch's global random state.
+def new_nets(
+    image_px: int,
+    *,
+    z_dim: int,
+    w_dim: int,
+    num_properties: int,
+    fmaps_base: int,
+    fmaps_max: int,
+    architecture: str = "stylegan1",
+) -> Base:
+    """Creates untrained networks, `stylegan1` or `stylegan2`, from torch's global random state.
 
-    `sizes` apply to both networks: `num_properties`, `fmaps_base`, `fmaps_max`.
+    A StyleGAN2 takes no property scores, as in most files; `num_properties` is ignored.
     """
-    generator = Generator(image_px, z_dim=z_dim, w_dim=w_dim, **sizes)
-    return Base(generator, Discriminator(image_px, **sizes))
+    if architecture == "stylegan2":
+        both = {"channel_base": fmaps_base, "channel_max": fmaps_max}
+        generator = stylegan2.Generator(image_px, z_dim=z_dim, w_dim=w_dim, **both)
+        return Base(generator, stylegan2.Discriminator(image_px, **both))
+    both = {"num_properties": num_properties, "fmaps_base": fmaps_base, "fmaps_max": fmaps_max}
+    generator = Generator(image_px, z_dim=z_dim, w_dim=w_dim, **both)
+    return Base(generator, Discriminator(image_px, **both))
 
 
 class BaseRun:
@@ -127,8 +141,7 @@ class BaseRun:
     ) -> None:
         self.folder, self.settings, self.pace = folder, settings, Pace(checkpoint_minutes)
         self.state_path = folder / "checkpoints" / "state.pt"
-        sizes = {name: getattr(nets.generator, name) for name in SIZES}
-        self.facts = {**vars(settings), "device": images.device.type, **sizes}
+        self.facts = {**vars(settings), "device": images.device.type, **nets.generator.sizes}
         self.facts["images_sha256"] = images_sha256(images)
         ours = (net.to(images.device) for net in (nets.generator, nets.discriminator))
         self.trainer = BaseTrainer(*ours, images, settings)

@@ -2,7 +2,7 @@
 
 Progressive growing, non-saturating logistic loss, lazy R1, style mixing, averaged weights.
 Axes: N images of the population, B batch, H image height.
-Source: Karras et al., "A Style-Based Generator Architecture for GANs", 2019, https://arxiv.org/abs/1812.04948;
+Source: Karras et al., "A Style-Based StyleGenerator Architecture for GANs", 2019, https://arxiv.org/abs/1812.04948;
 lazy R1 is from "Analyzing and Improving the Image Quality of StyleGAN", 2020, https://arxiv.org/abs/1912.04958.
 """
 
@@ -19,9 +19,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ohlora_lib.io.images import Images
-from ohlora_lib.nets import Discriminator, Generator
+from ohlora_lib.nets import Discriminator
 from ohlora_lib.nets.compute import autocast
 from ohlora_lib.nets.samples import to_signed
+from ohlora_lib.nets.style_generator import StyleGenerator
 from ohlora_lib.training.checkpoint import random_states, set_random_states
 from ohlora_lib.training.losses import discriminator_loss, generator_loss
 
@@ -85,7 +86,7 @@ class BaseTrainer:
 
     def __init__(
         self,
-        generator: Generator,
+        generator: StyleGenerator,
         discriminator: Discriminator,
         images: Images,
         settings: BaseSettings,

@@ -21,8 +21,8 @@ from ohlora_lib.evaluation.distances import DiversityScale, compare_features
 from ohlora_lib.evaluation.independent import IndependentJudge
 from ohlora_lib.io.images import Images, to_tensor
 from ohlora_lib.io.weights import load_generator, read_tensors
-from ohlora_lib.nets import Generator
 from ohlora_lib.nets.samples import sample_images
+from ohlora_lib.nets.style_generator import StyleGenerator
 from ohlora_lib.properties.ensemble import Ensemble
 from ohlora_lib.training.checkpoint import tensors_sha256
 
@@ -82,7 +82,7 @@ class Evaluator:
             "judge_sha256": _sha256(self.judge),
         }
 
-    def draw(self, generator: Generator, **place: int) -> Tensor:
+    def draw(self, generator: StyleGenerator, **place: int) -> Tensor:
         """Samples with fixed noise, uint8 (S, H, H, 3); `place` is for `sample_images`."""
         training = generator.training
         generator.eval()  # otherwise sampling would update the running mean of w
@@ -91,7 +91,7 @@ class Evaluator:
         generator.train(training)
         return images
 
-    def __call__(self, generator: Generator, index: int) -> Evaluation:
+    def __call__(self, generator: StyleGenerator, index: int) -> Evaluation:
         """Evaluates; `index` numbers the evaluation, to redraw its fresh latents."""
         size = self.samples
         fresh = self.draw(generator, seed=self.seed, batch=size, start=index * size)
@@ -106,11 +106,11 @@ class Evaluator:
         row["diversity"], row["recall"] = self.diversity(self.judge.features(fresh))
         return Evaluation(row, fixed.cpu().numpy())
 
-    def fresh(self, generator: Generator, index: int) -> Tensor:
+    def fresh(self, generator: StyleGenerator, index: int) -> Tensor:
         """The fresh samples on which a generator was judged, uint8 (S, H, H, 3)."""
         return self.draw(generator, seed=self.seed + 1 + index)
 
-    def judged(self, generator: Generator, index: int, **facts: float | str) -> Judged:
+    def judged(self, generator: StyleGenerator, index: int, **facts: float | str) -> Judged:
         """Judges one generator; each `index` has fresh latents of its own."""
         latent_seeds = {"fresh": self.seed + 1 + index, "same": self.seed}
         images = {kind: self.draw(generator, seed=seed) for kind, seed in latent_seeds.items()}
@@ -137,7 +137,12 @@ class Evaluator:
         return pd.concat(tables, axis=1)
 
     def judge_all(
-        self, base: Generator, checkpoints: Sequence[Path], device: torch.device, *, shown: bool
+        self,
+        base: StyleGenerator,
+        checkpoints: Sequence[Path],
+        device: torch.device,
+        *,
+        shown: bool,
     ) -> Iterator[Judged]:
         """Judges the base, then the checkpoints; if `shown`, only the middle and last."""
         last = len(checkpoints)
@@ -168,7 +173,12 @@ def _sha256(cnns: Ensemble) -> str:
 
 
 def measure_base(
-    generator: Generator, population: np.ndarray, judge: Ensemble, *, seed: int, precision: str
+    generator: StyleGenerator,
+    population: np.ndarray,
+    judge: Ensemble,
+    *,
+    seed: int,
+    precision: str,
 ) -> pd.DataFrame:
     """How closely samples of a base match a population, on features of the held-out judge.
 

@@ -16,10 +16,20 @@ from scipy.stats import norm
 from torch import Tensor
 
 from ohlora_lib.io.images import Images
+from ohlora_lib.population.labels import drawn_at_random
 from ohlora_lib.properties.ensemble import Ensemble, unseen_auroc
 
 BINS, DRAWS = 10, 500  # intervals of the score; resamples of the images
 COPIED_RATIO = 0.5  # a sample at a lower ratio of distances, see `Nearest`, counts as a copy
+
+
+def at_random(unseen: Mapping[str, pd.DataFrame], labels: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The rows of `ensemble.unseen_scores`, by role, of images drawn at random: fair tests.
+
+    `labels` is the table whose index `unseen` calls `image`; without `source`, all rows remain.
+    """
+    drawn = labels.index[drawn_at_random(labels)]
+    return {role: table[table["image"].isin(drawn)] for role, table in unseen.items()}
 
 
 def auroc_table(unseen: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

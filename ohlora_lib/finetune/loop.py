@@ -21,9 +21,10 @@ from torch import Tensor
 from ohlora_lib.evaluation.evaluator import Evaluation, Evaluator
 from ohlora_lib.finetune.recipe import Recipe, StepRule, only_trainable, trainable_names
 from ohlora_lib.io.images import Images
-from ohlora_lib.nets import Discriminator, Generator
+from ohlora_lib.nets import Discriminator
 from ohlora_lib.nets.compute import autocast
 from ohlora_lib.nets.samples import to_signed
+from ohlora_lib.nets.style_generator import StyleGenerator
 from ohlora_lib.training.checkpoint import random_states, set_random_states
 from ohlora_lib.training.losses import (
     check_finite,
@@ -65,7 +66,7 @@ class FinetuneSettings:
 class FineTuner:
     """Networks, optimizers, random state and data position of one fine-tuning run."""
 
-    generator: Generator  # base weights, with the recipe's mapping network, on its device
+    generator: StyleGenerator  # base weights, with the recipe's mapping network, on its device
     discriminator: Discriminator  # the base's, on the same device
     images: Images  # selected, uint8, (N, H, H, 3), on the same device
     recipe: Recipe  # what to train, and when a network has caught up

@@ -13,8 +13,11 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from ohlora_lib.nets import Discriminator, Generator
+from ohlora_lib.nets import Discriminator, stylegan2
+from ohlora_lib.nets.style_generator import StyleGenerator
 from ohlora_lib.verdict.verdict import listed
+
+Network = StyleGenerator | Discriminator | stylegan2.Discriminator
 
 
 @dataclass(frozen=True)
@@ -72,30 +75,13 @@ RECIPES = {
 }  # fmt: skip
 
 
-def _places(net: Generator | Discriminator) -> dict[str, list[str]]:
-    """Maps layer groups, such as `mapping` or `layers@16px`, to parameter name prefixes."""
-    if isinstance(net, Generator):
-        places = {"mapping": ["mapping."]}
-        for k in range(net.synthesis.num_blocks):
-            places[f"layers@{4 << k}px"] = [f"synthesis.layer{2 * k + i}." for i in (0, 1)]
-            places[f"output@{4 << k}px"] = [f"synthesis.output{k}."]
-        return places
-    places = {}
-    for k in range(net.num_blocks):
-        px = net.image_px >> k
-        count = 3 if px == 4 else 2  # at 4 px: convolution, dense, output dense
-        layers = [f"layer{2 * k + i}." for i in range(count)]
-        places |= {f"layers@{px}px": layers, f"input@{px}px": [f"input{k}."]}
-    return places
-
-
-def trainable_names(net: Generator | Discriminator, places: Sequence[str]) -> list[str]:
+def trainable_names(net: Network, places: Sequence[str]) -> list[str]:
     """Names of the parameters that the layer groups in `places` leave unfrozen.
 
     Raises:
         ValueError: If the network lacks one of these groups.
     """
-    known = _places(net)
+    known = net.groups()
     for place in places:
         if place not in known:
             raise ValueError(

@@ -22,9 +22,10 @@ from ohlora_lib.finetune.loop import FineTuner, FinetuneSettings, finetune
 from ohlora_lib.finetune.recipe import RECIPES, shown_places, trainable_names
 from ohlora_lib.io.disk import write_atomic
 from ohlora_lib.io.images import Images, grid_image, hold, open_store, save_png
-from ohlora_lib.io.weights import save_weights, split_mapping
-from ohlora_lib.nets import Discriminator, Generator
+from ohlora_lib.io.weights import save_weights
+from ohlora_lib.nets import Discriminator
 from ohlora_lib.nets.compute import pick_precision
+from ohlora_lib.nets.style_generator import StyleGenerator
 from ohlora_lib.properties.ensemble import load_ensemble
 from ohlora_lib.study.parameters import FinetuneGenerator, load
 from ohlora_lib.study.run_folder import Run, start_anew_words
@@ -206,11 +207,11 @@ class FinetuneRun:
 
 def starting_nets(
     base: Base, recipe: str, wide_dim: int, seed: int
-) -> tuple[Generator, Discriminator]:
+) -> tuple[StyleGenerator, Discriminator]:
     """Builds the networks from a base, the generator with the recipe's mapping network."""
     generator = base.generator
     if RECIPES[recipe].split_mapping:
-        generator = split_mapping(generator, wide_dim, torch.Generator().manual_seed(seed))
+        generator = generator.split(wide_dim, torch.Generator().manual_seed(seed))
     return generator, base.discriminator
 
 

@@ -15,14 +15,12 @@ from ohlora_lib.io.stylegan2 import layout as stylegan2
 from ohlora_lib.io.stylegan2.rosinality import official, rosinality
 from ohlora_lib.io.tensors import read_networks
 from ohlora_lib.io.weights import (
-    SIZES,
     build_network,
     choose_network,
     count_not_finite,
     kind_of,
     naming,
     read_tensors,
-    split_mapping,
     write_network,
 )
 from ohlora_lib.nets import CompactCNN, Generator, PropertyCNN
@@ -69,7 +67,7 @@ def _measure(
 
 def _sizes(net: nn.Module) -> dict[str, Any]:
     """Returns a network's constructor arguments and its number of parameters."""
-    names = [*SIZES, "wide_dim", "properties", "width", "crop"]
+    names = [*Generator.SIZES, "wide_dim", "properties", "width", "crop"]
     found = {name: getattr(net, name) for name in names if hasattr(net, name)}
     return found | {"parameters": sum(p.numel() for p in net.parameters())}
 
@@ -107,7 +105,7 @@ def convert(
     if wide_dim:
         if not isinstance(net, Generator) or net.wide_dim:
             raise ValueError(f"{source}: only a generator with a plain mapping can be split")
-        net = split_mapping(net, wide_dim, torch.Generator().manual_seed(seed))
+        net = net.split(wide_dim, torch.Generator().manual_seed(seed))
         form = tensors["mapping.dense0.weight"].dtype
         new = {k: v.to(form) for k, v in net.state_dict().items() if k not in tensors}
         tensors = {**tensors, **new}

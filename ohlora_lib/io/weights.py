@@ -33,7 +33,6 @@ PREFERRED = (  # of several networks in one file
     *("generator_smooth", "generator_ema", "G_ema", "g_ema", "generator", "discriminator"),
     *("D", "d"),
 )
-SIZES = ("image_px", "z_dim", "w_dim", "num_properties", "fmaps_base", "fmaps_max")
 Shapes = Mapping[str, Sequence[int]]  # by tensor name
 
 
@@ -248,16 +247,3 @@ def check_weights(path: Path | str, kind: str) -> None:
 def count_not_finite(tensors: Mapping[str, Tensor]) -> int:
     """Counts the numbers that are NaN or infinite."""
     return sum(int((~torch.isfinite(tensor.float())).sum()) for tensor in tensors.values())
-
-
-def split_mapping(base: Generator, wide_dim: int, generator: torch.Generator) -> Generator:
-    """Returns a generator with the weights of a plain base and a second, wide mapping branch.
-
-    `generator`, on the CPU, draws the branch as published. ValueError if the base has one.
-    """
-    if base.wide_dim:
-        raise ValueError("the base already has a split mapping; start from a plain one")
-    net = Generator(**{name: getattr(base, name) for name in SIZES}, wide_dim=wide_dim)
-    net.load_state_dict(base.state_dict(), strict=False)
-    net.mapping.reset_new_branch(generator)
-    return net

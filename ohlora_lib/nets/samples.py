@@ -69,15 +69,14 @@ def sample_images(
 def draw_latents(
     generator: StyleGenerator, count: int, *, seed: int, index: int = 0
 ) -> tuple[Tensor, Tensor | None]:
-    """Draws standard normal latents (count, Z) and property scores (count, P) on the CPU.
+    """Draws standard normal latents (count, Z) and scores or labels (count, P) on the CPU.
 
     Batches of one seed differ in `index`; seed and index are mixed as in the published study.
     """
     (mixed,) = np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)
     random = torch.Generator().manual_seed(int(mixed) >> 1)
     device = next(generator.parameters()).device
-    z, properties = (
-        torch.randn(count, width, generator=random).to(device) if width else None
-        for width in (generator.z_dim, generator.num_properties)
-    )
-    return z, properties
+    z = torch.randn(count, generator.z_dim, generator=random).to(device)
+    if not generator.num_properties:
+        return z, None
+    return z, generator.draw_properties(count, random).to(device)

@@ -10,10 +10,12 @@ import contextlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+NEW_BRANCH_STD = 0.15  # with the usual 1 / lr_multiplier, the first images are not faces
 W_AVG_STEP = 0.005  # weight of a training batch's mean w in the running mean
 
 
@@ -82,7 +84,40 @@ class StyleSynthesis(nn.Module):
 
 
 class StyleGenerator(nn.Module):
-    """A generator with the parts `mapping`, `truncation` and `synthesis`."""
+    """A generator with the parts `mapping`, `truncation` and `synthesis`.
+
+    Each generation's class has `SIZES`, the names of its constructor's arguments but `wide_dim`,
+    and `groups`, the prefixes of parameter names by layer group, such as `layers@16px`.
+    """
+
+    SIZES: tuple[str, ...]
+
+    @property
+    def sizes(self) -> dict[str, Any]:
+        """Constructor arguments of a network like this, with a plain mapping."""
+        return {name: getattr(self, name) for name in self.SIZES}
+
+    @torch.no_grad()
+    def split(self, wide_dim: int, random: torch.Generator) -> StyleGenerator:
+        """Copies the network, with a second, wide branch beside the mapping's last two layers.
+
+        The branch starts as published: `random`, on the CPU, draws its stored weights and biases
+        from N(0, 0.15^2). ValueError if the mapping is split already.
+        """
+        if self.wide_dim:
+            raise ValueError("the base already has a split mapping; start from a plain one")
+        net = type(self)(**self.sizes, wide_dim=wide_dim)
+        own = self.state_dict()
+        net.load_state_dict(own, strict=False)
+        for name, parameter in net.named_parameters():
+            if name not in own:
+                parameter.copy_(torch.randn(parameter.shape, generator=random) * NEW_BRANCH_STD)
+        return net
+
+    def draw_properties(self, count: int, random: torch.Generator) -> Tensor:
+        """Draws standard normal property scores, (count, P)."""
+        size = (count, self.num_properties)
+        return torch.randn(size, generator=random, device=random.device)
 
     @torch.no_grad()
     def move_toward(self, trained: StyleGenerator, keep: float) -> None:

@@ -19,6 +19,8 @@ from ohlora_lib.study.look import parse_condition
 
 SAME_FOLDER = (0, 1, 3)  # indices into `_spellings` that keep the folder
 FILE_COLUMNS = ("file", "img_path", "image_id", "image", "filename", "path")
+FACTS = ("source", "how", "round")  # how label_images made the labels of an image
+SOURCES = ("random", "chosen")  # of an image: whether the model chose it
 EMPTY = ["", "NA", "N/A", "NaN", "nan", "None", "null", "<NA>"]  # cells that count as missing
 
 
@@ -60,6 +62,67 @@ def save_table(path: Path | str, table: pd.DataFrame, *, index: bool = False) ->
         table.to_csv(temporary, index=index, lineterminator="\n", quoting=quoting)
 
 
+def fact_columns(table: pd.DataFrame) -> list[str]:
+    """Columns that say how labels were made: source, how, round and `<property>_weight`.
+
+    None are found unless `source` says which images were drawn at random and which were chosen.
+    """
+    if "source" not in table or not table["source"].isin(SOURCES).any():
+        return []
+    weights = {f"{name}_weight" for name in table}
+    return [name for name in table if name in FACTS or name in weights]
+
+
+def check_facts(table: pd.DataFrame, source: str | Path) -> None:
+    """Checks the columns of `fact_columns`; ValueError, prefixed with `source`, if one is wrong.
+
+    An empty `source` counts as random.
+    """
+    for name in fact_columns(table):
+        if name == "source":
+            good = table[name].isna() | table[name].isin(SOURCES)
+            check_cells(table[name], good, source, "it must be random or chosen")
+        elif name not in FACTS:
+            good = as_numbers(table[name], source).fillna(0) >= 0
+            check_cells(table[name], good, source, "a weight must not be negative")
+    if len(table) and not drawn_at_random(table).any():
+        raise ValueError(
+            f"{source}: all {len(table)} images were chosen, so nothing can test what is learned "
+            f"from them. Label images drawn at random as well (label_images)."
+        )
+
+
+def drawn_at_random(table: pd.DataFrame) -> np.ndarray:
+    """Which rows are of images drawn at random, bool (N,); all unless the table says otherwise."""
+    if not fact_columns(table):
+        return np.ones(len(table), dtype=bool)
+    return (table["source"] != "chosen").to_numpy()
+
+
+def label_weights(table: pd.DataFrame, properties: Sequence[str]) -> np.ndarray | None:
+    """Weights of labels, (N, P), that undo how images were chosen; None if none were chosen.
+
+    A missing label weighs 0, and so does a chosen image without a weight.
+    """
+    if not fact_columns(table):
+        return None
+    plain = pd.Series(drawn_at_random(table).astype(float), table.index)
+    columns = [table.get(f"{prop}_weight", plain).fillna(plain) for prop in properties]
+    return np.where(table[list(properties)].isna(), 0.0, np.stack(columns, axis=1))
+
+
+def how_labelled(table: pd.DataFrame) -> str:
+    """A sentence: how many images were drawn at random, chosen and answered by grid, or ""."""
+    if not fact_columns(table):
+        return ""
+    drawn = int(drawn_at_random(table).sum())
+    grid = (table["how"] == "grid").sum() if "how" in table else 0
+    return (
+        f"{len(table)} labelled images: {drawn} drawn at random, {len(table) - drawn} chosen; "
+        f"{grid} answered by grid. Tests use the {drawn} drawn at random."
+    )
+
+
 def split_halves(count: int, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Splits row numbers into two disjoint sorted halves, for the selector and the judge."""
     order = np.random.default_rng(seed).permutation(count)
@@ -79,8 +142,8 @@ def label_columns(table: pd.DataFrame, source: str = "", *, strict: bool = True)
 
     If `strict`, raises ValueError for a column in which most, but not all, cells are 0 or 1.
     """
-    found = []
-    for name in table.columns.drop(["img_no", *FILE_COLUMNS], errors="ignore"):
+    found, others = [], ["img_no", *FILE_COLUMNS, *fact_columns(table)]
+    for name in table.columns.drop(others, errors="ignore"):
         cells = table[name].dropna()
         good = numbers(cells).isin([0, 1])
         if strict and good.mean() > 0.5:
@@ -101,6 +164,7 @@ def with_properties(
     Returns:
         The table without `img_no`, and the names of its label columns.
     """
+    check_facts(table, source)
     made = {}
     for prop, text in rules.items():
         condition = parse_condition(text)

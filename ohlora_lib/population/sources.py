@@ -19,6 +19,7 @@ from ohlora_lib.io.weights import load_generator
 from ohlora_lib.nets.compute import pick_device
 from ohlora_lib.nets.samples import sample_images
 from ohlora_lib.population import labels as lb
+from ohlora_lib.population.agreement import to_settle
 from ohlora_lib.population.faces.faces import draw_attributes, render_faces
 from ohlora_lib.population.inputs import CELEBA_LABELS, find_celeba, read_attributes, read_labels
 from ohlora_lib.study.machine import track
@@ -45,13 +46,18 @@ class Population:
         return self.images[chosen.to_numpy(dtype=np.int64)[:12]]
 
     @property
+    def drawn(self) -> pd.DataFrame:
+        """Labels of the images drawn at random; only they have the population's shares."""
+        return self.labels.loc[lb.drawn_at_random(self.labels), self.properties].astype(float)
+
+    @property
     def shares(self) -> dict[str, float]:
         """Share of ones per property."""
-        return {name: round(float(self.labels[name].mean()), 4) for name in self.properties}
+        return {name: round(float(share), 4) for name, share in self.drawn.mean().items()}
 
     def dependence(self) -> str:
         """A sentence: the strongest correlation between two properties."""
-        pair = strongest_pair(self.labels[self.properties].astype(float).corr())
+        pair = strongest_pair(self.drawn.corr())
         if pair is None:
             return "Fewer than two properties vary, so there is no correlation between properties."
         a, b, value = pair
@@ -68,9 +74,12 @@ class Population:
         if not self.properties:
             return f"{text}. No labels yet."
         ones = ", ".join(f"{name} {share:.1%}" for name, share in self.shares.items())
-        other = self.labels.columns.drop([*self.properties, "img_no", *lb.FILE_COLUMNS], "ignore")
+        known = [*self.properties, "img_no", *lb.FILE_COLUMNS, *lb.fact_columns(self.labels)]
+        other = self.labels.columns.drop(known, errors="ignore")
         rest = f" Columns that are not labels: {', '.join(other)}." if len(other) else ""
-        return f"{text}. Share of ones: {ones}.{rest}"
+        count = len(self.drawn)
+        among = f" among the {count} drawn at random" if count < len(self.labels) else ""
+        return f"{text}. Share of ones{among}: {ones}.{rest}"
 
 
 def make(config: MakePopulation, folder: Path) -> Population:
@@ -102,7 +111,8 @@ def make(config: MakePopulation, folder: Path) -> Population:
 def to_label(config: LabelImages, run: Run) -> tuple[np.ndarray, list[str]]:
     """The first `count` images to label by hand, uint8 (n, H, H, 3), and their n names.
 
-    Stores the images in the run folder unless they come from a population.
+    With `settle_csv`, only those on which people disagree. Stores the images in the run folder
+    unless they come from a population.
     """
     folder = run.inputs.get("population_run", run.path)
     if folder != run.path:
@@ -112,12 +122,19 @@ def to_label(config: LabelImages, run: Run) -> tuple[np.ndarray, list[str]]:
     else:
         files = _sample(config, folder, config.count)
     named = files[files["img_no"].notna()].sort_values("img_no")
-    images = open_store(folder / "images" / "images.npy")
-    return images[: config.count], named["file"].astype(str).tolist()[: config.count]
+    images = open_store(folder / "images" / "images.npy")[: config.count]
+    names = named["file"].astype(str).tolist()[: config.count]
+    if config.settle_csv:
+        rows = to_settle(in_project(config.settle_csv), names)
+        images, names = images[rows], [names[k] for k in rows]
+    return images, names
 
 
 def load_population(folder: Path, needed: Sequence[str] = ()) -> Population:
-    """Reads a population from its run folder; ValueError if a file or needed label is missing."""
+    """Reads a population from its run folder, and the rows with one of the needed labels.
+
+    ValueError if a file, or a column of needed labels, is missing.
+    """
     images = open_store(folder / "images" / "images.npy")
     labels = lb.read_table(folder / "labels.csv", ["img_no"])
     files = lb.read_table(folder / "files.csv", FILE_FACTS)
@@ -128,6 +145,8 @@ def load_population(folder: Path, needed: Sequence[str] = ()) -> Population:
             f"notebooks/label_images.ipynb and pass its table to 01_make_population as "
             f"`labels_csv`, or remove the property."
         )
+    if needed:  # images chosen for other properties have none of them
+        labels = labels.dropna(subset=list(needed), how="all", ignore_index=True)
     return Population(images, labels, files, properties)
 
 
@@ -188,14 +207,17 @@ def _label(
         names = table[named] if named else table.index.to_series().astype(str).radd("row ")
         unused = rows[rows.notna() & labels["img_no"].isna()]
         files.loc[unused, "detail"] += "; its label is ignored"
-        partly = labels["img_no"].notna() & labels[properties].isna().any(axis=1)
+        chosen, empty = bool(lb.fact_columns(labels)), labels[properties].isna()
+        # Images chosen for one property need no label of the others.
+        partly = labels["img_no"].notna() & (empty.all(axis=1) if chosen else empty.any(axis=1))
         files.loc[rows[partly], "detail"] = "some of its labels are empty"
         detail = "has a row in the label table, but no image matches it"
         absent = {"file": names[rows.isna()], "status": "no image", "detail": detail}
         files = pd.concat([files, pd.DataFrame(absent)], ignore_index=True)
         labels = labels[labels["img_no"].notna() & ~partly]
         labels = labels.sort_values("img_no", ignore_index=True)
-        labels = labels.astype({name: "int64" for name in ("img_no", *properties)})
+        kind = "Int64" if chosen else "int64"
+        labels = labels.astype({"img_no": "int64", **dict.fromkeys(properties, kind)})
     bare = (files["status"] == "read") & ~files["img_no"].isin(labels["img_no"])
     files.loc[bare, "status"] = "unlabelled"
     lb.save_table(folder / "labels.csv", labels)

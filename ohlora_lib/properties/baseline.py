@@ -29,13 +29,15 @@ class PixelRidge:
 
     Args:
         images: Training images, uint8, shape (N, H, H, 3).
-        labels: One row per image, one column of 0 and 1 per property.
+        labels: One row per image, one column of 0 and 1 per property; the mean replaces a
+            missing label.
         properties: Label columns to learn.
     """
 
     def __init__(self, images: Images, labels: pd.DataFrame, properties: Sequence[str]) -> None:
         self.properties = list(properties)
-        targets = labels[self.properties].to_numpy(np.float32)  # (N, P)
+        known = labels[self.properties]
+        targets = known.fillna(known.mean()).to_numpy(np.float32)  # (N, P)
         self.model = Ridge(alpha=ALPHA).fit(_small(images), targets)
 
     def scores(self, images: Images) -> Tensor:

@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from scipy.special import logit
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from ohlora_lib.nets import CompactCNN
@@ -42,11 +41,9 @@ def train_fold(lesson: Lesson, fold: int, rows: Rows) -> Fold:
     history, state = _train(net, lesson, fold, (train, valid), random)
     net.load_state_dict(state)
     scores, labels = lesson.logits(net, valid).cpu().numpy(), lesson.labels[rows[1]]
-    net.calibration.copy_(torch.from_numpy(calibrate(scores, labels)))
-    auroc = {
-        prop: float(roc_auc_score(labels[:, k], scores[:, k]))
-        for k, prop in enumerate(lesson.properties)
-    }
+    weights = lesson.valid[valid].cpu().numpy()
+    net.calibration.copy_(torch.from_numpy(calibrate(scores, labels, weights)))
+    auroc = lesson.validation_auroc(rows[1], scores)
     best_loss = float(history["valid_loss"].min())
     return Fold(lesson.name, fold, net.eval(), history, auroc, best_loss, 1)
 
@@ -60,7 +57,7 @@ def _train(
 ) -> tuple[pd.DataFrame, dict[str, Tensor]]:
     """Trains on the first rows and validates on the second; returns history and best weights."""
     settings, (train, valid) = lesson.settings, rows
-    weights = class_weights(lesson.target[train])
+    weights = class_weights(lesson.target[train], lesson.learn[train])
     optimizer = torch.optim.AdamW(net.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     steps = settings.max_epochs * -(-len(train) // settings.batch)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -69,8 +66,8 @@ def _train(
     losses, state, history = np.empty((0, len(lesson.properties))), {}, []  # losses: (epochs, P)
     for epoch in range(settings.max_epochs):
         train_loss = _train_epoch(net, optimizer, schedule, lesson, train, weights, random)
-        each = _loss(lesson.logits(net, valid), lesson.target[valid], weights).mean(dim=0)  # (P,)
-        losses = np.vstack([losses, each.cpu().numpy()])
+        each = _loss(lesson.logits(net, valid), lesson.target[valid], weights, lesson.valid[valid])
+        losses = np.vstack([losses, each.mean(dim=0).cpu().numpy()])
         valid_loss = float(losses[-1].mean())
         history.append({"epoch": epoch, "train_loss": train_loss, "valid_loss": valid_loss})
         lesson.check_loss(fold, history[-1])
@@ -81,19 +78,21 @@ def _train(
     return pd.DataFrame(history), state
 
 
-def class_weights(target: Tensor) -> Tensor:
+def class_weights(target: Tensor, known: Tensor) -> Tensor:
     """Loss weights of the classes 0 and 1, (2, P), from labels (N, P); the rarer weighs more.
+
+    `known`, (N, P), is 0 where a label is missing.
 
     They are the square roots of the weights that would balance the classes: full balance would
     overfit the few images of a rare class.
     """
-    share = target.mean(dim=0)
+    share = (target * known).mean(dim=0) / known.mean(dim=0)
     return (0.5 / torch.stack([1 - share, share])).sqrt()
 
 
-def _loss(logits: Tensor, target: Tensor, weights: Tensor) -> Tensor:
-    """Returns the weighted cross-entropy of each logit, (B, P)."""
-    weight = torch.where(target > 0, weights[1], weights[0])
+def _loss(logits: Tensor, target: Tensor, weights: Tensor, label_weights: Tensor) -> Tensor:
+    """Returns the cross-entropy of each logit, (B, P), weighted by class (2, P) and by label."""
+    weight = torch.where(target > 0, weights[1], weights[0]) * label_weights
     return F.binary_cross_entropy_with_logits(logits, target, weight, reduction="none")
 
 
@@ -114,7 +113,7 @@ def _train_epoch(
         pixels = augment(lesson.pixels(batch), random, mirror=lesson.settings.mirror)
         with autocast(rows.device, lesson.settings.precision):
             logits = net.raw_logits(pixels)
-        loss = _loss(logits, lesson.target[batch], weights).mean()
+        loss = _loss(logits, lesson.target[batch], weights, lesson.learn[batch]).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -143,23 +142,26 @@ def augment(pixels: Tensor, random: torch.Generator, *, mirror: bool) -> Tensor:
     return (moved - 0.5) * (1 + contrast) + 0.5 + brightness / 2
 
 
-def calibrate(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def calibrate(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Fits the scale and shift of logits, (2, P), that calibrate them, on held-out rows.
 
     This is Platt scaling. Its shift also undoes the class weights of the loss.
 
     Args:
         logits: Uncalibrated logits, (N, P).
-        labels: Labels 0 or 1, (N, P).
+        labels: Labels 0 or 1, (N, P); any value where the weight is 0.
+        weights: Weights of the labels, (N, P).
     """
     found = []
-    for x, y in zip(logits.T, labels.T, strict=True):
+    for x, y, w in zip(logits.T, labels.T, weights.T, strict=True):
         # Targets slightly inside (0, 1) keep the scale finite where the rows separate perfectly.
         ones, zeros = (y == 1).sum(), (y == 0).sum()
         target = np.where(y == 1, (ones + 1) / (ones + 2), 1 / (zeros + 2))
+        sample = np.concatenate([target, 1 - target]) * np.tile(w, 2)
         fit = LogisticRegression(C=np.inf).fit(
-            np.tile(x, 2)[:, None], np.repeat([1, 0], len(x)), np.concatenate([target, 1 - target])
+            np.tile(x, 2)[:, None], np.repeat([1, 0], len(x)), sample
         )
         scale, shift = fit.coef_.item(), fit.intercept_.item()
-        found.append((scale, shift) if scale > 0 else (0.0, logit(target.mean())))
+        share = np.average(target, weights=w)
+        found.append((scale, shift) if scale > 0 else (0.0, logit(share)))
     return np.array(found, dtype=np.float32).T

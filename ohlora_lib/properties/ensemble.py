@@ -150,14 +150,18 @@ def import_cnns(source: Path, properties: Sequence[str], folder: Path) -> str:
 def unseen_scores(
     ensemble: Ensemble | PixelRidge, images: Images, labels: pd.DataFrame
 ) -> pd.DataFrame:
-    """Scores held-out images as a tidy table: image, property, score, label."""
+    """Scores held-out images as a tidy table: image, property, score, label.
+
+    Missing labels get no row.
+    """
     scores = ensemble.scores(images).cpu().numpy()  # (N, P)
-    return pd.DataFrame({
+    table = pd.DataFrame({
         "image": np.tile(labels.index, len(ensemble.properties)),
         "property": np.repeat(ensemble.properties, len(labels)),
         "score": scores.T.ravel(),
         "label": labels[ensemble.properties].to_numpy().T.ravel(),
     })  # fmt: skip
+    return table.dropna(subset=["label"], ignore_index=True)
 
 
 def what_is_seen(net: CNN, images: Images, labels: np.ndarray) -> np.ndarray:

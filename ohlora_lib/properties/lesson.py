@@ -12,6 +12,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 import torch
+from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 from torch import Tensor
 
@@ -54,9 +55,11 @@ class Lesson:
     """Training data and settings of one CNN."""
 
     images: Images  # uint8, (N, H, H, 3), on the device to train on
-    labels: np.ndarray  # 0 or 1, (N, P)
+    labels: np.ndarray  # 0 or 1, (N, P); NaN if missing, which needs `weights`
     properties: tuple[str, ...]
     settings: CNNSettings
+    weights: np.ndarray | None = None  # (N, P), see `label_weights`; None if none were chosen
+    drawn: np.ndarray | None = None  # which images were drawn at random, (N,); None means all
 
     @property
     def name(self) -> str:
@@ -66,8 +69,37 @@ class Lesson:
 
     @cached_property
     def target(self) -> Tensor:
-        """Labels on the device, float (N, P)."""
-        return torch.tensor(self.labels, dtype=torch.float32, device=self.images.device)
+        """Labels on the device, float (N, P); 0 if missing."""
+        labels = np.nan_to_num(self.labels)
+        return torch.tensor(labels, dtype=torch.float32, device=self.images.device)
+
+    @cached_property
+    def learn(self) -> Tensor:
+        """Weights of labels in training, (N, P): equal, but 0 for missing ones."""
+        return self._scaled(~np.isnan(self.labels))
+
+    @cached_property
+    def valid(self) -> Tensor:
+        """Weights of labels in validation, (N, P): `weights`, or else equal."""
+        return self.learn if self.weights is None else self._scaled(self.weights)
+
+    def _scaled(self, weights: np.ndarray) -> Tensor:
+        """Weights on the device, scaled to a mean of 1 per property."""
+        found = torch.tensor(weights, dtype=torch.float32, device=self.images.device)
+        return found / found.mean(dim=0)
+
+    def validation_auroc(self, rows: np.ndarray, scores: np.ndarray) -> dict[str, float]:
+        """AUROC by property of the scores (n, P) of some rows, on images drawn at random.
+
+        NaN if those have one class only.
+        """
+        drawn = np.ones(len(rows), dtype=bool) if self.drawn is None else self.drawn[rows]
+        found = {}
+        for prop, label, score in zip(self.properties, self.labels[rows].T, scores.T, strict=True):
+            known = drawn & ~np.isnan(label)
+            both = len(np.unique(label[known])) > 1
+            found[prop] = float(roc_auc_score(label[known], score[known]) if both else np.nan)
+        return found
 
     def new_net(self) -> PropertyCNN | CompactCNN:
         """Builds an untrained CNN on the device."""
@@ -130,7 +162,7 @@ def stratified_folds(lesson: Lesson) -> list[Rows]:
     Raises:
         ValueError: If a class has fewer images than there are folds.
     """
-    labels, settings = lesson.labels, lesson.settings
+    labels, settings, weights = lesson.labels, lesson.settings, lesson.weights
     for prop, column in zip(lesson.properties, labels.T, strict=True):
         counts = {value: int((column == value).sum()) for value in (0, 1)}
         if min(counts.values()) < settings.folds:
@@ -139,21 +171,31 @@ def stratified_folds(lesson: Lesson) -> list[Rows]:
                 f"each of the {settings.folds} folds needs at least one of each. "
                 f"Label more images or use fewer folds."
             )
-    if settings.architecture == "published":
+    for prop, column in zip(lesson.properties, () if weights is None else weights.T, strict=False):
+        if (count := int((column[lesson.drawn] > 0).sum())) < settings.folds:
+            raise ValueError(
+                f"{prop}: {count} images drawn at random are labelled; each of the "
+                f"{settings.folds} folds needs one to test it. Label more images at random."
+            )
+    if settings.architecture == "published" and lesson.drawn is None:
         splitter = StratifiedKFold(settings.folds, shuffle=True, random_state=settings.seed)
         return list(splitter.split(np.zeros(len(labels)), labels[:, 0]))
-    fold = _deal(labels, settings.folds, np.random.default_rng(settings.seed))
+    fold = deal(labels, settings.folds, np.random.default_rng(settings.seed), lesson.drawn)
     return [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(settings.folds)]
 
 
-def _deal(labels: np.ndarray, folds: int, random: np.random.Generator) -> np.ndarray:
+def deal(
+    labels: np.ndarray, folds: int, random: np.random.Generator, drawn: np.ndarray | None = None
+) -> np.ndarray:
     """Assigns rows of labels (N, P) to folds, rarest class first; returns the fold per row, (N,).
 
+    With `drawn`, (N,), images drawn at random and chosen ones are dealt separately.
     Source: iterative stratification, Sechidis et al., "On the Stratification of Multi-Label Data",
     2011.
     """
     fold, order = np.full(len(labels), -1), random.permutation(len(labels))
-    classes = [column == value for column in labels.T for value in (0, 1)]
+    kinds = [np.ones(len(labels), dtype=bool)] if drawn is None else [drawn, ~drawn]
+    classes = [(c == value) & kind for c in labels.T for value in (0, 1) for kind in kinds]
     for mine in sorted(classes, key=np.sum):
         have = np.bincount(fold[mine & (fold >= 0)], minlength=folds)
         size = np.bincount(fold[fold >= 0], minlength=folds)

@@ -10,7 +10,6 @@ from dataclasses import replace
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from ohlora_lib.nets import PropertyCNN
@@ -80,7 +79,7 @@ def _attempt(lesson: Lesson, fold: int, rows: Rows, attempt: int) -> Fold:
             break
     net.load_state_dict(best_state)
     scores = torch.sigmoid(lesson.logits(net, valid)).cpu().numpy()  # (V, 1)
-    auroc = {prop: float(roc_auc_score(lesson.labels[rows[1]], scores))}
+    auroc = lesson.validation_auroc(rows[1], scores)
     return Fold(prop, fold, net.eval(), pd.DataFrame(history), auroc, best_loss, attempt)
 
 

@@ -16,9 +16,14 @@ import pandas as pd
 
 from ohlora_lib.io.images import Images, take
 from ohlora_lib.io.weights import save_weights
-from ohlora_lib.population.labels import save_table
+from ohlora_lib.population.labels import (
+    drawn_at_random,
+    label_weights,
+    save_table,
+    split_halves,
+)
 from ohlora_lib.properties import compact, published
-from ohlora_lib.properties.lesson import CNNSettings, Fold, Lesson, stratified_folds
+from ohlora_lib.properties.lesson import CNNSettings, Fold, Lesson, deal, stratified_folds
 from ohlora_lib.study.parameters import TrainPropertyCNN
 from ohlora_lib.training.checkpoint import images_sha256, load_newest, save_state
 
@@ -34,6 +39,23 @@ def role_plans(config: TrainPropertyCNN, precision: str) -> dict[str, CNNSetting
         "seed": settings.seed + 1000,
     }
     return {"selector": settings, "judge": replace(settings, **judge)}
+
+
+def split_rows(
+    labels: pd.DataFrame, properties: Sequence[str], *, seed: int
+) -> dict[str, np.ndarray]:
+    """Splits row numbers into disjoint sorted halves for the selector and the judge.
+
+    If some images were chosen, both halves get their share of random and of chosen images, of
+    each class.
+    """
+    if label_weights(labels, properties) is None:
+        halves = split_halves(len(labels), seed=seed)
+    else:
+        values, random = labels[list(properties)].to_numpy(), np.random.default_rng(seed)
+        half = deal(values, 2, random, drawn_at_random(labels))
+        halves = np.flatnonzero(half == 0), np.flatnonzero(half == 1)
+    return dict(zip(("selector", "judge"), halves, strict=True))
 
 
 def split_table(halves: Mapping[str, np.ndarray], img_no: pd.Series) -> pd.DataFrame:
@@ -72,8 +94,11 @@ def train_ensemble(
     part, made = take(images, rows), set()
     common = {**vars(settings), "device": part.device.type, "images_sha256": images_sha256(part)}
     for names in settings.lessons(properties):
-        lesson = Lesson(part, labels[list(names)].to_numpy()[rows], names, settings)
+        lesson = _lesson(part, labels.iloc[rows], names, settings)
         facts = common | {f"labels_{lesson.name}_sha256": _sha256(lesson.labels)}
+        if lesson.weights is not None:
+            chosen = np.column_stack([lesson.weights, lesson.drawn])
+            facts[f"weights_{lesson.name}_sha256"] = _sha256(chosen)
         splits = stratified_folds(lesson)
         if settings.crops == "auto":
             lesson = published.choose_crop(lesson, splits[0])
@@ -91,6 +116,19 @@ def train_ensemble(
             yield fold
     for path in set(folder.glob("*-fold*.safetensors")) - made:
         path.unlink()  # left by an earlier run with more folds; it would still vote
+
+
+def _lesson(
+    images: Images, labels: pd.DataFrame, names: tuple[str, ...], settings: CNNSettings
+) -> Lesson:
+    """The images that have one of these labels, with weights if some were chosen."""
+    names = list(names)
+    rows = np.flatnonzero(labels[names].notna().any(axis=1))
+    if len(rows) < len(labels):
+        images, labels = take(images, rows), labels.iloc[rows]
+    weights = label_weights(labels, names)
+    drawn = None if weights is None else drawn_at_random(labels)
+    return Lesson(images, labels[names].to_numpy(), tuple(names), settings, weights, drawn)
 
 
 def _sha256(labels: np.ndarray) -> str:

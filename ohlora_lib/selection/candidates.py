@@ -22,8 +22,8 @@ import ohlora_lib
 from ohlora_lib.io.disk import atomic_path, sha256
 from ohlora_lib.io.images import new_store, open_store, to_tensor
 from ohlora_lib.io.weights import load_generator
-from ohlora_lib.nets import Generator
 from ohlora_lib.nets.samples import sample_images
+from ohlora_lib.nets.style_generator import StyleGenerator
 from ohlora_lib.population.labels import match_rows, read_table
 from ohlora_lib.properties.ensemble import load_ensemble
 from ohlora_lib.selection.select import Selection, read_scores, select
@@ -42,7 +42,7 @@ NONE = np.empty((0, 1, 1, 3), dtype=np.uint8)
 class Candidates:
     """Candidate images: fresh samples of a base, or images of a population."""
 
-    source: Generator | np.ndarray  # on the device, or uint8 (N, H, H, 3)
+    source: StyleGenerator | np.ndarray  # on the device, or uint8 (N, H, H, 3)
     count: int  # N
     seed: int  # seeds the latents of samples
     device: torch.device  # for sampling and scoring
@@ -51,7 +51,7 @@ class Candidates:
     @property
     def fresh(self) -> bool:
         """Whether the candidates are samples, which are slow to draw again."""
-        return isinstance(self.source, Generator)
+        return not isinstance(self.source, np.ndarray)
 
     @property
     def image_px(self) -> int:

@@ -91,6 +91,7 @@ class TrainBase(NotebookParameters, Compute):
     generator_file: str = ""
     discriminator_file: str = ""
     population_run: str = ""
+    architecture: Literal["stylegan1", "stylegan2"] = "stylegan1"
     image_px: Side = 64
     z_dim: PositiveInt = 512
     w_dim: PositiveInt = 128
@@ -111,6 +112,14 @@ class TrainBase(NotebookParameters, Compute):
     normal_labels: Share = 0.5
     report_kimg: PositiveFloat = 10.0
     checkpoint_minutes: NonNegativeFloat = 10.0
+
+    @model_validator(mode="after")
+    def _stylegan2(self) -> Self:
+        for field in ("grow_kimg", "num_properties", "normal_labels"):
+            default = type(self).model_fields[field].default
+            if self.architecture == "stylegan2" and getattr(self, field) != default:
+                raise ValueError(f"{field} needs `architecture: stylegan1`; remove {field}")
+        return self
 
 
 PUBLISHED_ONLY = "learning_rate judge_learning_rate loss_limit max_attempts crops"
@@ -277,6 +286,7 @@ class LabelImages(NotebookParameters, Meaning):
     population_run: str = ""
     image_folder: str = ""
     generator_file: str = ""
+    settle_csv: str = ""
     image_px: Side = 64
     count: PositiveInt = 5000
     properties: Names = PROPERTIES

@@ -29,8 +29,8 @@ from ohlora_lib.io.disk import atomic_path, write_atomic
 from ohlora_lib.io.images import enlarged, save_png, to_png
 from ohlora_lib.io.pictures import open_image
 from ohlora_lib.io.weights import load_generator
-from ohlora_lib.nets import Generator
 from ohlora_lib.nets.samples import draw_latents, to_uint8
+from ohlora_lib.nets.style_generator import StyleGenerator
 from ohlora_lib.properties.ensemble import Ensemble
 from ohlora_lib.report.tables import grids_over_time
 from ohlora_lib.study.look import Meanings, meaning_of
@@ -69,7 +69,7 @@ class Explorer:
     """
 
     def __init__(
-        self, generators: Mapping[str, Generator], ensemble: Ensemble | None = None
+        self, generators: Mapping[str, StyleGenerator], ensemble: Ensemble | None = None
     ) -> None:
         self.generators = {name: net.eval() for name, net in generators.items()}
         self.ensemble = ensemble
@@ -87,7 +87,7 @@ class Explorer:
         images = {name: batch[0].cpu().numpy() for name, batch in drawn.items()}
         return View(images, scores, time.perf_counter() - began)
 
-    def _draw(self, net: Generator, latent: Latent) -> Tensor:
+    def _draw(self, net: StyleGenerator, latent: Latent) -> Tensor:
         latents = (draw_latents(net, 1, seed=s) for s in (latent.seed, latent.other_seed))
         first, second = (net.styles(*drawn).w for drawn in latents)  # (1, W)
         both = torch.cat([first.lerp(second, latent.way), second])

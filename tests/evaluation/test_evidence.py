@@ -88,3 +88,12 @@ def test_labels_that_confident_scores_contradict_are_to_check():
 def test_labels_that_are_all_alike_say_nothing():
     row = evidence.auroc_table({"a": unseen_table(300).assign(label=0)}).iloc[0]
     assert row.tolist() == [0.5, 0, 1]
+
+
+def test_only_images_drawn_at_random_test_the_cnns():
+    labels = pd.DataFrame({"hat": [0, 1, 1], "source": ["random", "chosen", "random"]})
+    scores = pd.DataFrame({"image": [2, 1, 0], "property": "hat", "score": 0.5, "label": 1})
+    kept = evidence.at_random({"judge": scores}, labels)["judge"]
+    assert kept["image"].tolist() == [2, 0]
+    same = evidence.at_random({"judge": scores}, labels[["hat"]])["judge"]
+    pd.testing.assert_frame_equal(same, scores)

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from ohlora_lib.io.weights import split_mapping
 from ohlora_lib.nets import Discriminator, Generator
 
 
@@ -58,7 +57,7 @@ def test_new_branch_as_published_hardly_moves_w():
     """A new branch from N(0, 0.15^2) keeps w close to the base's; the usual one would not."""
     base = small(32, w_dim=64)
     net, same, other = (
-        split_mapping(base, 256, torch.Generator().manual_seed(seed)).eval() for seed in (3, 3, 4)
+        base.split(256, torch.Generator().manual_seed(seed)).eval() for seed in (3, 3, 4)
     )
     for name, value in base.state_dict().items():
         assert torch.equal(net.state_dict()[name], value)
@@ -74,7 +73,7 @@ def test_new_branch_as_published_hardly_moves_w():
     assert torch.equal(drawn, again)  # depends on the seed only
     assert not torch.equal(drawn, others)
     with pytest.raises(ValueError, match="already has a split mapping"):
-        split_mapping(net, 24, torch.Generator())
+        net.split(24, torch.Generator())
 
 
 @torch.no_grad()

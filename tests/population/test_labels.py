@@ -4,7 +4,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ohlora_lib.population.labels import find_names, read_table, save_table, split_halves
+from ohlora_lib.population.labels import (
+    check_facts,
+    drawn_at_random,
+    find_names,
+    how_labelled,
+    label_columns,
+    label_weights,
+    read_table,
+    save_table,
+    split_halves,
+    with_properties,
+)
 
 
 def test_round_trip(tmp_path):
@@ -71,3 +82,51 @@ def test_names_match_with_other_accents_and_suffixes(keys, names, found):
 
 def test_names_in_different_folders_differ_without_any_folder():
     assert find_names(["x/a.png", "y/b.jpg"], ["a.png", "y/b.png"], any_folder=False) == [None, 1]
+
+
+def chosen_table(**columns):
+    """Two images drawn at random and two chosen for their hats."""
+    plain = {
+        "file": list("abcd"), "hat": [0, 1, 1, 1], "bald": [1, 0, None, None],
+        "source": ["random", None, "chosen", "chosen"], "how": ["key", "key", "grid", "grid"],
+        "round": [0, 0, 1, 1], "hat_weight": [1, 1, 0.5, None],
+    }  # fmt: skip
+    return pd.DataFrame(plain | columns)
+
+
+def test_how_labels_were_made_is_no_property():
+    table = chosen_table()
+    assert label_columns(table) == ["hat", "bald"]
+    assert with_properties(table, {"bare": "hat<=0"}, "t.csv")[1] == ["bare", "hat"]
+    assert drawn_at_random(table).tolist() == [True, True, False, False]
+    weights = label_weights(table, ["bald", "hat"])
+    assert weights.tolist() == [[1, 1], [1, 1], [0, 0.5], [0, 0]]
+    assert how_labelled(table) == (
+        "4 labelled images: 2 drawn at random, 2 chosen; 2 answered by grid. "
+        "Tests use the 2 drawn at random."
+    )
+
+
+@pytest.mark.parametrize("own", [{}, {"source": ["web", "book", "web", "web"]}])
+def test_without_sources_those_columns_are_like_any_other(own):
+    table = chosen_table(**own).drop(columns=["hat_weight"] if own else ["hat_weight", "source"])
+    assert label_columns(table) == ["hat", "bald", "round"]
+    assert drawn_at_random(table).all()
+    assert label_weights(table, ["hat"]) is None
+    assert how_labelled(table) == ""
+    check_facts(table, "t.csv")
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"source": ["random", "Random", "chosen", None]}, "row 1 has source = 'Random'"),
+        ({"source": ["chosen"] * 4}, "all 4 images were chosen"),
+        ({"hat_weight": [1, 1, -2, 1]}, "row 2 has hat_weight = -2"),
+        ({"hat_weight": [1, "much", 1, 1]}, "row 1 has hat_weight = 'much'"),
+    ],
+)
+def test_wrong_facts_about_labels_are_rejected(columns, words):
+    with pytest.raises(ValueError, match=f"^t.csv: {words}") as caught:
+        with_properties(chosen_table(**columns), {}, "t.csv")
+    assert "\n" not in str(caught.value)

@@ -13,7 +13,8 @@ from ohlora_lib.nets import Generator
 from ohlora_lib.population import sources as pop
 from ohlora_lib.population.faces.faces import draw_attributes, render_faces
 from ohlora_lib.population.inputs import check_labels
-from ohlora_lib.study.parameters import MakePopulation
+from ohlora_lib.study.parameters import LabelImages, MakePopulation
+from ohlora_lib.study.run_folder import Run
 
 COUNT = 12
 PROPS = ["gender", "quality", "age", "glass"]
@@ -253,3 +254,40 @@ def test_positions_count_unreadable_files(tmp_path):
     row = made.files.set_index("file").loc["b.png"]
     assert (row["status"], row["detail"].endswith("its label is ignored")) == ("unreadable", True)
     assert len(made.files) == 3
+
+
+def test_shares_come_from_images_drawn_at_random(tmp_path):
+    write_faces(tmp_path / "in")
+    table = (
+        "img_no,hat,bald,source,how,round,hat_weight\n"
+        "1,1,0,random,key,0,1\n2,0,1,random,key,0,1\n3,0,1,random,key,0,1\n4,0,0,random,key,0,1\n"
+        "5,1,,chosen,grid,1,0.2\n6,1,,chosen,grid,1,0.2\n7,,,chosen,grid,1,\n"
+    )
+    made = from_folder(tmp_path, table)
+    assert made.properties == ["hat", "bald"]
+    assert made.shares == {"hat": 0.25, "bald": 0.5}
+    assert made.describe() == (
+        "12 images of 32 px, 6 labelled. Share of ones among the 4 drawn at random: "
+        "hat 25.0%, bald 50.0%."
+    )
+    assert made.files.set_index("file")["status"].value_counts()["unlabelled"] == 6
+    again = pop.load_population(tmp_path / "run", ["bald"])
+    assert again.properties == ["hat", "bald"]
+    assert len(again.labels) == 4
+    assert again.shares == made.shares
+    assert made.labels["hat_weight"].tolist() == [1, 1, 1, 1, 0.2, 0.2]
+    partly = from_folder(tmp_path, table.replace("source", "origin").replace("0.2", "0"))
+    assert len(partly.labels) == 4  # without sources, every label of a row is needed
+
+
+def test_only_disagreements_are_labelled_again(tmp_path):
+    images, _ = write_faces(tmp_path / "in")
+    (tmp_path / "t.csv").write_text(
+        "file,property,anna,otto\n000003.png,hat,0,1\n000004.png,hat,1,1\n000009.png,hat,1,0\n"
+    )
+    given = {"image_folder": str(tmp_path / "in"), "settle_csv": str(tmp_path / "t.csv")}
+    config = LabelImages.model_construct(image_px=32, **given)
+    run = Run(tmp_path / "run", "label_images", {}, {})
+    found, names = pop.to_label(config, run)
+    assert names == ["000003.png", "000009.png"]
+    assert np.array_equal(found, images[[2, 8]])

@@ -1,6 +1,7 @@
 """The compact CNN learns rare and common properties together, and its scores are calibrated."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from ohlora_lib.properties.compact import augment, calibrate
+from ohlora_lib.properties.compact import _loss, augment, calibrate, class_weights
 from ohlora_lib.properties.ensemble import import_cnns, load_ensemble
 from ohlora_lib.properties.lesson import CNNSettings, Lesson, stratified_folds
 from ohlora_lib.properties.training import fold_table, train_ensemble
@@ -96,8 +97,48 @@ def test_calibration_undoes_class_weights():
     random = np.random.default_rng(0)
     honest = random.normal(-2, 2, 20_000)
     labels = (random.random(20_000) < 1 / (1 + np.exp(-honest))).astype(int)
-    scale, shift = calibrate(2 * honest[:, None] + 3, labels[:, None])[:, 0]  # overconfident
+    ones = np.ones((20_000, 1), dtype=np.float32)
+    scale, shift = calibrate(2 * honest[:, None] + 3, labels[:, None], ones)[:, 0]  # overconfident
     assert scale == pytest.approx(0.5, abs=0.03)
     assert shift == pytest.approx(-1.5, abs=0.1)
-    scale, shift = calibrate(-honest[:, None], labels[:, None])[:, 0]  # worse than chance
+    scale, shift = calibrate(-honest[:, None], labels[:, None], ones)[:, 0]  # worse than chance
     assert (scale, 1 / (1 + np.exp(-shift))) == pytest.approx((0, labels.mean()), abs=1e-3)
+
+
+def test_calibration_is_not_bent_by_how_images_were_chosen():
+    random = np.random.default_rng(0)
+    honest = random.normal(-2, 2, 40_000)
+    labels = (random.random(40_000) < 1 / (1 + np.exp(-honest))).astype(float)
+    kept = random.random(40_000) < np.where(
+        labels == 1, 1.0, 0.1
+    )  # ones chosen ten times as often
+    logits, given = honest[kept, None], labels[kept, None]
+    weights = np.where(given == 1, 0.1, 1.0)
+    assert calibrate(logits, given, np.ones_like(given))[1, 0] > 2  # log(10) too high
+    assert calibrate(logits, given, weights)[:, 0] == pytest.approx([1, 0], abs=0.1)
+
+
+def test_a_missing_label_teaches_nothing_and_tests_use_random_images():
+    images, table = planted(200)
+    labels = table.to_numpy(float, copy=True)
+    known = np.arange(200) % 2 == 0
+    labels[~known, 1] = np.nan
+    weights, drawn = np.where(np.isnan(labels), 0.0, 1.0), np.arange(200) < 120
+    settings = CNNSettings(folds=2, width=0.125, batch=50, max_epochs=1, seed=1)
+    one = Lesson(images, labels, ("bright", "rare"), settings, weights, drawn)
+    for train, valid in stratified_folds(one):
+        assert len(train) + len(valid) == 200
+        assert 55 <= drawn[valid].sum() <= 65
+    logits = torch.zeros(200, 2, requires_grad=True)
+    loss = _loss(logits, one.target, class_weights(one.target, one.learn), one.learn)
+    loss.sum().backward()
+    assert ((logits.grad[:, 1] != 0).numpy() == known).all()
+    share = table["rare"][known].mean()
+    assert class_weights(one.target, one.learn)[1, 1] == pytest.approx((0.5 / share) ** 0.5)
+    rows = np.arange(200)
+    scores = np.where(drawn[:, None], labels, 1 - labels)  # right on random images only
+    assert one.validation_auroc(rows, np.nan_to_num(scores)) == {"bright": 1, "rare": 1}
+    ones = np.flatnonzero(labels[:, 0] == 1)
+    assert np.isnan(one.validation_auroc(ones, scores[ones])["bright"])
+    with pytest.raises(ValueError, match="^rare: 0 images drawn at random are labelled"):
+        stratified_folds(replace(one, drawn=drawn & ~known))

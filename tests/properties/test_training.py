@@ -10,11 +10,12 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from ohlora_lib.io.weights import load_property_cnn
+from ohlora_lib.population.labels import split_halves
 from ohlora_lib.properties import published, training
 from ohlora_lib.properties.ensemble import Ensemble
 from ohlora_lib.properties.lesson import CNNSettings, Lesson, stratified_folds
 from ohlora_lib.properties.published import WHOLE, choose_crop, train_fold
-from ohlora_lib.properties.training import fold_table, train_ensemble
+from ohlora_lib.properties.training import fold_table, split_rows, train_ensemble
 from ohlora_lib.training.checkpoint import load_state, save_state
 from ohlora_lib.training.losses import NotFiniteError
 
@@ -215,3 +216,38 @@ def test_folds_left_by_an_earlier_run_do_not_vote(tmp_path):
     train(tmp_path)
     names = {path.name for path in tmp_path.glob("*-fold*.safetensors")}
     assert names == {f"{p}-fold{k}.safetensors" for p in ("bright", "dark") for k in range(2)}
+
+
+def test_selector_and_judge_share_random_and_chosen_positives():
+    random = np.random.default_rng(0)
+    table = pd.DataFrame({"rare": np.repeat([1, 0, 1, 0], [6, 114, 60, 120])})
+    table["source"] = np.repeat(["random", "chosen"], [120, 180])
+    table = table.iloc[random.permutation(300)].reset_index(drop=True)
+    for rows in split_rows(table, ["rare"], seed=0).values():
+        counts = table.iloc[rows].groupby(["source", "rare"]).size()
+        assert counts.to_dict() == {
+            ("random", 1): 3, ("random", 0): 57, ("chosen", 1): 30, ("chosen", 0): 60,
+        }  # fmt: skip
+    halves = split_rows(table.drop(columns="source"), ["rare"], seed=0).values()
+    for rows, other in zip(halves, split_halves(300, seed=0), strict=True):
+        assert np.array_equal(rows, other)
+
+
+@pytest.mark.parametrize("architecture", ["compact", "published"])
+def test_images_chosen_for_one_property_train_its_cnns(tmp_path, architecture):
+    images, labels = planted(60)
+    table = pd.DataFrame({"bright": labels.astype(float), "dark": 1.0 - labels})
+    table["source"] = np.where(np.arange(60) < 40, "random", "chosen")
+    table.loc[50:, "dark"] = np.nan
+    changes = {"architecture": architecture, "max_epochs": 1, "batch": 32}
+    settings = CNNSettings(**SETTINGS | changes)
+
+    def folds(table):
+        data = (images, table, np.arange(60), ["bright", "dark"], settings, tmp_path)
+        return fold_table(list(train_ensemble(*data)))
+
+    found = folds(table)
+    assert found["auroc"].notna().all()
+    assert len(found) == 4
+    with pytest.raises(ValueError, match="weights"):  # trained with other weights
+        folds(table.assign(bright_weight=np.where(table["source"] == "chosen", 0.5, 1)))

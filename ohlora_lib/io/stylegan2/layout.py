@@ -85,6 +85,8 @@ def _sizes(shapes: Shapes, facts: Mapping[str, str]) -> dict[str, Any]:
     if draws:
         w_dim, inputs = shapes["mapping.fc0.weight"]
         own |= {"z_dim": inputs - wide, "w_dim": w_dim}
+        if branch := shapes.get("mapping.fc_new0.weight"):
+            own["wide_dim"] = branch[0]
     if draws or c_dim:
         own["mapping_layers"] = layers
     base = max(px * width for px, width in channels.items())
@@ -121,6 +123,9 @@ def expected_shapes(kind: str, own: Mapping[str, Any]) -> dict[str, tuple[int, .
     for k in range(own.get("mapping_layers", 0)):
         inputs = own.get("z_dim", 0) + (width if c_dim else 0) if k == 0 else width
         shapes |= _dense(f"mapping.fc{k}", width, inputs)
+        if "wide_dim" in own and k == own["mapping_layers"] - 2:
+            shapes |= _dense("mapping.fc_new0", own["wide_dim"], inputs)
+            shapes |= _dense("mapping.fc_new1", width, own["wide_dim"])
     filters = list[str]()
     if kind == "generator":
         shapes |= {"mapping.w_avg": (width,), "synthesis.b4.const": (channels[4], 4, 4)}

@@ -45,6 +45,16 @@ class Discriminator(nn.Module):
         self.add_module(f"layer{last + 1}", EqualDense(channels * 16, half))
         self.add_module(f"layer{last + 2}", EqualDense(half + num_properties, 1, gain=1.0))
 
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """Prefixes of parameter names by layer group."""
+        found = {}
+        for k in range(self.num_blocks):
+            px = self.image_px >> k
+            count = 3 if px == 4 else 2  # at 4 px: convolution, dense, output dense
+            found[f"layers@{px}px"] = tuple(f"layer{2 * k + i}." for i in range(count))
+            found[f"input@{px}px"] = (f"input{k}.",)
+        return found
+
     def forward(
         self, images: Tensor, properties: Tensor | None = None, *, lod: float = 0.0
     ) -> Tensor:

@@ -38,7 +38,6 @@ EMBEDDING_DIM = 16  # width of the embedded property scores
 MAPPING_LAYERS = 8
 MAPPING_LR_MULTIPLIER = 0.01
 FUSED_FROM_PX = 128  # from here on, public weights expect upsampling fused with the convolution
-NEW_BRANCH_STD = 0.15  # with the usual 1 / lr_multiplier, the first images are not faces
 
 
 class Mapping(nn.Module):
@@ -57,14 +56,6 @@ class Mapping(nn.Module):
         for name, (inputs, outputs) in layers.items():
             layer = EqualDense(inputs, outputs, lr_multiplier=MAPPING_LR_MULTIPLIER)
             self.add_module(name, layer)
-
-    @torch.no_grad()
-    def reset_new_branch(self, generator: torch.Generator) -> None:
-        """Draws the wide branch as published: stored weights and biases are N(0, 0.15^2)."""
-        for name, parameter in self.named_parameters():
-            if name.startswith("dense_new"):
-                draw = torch.randn(parameter.shape, generator=generator)
-                parameter.copy_(draw * NEW_BRANCH_STD)
 
     def forward(self, z: Tensor, properties: Tensor | None = None) -> Styles:
         """Maps latents (B, Z) and scores (B, P; None means zero) to style space."""
@@ -184,6 +175,8 @@ class Generator(StyleGenerator):
         ValueError: If `image_px` is not allowed.
     """
 
+    SIZES = ("image_px", "z_dim", "w_dim", "num_properties", "fmaps_base", "fmaps_max")
+
     def __init__(
         self,
         image_px: int = 256,
@@ -202,3 +195,14 @@ class Generator(StyleGenerator):
         self.mapping = Mapping(z_dim, w_dim, num_properties, wide_dim)
         self.truncation = Truncation(torch.zeros(w_dim))
         self.synthesis = Synthesis(image_px, w_dim, fmaps_base, fmaps_max)
+
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """Prefixes of parameter names by layer group."""
+        found: dict[str, tuple[str, ...]] = {"mapping": ("mapping.",)}
+        for k in range(self.synthesis.num_blocks):
+            layers = tuple(f"synthesis.layer{2 * k + i}." for i in (0, 1))
+            found |= {
+                f"layers@{4 << k}px": layers,
+                f"output@{4 << k}px": (f"synthesis.output{k}.",),
+            }
+        return found

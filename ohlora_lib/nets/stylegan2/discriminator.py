@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ohlora_lib.nets.layers import EqualDense, check_shape, leaky, minibatch_deviation
 from ohlora_lib.nets.style_generator import count_blocks, feature_maps
-from ohlora_lib.nets.stylegan2.generator import Mapping
+from ohlora_lib.nets.stylegan2.generator import Mapping, check_full_size
 from ohlora_lib.nets.stylegan2.layers import GAIN, Conv, add_filter
 
 SKIP_GAIN = math.sqrt(1 / 2)  # of both ways through a block, before their sum
@@ -105,11 +105,24 @@ class Discriminator(nn.Module):
         """Number P of property scores, as StyleGAN 1's discriminator calls it."""
         return self.c_dim
 
-    def forward(self, images: Tensor, properties: Tensor | None = None) -> Tensor:
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """Prefixes of parameter names by layer group; only the largest block reads an image."""
+        found = {}
+        for k in range(self.num_blocks):
+            px = self.image_px >> k
+            layers = ("conv", "fc", "out") if px == 4 else ("conv0", "conv1", "skip")
+            found[f"layers@{px}px"] = tuple(f"b{px}.{layer}." for layer in layers)
+            found[f"input@{px}px"] = () if k else (f"b{px}.fromrgb.",)
+        return found
+
+    def forward(
+        self, images: Tensor, properties: Tensor | None = None, *, lod: float = 0.0
+    ) -> Tensor:
         """Maps images (B, 3, H, H), about [-1, 1], and scores (B, P) to logits (B, 1).
 
-        `scores=None` means all zeros.
+        `scores=None` means all zeros. `lod` must be 0: no size grows.
         """
+        check_full_size(lod)
         check_shape(images, (None, 3, self.image_px, self.image_px), name="images")
         x = images
         for k in range(self.num_blocks - 1):

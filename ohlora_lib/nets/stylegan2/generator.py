@@ -11,6 +11,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ohlora_lib.nets.layers import EqualDense, check_shape, leaky, pixel_norm
@@ -28,22 +29,32 @@ MAPPING_LR_MULTIPLIER = 0.01
 
 
 class Mapping(nn.Module):
-    """Maps a latent, property scores or both to a style vector.
+    """Maps a latent, property scores or both to a style vector; see `Generator` for `wide_dim`.
 
     `keeps_mean` adds the buffer `w_avg`. The discriminator's mapping has none, and a `z_dim` of 0.
     """
 
     def __init__(
-        self, z_dim: int, c_dim: int, w_dim: int, layers: int, *, keeps_mean: bool = True
+        self,
+        z_dim: int,
+        c_dim: int,
+        w_dim: int,
+        layers: int,
+        wide_dim: int = 0,
+        *,
+        keeps_mean: bool = True,
     ) -> None:
         super().__init__()
-        self.z_dim, self.c_dim, self.num_layers = z_dim, c_dim, layers
+        self.z_dim, self.c_dim, self.num_layers, self.wide_dim = z_dim, c_dim, layers, wide_dim
         if c_dim:
             self.embed = EqualDense(c_dim, w_dim, gain=1.0)
         widths = [z_dim + (w_dim if c_dim else 0)] + layers * [w_dim]
         options = {"bias_gain": GAIN, "lr_multiplier": MAPPING_LR_MULTIPLIER}
         for k, (inputs, outputs) in enumerate(pairwise(widths)):
             self.add_module(f"fc{k}", EqualDense(inputs, outputs, gain=GAIN, **options))
+        if wide_dim:
+            self.fc_new0 = EqualDense(widths[-3], wide_dim, gain=GAIN, **options)
+            self.fc_new1 = EqualDense(wide_dim, w_dim, gain=GAIN, **options)
         if keeps_mean:
             self.register_buffer("w_avg", torch.zeros(w_dim))
 
@@ -60,9 +71,22 @@ class Mapping(nn.Module):
             check_shape(properties, (rows, self.c_dim), name="properties")
             parts.append(pixel_norm(self.embed(properties)))
         x = torch.cat(parts, dim=1)  # (B, Z + W)
-        for k in range(self.num_layers):
+        shared = self.num_layers - 2 * bool(self.wide_dim)
+        for k in range(shared):
             x = leaky(getattr(self, f"fc{k}")(x))  # (B, W)
-        return Styles(x)
+        if not self.wide_dim:
+            return Styles(x)
+        w1 = leaky(getattr(self, f"fc{shared}")(x))
+        w1_ = leaky(getattr(self, f"fc{shared + 1}")(w1))
+        w2 = leaky(self.fc_new0(x))
+        w2_ = leaky(self.fc_new1(w2))
+        return Styles(w1_ + w2_, w1, w2, w1_, w2_)
+
+
+def check_full_size(lod: float) -> None:
+    """Raises ValueError unless the level of detail is 0."""
+    if lod:
+        raise ValueError(f"the level of detail is {lod:g}, but StyleGAN2 is not grown; use 0")
 
 
 class Block(nn.Module):
@@ -102,11 +126,12 @@ class Synthesis(StyleSynthesis):
             self.widest_map = max(self.widest_map, channels * px**2)
             before = channels
 
-    def forward(self, wp: Tensor, noise: str) -> Tensor:
+    def forward(self, wp: Tensor, noise: str, lod: float = 0.0) -> Tensor:
         """Draws images (B, 3, H, H) from the layers' styles wp (B, L, W); noise as in `Generator`.
 
-        A block's last style vector is also its successor's first.
+        A block's last style vector is also its successor's first. `lod` must be 0: no size grows.
         """
+        check_full_size(lod)
         x = self.b4.const.expand(len(wp), -1, -1, -1)  # (B, C, 4, 4)
         images = None
         for k in range(self.num_blocks):
@@ -133,10 +158,16 @@ class Generator(StyleGenerator):
         channel_max: Maximum number of channels.
         conv_clamp: Limit of absolute activations, 256 in files trained in mixed precision;
             None for no limit.
+        wide_dim: Width of the new branch beside the mapping's last two layers; 0 for none.
 
     Raises:
         ValueError: If `image_px` or `mapping_layers` is not allowed.
     """
+
+    SIZES = (
+        *("image_px", "z_dim", "c_dim", "w_dim", "mapping_layers"),
+        *("channel_base", "channel_max", "conv_clamp"),
+    )
 
     def __init__(
         self,
@@ -148,20 +179,36 @@ class Generator(StyleGenerator):
         channel_base: int = 32768,
         channel_max: int = 512,
         conv_clamp: float | None = None,
+        wide_dim: int = 0,
     ) -> None:
         super().__init__()
-        if mapping_layers < 1:
-            raise ValueError(f"mapping_layers is {mapping_layers}; it must be at least 1")
+        if mapping_layers < (least := 2 if wide_dim else 1):
+            raise ValueError(f"mapping_layers is {mapping_layers}; it must be at least {least}")
         self.image_px, self.z_dim, self.c_dim, self.w_dim = image_px, z_dim, c_dim, w_dim
         self.mapping_layers, self.conv_clamp = mapping_layers, conv_clamp
-        self.channel_base, self.channel_max = channel_base, channel_max
-        self.mapping = Mapping(z_dim, c_dim, w_dim, mapping_layers)
+        self.channel_base, self.channel_max, self.wide_dim = channel_base, channel_max, wide_dim
+        self.mapping = Mapping(z_dim, c_dim, w_dim, mapping_layers, wide_dim)
         self.synthesis = Synthesis(image_px, w_dim, channel_base, channel_max, conv_clamp)
 
     @property
     def num_properties(self) -> int:
         """Number P of property scores, as StyleGAN 1's generator calls it."""
         return self.c_dim
+
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """Prefixes of parameter names by layer group."""
+        found: dict[str, tuple[str, ...]] = {"mapping": ("mapping.",)}
+        for k in range(self.synthesis.num_blocks):
+            block = f"synthesis.b{4 << k}."
+            layers = ("conv0." if k else "const", "conv1.")
+            found[f"layers@{4 << k}px"] = tuple(block + layer for layer in layers)
+            found[f"output@{4 << k}px"] = (f"{block}torgb.",)
+        return found
+
+    def draw_properties(self, count: int, random: torch.Generator) -> Tensor:
+        """Draws one-hot labels, (count, P), as P is a number of classes in official files."""
+        classes = torch.randint(self.c_dim, (count,), generator=random, device=random.device)
+        return F.one_hot(classes, self.c_dim).float()
 
     @property
     def truncation(self) -> Truncation:
