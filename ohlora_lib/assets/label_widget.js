@@ -51,7 +51,7 @@ function render({ model, el }) {
     button(buttons, "ohlora-" + name, `${name} (${keys})`, () => { send([answer]); box.focus(); });
   }
   const confirm = button(buttons, "ohlora-confirm", "", () => send(answers));
-  buttons.prepend(confirm);
+  const undo = button(buttons, "ohlora-undo", "back a page (b)", () => send(["back"]));
 
   function mark(k) { // draws the answer of an image on the page
     const tile = page.children[k], changed = answers[k] !== model.get("filled")[k];
@@ -132,10 +132,10 @@ function render({ model, el }) {
     page.hidden = !wide;
     if (wide) fill(); else page.replaceChildren();
     confirm.textContent = `confirm all ${addresses.length} (Enter)`;
-    confirm.hidden = !wide;
+    confirm.hidden = undo.hidden = !wide;
     for (const [name] of BUTTONS) {
       const one = buttons.querySelector(".ohlora-" + name);
-      one.hidden = wide && name !== "back";
+      one.hidden = wide;
       one.disabled = kind === "wait" || (kind === "done" && name !== "back");
     }
     progress.textContent = model.get("progress");

@@ -192,7 +192,8 @@ class LabelSession:
         if secs.empty or left <= 0:
             return f" The target of {self.rounds.target:,} is reached." if left <= 0 else ""
         minutes = left * secs.get("page", secs.iloc[-1]) / 60
-        return f" Answers a minute: {words}; {minutes:.0f} minutes to {self.rounds.target:,}."
+        target = f"{minutes:.0f} min to {self.rounds.target:,} answers"
+        return f" Answers a minute: {words}; {target}."
 
     def _go(self, place: int) -> None:
         self.place, self._since = place, time.monotonic()

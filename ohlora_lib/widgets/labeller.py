@@ -66,11 +66,11 @@ class LabelWidget(anywidget.AnyWidget):
             self._update("done", "All questions answered. Thank you.")
             return
         prop = page.questions[0].prop
+        words = f"{prop}: {meaning_of(prop, self.meaning)}"
         pictures = [self.session.images[question.img_no] for question in page.questions]
         if page.how == "grid":
-            self._update("grid", prop, map(_tile, pictures), self.session.filled_in())
+            self._update("grid", words, map(_tile, pictures), self.session.filled_in())
         else:
-            words = f"{prop}: {meaning_of(prop, self.meaning)}"
             again = "Once more, by key. " if page.how == "check" else ""
             self._update("key", again + words, (enlarged(pixels, SIDE_PX) for pixels in pictures))
 

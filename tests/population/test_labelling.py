@@ -341,7 +341,7 @@ def test_the_widget_shows_a_page_and_says_while_it_chooses(tmp_path):
     one = rounds(tmp_path)
     ask(one, lambda page: page.how == "grid")
     widget, seen = LabelWidget(one, {"hat": ["bare head", "hat"]}), []
-    assert (widget.view, widget.question) == ("grid", "hat")
+    assert (widget.view, widget.question) == ("grid", "hat: 1 = hat, 0 = bare head")
     assert widget.words == ["bare head", "hat"]
     assert len(widget.images) == len(widget.filled) == len(one.page.questions)
     widget.observe(lambda change: seen.append(change.new), "view")

@@ -72,8 +72,13 @@ def open_labeller(page, run_all):
 
 def press(page, labeller, key):
     """Presses a key and waits for the next question."""
+    act(page, labeller, lambda: page.keyboard.press(key))
+
+
+def act(page, labeller, how):
+    """Does something and waits for the next question."""
     before = labeller.get_attribute("data-place")
-    page.keyboard.press(key)
+    how()
     page.wait_for_function(
         "before => document.querySelector('.ohlora-labeller').dataset.place !== before",
         arg=before,
@@ -120,7 +125,7 @@ def test_pages_of_guesses_with_an_undo_a_reload_and_a_new_kernel(project):
     folder = project / "outputs" / "smoke" / "label_images-pages"
     given = {"study": "smoke", "population_run": "outputs/smoke/01_make_population"}
     given |= {"variant": "pages", "properties": ["glass"], "count": len(truth), "first": 60}
-    given |= {"page_images": 24, "per_round": 24}
+    given |= {"order": "chosen", "page_images": 24, "per_round": 24}
     with lab_page(project, "label_images", height=1200, **given) as (page, run_all):
         labeller = page.locator(".ohlora-labeller")
 
@@ -176,16 +181,16 @@ def test_pages_of_guesses_with_an_undo_a_reload_and_a_new_kernel(project):
         run_all()
         labeller.wait_for(timeout=WAIT_MS)
         correct()
-        labeller.locator(".ohlora-confirm").click()
+        act(page, labeller, labeller.locator(".ohlora-confirm").click)
         assert by_key("grid") == 1
         press(page, labeller, "b")  # undoes the check, and then the page
         press(page, labeller, "b")
-        tiles = labeller.locator(".ohlora-tile")
         assert correct() == 0  # it shows what was confirmed
-        tiles.first.click()
+        labeller.locator(".ohlora-tile").first.click()  # confirms a mistake, and undoes that too
         press(page, labeller, "Enter")
         press(page, labeller, "b")
-        labeller.locator(".ohlora-tile").first.click()
+        press(page, labeller, "b")
+        assert correct() == 1
         press(page, labeller, "Enter")
         text = labeller.locator(".ohlora-progress").inner_text()
         assert "Of 3 checked again, 0 differed." in text
