@@ -1,0 +1,229 @@
+"""Chooses the images to ask a person about, and guesses the answers that are still open.
+
+A committee of logistic regressions, each fitted to a bootstrap sample of the answers, reads frozen
+features of the shipped discriminator. It asks about images of which it is least sure, which for a
+rare value are its likeliest holders, and spreads them in feature space.
+Axes: N images, F features, M members, n answers.
+Sources: uncertainty sampling, Lewis and Gale, "A Sequential Algorithm for Training Text
+Classifiers", 1994, https://arxiv.org/abs/cmp-lg/9407020; query by committee, Seung, Opper and
+Sompolinsky, "Query by Committee", 1992, https://doi.org/10.1145/130385.130417; core-set, Sener
+and Savarese, "Active Learning for Convolutional Neural Networks: A Core-Set Approach", 2018,
+https://arxiv.org/abs/1708.00489; scale and shift of logits, Platt, 1999.
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from scipy.special import expit
+
+from ohlora_lib.io.images import hold
+from ohlora_lib.io.weights import load_discriminator
+from ohlora_lib.nets.samples import to_signed
+
+DISCRIMINATOR = files("ohlora_lib") / "assets" / "base64-discriminator.safetensors"
+AT_ONCE = 64  # images per forward pass
+TAPS = (3, 4)  # layers whose activations, at 16 px, are pooled
+NUMBERS = 256  # features kept
+MEMBERS, PENALTY = 8, 4.0  # of the committee
+BINS = 10  # of the committee's score, for the weights
+POOL = 5  # how many of the least sure images compete for each place
+MOST_STEPS = 12  # of Newton's method
+FLOOR = 1e-3  # least variance of an answer, so that a step stays finite
+
+
+@torch.no_grad()
+def features(images: np.ndarray) -> np.ndarray:
+    """Frozen features of images, standardised: comparable only within one call.
+
+    Args:
+        images: uint8, (N, H, H, 3).
+
+    Returns:
+        float32, (N, F): principal components of pooled activations, with a mean square of 1.
+    """
+    net, parts = load_discriminator(str(DISCRIMINATOR)), []
+    for batch in hold(images).split(AT_ONCE):
+        x, pooled = to_signed(batch), []
+        if x.shape[2] != net.image_px:
+            x = F.interpolate(x, net.image_px, mode="bilinear", antialias=True)
+        x = net.input0(x)  # (B, C, 64, 64)
+        for k in range(max(TAPS) + 1):
+            x = getattr(net, f"layer{k}")(x)
+            if k in TAPS:
+                pooled.append(F.adaptive_max_pool2d(x, 4).flatten(1))  # (B, 16 C)
+        parts.append(torch.cat(pooled, 1))
+    found = torch.cat(parts)
+    spread = found.std(0, correction=0)
+    found = (found - found.mean(0)) / spread.clamp_min(0.05 * spread.mean() + 1e-6)
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        *_, axes = torch.pca_lowrank(found, min(NUMBERS, *found.shape), center=False)
+    found = found @ axes  # (N, F)
+    return (found / found.square().mean().sqrt().clamp_min(1e-6)).numpy()
+
+
+def guess(
+    features: np.ndarray, labels: np.ndarray, *, weights: np.ndarray | None = None, seed: int
+) -> np.ndarray:
+    """Guesses the probability, (N,), that each image has a property.
+
+    Each member left out some answers: on these its logits are calibrated, with the weights, so
+    that neither the committee's confidence nor the choice of images bends the probabilities.
+
+    Args:
+        features: From `features`, (N, F).
+        labels: 0, 1, or NaN where there is no answer, (N,).
+        weights: Of the answered images, in their order (`weights`); None weighs all alike.
+        seed: Seeds the bootstrap samples.
+
+    Returns:
+        NaN for all images while one of the two answers is lacking.
+    """
+    rows = np.flatnonzero(~np.isnan(labels))
+    if len(np.unique(labels[rows])) < 2:
+        return np.full(len(features), np.nan)
+    logits, unseen = _committee(features, labels, rows, seed)
+    scale, shift = _calibrate(unseen, labels[rows], weights)
+    return expit(scale * logits + shift).mean(0)
+
+
+def next_images(
+    features: np.ndarray,
+    labels: np.ndarray,
+    *,
+    count: int,
+    random_share: float = 0.2,
+    seed: int,
+) -> pd.DataFrame:
+    """Chooses images to ask about, for one property, in the order to ask.
+
+    Args:
+        features: From `features`, (N, F).
+        labels: 0, 1, or NaN where there is no answer, (N,).
+        count: Number of images; fewer are left if N is reached.
+        random_share: Share of random draws among them, in random places. While one of the two
+            answers is lacking, all are random.
+        seed: With the labels, determines the result.
+
+    Returns:
+        Columns `img_no` and `source`, "random" or "chosen".
+    """
+    rows = np.flatnonzero(~np.isnan(labels))
+    random = np.random.default_rng([seed, len(rows)])
+    left = random.permutation(np.flatnonzero(np.isnan(labels)))
+    count = min(count, len(left))
+    both = len(np.unique(labels[rows])) == 2
+    draws = int(np.ceil(count * random_share)) if both else count
+    drawn, rest = left[:draws], left[draws:]
+    asked = [{"img_no": k, "source": "random"} for k in drawn]
+    if draws < count:
+        chosen = _choose(features, labels, rows, rest, count - draws, seed)
+        asked += [{"img_no": k, "source": "chosen"} for k in chosen]
+        places = np.sort(random.permutation(count)[:draws])  # of the random ones
+        order = np.empty(count, dtype=int)
+        order[places] = np.arange(draws)
+        order[np.setdiff1d(np.arange(count), places)] = np.arange(draws, count)
+        asked = [asked[k] for k in order]
+    return pd.DataFrame(asked, columns=["img_no", "source"])
+
+
+def weights(probabilities: np.ndarray, rows: np.ndarray, source: np.ndarray) -> np.ndarray:
+    """Importance weights, (n,), with mean 1, that make answered images look like the candidates.
+
+    Divides the images into bins of the committee's score and weighs each answered image by its
+    bin's share of all images over its share of the answered ones (post-stratification).
+
+    Args:
+        probabilities: From `guess`, (N,).
+        rows: Answered images, (n,).
+        source: "random" or "chosen" for each of them, (n,).
+    """
+    if np.all(source == "random") or np.isnan(probabilities).any():
+        return np.ones(len(rows))
+    mine = probabilities[rows]
+    edges = np.quantile(mine, np.linspace(0, 1, min(BINS, len(rows)) + 1)[1:-1])
+    bins = np.searchsorted(edges, mine, side="right")
+    shares = [np.bincount(k, minlength=len(edges) + 1) for k in
+              (np.searchsorted(edges, probabilities, side="right"), bins)]  # fmt: skip
+    found = (shares[0] / np.maximum(shares[1], 1))[bins]
+    return found / found.mean()
+
+
+def _choose(
+    features: np.ndarray,
+    labels: np.ndarray,
+    rows: np.ndarray,
+    rest: np.ndarray,
+    count: int,
+    seed: int,
+) -> np.ndarray:
+    """The images of `rest` that the committee is least sure of, spread in feature space."""
+    logits, _ = _committee(features, labels, rows, seed)
+    unsure = -np.abs(expit(logits).mean(0) - 0.5)  # (N,)
+    pool = rest[np.argsort(-unsure[rest], kind="stable")[: POOL * count]]
+    chosen, nearest = [], _distance(features[pool], features[rows]).min(1)
+    value = unsure[pool] - unsure[pool].min() + 1e-3
+    for _ in range(count):
+        best = int(np.argmax(value * nearest))
+        chosen.append(best)
+        nearest = np.minimum(nearest, _distance(features[pool], features[pool[[best]]])[:, 0])
+    return pool[chosen]
+
+
+def _distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Euclidean distances, (len(a), len(b))."""
+    squared = np.square(a).sum(1)[:, None] + np.square(b).sum(1) - 2 * a @ b.T
+    return np.sqrt(np.maximum(squared, 0))
+
+
+def _committee(
+    features: np.ndarray, labels: np.ndarray, rows: np.ndarray, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Logits of the members, (M, N), and of those that left an answered image out, (n,)."""
+    random, logits = np.random.default_rng(seed), []
+    left_out = np.full((MEMBERS, len(rows)), np.nan)
+    for k in range(MEMBERS):
+        times = np.zeros(len(rows))
+        for value in (0, 1):  # each member sees both answers
+            mine = np.flatnonzero(labels[rows] == value)
+            times += np.bincount(random.choice(mine, len(mine)), minlength=len(rows))
+        seen = times > 0
+        coefficients = _fit(features[rows[seen]], labels[rows[seen]], times[seen])
+        logits.append(features @ coefficients[:-1] + coefficients[-1])
+        left_out[k, ~seen] = logits[-1][rows[~seen]]
+    counts = (~np.isnan(left_out)).sum(0)
+    return np.array(logits), np.where(
+        counts, np.nansum(left_out, 0) / np.maximum(counts, 1), np.nan
+    )
+
+
+def _fit(
+    features: np.ndarray, labels: np.ndarray, times: np.ndarray, penalty: float = PENALTY
+) -> np.ndarray:
+    """Logistic regression with an L2 penalty by Newton's method: coefficients, intercept last."""
+    x = np.c_[features, np.ones(len(features), np.float32)]  # (n, F + 1)
+    found = np.zeros(x.shape[1])
+    ridge = np.append(np.full(features.shape[1], penalty), FLOOR)
+    for _ in range(MOST_STEPS):
+        p = expit(x @ found)
+        slope = x.T @ (times * (p - labels)) + ridge * found
+        curve = (x * (times * np.maximum(p * (1 - p), FLOOR))[:, None]).T @ x + np.diag(ridge)
+        found -= (step := np.linalg.solve(curve, slope))
+        if np.abs(step).max() < 1e-3:
+            break
+    return found
+
+
+def _calibrate(
+    logits: np.ndarray, labels: np.ndarray, weights: np.ndarray | None
+) -> tuple[float, float]:
+    """Scale and shift that calibrate logits, from answers that the members left out."""
+    known = ~np.isnan(logits)
+    times = np.ones(len(labels)) if weights is None else weights
+    scale, shift = _fit(logits[known, None], labels[known], times[known], penalty=FLOOR)
+    return (scale, shift) if scale > 0 else (1.0, 0.0)
