@@ -142,7 +142,6 @@ def test_each_change_makes_the_stage_run(project, change):
 
 
 BAD = {
-    "type": ("01_first", "study: tiny\nvalue: many\n", "value is 'many'"),
     "study": ("01_first", "study: other\n", "the folder is 'tiny'"),
     "no such input": (
         TUNE,
@@ -151,7 +150,6 @@ BAD = {
     ),
     "no such file": (TUNE, f"study: tiny\n{TEXT}start_file: a.bin\n", "start_file is 'a.bin'"),
     "itself": (TUNE, f"study: tiny\n{TEXT}".replace("01_first", TUNE), "does not exist"),
-    "no notebook": ("09_none", "study: tiny\n", "no notebook has this name"),
 }
 
 
