@@ -187,8 +187,9 @@ class BaseTrainer:
         net, batch = self.generator, self.settings.batch
         options = {"generator": self.random, "device": self.device}
         z = torch.randn(batch, net.z_dim, **options)
-        if not net.num_properties:
-            return z, None
+        labels = net.labels(batch, self.random)
+        if labels is not None or not net.num_properties:
+            return z, labels
         properties = torch.randn(batch, net.num_properties, **options)
         normal = torch.rand(batch, 1, **options) < self.settings.normal_labels
         return z, properties * normal
