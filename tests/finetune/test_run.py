@@ -234,12 +234,20 @@ def test_resuming_equals_an_uninterrupted_run_even_with_a_damaged_checkpoint(
         open_run(tmp_path)
 
 
-def test_a_stylegan2_resumes_as_if_uninterrupted_and_keeps_its_clamp(tmp_path):
-    options = {"architecture": "stylegan2", "average_batches": 2.0, "batch": 8}
-    whole = tmp_path / "whole"
-    assert open_run(whole, **options).train(lambda _: None)
-    interrupted(tmp_path / "run", **options)
-    run = open_run(tmp_path / "run", **options)
+STYLEGAN2 = {"architecture": "stylegan2", "average_batches": 2.0}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A finished run on a StyleGAN2."""
+    folder = tmp_path_factory.mktemp("stylegan2")
+    assert open_run(folder, **STYLEGAN2).train(lambda _: None)
+    return folder
+
+
+def test_a_stylegan2_resumes_as_if_uninterrupted_and_keeps_its_clamp(whole, tmp_path):
+    interrupted(tmp_path / "run", rows=3, **STYLEGAN2)
+    run = open_run(tmp_path / "run", **STYLEGAN2)
     assert run.resumed
     assert run.train(lambda _: None)
     same_results(whole, tmp_path / "run")
