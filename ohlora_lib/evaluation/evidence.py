@@ -3,19 +3,16 @@
 Axes: S samples, N selected images, F features, H image height.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import torch
-from scipy.optimize import brentq
-from scipy.stats import norm
 from torch import Tensor
 
 from ohlora_lib.io.images import Images
+from ohlora_lib.population.label_curve import auroc_interval
 from ohlora_lib.population.labels import drawn_at_random
 from ohlora_lib.properties.ensemble import Ensemble, unseen_auroc
 
@@ -46,27 +43,6 @@ def auroc_table(unseen: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
             rows[role, prop] = (auroc, *auroc_interval(auroc, *counts))
     index = pd.MultiIndex.from_tuples(rows, names=["by", "property"])
     return pd.DataFrame(rows.values(), index, ["auroc", "auroc_low", "auroc_high"])
-
-
-def auroc_interval(auroc: float, ones: int, zeros: int) -> tuple[float, float]:
-    """95 % interval of an AUROC from the class counts; also defined at 0 and 1.
-
-    Source: Newcombe, "Confidence intervals for an effect size measure based on the Mann-Whitney
-    statistic, part 2", 2006, method 5.
-    """
-
-    def low(value: float) -> float:
-        def gap(true: float) -> float:
-            spread = 1 + more * ((1 - true) / (2 - true) + true / (1 + true))
-            return value - true - z * np.sqrt(true * (1 - true) * spread / (ones * zeros))
-
-        edge = value - 1e-9
-        return brentq(gap, 0, edge) if edge > 0 else 0.0
-
-    if not min(ones, zeros):
-        return 0.0, 1.0
-    z, more = norm.ppf(0.975), (ones + zeros) / 2 - 1
-    return low(auroc), 1 - low(1 - auroc)
 
 
 def calibration_table(unseen: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

@@ -4,6 +4,7 @@ from ohlora_lib.figures.samples import (
     calibration,
     fold_losses,
     judges,
+    label_curve,
     label_scores,
     leakage,
     sample_scores,
@@ -23,6 +24,6 @@ from ohlora_lib.figures.training import (
 
 __all__ = [
     "Figure", "auroc", "calibration", "diversity", "fold_losses", "heldout", "judges",
-    "label_scores", "leakage", "losses", "progress", "property_comparison", "property_groups",
-    "sample_scores", "scores", "selection_costs",
+    "label_curve", "label_scores", "leakage", "losses", "progress", "property_comparison",
+    "property_groups", "sample_scores", "scores", "selection_costs",
 ]  # fmt: skip

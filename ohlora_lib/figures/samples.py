@@ -1,7 +1,5 @@
 """Figures of property CNNs, of the selection and of samples, each with its sentence."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -86,6 +84,27 @@ def calibration_points(group: pd.DataFrame) -> pd.DataFrame:
     return points.assign(
         below=(share - middle + half).clip(0), above=(middle + half - share).clip(0)
     )
+
+
+@house_style()
+def label_curve(curve: pd.DataFrame) -> Figure:
+    """AUROC by number of answers: columns property, answers, auroc, low, high."""
+    ax, ends = new_axes(), []
+    for order, (prop, part) in enumerate(curve.groupby("property", sort=False)):
+        shift = 1.02 ** (order - 1.5)  # so that intervals do not cover each other
+        bars = np.maximum([part["auroc"] - part["low"], part["high"] - part["auroc"]], 0)
+        look = style.series(order, 1) | {"elinewidth": 1, "label": shown_name(prop)}
+        ax.errorbar(part["answers"] * shift, part["auroc"], bars, **look)
+        known = part.dropna(subset=["auroc"])
+        ends += [f"{prop} {row.auroc:.3f} after {row.answers}" for row in known[-1:].itertuples()]
+    ax.set_xscale("log", base=2)
+    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    finish(ax, "What the answers have taught", "AUROC on random images", "answers")
+    alt = f"Line chart of AUROC by number of answers: {', '.join(ends) or 'none known yet'}."
+    reading = (
+        "Bars are 95 % intervals. Where a line is flat at the right, more answers bring little."
+    )
+    return Figure(ax.figure, "label-curve", alt, reading)
 
 
 @house_style()

@@ -54,6 +54,11 @@ COSTS = pd.DataFrame({
     "passes": [9000, 7000, 4930], "share": [0.9, 0.7, 0.5], "lost_only_here": [700, 1500, 0],
 })  # fmt: skip
 LONG = {"05_finetune_generator-v8_of_a_long_study": make_log(seed=1), "_$x^$ <b>": make_log()}
+CURVE = pd.DataFrame({
+    "property": ["age"] * 3 + ["glass"] * 3, "answers": [75, 150, 300] * 2,
+    "auroc": [0.8, 0.87, 0.9, np.nan, 0.98, 1.0], "low": [0.7, 0.8, 0.85, np.nan, 0.8, 0.84],
+    "high": [0.88, 0.92, 0.94, np.nan, 1.0, 1.0],
+})  # fmt: skip
 MEANING = {"gender": ["male", "female"]}
 LEAKS = pd.DataFrame([[1, 0.4], [0.4, 1]], index=["age", "glass"], columns=["age", "glass"])
 BOTH = {("held-out judge", "age"): (0.6, 0.1), ("independent judge", "age"): (0.5, 0.2)}
@@ -71,6 +76,7 @@ FIGURES = {
     "scores-age": lambda: figures.label_scores(make_calibration(), "age", MEANING),
     "losses-age": lambda: figures.fold_losses(make_history(), "age"),
     "calibration-judge": lambda: figures.calibration(make_calibration(), "judge"),
+    "label-curve": lambda: figures.label_curve(CURVE),
     "costs": lambda: figures.selection_costs(COSTS),
     "judges": lambda: figures.judges(DISTANCES),
     "leakage": lambda: figures.leakage(LEAKS),
