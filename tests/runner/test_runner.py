@@ -175,7 +175,7 @@ CANNOT_RUN = {  # which stages to run, and of what; message
     "empty": ("params/empty", "*", "no params files"),
     "no tag": ("params/tiny", "*", r"^notebooks/05_\S+.ipynb has no cell tagged 'param"),
     "no disk": ("params/tiny", "01*", r"outputs is a link to /mnt/gone, which does not exist"),
-    STUDY.replace("tiny", "other", 1): ("params/tiny", "*", f"{TUNE}.yaml: study is 'other', but the folder is"),
+    STUDY.replace("tiny", "other", 1): ("params/tiny", "*", "study is 'other', but the folder is"),
     STUDY.replace("01_first", TUNE): ("params/tiny", "*", f"{TUNE}.yaml: .*does not exist"),
     STUDY.replace("01_first", "00_none"): (
         "params/tiny", "*", "first_run is 'outputs/tiny/00_none'.* params/tiny --only 00_none"
