@@ -3,8 +3,6 @@
 The architecture is inferred from tensor names and shapes, so nobody has to specify it.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import re

@@ -1,7 +1,5 @@
 """Reads a study's stages from its params files, checks them, and finds which ones must run."""
 
-from __future__ import annotations
-
 import fnmatch
 import hashlib
 import os

@@ -3,8 +3,6 @@
 The comment on a parameter's line in the notebook explains it.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
