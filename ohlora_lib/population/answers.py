@@ -5,8 +5,6 @@
 Axes: N candidates, H image height.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path

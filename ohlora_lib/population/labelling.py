@@ -7,8 +7,6 @@ of one random order, so they stay a fair sample although other images are chosen
 Axes: N candidates, H image height, F features.
 """
 
-from __future__ import annotations
-
 import hashlib
 import time
 from collections.abc import Sequence
