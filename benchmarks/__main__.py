@@ -10,7 +10,17 @@ from statistics import median
 
 import torch
 
-from benchmarks.cases import PROPERTIES, PUBLISHED, QUICK, SMALL, Case, all_cases
+from benchmarks.cases import (
+    PROPERTIES,
+    PUBLISHED,
+    PUBLISHED_2,
+    QUICK,
+    QUICK_2,
+    SMALL,
+    SMALL_2,
+    Case,
+    all_cases,
+)
 from benchmarks.peak import count_flops, peak_flops, seconds
 from ohlora_lib.base.base import copy_shipped, load_base
 from ohlora_lib.io.weights import split_mapping
@@ -20,7 +30,7 @@ from ohlora_lib.properties.ensemble import Ensemble
 from ohlora_lib.study import machine, records
 from ohlora_lib.widgets.explorer import Explorer, Latent
 
-SIZES = {"64": SMALL, "256": PUBLISHED}
+SIZES = {"64": (SMALL, SMALL_2), "256": (PUBLISHED, PUBLISHED_2)}
 
 
 def measure(case: Case, rounds: int | None) -> dict[str, object]:
@@ -81,7 +91,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, help="timings per case; the median counts")
     parser.add_argument("--out", type=Path, help="path of the JSON file")
     given = parser.parse_args()
-    chosen = list(SIZES.values()) if given.px == "all" else [SIZES[given.px]]
+    chosen = [s for px, pair in SIZES.items() if given.px in {px, "all"} for s in pair]
     device = pick_device("auto")
     precision = pick_precision("auto", device)
     peaks = {kind: peak_flops(device, kind) for kind in ("float32", "bfloat16")}
@@ -91,7 +101,7 @@ def main() -> None:
     print(", ".join(f"{k}: {v}" for k, v in hardware.items() if v))
     print(f"on {device} in {precision}: {choice_sentence(precision, device)}")
     print("peak: " + ", ".join(f"{v / 1e9:.0f} GFLOP/s in {k}" for k, v in peaks.items()))
-    for sizes in [QUICK] if given.quick else chosen:
+    for sizes in (QUICK, QUICK_2) if given.quick else chosen:
         for case in all_cases(sizes, device, precision):
             if given.only in case.name:
                 row = measure(case, given.rounds)

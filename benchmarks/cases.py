@@ -13,10 +13,12 @@ from PIL import Image
 from torch import Tensor
 
 from benchmarks import plain
+from ohlora_lib.base.base import new_nets
 from ohlora_lib.finetune.loop import FineTuner, FinetuneSettings
 from ohlora_lib.finetune.recipe import RECIPES, StepRule
-from ohlora_lib.nets import Discriminator, Generator, PropertyCNN
+from ohlora_lib.nets import PropertyCNN
 from ohlora_lib.nets.samples import draw_latents, sample_images, to_signed, to_uint8
+from ohlora_lib.nets.style_generator import StyleGenerator
 from ohlora_lib.properties.ensemble import Ensemble
 from ohlora_lib.properties.lesson import CNNSettings, Lesson
 from ohlora_lib.properties.published import train_epoch
@@ -43,6 +45,7 @@ class Sizes:
     folds: int = 5  # CNNs per property: 20 in total
     cnn_images: int = 160  # images per epoch of a property CNN
     rounds: int = 5
+    architecture: str = "stylegan1"
 
 
 SMALL = Sizes("64 px", 64, 8192, 128, 128, 512, 0.25)
@@ -50,6 +53,11 @@ PUBLISHED = Sizes(  # a quarter of an evaluation's samples; all take the plain w
     "256 px", 256, 16384, 512, 512, 2048, 1.0, samples=25, cnn_images=48, rounds=1
 )
 QUICK = Sizes("32 px", 32, 512, 16, 64, 64, 0.125, 4, 4, 2, 8, 1)
+SMALL_2 = replace(  # as in params/stylegan2
+    SMALL, name="StyleGAN2 64 px", fmaps_base=1024, fmaps_max=96, architecture="stylegan2"
+)
+PUBLISHED_2 = replace(PUBLISHED, name="StyleGAN2 256 px", architecture="stylegan2")
+QUICK_2 = replace(QUICK, name="StyleGAN2 32 px", architecture="stylegan2")
 
 
 @dataclass(frozen=True)
@@ -76,9 +84,11 @@ def new_tuner(
 ) -> FineTuner:
     """A fine-tuning run of untrained networks on noise; speed does not depend on the weights."""
     torch.manual_seed(0)
-    side, shape = sizes.image_px, {"fmaps_base": sizes.fmaps_base, "fmaps_max": sizes.fmaps_max}
-    generator = Generator(side, w_dim=sizes.width, wide_dim=sizes.wide_dim, **shape).to(device)
-    discriminator = Discriminator(side, **shape).to(device)
+    side, widths = sizes.image_px, {"z_dim": 512, "w_dim": sizes.width, "num_properties": 7}
+    shape = {"fmaps_base": sizes.fmaps_base, "fmaps_max": sizes.fmaps_max}
+    base = new_nets(side, **widths, **shape, architecture=sizes.architecture)
+    generator = base.generator.split(sizes.wide_dim, torch.default_generator).to(device)
+    discriminator = base.discriminator.to(device)
     images = torch.randint(256, (sizes.batch, side, side, 3), dtype=torch.uint8)  # (N, H, H, 3)
     settings = FinetuneSettings(batch=sizes.batch, precision=precision, r1_gamma=r1_gamma)
     nets = (generator, discriminator, images.to(device))
@@ -118,7 +128,7 @@ def _training_case(
 
 
 @torch.no_grad()
-def plain_images(generator: Generator, count: int) -> Tensor:
+def plain_images(generator: StyleGenerator, count: int) -> Tensor:
     """Random samples, uint8 (N, H, H, 3), drawn in one batch by the plain implementation."""
     return to_uint8(plain.draw(generator, *draw_latents(generator, count, seed=0)))
 
@@ -182,4 +192,5 @@ def all_cases(sizes: Sizes, device: torch.device, precision: str) -> Iterator[Ca
     yield from training_cases(sizes, device, precision)
     with tempfile.TemporaryDirectory() as folder:
         yield from evaluation_cases(sizes, device, precision, Path(folder))
-        yield from cnn_cases(sizes, device, precision, Path(folder))
+        if sizes.architecture == "stylegan1":  # property CNNs are the same beside either
+            yield from cnn_cases(sizes, device, precision, Path(folder))

@@ -33,6 +33,10 @@ class _Counter(TorchDispatchMode):
         formula = flop_registry.get(func._overloadpacket)
         if formula is not None:
             self.total += formula(*args, **(kwargs or {}), out_val=result)
+        if func._overloadpacket is torch.ops.aten.convolution_backward and args[-1][1]:
+            # Torch's formula counts the weights' gradient as if there were one group.
+            whole = formula(*args[:-1], [False, True, False], out_val=result)
+            self.total -= whole - whole // args[-2]
         return result
 
 

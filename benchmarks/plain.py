@@ -1,5 +1,6 @@
 """The plain implementation: the same networks and updates, one operation after another.
 
+StyleGAN 1's networks are here, StyleGAN 2's in `plain_stylegan2`.
 It uses float32, PyTorch's default layout, autograd through every operation, gradients through G in
 D's update, and one JPEG file per image. The published study works this way; the code is our own.
 Axes: B batch, N images, P properties, H image height.
@@ -18,10 +19,12 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from benchmarks import plain_stylegan2
 from ohlora_lib.finetune.loop import FineTuner
-from ohlora_lib.nets import Discriminator, Generator, PropertyCNN
+from ohlora_lib.nets import Discriminator, PropertyCNN, stylegan2
 from ohlora_lib.nets.layers import EqualConv, EqualDense, leaky, minibatch_deviation, smooth_kernel
 from ohlora_lib.nets.samples import draw_latents, to_uint8
+from ohlora_lib.nets.style_generator import StyleGenerator
 from ohlora_lib.nets.stylegan1.generator import FUSED_FROM_PX, SynthesisLayer
 from ohlora_lib.training.losses import discriminator_loss, generator_loss
 
@@ -29,9 +32,11 @@ from ohlora_lib.training.losses import discriminator_loss, generator_loss
 
 
 def draw(
-    net: Generator, z: Tensor, properties: Tensor | None = None, *, noise: str = "fixed"
+    net: StyleGenerator, z: Tensor, properties: Tensor | None = None, *, noise: str = "fixed"
 ) -> Tensor:
     """Images (B, 3, H, H) from latents, equal to `net(z, properties, noise=noise)`."""
+    if isinstance(net, stylegan2.Generator):
+        return plain_stylegan2.draw(net, z, properties, noise=noise)
     w = net.styles(z, properties).w
     x = None
     for k in range(2 * net.synthesis.num_blocks):
@@ -67,8 +72,10 @@ def _blur(x: Tensor, layer: torch.nn.Module) -> Tensor:
     return F.conv2d(x, layer.blur.kernel, padding=1, groups=x.shape[1])
 
 
-def score(net: Discriminator, images: Tensor) -> Tensor:
+def score(net: Discriminator | stylegan2.Discriminator, images: Tensor) -> Tensor:
     """Logits (B, 1) of images (B, 3, H, H), equal to `net(images)`."""
+    if isinstance(net, stylegan2.Discriminator):
+        return plain_stylegan2.score(net, images)
     x, last = net.input0(images), 2 * (net.num_blocks - 1)
     for k in range(last):
         x = _equal_conv(getattr(net, f"layer{k}"), x)
@@ -131,7 +138,7 @@ class PlainTuner(FineTuner):
 
 
 @torch.no_grad()
-def images_to_files(net: Generator, count: int, folder: Path) -> list[Path]:
+def images_to_files(net: StyleGenerator, count: int, folder: Path) -> list[Path]:
     """Draws samples one at a time and writes each to a JPEG file."""
     files = []
     for k in range(count):
@@ -161,7 +168,7 @@ def plain_layout(nets: Mapping[str, Sequence[PropertyCNN]]) -> Iterator[None]:
 
 @torch.no_grad()
 def evaluate(
-    net: Generator, cnns: Mapping[str, Sequence[PropertyCNN]], count: int, folder: Path
+    net: StyleGenerator, cnns: Mapping[str, Sequence[PropertyCNN]], count: int, folder: Path
 ) -> Tensor:
     """Mean scores (P,) of samples read back from files, one image and one CNN at a time."""
     device = next(net.parameters()).device

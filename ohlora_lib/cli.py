@@ -3,24 +3,20 @@
 Each subcommand imports what it needs when it runs, so that `--help` is fast.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shlex
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer import Argument, Option
 
 import ohlora_lib
 from ohlora_lib.terminal import as_text, complain, show_table
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 PUBLISHED_CONCEPT = "gender=1,quality=1,age=0,glass=0"
 COLUMNS = (  # printed by `compare`; --json prints all

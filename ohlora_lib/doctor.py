@@ -1,7 +1,5 @@
 """The machine checks behind `ohlora doctor`."""
 
-from __future__ import annotations
-
 import importlib
 import shutil
 import sys

@@ -1,7 +1,5 @@
 """What the command prints: tables, and errors as one line of what is wrong and what to do."""
 
-from __future__ import annotations
-
 import os
 import sys
 import traceback

@@ -6,8 +6,6 @@ its own, and prints every log, verdict, comparison and tensor that differs. The 
 one does. Hashes are not stored, because they differ between processors.
 """
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import os

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from benchmarks import memory, plain
-from benchmarks.cases import QUICK, evaluation_cases, new_tuner, plain_tuner
+from benchmarks.cases import QUICK, QUICK_2, evaluation_cases, new_tuner, plain_tuner
 from benchmarks.peak import count_flops, peak_flops
-from ohlora_lib.nets import Discriminator, Generator
+from ohlora_lib.nets import Discriminator, Generator, stylegan2
 from ohlora_lib.nets.samples import to_signed
 
 ROOT = Path(__file__).parents[1]
@@ -40,7 +40,10 @@ def test_quick_measures_every_case(tmp_path):
     assert [row["case"].split(",")[0] for row in found["cases"]] == [
         *("v9 step", "update of D") * 2, "update of G", "generating 4 images",
         "evaluation: 4 samples", "epoch of a property CNN",
+        *("v9 step", "update of D") * 2, "update of G", "generating 4 images",
+        "evaluation: 4 samples",
     ]  # fmt: skip
+    assert sum("StyleGAN2" in row["case"] for row in found["cases"]) == 7
     for row in found["cases"]:
         assert row["times_faster"] > 0
         assert row["plain_gflop"] >= row["ours_gflop"] * 0.9 > 0
@@ -68,9 +71,32 @@ def test_plain_networks_are_ours(side):
     assert torch.allclose(plain.score(judge, images).float(), judge(images), atol=1e-6)
 
 
+@pytest.mark.parametrize("clamp", [None, 2.0])
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+def test_plain_stylegan2_is_ours(kind, clamp):
+    torch.manual_seed(0)
+    options = {"channel_base": 512, "channel_max": 16, "conv_clamp": clamp}
+    net = stylegan2.Generator(64, z_dim=16, w_dim=16, wide_dim=8, **options).to(kind).eval()
+    judge = stylegan2.Discriminator(64, **options).to(kind)
+    for name, parameter in (*net.named_parameters(), *judge.named_parameters()):
+        if name.endswith((".bias", "noise_strength")):
+            parameter.data += torch.randn_like(parameter)
+    near = {"rtol": 1e-9, "atol": 1e-9} if kind == torch.float64 else {"rtol": 1e-4, "atol": 1e-4}
+    z = torch.randn(8, 16, dtype=kind)
+    for noise in ("fixed", "random"):
+        torch.manual_seed(3)
+        images = net(z, noise=noise)
+        torch.manual_seed(3)
+        torch.testing.assert_close(plain.draw(net, z, noise=noise), images, **near)
+    scores = judge(images)
+    torch.testing.assert_close(plain.score(judge, images).float(), scores, rtol=1e-4, atol=1e-4)
+    assert min(images.std(), scores.std()) > 0.01  # no constant would agree
+
+
 @pytest.mark.usefixtures("float64")
-def test_both_ways_of_a_training_step_do_the_same_work():
-    ours, theirs = new_tuner(QUICK, CPU, "float32"), plain_tuner(QUICK, CPU)
+@pytest.mark.parametrize("sizes", [QUICK, QUICK_2], ids=lambda sizes: sizes.architecture)
+def test_both_ways_of_a_training_step_do_the_same_work(sizes):
+    ours, theirs = new_tuner(sizes, CPU, "float32"), plain_tuner(sizes, CPU)
     before = [parameter.clone() for parameter in theirs.generator.parameters()]
     losses = []
     for tuner in (ours, theirs):
@@ -88,10 +114,11 @@ def test_both_ways_of_a_training_step_do_the_same_work():
     assert not all(moved)
 
 
-def test_both_ways_of_an_evaluation_see_the_same_faces(tmp_path):
+@pytest.mark.parametrize("sizes", [QUICK, QUICK_2], ids=lambda sizes: sizes.architecture)
+def test_both_ways_of_an_evaluation_see_the_same_faces(tmp_path, sizes):
     """JPEG and batching change a mean score slightly; another network changes it more."""
     torch.manual_seed(0)
-    *_, case = evaluation_cases(QUICK, CPU, "float32", tmp_path)
+    *_, case = evaluation_cases(sizes, CPU, "float32", tmp_path)
     assert case.name.startswith("evaluation")
     ours, theirs = case.ours(), case.plain()
     assert ours.shape == theirs.shape == (4,)
@@ -102,6 +129,9 @@ def test_flops_are_counted():
     weight, x = torch.ones(4, 3, 3, 3), torch.ones(1, 3, 8, 8)
     counted = count_flops(lambda: torch.nn.functional.conv2d(x, weight, padding=1))
     assert counted == 2 * 4 * 3 * 9 * 64
+    grouped = torch.ones(8, 1, 3, 3, requires_grad=True)
+    y = torch.nn.functional.conv2d(x.repeat(1, 8 // 3 + 1, 1, 1)[:, :8], grouped, groups=8)
+    assert count_flops(y.sum().backward) == 2 * 8 * 9 * 36
     assert peak_flops(CPU, "float32", rounds=1) > 1e9
 
 

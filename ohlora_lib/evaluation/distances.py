@@ -6,8 +6,6 @@ Kynkäänniemi et al., 2019, https://arxiv.org/abs/1904.06991 (precision and rec
 we differ: the features come from property CNNs trained here, not from Inception.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor

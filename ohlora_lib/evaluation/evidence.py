@@ -3,8 +3,6 @@
 Axes: S samples, N selected images, F features, H image height.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

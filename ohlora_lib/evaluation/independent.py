@@ -3,8 +3,6 @@
 Axes: N images, H image height, B batch, C columns of an output.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Figures of property CNNs, of the selection and of samples, each with its sentence."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import seaborn as sns

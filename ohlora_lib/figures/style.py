@@ -3,8 +3,6 @@
 Colours are seaborn's colour-blind palette, and each series has a dash and a marker of its own.
 """
 
-from __future__ import annotations
-
 import io
 import warnings
 from collections.abc import Iterator

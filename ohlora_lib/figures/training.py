@@ -4,8 +4,6 @@ Each takes a log (`verdict.logs.read_log`) and says in a sentence what it shows.
 faint, the centred moving mean is strong, its shaded band is about 95 %.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

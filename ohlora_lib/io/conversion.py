@@ -1,7 +1,5 @@
 """Says what a weight file holds, and writes it in another form."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Atomic writes that survive a full disk, a lost mount or a power cut; errors are one line."""
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import os

@@ -3,8 +3,6 @@
 Axes: N images, H image height.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import warnings

@@ -4,8 +4,6 @@ Files are untrusted. Pillow goes by content, not by suffix, and some of its form
 programs (PostScript), so only the formats in `PLUGINS` are tried. Axes: H image height.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress

@@ -1,7 +1,5 @@
 """Checks CSV files for ragged rows and duplicate columns, which pandas would accept."""
 
-from __future__ import annotations
-
 import csv
 from pathlib import Path
 from typing import Any

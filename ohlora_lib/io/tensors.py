@@ -4,8 +4,6 @@
 `.pkl` files of StyleGAN2 as plain records.
 """
 
-from __future__ import annotations
-
 import argparse
 import warnings
 import zipfile

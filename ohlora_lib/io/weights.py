@@ -3,8 +3,6 @@
 The architecture is inferred from tensor names and shapes, so nobody has to specify it.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import re
@@ -199,7 +197,7 @@ def build_network(
     found = kind_of(tensors)
     if not found or kind not in {"", found}:
         holds = f"a {found}" if found else f"no known network (first tensor {min(tensors)!r})"
-        lacks = kind == "discriminator" and stylegan2.kind_of(tensors)
+        lacks = kind == "discriminator" and found == "generator"
         hint = f" Discriminator: {stylegan2.NO_DISCRIMINATOR}." if lacks else ""
         raise ValueError(f"{source}: holds {holds}, not a {kind or ' or '.join(KINDS)}.{hint}")
     shapes = {name: tensor.shape for name, tensor in tensors.items()}

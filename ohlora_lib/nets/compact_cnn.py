@@ -6,8 +6,6 @@ https://arxiv.org/abs/1512.03385. In evaluation mode, batch normalisation uses t
 statistics, so the score of an image does not depend on the rest of its batch.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

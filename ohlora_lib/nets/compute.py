@@ -4,8 +4,6 @@ Sources: PyTorch's automatic mixed precision, https://docs.pytorch.org/docs/stab
 `mallopt` of glibc, https://man7.org/linux/man-pages/man3/mallopt.3.html.
 """
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import sys

@@ -9,8 +9,6 @@ Sources: `GOMP_SPINCOUNT` in https://gcc.gnu.org/onlinedocs/libgomp/, and run_de
 https://docs.kernel.org/scheduler/sched-stats.html.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import threading

@@ -3,8 +3,6 @@
 Axes: B batch, C channels, H height, W width, N = H * W pixels.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

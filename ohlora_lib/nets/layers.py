@@ -7,8 +7,6 @@ Every layer follows the dtype of its input, so the whole network runs under `tor
 statistics (instance norm, minibatch deviation) are always summed in float32.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -4,8 +4,6 @@ Axes: B batch, H image height.
 Source: the crops, widths and heads of the published study; here at any width and resolution.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -3,8 +3,6 @@
 Axes: B batch, Z latent width, P properties, H image height.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

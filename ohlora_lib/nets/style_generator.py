@@ -4,13 +4,11 @@ Axes: B batch, Z latent width, P properties, W style width, L synthesis layers, 
 Source: Karras et al., "A Style-Based Generator Architecture for GANs", 2019, https://arxiv.org/abs/1812.04948.
 """
 
-from __future__ import annotations
-
 import contextlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -98,7 +96,7 @@ class StyleGenerator(nn.Module):
         return {name: getattr(self, name) for name in self.SIZES}
 
     @torch.no_grad()
-    def split(self, wide_dim: int, random: torch.Generator) -> StyleGenerator:
+    def split(self, wide_dim: int, random: torch.Generator) -> Self:
         """Copies the network, with a second, wide branch beside the mapping's last two layers.
 
         The branch starts as published: `random`, on the CPU, draws its stored weights and biases
@@ -119,8 +117,12 @@ class StyleGenerator(nn.Module):
         size = (count, self.num_properties)
         return torch.randn(size, generator=random, device=random.device)
 
+    def labels(self, count: int, random: torch.Generator) -> Tensor | None:
+        """Draws labels that training samples need, (count, P); None means zero scores."""
+        return None
+
     @torch.no_grad()
-    def move_toward(self, trained: StyleGenerator, keep: float) -> None:
+    def move_toward(self, trained: Self, keep: float) -> None:
         """Moves each weight to keep * own + (1 - keep) * trained, and copies the buffers."""
         for mean, value in zip(self.parameters(), trained.parameters(), strict=True):
             mean.lerp_(value, 1 - keep)

@@ -1,7 +1,5 @@
 """Reads and checks the inputs of a population before a run, without torch."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

@@ -1,29 +1,41 @@
-"""Manual labelling: one question at a time, each answer written to disk before the next.
+"""Manual labelling: which questions come next, by key or as pages of guesses to correct.
 
-`answers.csv` is the record; `labels.csv`, which other stages read, is derived from it.
-Axes: N images, H image height.
+Without `Rounds`, every image is asked about, in order. With them, a first random part is asked
+about every property; then each round asks about the property with the fewest answers of one kind,
+on the images from which its model learns most (`asking`). The random images are always the first
+of one random order, so they stay a fair sample although other images are chosen.
+Axes: N candidates, H image height, F features.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from ohlora_lib.population.labels import FILE_COLUMNS, find_names, read_table, save_table
+from ohlora_lib.population import asking
+from ohlora_lib.population.answers import LABELS, Answer, Page, Question, Record
+from ohlora_lib.population.labels import save_table
 
-LABELS = {"1": 1, "0": 0, "skip": None}  # answer: label
-COLUMNS = ["img_no", "file", "property", "answer"]
+CHECKED = 0.05  # share of the answers on pages that are asked again by key
 
 
-class Question(NamedTuple):
-    """Asks whether an image has a property."""
+@dataclass(frozen=True)
+class Rounds:
+    """How the next images are chosen."""
 
-    img_no: int
-    prop: str
+    features: np.ndarray  # of the candidates, float, shape (N, F)
+    first: int = 100  # random images of round 0
+    by_key: int = 20  # images, at least 1, asked about one by one before the first page
+    per_round: int = 48  # images of a later round
+    page_images: int = 48  # images on a page, at most
+    random_share: float = 0.2  # share of random images in a later round
+    target: int = 1000  # number of answers wanted
+    seed: int = 0
 
 
 class LabelSession:
@@ -31,11 +43,12 @@ class LabelSession:
 
     Args:
         images: uint8, shape (N, H, H, 3).
-        properties: Properties to ask about, for each image.
+        properties: Properties to ask about.
         folder: Receives `answers.csv` and `labels.csv`. A session resumes from answers already
             there; ValueError if they concern other properties or images.
         files: File names of the N images.
         by_image: Ask about all properties of an image at once; otherwise property by property.
+        rounds: How to choose the images; if None, all are asked about in order.
     """
 
     def __init__(
@@ -46,76 +59,249 @@ class LabelSession:
         *,
         files: Sequence[str],
         by_image: bool = False,
+        rounds: Rounds | None = None,
     ) -> None:
-        own = ("img_no", *FILE_COLUMNS)
-        if len({name.strip() for name in properties} - {*own, ""}) < len(properties):
-            raise ValueError(
-                f"properties are {properties}; each name must be unique, not empty and not "
-                f"{' or '.join(own)}"
-            )
-        self.images, self.properties, self.files = images, properties, files
-        self.questions = [Question(k, p) for p in properties for k in range(len(images))]
-        if by_image:
-            self.questions.sort(key=lambda question: question.img_no)  # stable
-        self.folder, self.answers = folder, self._read(folder / "answers.csv")
+        self.record = Record(images, properties, folder, files)
+        self.images, self.properties, self.folder = images, properties, folder
+        self.by_image, self.rounds, self.finished = by_image, rounds, rounds is None
+        self.place, self._scores, self.pages = 0, {}, []
+        if rounds:
+            self.pages = self.record.load_pages()
+        else:
+            self._take_all()
+        planned = {question.prop for page in self.pages for question in page.questions}
+        asked = planned | {question.prop for question in self.answers}
+        self._new = [prop for prop in properties if asked and prop not in asked]
         self.place = self._next_open(0)
+        self._since = time.monotonic()
+
+    @property
+    def answers(self) -> dict[Question, str]:
+        """The answers so far, each a key of `LABELS`."""
+        return self.record.answers
+
+    @property
+    def page(self) -> Page | None:
+        """The current page; None if the next ones must be chosen, or all is answered."""
+        return self.pages[self.place] if self.place < len(self.pages) else None
 
     @property
     def question(self) -> Question | None:
-        """The current question; None once all are answered."""
-        return self.questions[self.place] if self.place < len(self.questions) else None
+        """The first question of the current page; None if there is none."""
+        return self.page.questions[0] if self.page else None
 
-    def answer(self, answer: str) -> None:
-        """Writes an answer, a key of `LABELS`, to disk and moves to the next open question."""
-        question = self.question
-        if answer not in LABELS or question is None:
-            raise ValueError(f"{answer!r} is not one of {list(LABELS)}, or no question is open")
-        answers = {**self.answers, question: answer}
-        rows = [(k, self.files[k], prop, given) for (k, prop), given in answers.items()]
-        save_table(self.folder / "answers.csv", pd.DataFrame(rows, columns=COLUMNS))
-        self.answers = answers
+    @property
+    def must_choose(self) -> bool:
+        """Whether the next pages must be chosen, which takes some seconds."""
+        return self.page is None and not self.finished
+
+    def filled_in(self) -> list[str]:
+        """What the current page shows per question: the earlier answer or the model's guess."""
+        page, given = self.page, self.record.given
+        guesses = ["1" if score >= 0.5 else "0" for score in page.scores]
+        pairs = zip(page.questions, guesses, strict=True)
+        return [given[q].answer if q in given else guess for q, guess in pairs]
+
+    def answer(self, *answers: str) -> None:
+        """Writes the answers to the current page to disk and moves to the next open page.
+
+        Args:
+            *answers: A key of `LABELS` per question of the page.
+        """
+        page = self.page
+        if page is None or set(answers) - LABELS.keys() or len(answers) != len(page.questions):
+            raise ValueError(
+                f"{' '.join(answers)!r} is not one of {list(LABELS)} per image, or no question "
+                f"is open"
+            )
+        sec = round((time.monotonic() - self._since) / len(answers), 2)
+        made = [Answer(answer, page.how, page.round, sec) for answer in answers]
+        self.record.add(dict(zip(page.questions, made, strict=True)))
         save_table(self.folder / "labels.csv", self.table())
-        self.place = self._next_open(self.place + 1)
+        self._go(self._next_open(self.place + 1))
 
     def back(self) -> None:
-        """Goes back to the previous question, answered or not; a new answer replaces the old."""
-        self.place = max(self.place - 1, 0)
+        """Goes back to the previous page, answered or not; new answers replace the old."""
+        self._go(max(self.place - 1, 0))
 
-    def progress(self) -> str:
-        """A sentence: number of answers, and their balance for the current property."""
-        prop = self.question.prop if self.question else self.properties[-1]
-        mine = [answer for question, answer in self.answers.items() if question.prop == prop]
-        yes, no, skip = (mine.count(answer) for answer in LABELS)
-        return (
-            f"{len(self.answers)} of {len(self.questions)} answered. "
-            f"{prop}: {yes} yes, {no} no, {skip} skipped."
-        )
+    def choose(self) -> None:
+        """Plans the next pages if none is open; trains models for a few seconds."""
+        if self.must_choose:
+            pages = self._by_key() or self._random_part() or self._checks() or self._next_round()
+            self.finished = not pages
+            self.pages += pages
+            self.record.save_pages(self.pages)
+            self._go(self._next_open(self.place))
 
     def table(self) -> pd.DataFrame:
-        """One row per image with an answer: img_no, file, and 1, 0 or NA per property."""
-        shown = sorted({question.img_no for question in self.answers})
-        table = pd.DataFrame({"img_no": shown, "file": [self.files[k] for k in shown]})
+        """The label table; chosen images have weights. Columns as in `Record.table`."""
+        weights = {}
         for prop in self.properties:
-            labels = [LABELS[self.answers.get(Question(k, prop), "skip")] for k in shown]
-            table[prop] = pd.array(labels, dtype="Int64")
-        return table
+            rows = [q.img_no for q in self.answers if q.prop == prop]
+            source = np.array([self.record.source(k) for k in rows])
+            if self.rounds and "chosen" in source:
+                found = asking.weights(self._guess(prop), np.array(rows), source)
+                weights[prop] = pd.Series(found, rows)
+        return self.record.table(weights)
+
+    def progress(self) -> str:
+        """How far the session is; with rounds also the pace and the result of the checks."""
+        counts = {prop: self._counts(prop) for prop in self.properties}
+        if self.rounds is None:
+            prop = self.question.prop if self.question else self.properties[-1]
+            asked = len(self.images) * len(self.properties)
+            yes, no, skip = counts[prop]
+            return (
+                f"{len(self.answers)} of {asked} answered. "
+                f"{prop}: {yes} yes, {no} no, {skip} skipped."
+            )
+        shares = ", ".join(f"{prop} {yes} / {no}" for prop, (yes, no, _) in counts.items())
+        text = f"{len(self.answers):,} answers. Yes / no: {shares}.{self._pace()}"
+        checked, differ = self.record.checks()
+        return f"{text} Of {checked} checked again, {differ} differed." if checked else text
+
+    def notes(self) -> list[str]:
+        """Sentences about answers from which nothing can be learned, and about new properties."""
+        found = []
+        for prop in self.properties:
+            yes, no, _ = self._counts(prop)
+            if yes + no >= 20 and not (yes and no):
+                found.append(
+                    f"All {yes + no} answers for {prop} are {'yes' if yes else 'no'}, so nothing "
+                    f"can be learned yet: check what 0 and 1 mean, or label more images."
+                )
+            elif prop in self._new and not yes + no:
+                found.append(
+                    f"{prop} is new: it is asked first about the {len(self.record.random)} images "
+                    f"drawn at random so far."
+                )
+        return found
+
+    def _counts(self, prop: str) -> tuple[int, int, int]:
+        """Numbers of yes, no and skipped answers."""
+        mine = [answer for question, answer in self.answers.items() if question.prop == prop]
+        return mine.count("1"), mine.count("0"), mine.count("skip")
+
+    def _pace(self) -> str:
+        """Answers a minute, by key and on pages, and the time left to the target."""
+        hows = {"key": "key", "check": "key", "grid": "page"}
+        given = [(hows[answer.how], answer.sec) for answer in self.record.given.values()]
+        secs = pd.DataFrame(given, columns=["how", "sec"]).groupby("how")["sec"].median().dropna()
+        words = ", ".join(f"{60 / max(sec, 0.01):.0f} by {how}" for how, sec in secs.items())
+        left = self.rounds.target - len(self.answers)
+        if secs.empty or left <= 0:
+            return f" The target of {self.rounds.target:,} is reached." if left <= 0 else ""
+        minutes = left * secs.get("page", secs.iloc[-1]) / 60
+        target = f"{minutes:.0f} min to {self.rounds.target:,} answers"
+        return f" Answers a minute: {words}; {target}."
+
+    def _go(self, place: int) -> None:
+        self.place, self._since = place, time.monotonic()
 
     def _next_open(self, place: int) -> int:
-        while place < len(self.questions) and self.questions[place] in self.answers:
+        given = self.record.given
+        while place < len(self.pages) and given.keys() >= set(self.pages[place].questions):
             place += 1
         return place
 
-    def _read(self, path: Path) -> dict[Question, str]:
-        """Reads the record; matches images by file name, so images may be added later."""
-        if not path.exists():
-            return {}
-        lines = read_table(path, COLUMNS).astype(str)
-        places = find_names(lines["file"].tolist(), self.files, any_folder=False)
-        answers = dict(zip(map(Question, places, lines["property"]), lines["answer"], strict=True))
-        if not (answers.keys() <= set(self.questions) and set(answers.values()) <= LABELS.keys()):
+    def _take_all(self) -> None:
+        """Plans a question about each property of each image, in order."""
+        if any(question.img_no not in self.record.random for question in self.record.given):
             raise ValueError(
-                f"{path}: has answers about images or properties other than these "
-                f"{len(self.images)} images and {self.properties}. Use another variant, or remove "
-                f"the file."
+                f"{self.folder / 'answers.csv'}: has images that were chosen. Go on with "
+                f"`order: chosen`, or label in order in another variant."
             )
-        return answers
+        self.record.random = dict.fromkeys(range(len(self.images)))
+        questions = [Question(k, p) for p in self.properties for k in self.record.random]
+        if self.by_image:
+            questions.sort(key=lambda question: question.img_no)  # stable
+        self.pages = [Page((question,)) for question in questions]
+
+    def _draw(self, count: int) -> None:
+        """Draws until `count` images are random; a chosen one that is drawn counts as random."""
+        order = np.random.default_rng(self.rounds.seed).permutation(len(self.images)).tolist()
+        new = [k for k in order if k not in self.record.random]
+        self.record.random |= dict.fromkeys(new[: max(0, count - len(self.record.random))])
+
+    @property
+    def _round(self) -> int:
+        return max((page.round for page in self.pages), default=0)
+
+    def _open(self, images: Sequence[int], prop: str) -> list[Question]:
+        asked = [Question(int(k), prop) for k in images]
+        return [question for question in asked if question not in self.record.given]
+
+    def _by_key(self) -> list[Page]:
+        """Open questions about the first random images, one by one."""
+        self._draw(self.rounds.first)
+        firsts = list(self.record.random)[: self.rounds.by_key]
+        questions = [q for prop in self.properties for q in self._open(firsts, prop)]
+        if self.by_image:
+            questions.sort(key=lambda question: firsts.index(question.img_no))  # stable
+        return [Page((q,), "key", self._round, (np.nan,)) for q in questions]
+
+    def _random_part(self) -> list[Page]:
+        """Pages for the first property with open questions about random images."""
+        asked = ((p, self._open(list(self.record.random), p)) for p in self.properties)
+        return next((self._pages(p, found, self._round) for p, found in asked if found), [])
+
+    def _checks(self) -> list[Page]:
+        """Questions that ask again, by key, about a random share of the answers on pages."""
+        given = self.record.given
+        on_pages = [q for q, answer in given.items() if answer.how == "grid"]
+        again = [q for q in on_pages if Question(*q[:2], check=True) not in given]
+        due = round(CHECKED * len(on_pages)) - (len(on_pages) - len(again))
+        rng = np.random.default_rng([self.rounds.seed, len(self.pages)])
+        picked = rng.permutation(len(again))[: max(0, due)]
+        asked = [Question(*again[k][:2], check=True) for k in picked]
+        return [Page((q,), "check", self._round, (np.nan,)) for q in asked]
+
+    def _next_round(self) -> list[Page]:
+        """Pages of chosen and random images for the property with most to gain."""
+        everyone = range(len(self.images))
+        open_ones = [prop for prop in self.properties if self._open(everyone, prop)]
+        if not open_ones:
+            return []
+        prop = min(open_ones, key=lambda prop: min(self._counts(prop)[:2]))
+        number, ask = self._round + 1, self.rounds
+        at_random = round(ask.per_round * ask.random_share)
+        self._draw(len(self.record.random) + at_random)
+        drawn = self._open(list(self.record.random), prop)
+        labels = self._labels(prop)
+        unasked = {q.img_no for q in self._open(everyone, prop)} - {q.img_no for q in drawn}
+        pool = [k for k in everyone if k in unasked or not np.isnan(labels[k])]  # none skipped
+        if unasked:
+            found = asking.next_images(
+                ask.features[pool], labels[pool], count=ask.per_round - at_random,
+                random_share=0.0, seed=ask.seed + number,
+            )  # fmt: skip
+            drawn += [Question(pool[k], prop) for k in found["img_no"]]
+        return self._pages(prop, drawn, number)
+
+    def _pages(self, prop: str, questions: list[Question], number: int) -> list[Page]:
+        """Spreads questions over pages, most probable ones first, with the model's guesses."""
+        scores = self._guess(prop, anew=True)[[q.img_no for q in questions]]
+        order = np.argsort(-scores, kind="stable")
+        if np.isnan(scores).any():  # the model lacks a class: fill in the commoner answer
+            yes, no, _ = self._counts(prop)
+            scores = np.full(len(questions), float(yes > no))
+        parts = np.array_split(order, -(-len(order) // self.rounds.page_images))
+        return [
+            Page(tuple(questions[k] for k in part), "grid", number, tuple(scores[part].tolist()))
+            for part in parts
+        ]
+
+    def _labels(self, prop: str) -> np.ndarray:
+        """Labels of a property, shape (N,), NaN where there is none."""
+        labels = np.full(len(self.images), np.nan)
+        for question, answer in self.answers.items():
+            if question.prop == prop and LABELS[answer] is not None:
+                labels[question.img_no] = LABELS[answer]
+        return labels
+
+    def _guess(self, prop: str, *, anew: bool = False) -> np.ndarray:
+        """Probabilities of a 1, shape (N,), from the answers when pages were last planned."""
+        if anew or prop not in self._scores:
+            ask = self.rounds
+            self._scores[prop] = asking.guess(ask.features, self._labels(prop), seed=ask.seed)
+        return self._scores[prop]

@@ -3,8 +3,6 @@
 Axes: N images, H image height, P properties, D values per downscaled image.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -3,8 +3,6 @@
 Axes: N images, H image height, P properties.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property

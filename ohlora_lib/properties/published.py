@@ -3,8 +3,6 @@
 Source: the published study's training (BCE, AdamW, cosine schedule of period 10, early stop).
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pandas as pd

@@ -3,8 +3,6 @@
 Axes: N images, H image height.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """The page of a study (its answer, a card per run folder), and the look that all pages share."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import io

@@ -1,7 +1,5 @@
 """Exports an executed notebook as one HTML file that loads nothing and runs no script but ours."""
 
-from __future__ import annotations
-
 import base64
 import os
 import re

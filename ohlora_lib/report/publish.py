@@ -3,8 +3,6 @@
 Source: model cards, https://huggingface.co/docs/hub/model-cards.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -3,8 +3,6 @@
 Every picture carries an alternative text, so the exported page can be read without seeing it.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import io

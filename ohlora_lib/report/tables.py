@@ -1,7 +1,5 @@
 """Collects what the report notebooks show: logs, facts of a run, tables, grids."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path

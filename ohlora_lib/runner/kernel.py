@@ -8,8 +8,6 @@ The module also holds the papermill engine: kernels use sockets in a private fol
 unencrypted TCP, which every user of a shared machine could read.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import signal

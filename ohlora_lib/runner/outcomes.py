@@ -1,7 +1,5 @@
 """Describes how a stage ended: one line, with a remedy for known causes."""
 
-from __future__ import annotations
-
 import re
 import signal
 from dataclasses import dataclass

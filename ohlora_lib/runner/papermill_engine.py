@@ -4,8 +4,6 @@ papermill's own default starts kernels on unencrypted TCP, and ipykernel warns a
 run. papermill imports this module while loading itself, so this module must not import papermill.
 """
 
-from __future__ import annotations
-
 import sys
 from typing import Any
 

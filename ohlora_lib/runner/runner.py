@@ -1,7 +1,5 @@
 """Runs a study's notebooks in order: one worker process, a fresh kernel for each notebook."""
 
-from __future__ import annotations
-
 import math
 import multiprocessing
 import os

@@ -1,7 +1,5 @@
 """Shows a study's progress: a live line in a terminal, plain lines elsewhere."""
 
-from __future__ import annotations
-
 import time
 
 from rich.console import Console

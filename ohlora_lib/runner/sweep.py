@@ -5,8 +5,6 @@ the stages that the grid affects, and reads the others from the run folders of i
 study itself (with the seed), which runs first.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 import os

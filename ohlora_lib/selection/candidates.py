@@ -5,8 +5,6 @@ next chunk, with a bit-identical result.
 Axes: N candidates, B per chunk, K kept, P properties, H image height.
 """
 
-from __future__ import annotations
-
 import hashlib
 import shutil
 from collections.abc import Iterator, Sequence

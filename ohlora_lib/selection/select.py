@@ -1,7 +1,5 @@
 """Keeps the images that have the look, by their scores, and counts what each condition costs."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

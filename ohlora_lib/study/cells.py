@@ -1,7 +1,5 @@
 """Notebook cells: the parameters they set, and how errors raised in them are displayed."""
 
-from __future__ import annotations
-
 import ast
 import difflib
 import dis

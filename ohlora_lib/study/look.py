@@ -1,7 +1,5 @@
 """A look, expressed as property scores: what the scores mean, and conditions on them."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Machine facts for records and `ohlora doctor`; makes text safe for the terminal."""
 
-from __future__ import annotations
-
 import os
 import platform
 import re

@@ -3,8 +3,6 @@
 A parameter is explained in one place: the comment on its line in the parameters cell.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import fields

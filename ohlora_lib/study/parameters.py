@@ -3,8 +3,6 @@
 The comment on a parameter's line in the notebook explains it.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -86,8 +84,8 @@ class TrainBase(NotebookParameters, Compute):
     """Parameters of 02_train_base."""
 
     NOTEBOOK = "02_train_base"
-    NEEDS = {"files": "generator_file discriminator_file"}
-    source: Literal["shipped", "train", "files"] = "shipped"
+    NEEDS = {"files": "generator_file", "generator": "generator_file population_run"}
+    source: Literal["shipped", "files", "generator", "train"] = "shipped"
     generator_file: str = ""
     discriminator_file: str = ""
     population_run: str = ""
@@ -288,9 +286,15 @@ class LabelImages(NotebookParameters, Meaning):
     generator_file: str = ""
     settle_csv: str = ""
     image_px: Side = 64
-    count: PositiveInt = 2000
+    count: PositiveInt = 5000
     properties: Names = PROPERTIES
     by_image: bool = False
+    order: Literal["chosen", "in order"] = "chosen"
+    first: PositiveInt = 100
+    by_key: PositiveInt = 20
+    per_round: AtLeastTwo = 48
+    page_images: int = Field(48, ge=1, le=48)
+    target: PositiveInt = 1000
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:

@@ -5,8 +5,6 @@ comparison decides whether a finished run is shown again, whether the runner ski
 whether a training run resumes from a checkpoint.
 """
 
-from __future__ import annotations
-
 import ast
 import hashlib
 import json

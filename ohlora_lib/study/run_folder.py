@@ -5,8 +5,6 @@ overwritten: the same parameters and inputs show it again; with others, the whol
 `.earlier` before the new run starts.
 """
 
-from __future__ import annotations
-
 import errno
 import json
 import os

@@ -6,8 +6,6 @@ trained with), then the output of `torch.save`. The newest is `state.pt`, the pr
 Axes: N images, H image height.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

@@ -5,8 +5,6 @@ Source: Mescheder et al., "Which Training Methods for GANs do actually Converge?
 https://arxiv.org/abs/1801.04406.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 

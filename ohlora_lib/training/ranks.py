@@ -8,8 +8,6 @@ https://arxiv.org/abs/2006.06676, which splits a batch among ranks in the same w
 Axes: B rows of the whole batch, b = ceil(B / R) rows of one rank, R ranks.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Stop requests from outside: Ctrl-C, a kernel's interrupt, or a scheduler's SIGTERM."""
 
-from __future__ import annotations
-
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager

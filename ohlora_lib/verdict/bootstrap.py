@@ -6,8 +6,6 @@ https://arxiv.org/abs/2108.13264.
 Axes: D draws, L latents.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

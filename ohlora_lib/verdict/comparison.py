@@ -1,7 +1,5 @@
 """Judges runs singly and against one another; several seeds of a run are pooled."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict

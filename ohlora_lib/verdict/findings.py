@@ -6,8 +6,6 @@ the source of its limits and its error rates. A rule is a row: its name, whether
 the text to show if it is.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

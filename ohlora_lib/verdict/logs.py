@@ -4,8 +4,6 @@ A log has one row per evaluation: its place in training, the losses, and for eac
 of score a mean over the samples, `mean_gender_score`, `heldout_gender_score`, and so on.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -10,8 +10,6 @@ latents' mean over the end minus their mean in the last row of the log. These ro
 error, and their wander enters the interval.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial

@@ -4,8 +4,6 @@ Every statement carries an interval. Intervals hold for all properties of a tabl
 (Bonferroni).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any

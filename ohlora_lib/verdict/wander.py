@@ -14,8 +14,6 @@ Source of the restricted likelihood: Harville, "Bayesian inference for variance 
 only error contrasts", 1974, doi:10.1093/biomet/61.2.383.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from itertools import product
 

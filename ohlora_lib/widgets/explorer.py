@@ -3,8 +3,6 @@
 Axes: L style layers, W style vector, H image height.
 """
 
-from __future__ import annotations
-
 import html
 import json
 import re

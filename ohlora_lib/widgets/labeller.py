@@ -7,6 +7,7 @@ from typing import Any
 
 import anywidget
 import traitlets
+from PIL import Image
 
 from ohlora_lib.io.images import enlarged, to_png
 from ohlora_lib.population.labelling import LabelSession
@@ -14,21 +15,27 @@ from ohlora_lib.study.look import MEANING, Meanings, meaning_of
 
 ASSETS = files("ohlora_lib") / "assets"
 SIDE_PX = 384  # images are shown at least this large
+TILE_PX = 160  # images on a page are sent at most this large
+CHOOSING = "Choosing the next images ..."
 
 
 class LabelWidget(anywidget.AnyWidget):
     """Asks the questions of a session; saves each answer before it shows the next image.
 
+    A page of images is filled in with the model's guesses; the person corrects and confirms it.
     `meaning` explains the labels 0 (no) and 1 (yes) of each property.
     """
 
     _esm = (ASSETS / "label_widget.js").read_text(encoding="utf-8")
     _css = (ASSETS / "label_widget.css").read_text(encoding="utf-8")
-    image = traitlets.Bytes().tag(sync=True)  # PNG
+    images = traitlets.List(traitlets.Bytes()).tag(sync=True)  # PNG; one if asked by key
+    filled = traitlets.List(traitlets.Unicode()).tag(sync=True)  # answers that a page shows
+    words = traitlets.List(traitlets.Unicode(), ["no", "yes"]).tag(sync=True)  # of 0 and 1
     question = traitlets.Unicode().tag(sync=True)
     progress = traitlets.Unicode().tag(sync=True)
-    place = traitlets.Int().tag(sync=True)  # index of the question
-    done = traitlets.Bool().tag(sync=True)
+    notes = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    place = traitlets.Int().tag(sync=True)  # index of the page
+    view = traitlets.Unicode("wait").tag(sync=True)  # key, grid, wait or done
     shown = traitlets.Int().tag(sync=True)  # increases with every update
 
     def __init__(self, session: LabelSession, meaning: Meanings = MEANING) -> None:
@@ -38,22 +45,50 @@ class LabelWidget(anywidget.AnyWidget):
         self._show()
 
     def _take(self, _: Any, content: dict[str, Any], __: Any) -> None:
-        """Takes an answer from the page; ignores one to an earlier question (a key held down)."""
+        """Takes answers from the page; ignores those to an earlier one (a key held down)."""
         if content.get("place") != self.session.place:
             return
-        if content["answer"] == "back":
-            self.session.back()
+        try:
+            if content["answers"] == ["back"]:
+                self.session.back()
+            else:
+                self.session.answer(*content["answers"])
+        except OSError as error:  # the question stays open
+            self.notes = [f"Not saved: {error}"]
         else:
-            self.session.answer(content["answer"])
-        self._show()
+            self._show()
 
     def _show(self) -> None:
-        question, image = self.session.question, b""
-        words = "All questions answered. Thank you."
-        if question is not None:
-            words = f"{question.prop}: {meaning_of(question.prop, self.meaning)}"
-            image = to_png(enlarged(self.session.images[question.img_no], SIDE_PX))
+        if self.session.must_choose:
+            self._update("wait", CHOOSING)
+            self.session.choose()
+        if (page := self.session.page) is None:
+            self._update("done", "All questions answered. Thank you.")
+            return
+        prop = page.questions[0].prop
+        words = f"{prop}: {meaning_of(prop, self.meaning)}"
+        pictures = [self.session.images[question.img_no] for question in page.questions]
+        if page.how == "grid":
+            self._update("grid", words, map(_tile, pictures), self.session.filled_in())
+        else:
+            again = "Once more, by key. " if page.how == "check" else ""
+            self._update("key", again + words, (enlarged(pixels, SIDE_PX) for pixels in pictures))
+
+    def _update(
+        self, view: str, question: str, pictures: Any = (), filled: list[str] | None = None
+    ) -> None:
+        page, session = self.session.page, self.session
+        prop = page.questions[0].prop if page else ""
         with self.hold_sync():
-            self.done, self.place = question is None, self.session.place
-            self.question, self.image, self.progress = words, image, self.session.progress()
+            self.view, self.place, self.question = view, session.place, question
+            self.images, self.filled = list(map(to_png, pictures)), filled or []
+            self.words = list(self.meaning.get(prop, ("no", "yes")))
+            self.progress, self.notes = session.progress(), session.notes()
             self.shown += 1
+
+
+def _tile(pixels: Any) -> Image.Image:
+    """A picture for a page, shrunk if it is large."""
+    picture = Image.fromarray(pixels)
+    picture.thumbnail((TILE_PX, TILE_PX))
+    return picture

@@ -3,8 +3,6 @@
 JupyterLab shows figures redrawn in place; a batch run prints only a progress line.
 """
 
-from __future__ import annotations
-
 import html
 import os
 import time

@@ -12,7 +12,7 @@ from ohlora_lib.finetune.loop import (
     finetune,
 )
 from ohlora_lib.finetune.recipe import RECIPES
-from ohlora_lib.nets import Discriminator, Generator
+from ohlora_lib.nets import Discriminator, Generator, stylegan2
 
 SETTINGS = {
     "epochs": 2, "batch": 4, "learning_rate": 1e-2, "every_batches": 2, "first_epoch_every": 2,
@@ -155,3 +155,33 @@ def test_averaged_weights_lag_behind_and_do_not_affect_training():
     assert (mean - trained_w[name]).norm() < (start_w[name] - trained_w[name]).norm()
     w_avg = averaged.generator.truncation.w_avg
     assert torch.equal(averaged.average.truncation.w_avg, w_avg)
+
+
+def conditional():
+    """A tuner of a class-conditional StyleGAN2; keeps the labels that its mappings receive."""
+    torch.manual_seed(0)
+    both = {"c_dim": 3, "channel_base": 64, "channel_max": 8}
+    nets = stylegan2.Generator(16, z_dim=8, w_dim=8, **both), stylegan2.Discriminator(16, **both)
+    pixels = torch.randint(0, 256, (8, 16, 16, 3), dtype=torch.uint8)
+    one = FineTuner(*nets, pixels, RECIPES["v8"], FinetuneSettings(**SETTINGS | {"epochs": 1}))
+    seen = [], []
+    for net, labels in zip(nets, seen, strict=True):
+        net.mapping.register_forward_pre_hook(lambda _, given, keep=labels: keep.append(given[1]))
+    return one, *seen
+
+
+def test_a_class_conditional_stylegan2_gets_labels_and_its_discriminator_zeros():
+    whole, drawn, judged = conditional()
+    assert train(whole)
+    labels = torch.cat(drawn)
+    assert labels.sum(1).eq(1).all()
+    assert labels.max(1).values.eq(1).all()
+    assert labels.sum(0).gt(0).all()  # every class
+    assert not torch.cat(judged).any()
+    first, *_ = conditional()
+    steps = finetune(first, evaluate, [])
+    next(steps)
+    resumed, *_ = conditional()
+    resumed.load(first.state())
+    assert train(resumed)
+    assert same(weights(resumed), weights(whole))

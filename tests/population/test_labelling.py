@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from ohlora_lib.population.labelling import LabelSession, Question
+from ohlora_lib.population.answers import Question
+from ohlora_lib.population.labelling import LabelSession, Rounds
 from ohlora_lib.population.sources import to_label
 from ohlora_lib.study.parameters import LabelImages
 from ohlora_lib.study.run_folder import Run
@@ -133,5 +134,235 @@ def test_the_question_explains_0_and_1(tmp_path):
     one = session(tmp_path, ["hat", "gender"], by_image=True)
     widget = LabelWidget(one, {"hat": ["bare head", "hat"]})
     assert widget.question == "hat: 1 = hat, 0 = bare head"
-    widget._take(None, {"place": 0, "answer": "1"}, None)
+    widget._take(None, {"place": 0, "answers": ["1"]}, None)
     assert widget.question == "gender: 0/1"  # no meaning given
+
+
+RARE = 0.08
+MANY = 300
+TRUTH = pd.DataFrame(
+    {
+        "hat": np.random.default_rng(1).random(MANY) < RARE,
+        "smile": np.random.default_rng(2).random(MANY) < 0.5,
+    }
+).astype(int)
+PIXELS = np.random.default_rng(3).integers(0, 256, (MANY, 4, 4, 3), dtype=np.uint8)
+FEATURES = np.random.default_rng(4).normal(size=(MANY, 6)) + 2 * TRUTH["hat"].to_numpy()[:, None]
+
+
+def rounds(folder, properties=("hat", "smile"), pixels=PIXELS, **options):
+    given = {"first": 40, "by_key": 2, "per_round": 20, "page_images": 15, "target": 200}
+    options = Rounds(FEATURES[: len(pixels)], **given | options)
+    files = [f"{k}.png" for k in range(len(pixels))]
+    return LabelSession(pixels, list(properties), folder, files=files, rounds=options)
+
+
+def true_answers(page):
+    return [str(TRUTH[question.prop][question.img_no]) for question in page.questions]
+
+
+def ask(one, until):
+    """Answers correctly until a page fulfils a condition; returns the pages answered."""
+    answered = []
+    while not one.choose() and one.page and not until(one.page):
+        answered.append(one.page)
+        one.answer(*true_answers(one.page))
+    return answered
+
+
+def record(folder):
+    return pd.read_csv(folder / "answers.csv")
+
+
+def test_a_random_part_then_rounds_for_the_property_with_fewest_of_a_kind(tmp_path):
+    pages = ask(rounds(tmp_path, by_key=5), lambda page: page.round == 2)
+    kinds = [(page.how, page.round, len(page.questions)) for page in pages]
+    assert kinds[:10] == [("key", 0, 1)] * 10  # five images, two properties
+    assert kinds[10:16] == [("grid", 0, 12), ("grid", 0, 12), ("grid", 0, 11)] * 2
+    answers = record(tmp_path)
+    first = answers[answers["round"] == 0]
+    assert (first["source"] == "random").all()
+    assert first[first["how"] != "check"].groupby("property").size().to_dict() == {
+        "hat": 40, "smile": 40,
+    }  # fmt: skip
+    chosen = answers[answers["source"] == "chosen"]
+    assert set(chosen["property"]) == {"hat"}
+    random = answers[answers["source"] == "random"].groupby("property")["img_no"].nunique()
+    assert random.to_dict() == {"hat": 44, "smile": 44}  # and a fifth of 20
+    assert TRUTH["hat"][chosen["img_no"]].mean() > 2 * RARE
+    order = np.random.default_rng(0).permutation(MANY)[:44]
+    assert set(order) == set(answers.loc[answers["source"] == "random", "img_no"])
+
+
+def test_a_chosen_image_that_is_drawn_later_counts_as_random(tmp_path):
+    """Were it left out of the draws, rare images would be missing from the fair sample."""
+    one = rounds(tmp_path, per_round=100)
+    ask(one, lambda page: page.round == 2)
+    earlier = set(record(tmp_path).query("source == 'chosen'")["img_no"])
+    ask(one, lambda page: page.round == 3)
+    answers = record(tmp_path)
+    turned = earlier & set(answers.query("source == 'random'")["img_no"])
+    assert turned
+    assert answers.groupby("img_no")["source"].nunique().max() == 1
+
+
+def test_a_page_is_filled_in_corrected_confirmed_and_undone(tmp_path):
+    one = rounds(tmp_path)
+    ask(one, lambda page: page.round == 1)
+    page, place = one.page, one.place
+    assert list(page.scores) == sorted(page.scores, reverse=True)
+    assert one.filled_in() == ["1" if score >= 0.5 else "0" for score in page.scores]
+    before = len(record(tmp_path))
+    given = true_answers(page)
+    given[0] = "skip"
+    one.answer(*given)
+    lines = record(tmp_path)
+    assert len(lines) == before + len(given)
+    assert lines["answer"].tolist()[before:] == given
+    assert set(lines["how"][before:]) == {"grid"}
+    one.back()
+    assert (one.place, one.filled_in()) == (place, given)
+    one.answer(*true_answers(page))
+    assert len(record(tmp_path)) == before + len(given)
+    assert one.place == place + 1
+    with pytest.raises(ValueError, match="is not one of"):
+        one.answer("1")  # one answer for a whole page
+
+
+def test_a_stop_at_any_page_resumes_there(tmp_path):
+    one = rounds(tmp_path / "a")
+    there = ask(one, lambda page: page.round == 2)
+    for page in there:
+        other = rounds(tmp_path / "b")  # a new kernel for every page
+        other.choose()
+        assert other.page.questions == page.questions
+        other.answer(*true_answers(page))
+    kept = [record(tmp_path / name).drop(columns="sec") for name in "ab"]
+    pd.testing.assert_frame_equal(*kept)
+    assert not kept[0].duplicated(["img_no", "property", "how"]).any()
+
+
+def test_some_answers_on_pages_are_asked_again(tmp_path):
+    one = rounds(tmp_path)
+    ask(one, lambda page: page.how == "check")
+    asked = record(tmp_path)
+    (question,) = one.page.questions
+    line = asked.query("img_no == @question.img_no and property == @question.prop")
+    assert line["how"].tolist() == ["grid"]
+    assert "checked" not in one.progress()
+    other = "0" if line["answer"].tolist() == [1] else "1"
+    one.answer(other)
+    assert "Of 1 checked again, 1 differed." in one.progress()
+    both = record(tmp_path).query("img_no == @question.img_no and property == @question.prop")
+    assert both["how"].tolist() == ["grid", "check"]  # both stay in the record
+    table = on_disk(tmp_path).set_index("img_no")
+    assert table[question.prop][question.img_no] == int(other)  # deciding beats agreeing
+    ask(one, lambda page: page.round == 1)
+    count = (record(tmp_path)["how"] == "grid").sum()
+    assert (record(tmp_path)["how"] == "check").sum() == round(0.05 * count)
+
+
+def test_the_table_tells_how_each_image_was_labelled(tmp_path):
+    one = rounds(tmp_path)
+    ask(one, lambda page: page.round == 2)
+    table = on_disk(tmp_path)
+    assert table.columns.tolist() == [
+        "img_no", "file", "hat", "smile", "source", "how", "round", "hat_weight",
+    ]  # fmt: skip
+    labelled = table["hat"].notna()
+    assert table.loc[labelled, "hat_weight"].gt(0).all()
+    assert table.loc[~labelled, "hat_weight"].isna().all()
+    assert set(table["how"]) == {"key", "grid"}
+    assert table.loc[table["source"] == "random", ["hat", "smile"]].notna().all(axis=None)
+
+
+def test_records_with_four_columns_resume(tmp_path):
+    lines = [f"{k},{k}.png,hat,{TRUTH['hat'][k]}" for k in range(50)]
+    (tmp_path / "answers.csv").write_text("\n".join(["img_no,file,property,answer", *lines]))
+    one = rounds(tmp_path)
+    one.choose()
+    assert one.question == Question(0, "smile")  # `hat` is known
+    one.answer("1")
+    answers = record(tmp_path)
+    assert len(answers) == 51
+    assert answers.iloc[0][["source", "how", "round"]].tolist() == ["random", "key", 0]
+
+
+def test_a_property_added_half_way_is_asked_about_the_random_images(tmp_path):
+    ask(rounds(tmp_path, ["hat"]), lambda page: page.round == 2)
+    again = rounds(tmp_path)
+    assert again.notes() == [
+        "smile is new: it is asked first about the 48 images drawn at random so far."
+    ]
+    ask(again, lambda page: page.round == 3)
+    answers = record(tmp_path).query("source == 'random'").groupby("img_no")["property"]
+    assert (answers.nunique() == 2).all()
+    assert len(answers) == 48
+
+
+def test_equal_answers_are_explained(tmp_path):
+    one = rounds(tmp_path, ["hat"])
+    while not one.choose() and len(one.answers) < 40:
+        one.answer(*["0"] * len(one.page.questions))
+    (note,) = one.notes()
+    assert note.startswith("All 40 answers for hat are no, so nothing can be learned yet")
+    one.choose()
+    assert one.page  # goes on
+
+
+def test_images_that_changed_are_rejected(tmp_path):
+    ask(rounds(tmp_path), lambda page: page.how == "grid")
+    changed = PIXELS.copy()
+    changed[:] = 0
+    with pytest.raises(ValueError, match="has other pixels than when it was labelled") as caught:
+        rounds(tmp_path, pixels=changed)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match="images or properties other than these"):
+        rounds(tmp_path, pixels=PIXELS[:10])
+
+
+def test_skipped_images_do_not_come_back_and_the_session_ends(tmp_path):
+    one, asked = rounds(tmp_path, ["hat"], PIXELS[:60]), []
+    while not one.choose() and one.page:
+        asked += one.page.questions
+        one.answer(*["skip" if q.img_no % 3 else "1" for q in one.page.questions])
+    assert sorted(q.img_no for q in asked if not q.check) == list(range(60))
+    assert not one.must_choose
+
+
+def test_chosen_images_cannot_be_continued_in_order(tmp_path):
+    ask(rounds(tmp_path), lambda page: page.round == 2)
+    files = [f"{k}.png" for k in range(MANY)]
+    with pytest.raises(ValueError, match="order: chosen"):
+        LabelSession(PIXELS, ["hat", "smile"], tmp_path, files=files)
+
+
+def test_the_widget_shows_a_page_and_says_while_it_chooses(tmp_path):
+    one = rounds(tmp_path)
+    ask(one, lambda page: page.how == "grid")
+    widget, seen = LabelWidget(one, {"hat": ["bare head", "hat"]}), []
+    assert (widget.view, widget.question) == ("grid", "hat: 1 = hat, 0 = bare head")
+    assert widget.words == ["bare head", "hat"]
+    assert len(widget.images) == len(widget.filled) == len(one.page.questions)
+    widget.observe(lambda change: seen.append(change.new), "view")
+    while widget.view == "grid":
+        widget._take(None, {"place": one.place, "answers": true_answers(one.page)}, None)
+    assert seen == ["wait", "grid", "wait", "key"]  # trains between properties, then checks
+    assert "Once more, by key" in widget.question
+    place = one.place
+    widget._take(None, {"place": place - 1, "answers": ["1"]}, None)  # pressed twice
+    assert one.place == place
+    widget._take(None, {"place": place, "answers": ["back"]}, None)
+    assert (widget.view, widget.filled) == ("grid", true_answers(one.page))
+
+
+def test_the_widget_says_what_was_not_saved(tmp_path, monkeypatch):
+    widget = LabelWidget(session(tmp_path))
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "full")))
+        widget._take(None, {"place": 0, "answers": ["1"]}, None)
+    assert "Not saved" in widget.notes[0]
+    assert "full" in widget.notes[0]
+    assert widget.place == 0
+    widget._take(None, {"place": 0, "answers": ["1"]}, None)
+    assert (widget.place, widget.notes) == (1, [])

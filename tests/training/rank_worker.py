@@ -3,8 +3,6 @@
 The test sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT as a launcher would.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

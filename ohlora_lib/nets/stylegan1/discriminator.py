@@ -5,8 +5,6 @@ Source: Karras et al., "A Style-Based Generator Architecture for GANs", 2019, ht
 we differ: property scores may be appended to the features before the last dense layer.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

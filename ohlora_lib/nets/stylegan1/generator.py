@@ -6,8 +6,6 @@ we differ: embedded property scores may be appended to the latent, and the split
 last two dense layers as two branches, a narrow (pretrained) and a wide (new) one, which it sums.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -210,6 +210,10 @@ class Generator(StyleGenerator):
         classes = torch.randint(self.c_dim, (count,), generator=random, device=random.device)
         return F.one_hot(classes, self.c_dim).float()
 
+    def labels(self, count: int, random: torch.Generator) -> Tensor | None:
+        """Draws one-hot labels if the network has classes: it has never seen zeros as a label."""
+        return self.draw_properties(count, random) if self.c_dim else None
+
     @property
     def truncation(self) -> Truncation:
         """Truncation toward `mapping.w_avg`, which it shares."""

@@ -1,7 +1,5 @@
 """Users' mistakes: the command, the files, and the words that the error must contain."""
 
-from __future__ import annotations
-
 import io
 import json
 import struct

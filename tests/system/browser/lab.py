@@ -1,7 +1,5 @@
 """Serves a real JupyterLab on loopback and runs notebooks in it, for browser tests."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import shutil

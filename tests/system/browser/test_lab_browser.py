@@ -12,6 +12,7 @@ from tests.system.browser.lab import ROOT, WAIT_MS, browser_marks, lab_page, stu
 
 TUNE = "05_finetune_generator"
 COUNT = 20  # images to label
+PANEL = "window.jupyterapp.shell.currentWidget"
 
 pytestmark = browser_marks
 
@@ -71,8 +72,13 @@ def open_labeller(page, run_all):
 
 def press(page, labeller, key):
     """Presses a key and waits for the next question."""
+    act(page, labeller, lambda: page.keyboard.press(key))
+
+
+def act(page, labeller, how):
+    """Does something and waits for the next question."""
     before = labeller.get_attribute("data-place")
-    page.keyboard.press(key)
+    how()
     page.wait_for_function(
         "before => document.querySelector('.ohlora-labeller').dataset.place !== before",
         arg=before,
@@ -86,7 +92,7 @@ def test_twenty_images_by_keys_with_a_reload_half_way(project):
     assert 0 < sum(truth) < COUNT
     folder = project / "outputs" / "smoke" / "label_images"
     given = {"study": "smoke", "population_run": "outputs/smoke/01_make_population"}
-    given |= {"count": COUNT, "properties": ["glass"]}
+    given |= {"count": COUNT, "properties": ["glass"], "order": "in order"}
     with lab_page(project, "label_images", height=1000, **given) as (page, run_all):
         labeller = open_labeller(page, run_all)
         for k in range(COUNT // 2):
@@ -111,6 +117,90 @@ def test_twenty_images_by_keys_with_a_reload_half_way(project):
     assert table["img_no"].tolist() == list(range(COUNT))
     assert table["glass"].tolist() == truth
     assert status(folder) == "finished"
+
+
+def test_pages_of_guesses_with_an_undo_a_reload_and_a_new_kernel(project):
+    """20 images by key, then three pages with checks between them."""
+    truth = pd.read_csv(project / "outputs/smoke/01_make_population/labels.csv")["glass"]
+    folder = project / "outputs" / "smoke" / "label_images-pages"
+    given = {"study": "smoke", "population_run": "outputs/smoke/01_make_population"}
+    given |= {"variant": "pages", "properties": ["glass"], "count": len(truth), "first": 60}
+    given |= {"order": "chosen", "page_images": 24, "per_round": 24}
+    with lab_page(project, "label_images", height=1200, **given) as (page, run_all):
+        labeller = page.locator(".ohlora-labeller")
+
+        def right():
+            """The right answers to what is shown, as planned."""
+            plan = pd.read_csv(folder / "questions.csv")
+            plan = plan[plan["page"] == int(labeller.get_attribute("data-place"))]
+            number = plan["file"].str.removeprefix("face ").astype(int)
+            return truth[number].astype(str).tolist()
+
+        def by_key(until):
+            """Answers by key until something else is shown; returns the number of answers."""
+            for count in range(COUNT + 1):
+                labeller.and_(page.locator(":not([data-view=wait])")).wait_for(timeout=WAIT_MS)
+                if labeller.get_attribute("data-view") == until:
+                    return count
+                press(page, labeller, *right())
+            raise AssertionError(f"no {until} after {COUNT} answers")
+
+        def correct():
+            """Clicks the wrong guesses of a page, as a person would; returns their number."""
+            tiles = labeller.locator(".ohlora-tile")
+            shown = tiles.evaluate_all("tiles => tiles.map(tile => tile.dataset.answer)")
+            wrong = [k for k, answer in enumerate(right()) if answer != shown[k]]
+            for k in wrong:
+                tiles.nth(k).click()
+            shown = tiles.evaluate_all("tiles => tiles.map(tile => tile.dataset.answer)")
+            assert shown == right()
+            return len(wrong)
+
+        def saved():
+            return pd.read_csv(folder / "answers.csv")
+
+        open_labeller(page, run_all)
+        assert by_key("grid") == COUNT
+        clicks = correct()
+        press(page, labeller, "Enter")
+        assert len(saved()) == COUNT + 20  # 40 images on two pages
+        second = right()
+        labeller.locator(".ohlora-tile").first.click()  # not confirmed, so lost on purpose
+        run_all()  # reloads the page
+        labeller.wait_for(timeout=WAIT_MS)
+        assert right() == second
+        labeller.locator(".ohlora-tile").first.focus()
+        page.keyboard.press("ArrowRight")  # walks, turns, turns back
+        page.keyboard.press("Space")
+        page.keyboard.press("Space")
+        clicks += correct()
+        page.screenshot(path=folder / "page.png")
+        press(page, labeller, "Enter")
+        assert by_key("grid") == 2  # a twentieth of 40 answers, again
+        page.evaluate(f"{PANEL}.sessionContext.session.kernel.restart()")
+        run_all()
+        labeller.wait_for(timeout=WAIT_MS)
+        correct()
+        act(page, labeller, labeller.locator(".ohlora-confirm").click)
+        assert by_key("grid") == 1
+        press(page, labeller, "b")  # undoes the check, and then the page
+        press(page, labeller, "b")
+        assert correct() == 0  # it shows what was confirmed
+        labeller.locator(".ohlora-tile").first.click()  # confirms a mistake, and undoes that too
+        press(page, labeller, "Enter")
+        press(page, labeller, "b")
+        press(page, labeller, "b")
+        assert correct() == 1
+        press(page, labeller, "Enter")
+        text = labeller.locator(".ohlora-progress").inner_text()
+        assert "Of 3 checked again, 0 differed." in text
+    answers = saved()
+    assert clicks
+    labels = answers[answers["how"] != "check"]
+    assert not labels["file"].duplicated().any()
+    assert (labels["answer"].to_numpy() == truth[labels["img_no"]].to_numpy()).all()
+    assert labels["how"].value_counts().to_dict() == {"key": COUNT, "grid": 40 + 24}
+    assert labels["round"].value_counts().to_dict() == {0: 60, 1: 24}
 
 
 def test_a_slider_moves_the_picture_and_a_latent_is_kept(project):

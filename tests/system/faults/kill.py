@@ -4,8 +4,6 @@
 `--what cnn` kill training runs of a base and of property CNNs. Exit status 1 if a result differs.
 """
 
-from __future__ import annotations
-
 import argparse
 import csv
 import hashlib

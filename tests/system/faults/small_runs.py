@@ -3,8 +3,6 @@
 Each opens, trains and finishes its own run folder, as a notebook does.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import os

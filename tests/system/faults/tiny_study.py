@@ -3,8 +3,6 @@
 `python -m tests.system.faults.tiny_study ROOT run params/tiny` runs that `ohlora` command in ROOT.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from pathlib import Path

@@ -1,0 +1,199 @@
+"""The record of a labelling session: each answer once, on disk before the next question.
+
+`answers.csv` is the record; `labels.csv`, which other stages read, is derived from it.
+`questions.csv` holds the pages that were planned, so that a session resumes on the same page.
+Axes: N candidates, H image height.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from ohlora_lib.population.labels import FILE_COLUMNS, find_names, read_table, save_table
+
+LABELS = {"1": 1, "0": 0, "skip": None}  # answer: label
+NEEDED = ["img_no", "file", "property", "answer"]  # all that older records have
+FACTS = {"source": "random", "how": "key", "round": 0, "sec": np.nan, "digest": ""}  # if missing
+PLAN = ["file", "property", "source", "how", "round", "page", "score"]
+
+
+class Question(NamedTuple):
+    """Asks whether an image has a property; a check asks again, after a page was confirmed."""
+
+    img_no: int
+    prop: str
+    check: bool = False
+
+
+class Answer(NamedTuple):
+    """An answer, a key of `LABELS`, and how it came about."""
+
+    answer: str
+    how: str  # key, grid (a page confirmed) or check
+    round: int
+    sec: float  # time it took; a page's time is divided among its images
+
+
+class Page(NamedTuple):
+    """Questions asked together: one by key, or a page of one property."""
+
+    questions: tuple[Question, ...]
+    how: str = "key"
+    round: int = 0
+    scores: tuple[float, ...] = ()  # probability of a 1 that was filled in, per question
+
+
+class Record:
+    """All answers of a session.
+
+    Args:
+        images: Candidates, uint8, shape (N, H, H, 3).
+        properties: Properties to ask about.
+        folder: Receives the three tables; existing ones are read.
+        files: File names of the N candidates. Answers belong to files, so candidates may be added.
+
+    Raises:
+        ValueError: If a table is malformed, names other images or properties, or an answered
+            image has other pixels now.
+    """
+
+    def __init__(
+        self, images: np.ndarray, properties: Sequence[str], folder: Path, files: Sequence[str]
+    ) -> None:
+        own = ("img_no", *FILE_COLUMNS, "source", "how", "round")
+        if len({name.strip() for name in properties} - {*own, ""}) < len(properties):
+            raise ValueError(
+                f"properties are {properties}; each name must be unique, not empty and not "
+                f"{' or '.join(own)}"
+            )
+        self.images, self.properties, self.folder, self.files = images, properties, folder, files
+        self.random: dict[int, None] = {}  # images drawn at random, in the order they were drawn
+        self.given: dict[Question, Answer] = {}
+        self._digests: dict[int, str] = {}
+        if (path := folder / "answers.csv").exists():
+            self._read(path)
+
+    @property
+    def answers(self) -> dict[Question, str]:
+        """The answer that counts, per question: that of a check, if there was one."""
+        checks_last = sorted(self.given.items(), key=lambda pair: pair[0].check)  # stable
+        return {Question(q.img_no, q.prop): given.answer for q, given in checks_last}
+
+    def checks(self) -> tuple[int, int]:
+        """How many answers were checked by key, and how many of those differed."""
+        pairs = [(self.given[Question(*q[:2])], a) for q, a in self.given.items() if q.check]
+        return len(pairs), sum(page.answer != key.answer for page, key in pairs)
+
+    def add(self, given: Mapping[Question, Answer]) -> None:
+        """Writes answers to disk, then takes them over; they replace earlier ones."""
+        wanted = {**self.given, **given}
+        rows = [
+            (q.img_no, self.files[q.img_no], q.prop, a.answer, self.source(q.img_no), a.how,
+             a.round, a.sec, self._digest(q.img_no))
+            for q, a in wanted.items()
+        ]  # fmt: skip
+        table = pd.DataFrame(rows, columns=[*NEEDED, *FACTS])
+        save_table(self.folder / "answers.csv", table)
+        self.given = wanted
+
+    def source(self, img_no: int) -> str:
+        """How an image came to be asked about: `random` or `chosen`."""
+        return "random" if img_no in self.random else "chosen"
+
+    def table(self, weights: Mapping[str, pd.Series]) -> pd.DataFrame:
+        """One row per image with an answer.
+
+        Columns are img_no, file, the properties (1, 0 or NA), source, how (grid if any of its
+        answers was confirmed on a page), round (of its first answer), and PROPERTY_weight for
+        the properties in `weights`, which are indexed by `img_no`.
+        """
+        facts = pd.DataFrame(
+            [(q.img_no, a.how, a.round) for q, a in self.given.items()],
+            columns=["img_no", "how", "round"],
+        )
+        by_image, answers = facts.groupby("img_no"), self.answers
+        shown = sorted(by_image.groups)
+        table = pd.DataFrame({"img_no": shown, "file": [self.files[k] for k in shown]})
+        for prop in self.properties:
+            labels = [LABELS[answers.get(Question(k, prop), "skip")] for k in shown]
+            table[prop] = pd.array(labels, dtype="Int64")
+        on_page = facts["img_no"][facts["how"] == "grid"]
+        table["source"] = [self.source(k) for k in shown]
+        table["how"] = np.where(table["img_no"].isin(on_page), "grid", "key")
+        table["round"] = by_image["round"].min().to_numpy()
+        for prop, column in weights.items():
+            table[f"{prop}_weight"] = table["img_no"].map(column)
+        return table
+
+    def save_pages(self, pages: Sequence[Page]) -> None:
+        """Writes the pages planned so far."""
+        rows = [
+            (self.files[q.img_no], q.prop, self.source(q.img_no), page.how, page.round, k, score)
+            for k, page in enumerate(pages)
+            for q, score in zip(page.questions, page.scores, strict=True)
+        ]
+        save_table(self.folder / "questions.csv", pd.DataFrame(rows, columns=PLAN))
+
+    def load_pages(self) -> list[Page]:
+        """Reads the pages planned in earlier sessions."""
+        if not (path := self.folder / "questions.csv").exists():
+            return []
+        lines = read_table(path, PLAN).astype({"property": str})
+        lines["img_no"] = find_names(lines["file"].tolist(), self.files, any_folder=False)
+        self._check(path, lines)
+        self.random |= dict.fromkeys(lines.loc[lines["source"] == "random", "img_no"].astype(int))
+        pages: dict[int, list] = {}
+        for line in lines.itertuples():
+            pages.setdefault(line.page, []).append(line)
+        return [
+            Page(
+                tuple(Question(int(x.img_no), x.property, x.how == "check") for x in asked),
+                asked[0].how,
+                int(asked[0].round),
+                tuple(x.score for x in asked),
+            )
+            for asked in pages.values()
+        ]
+
+    def _read(self, path: Path) -> None:
+        """Reads the record; older records lack the columns of `FACTS`."""
+        lines = read_table(path, NEEDED)
+        for name, value in FACTS.items():
+            lines[name] = lines[name].fillna(value) if name in lines else value
+        lines[["answer", "property"]] = lines[["answer", "property"]].astype(str)
+        lines["img_no"] = find_names(lines["file"].tolist(), self.files, any_folder=False)
+        self._check(path, lines, answers=True)
+        for x in lines.itertuples():
+            question = Question(int(x.img_no), x.property, x.how == "check")
+            self.given[question] = Answer(x.answer, x.how, int(x.round), float(x.sec))
+            if x.source == "random":
+                self.random[question.img_no] = None
+
+    def _check(self, path: Path, lines: pd.DataFrame, *, answers: bool = False) -> None:
+        known = lines["img_no"].notna() & lines["property"].isin(list(self.properties))
+        if not (known.all() and (not answers or lines["answer"].isin(list(LABELS)).all())):
+            raise ValueError(
+                f"{path}: has answers about images or properties other than these "
+                f"{len(self.images)} images and {self.properties}. Use another variant, or remove "
+                f"the file."
+            )
+        if answers:
+            for k, digest in set(zip(lines["img_no"], lines["digest"], strict=True)):
+                if digest and digest != self._digest(int(k)):
+                    raise ValueError(
+                        f"{path}: image {self.files[int(k)]} has other pixels than when it was "
+                        f"labelled. Label the new images in another variant, or restore the old."
+                    )
+
+    def _digest(self, img_no: int) -> str:
+        """Identifies an image's pixels; the letter in front keeps CSV readers from a number."""
+        if img_no not in self._digests:
+            pixels = np.ascontiguousarray(self.images[img_no]).data
+            self._digests[img_no] = f"x{hashlib.blake2b(pixels, digest_size=8).hexdigest()}"
+        return self._digests[img_no]
