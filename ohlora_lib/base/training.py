@@ -2,7 +2,7 @@
 
 Progressive growing, non-saturating logistic loss, lazy R1, style mixing, averaged weights.
 Axes: N images of the population, B batch, H image height.
-Source: Karras et al., "A Style-Based StyleGenerator Architecture for GANs", 2019, https://arxiv.org/abs/1812.04948;
+Source: Karras et al., "A Style-Based Generator Architecture for GANs", 2019, https://arxiv.org/abs/1812.04948;
 lazy R1 is from "Analyzing and Improving the Image Quality of StyleGAN", 2020, https://arxiv.org/abs/1912.04958.
 """
 

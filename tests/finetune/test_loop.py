@@ -30,6 +30,17 @@ def tuner(version="v9", images=10, seed=0, **changes):
     return FineTuner(generator, discriminator, pixels, RECIPES[version], settings)
 
 
+def tuner_of_stylegan2(version, image_px=32, images=10, **changes):
+    torch.manual_seed(0)
+    sizes = {"channel_base": max(64, image_px), "channel_max": 8}
+    wide_dim = 12 * (version == "v9")
+    generator = stylegan2.Generator(image_px, z_dim=8, w_dim=8, wide_dim=wide_dim, **sizes)
+    judge = stylegan2.Discriminator(image_px, **sizes)
+    pixels = torch.randint(0, 256, (images, image_px, image_px, 3), dtype=torch.uint8)
+    settings = FinetuneSettings(**SETTINGS | changes)
+    return FineTuner(generator, judge, pixels, RECIPES[version], settings)
+
+
 def evaluate(generator, index):
     """Stub evaluator whose values depend only on the weights."""
     total = sum(p.double().sum().item() for p in generator.parameters())
@@ -78,6 +89,35 @@ def test_trainable_parameters_move_and_frozen_ones_stay_bit_equal(version):
     assert len(idle) == {"v8": 2, "v9": 10}[version]
     assert moved == trainable - idle | {"generator.truncation.w_avg"}
     assert [p.requires_grad for net in nets for p in net.parameters()] == flags
+
+
+@pytest.mark.parametrize(
+    ("version", "image_px", "precision"),
+    [
+        *(("v8", 32, "bfloat16"), ("v9", 32, "float32")),
+        *(("v8", 256, "float32"), ("v9", 256, "bfloat16")),
+    ],
+)
+def test_in_a_stylegan2_every_trainable_parameter_moves_and_no_other(version, image_px, precision):
+    one = tuner_of_stylegan2(version, image_px, 4, epochs=1, precision=precision)
+    before = weights(one)
+    assert train(one)
+    moved = {name for name, value in weights(one).items() if not torch.equal(before[name], value)}
+    trainable = {f"generator.{n}" for n in one.g_names}
+    trainable |= {f"discriminator.{n}" for n in one.d_names}
+    assert moved == trainable | {"generator.mapping.w_avg"}
+
+
+def test_bfloat16_gives_a_stylegan2_nearly_the_same_first_losses():
+    found = {}
+    for precision in ("float32", "bfloat16"):
+        one = tuner_of_stylegan2("v9", precision=precision, r1_gamma=100.0)
+        batch = one.train_batch(next(one.batches())[2])
+        found[precision] = [batch["d_loss"], batch["g_loss"]]
+    assert found["bfloat16"] != found["float32"]
+    assert found["bfloat16"] == pytest.approx(
+        found["float32"], rel=5e-3
+    )  # without R1: off by 0.05
 
 
 def winning_discriminator(seed=0):

@@ -183,7 +183,10 @@ class Generator(StyleGenerator):
     ) -> None:
         super().__init__()
         if mapping_layers < (least := 2 if wide_dim else 1):
-            raise ValueError(f"mapping_layers is {mapping_layers}; it must be at least {least}")
+            why = " to be split; recipe v8 does not split it" if wide_dim else ""
+            raise ValueError(
+                f"mapping_layers is {mapping_layers}; it must be at least {least}{why}"
+            )
         self.image_px, self.z_dim, self.c_dim, self.w_dim = image_px, z_dim, c_dim, w_dim
         self.mapping_layers, self.conv_clamp = mapping_layers, conv_clamp
         self.channel_base, self.channel_max, self.wide_dim = channel_base, channel_max, wide_dim
