@@ -18,6 +18,7 @@ import pandas as pd
 
 from ohlora_lib.population import asking
 from ohlora_lib.population.labels import fact_columns, label_weights
+from ohlora_lib.study.parameters import TrainPropertyCNN
 
 MOST = 4000  # images without labels that are guessed
 
@@ -43,24 +44,21 @@ class Guesses:
 def with_guesses(
     labels: pd.DataFrame,
     images: np.ndarray,
-    properties: Sequence[str],
     halves: Mapping[str, np.ndarray],
-    *,
-    seed: int,
+    config: TrainPropertyCNN,
 ) -> Guesses:
-    """Adds guesses to labels if some images were chosen; otherwise changes nothing.
+    """Adds guesses for compact CNNs if some images were chosen; otherwise changes nothing.
 
     Args:
         labels: One row per labelled image: `img_no`, a column of 0, 1 or NaN per property, and how
             labels were made (`fact_columns`).
         images: All images of the population, uint8, (M, H, H, 3).
-        properties: Label columns.
         halves: Rows of `labels` by role.
-        seed: Decides which images are guessed, by which role.
+        config: Its seed decides which images are guessed, by which role.
     """
-    if not fact_columns(labels):
+    if not fact_columns(labels) or config.architecture == "published":
         return Guesses(labels, dict(halves), {}, len(labels))
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(config.seed)
     others = random.permutation(np.setdiff1d(np.arange(len(images)), labels["img_no"]))[:MOST]
     added = pd.DataFrame({"img_no": others, "source": "chosen"})
     together = pd.concat([labels, added], ignore_index=True)
@@ -69,7 +67,7 @@ def with_guesses(
     rows, scores = {}, {}
     for (role, half), part in zip(halves.items(), parts, strict=True):
         rows[role] = np.concatenate([half, part])
-        scores[role] = _guess(features, labels, properties, half, seed)
+        scores[role] = _guess(features, labels, config.properties, half, config.seed)
     return Guesses(together, rows, scores, len(labels))
 
 

@@ -81,7 +81,7 @@ def train_ensemble(
         settings: Training settings.
         folder: Receives `compact-fold<k>.safetensors`, or `<property>-fold<k>.safetensors` for
             the published architecture, and checkpoints of finished folds to resume from.
-        guesses: Probabilities, (N, P), that a compact CNN learns where labels are missing.
+        guesses: Probabilities, (N, P), that compact CNNs learn where labels are missing.
 
     Yields:
         Each fold once it is trained.
@@ -93,7 +93,7 @@ def train_ensemble(
     folder.mkdir(parents=True, exist_ok=True)
     part, made = take(images, rows), set()
     common = {**vars(settings), "device": part.device.type, "images_sha256": images_sha256(part)}
-    soft = None if guesses is None or settings.architecture == "published" else guesses[rows]
+    soft = None if guesses is None else guesses[rows]
     for names in settings.lessons(properties):
         lesson = _lesson(part, labels.iloc[rows], names, settings, soft)
         facts = common | {f"labels_{lesson.name}_sha256": _sha256(lesson.labels)}

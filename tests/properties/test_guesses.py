@@ -6,7 +6,9 @@ import pytest
 
 from ohlora_lib.properties import guesses
 from ohlora_lib.properties.guesses import with_guesses
+from ohlora_lib.study.parameters import TrainPropertyCNN
 
+CONFIG = TrainPropertyCNN.model_construct(properties=["bright"])
 HALVES = {"selector": np.arange(0, 60, 2), "judge": np.arange(1, 60, 2)}
 
 
@@ -35,7 +37,7 @@ def planted(chosen=True):
 
 def test_each_half_guesses_from_its_own_labels_for_its_own_images():
     images, labels, truth = planted()
-    found = with_guesses(labels, images, ["bright"], HALVES, seed=0)
+    found = with_guesses(labels, images, HALVES, CONFIG)
     assert sorted(found.labels["img_no"]) == list(range(100))
     pd.testing.assert_frame_equal(found.labels[:60][labels.columns.tolist()], labels)
     assert found.labels[60:]["bright"].isna().all()
@@ -48,7 +50,7 @@ def test_each_half_guesses_from_its_own_labels_for_its_own_images():
         assert right.mean() > 0.9
     other = labels.copy()
     other.loc[HALVES["judge"], "bright"] = 1 - other.loc[HALVES["judge"], "bright"]
-    again = with_guesses(other, images, ["bright"], HALVES, seed=0)
+    again = with_guesses(other, images, HALVES, CONFIG)
     assert np.array_equal(again.scores["selector"], found.scores["selector"])
     assert not np.allclose(again.scores["judge"], found.scores["judge"])
     assert found.sentence() == (
@@ -57,9 +59,11 @@ def test_each_half_guesses_from_its_own_labels_for_its_own_images():
     )
 
 
-def test_without_chosen_images_nothing_is_guessed():
-    images, labels, _ = planted(chosen=False)
-    found = with_guesses(labels, images, ["bright"], HALVES, seed=0)
+@pytest.mark.parametrize(("chosen", "architecture"), [(False, "compact"), (True, "published")])
+def test_without_chosen_images_or_compact_cnns_nothing_is_guessed(chosen, architecture):
+    images, labels, _ = planted(chosen)
+    config = CONFIG.model_copy(update={"architecture": architecture})
+    found = with_guesses(labels, images, HALVES, config)
     assert found.labels is labels
     assert found.scores == {}
     assert all(found.rows[role] is half for role, half in HALVES.items())
