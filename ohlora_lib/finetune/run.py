@@ -225,7 +225,7 @@ def what_is_trained(config: FinetuneGenerator, run: Run) -> pd.DataFrame:
         trained = sum(net.get_parameter(name).numel() for name in trainable_names(net, parts))
         total = sum(weights.numel() for weights in net.parameters())
         table[type(net).__name__.lower()] = {
-            "trained": shown_places(parts),
+            "trained": shown_places(net, parts),
             "weights trained": f"{trained:,} of {total:,} ({trained / total:.0%})",
             "updates per batch": str(rule),
         }

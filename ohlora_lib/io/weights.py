@@ -91,13 +91,13 @@ def read_tensors(
 
 
 @contextmanager
-def naming(path: Path | str) -> Iterator[None]:
+def naming(path: Path | str, what: str = "does not fit a StyleGAN2") -> Iterator[None]:
     """Turns an error about the tensors of a StyleGAN2 into one line that names the file."""
     try:
         yield
     except Exception as error:  # damaged shapes may raise any error
         reason = " ".join(str(error).split())[:300]
-        raise ValueError(f"{path}: does not fit a StyleGAN2: {reason}.") from error
+        raise ValueError(f"{path}: {what}: {reason}.") from error
 
 
 def choose_network(
@@ -197,7 +197,7 @@ def build_network(
     found = kind_of(tensors)
     if not found or kind not in {"", found}:
         holds = f"a {found}" if found else f"no known network (first tensor {min(tensors)!r})"
-        lacks = kind == "discriminator" and stylegan2.kind_of(tensors)
+        lacks = kind == "discriminator" and found == "generator"
         hint = f" Discriminator: {stylegan2.NO_DISCRIMINATOR}." if lacks else ""
         raise ValueError(f"{source}: holds {holds}, not a {kind or ' or '.join(KINDS)}.{hint}")
     shapes = {name: tensor.shape for name, tensor in tensors.items()}

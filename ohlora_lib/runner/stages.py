@@ -6,7 +6,6 @@ import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -210,10 +209,18 @@ def _look_at_log(model: NotebookParameters, path: Path, _: Path) -> None:
     read_log(path, **model.pick("columns complete"))
 
 
-def _look_at_weights(kind: str, _: NotebookParameters, path: Path, __: Path) -> None:
+def _look_at_generator(model: NotebookParameters, path: Path, _: Path) -> None:
     from ohlora_lib.io.weights import check_weights  # imports torch
 
-    check_weights(path, kind)
+    check_weights(path, "generator")
+    if getattr(model, "source", "") == "files" and not model.discriminator_file:
+        check_weights(path, "discriminator")  # the file must hold both
+
+
+def _look_at_discriminator(_: NotebookParameters, path: Path, __: Path) -> None:
+    from ohlora_lib.io.weights import check_weights  # imports torch
+
+    check_weights(path, "discriminator")
 
 
 def _look_at_scores(model: SelectImages, path: Path, _: Path) -> None:
@@ -230,8 +237,8 @@ def _look_at_onnx(model: EvaluateSamples, _: Path, root: Path) -> None:
 
 LOOKS = {  # check an input before the run, as its stage will read it hours later
     **dict.fromkeys(("log_csv", "log_csvs", "earlier_csv"), _look_at_log),
-    "generator_file": partial(_look_at_weights, "generator"),
-    "discriminator_file": partial(_look_at_weights, "discriminator"),
+    "generator_file": _look_at_generator,
+    "discriminator_file": _look_at_discriminator,
     "scores_csv": _look_at_scores,
     "onnx_files": _look_at_onnx,
     "image_folder": inputs.check_images,

@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from ohlora_lib.base.base import BaseRun, import_base, load_base, new_nets, training_images
+from ohlora_lib.base.base import (
+    BaseRun,
+    import_base,
+    load_base,
+    new_nets,
+    training_images,
+    with_new_discriminator,
+)
 from ohlora_lib.base.training import (
     BaseSettings,
     BaseTrainer,
@@ -16,7 +23,9 @@ from ohlora_lib.base.training import (
     resize_real,
 )
 from ohlora_lib.io.images import new_store
-from ohlora_lib.io.weights import save_weights
+from ohlora_lib.io.weights import load_generator, save_weights
+from ohlora_lib.nets import stylegan2
+from ohlora_lib.nets.samples import draw_latents, to_signed
 from ohlora_lib.training import checkpoint
 from ohlora_lib.training.losses import NotFiniteError
 
@@ -240,3 +249,58 @@ def test_images_and_networks_of_a_base_must_match(tmp_path):
     assert load_base(tmp_path / "run").generator.image_px == 16
     with pytest.raises(ValueError, match="its image_px is 16"):
         import_base(tmp_path / "run", files["large"], files["d"])
+
+
+def alone(folder):
+    """Writes a class-conditional StyleGAN2 generator, without its discriminator, to a file."""
+    torch.manual_seed(3)
+    sizes = {"z_dim": 8, "w_dim": 8, "channel_base": 128, "channel_max": 16, "c_dim": 3}
+    save_weights(stylegan2.Generator(16, **sizes, conv_clamp=256), folder / "alone.safetensors")
+    return folder / "alone.safetensors"
+
+
+def discriminator_run(folder, path, seed=5, **changes):
+    torch.manual_seed(seed)
+    options = {"grow_kimg": {}, "r1_gamma": 0.1, "learning_rate": 5e-3, "total_kimg": 0.24}
+    settings = BaseSettings(**SETTINGS | options | {"seed": seed} | changes)
+    return BaseRun(folder, with_new_discriminator(path), images(), settings, keep_generator=True)
+
+
+def separation(base):
+    """Lowest score of a real image minus highest of a sample, in standard deviations of both."""
+    z, labels = draw_latents(base.generator, 24, seed=9)
+    with torch.no_grad():
+        scores = [base.discriminator(x) for x in (to_signed(images()), base.generator(z, labels))]
+    return ((scores[0].min() - scores[1].max()) / torch.cat(scores).std()).item()
+
+
+def new_discriminator(folder, seed):
+    """Trains a new discriminator; returns the separation."""
+    log = discriminator_run(folder, alone(folder), seed).train(0.08)
+    assert list(log) == ["kimg", "d_loss"]
+    return separation(load_base(folder))
+
+
+def test_a_new_discriminator_learns_and_the_generator_stays_bit_equal(tmp_path):
+    assert new_discriminator(tmp_path, 5) > 0.5
+    start, end = with_new_discriminator(alone(tmp_path)), load_base(tmp_path)
+    assert separation(start) < 0
+    assert (end.discriminator.conv_clamp, end.discriminator.c_dim) == (256, 0)
+    assert different(start.generator.state_dict(), end.generator.state_dict()) == set()
+
+
+def test_training_a_discriminator_resumes_with_the_same_generator_only(tmp_path):
+    path, changes = alone(tmp_path), {"total_kimg": 0.08}
+    discriminator_run(tmp_path / "whole", path, **changes).train(0.02)
+    stopped = discriminator_run(tmp_path / "run", path, **changes)
+    at_step(stopped, 4, lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt, match="saved at"):
+        stopped.train(0.02)
+    discriminator_run(tmp_path / "run", path, **changes).train(0.02)
+    there, here = (load_base(tmp_path / name).discriminator for name in ("whole", "run"))
+    assert different(there.state_dict(), here.state_dict()) == set()
+    net = load_generator(path)
+    net.mapping.w_avg[0] = 1
+    save_weights(net, path)
+    with pytest.raises(ValueError, match="because generator changed"):
+        discriminator_run(tmp_path / "run", path, **changes)
