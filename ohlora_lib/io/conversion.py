@@ -13,6 +13,7 @@ from ohlora_lib.io.stylegan2 import layout as stylegan2
 from ohlora_lib.io.stylegan2.rosinality import official, rosinality
 from ohlora_lib.io.tensors import read_networks
 from ohlora_lib.io.weights import (
+    ARCHITECTURES,
     build_network,
     choose_network,
     count_not_finite,
@@ -64,9 +65,10 @@ def _measure(
 
 
 def _sizes(net: nn.Module) -> dict[str, Any]:
-    """Returns a network's constructor arguments and its number of parameters."""
+    """Returns a network's architecture, constructor arguments and number of parameters."""
     names = [*Generator.SIZES, "wide_dim", "properties", "width", "crop"]
-    found = {name: getattr(net, name) for name in names if hasattr(net, name)}
+    found: dict[str, Any] = {"architecture": ARCHITECTURES[type(net)]}
+    found |= {name: getattr(net, name) for name in names if hasattr(net, name)}
     return found | {"parameters": sum(p.numel() for p in net.parameters())}
 
 

@@ -42,13 +42,13 @@ def images(count=24):
     return torch.randint(0, 256, (count, 16, 16, 3), dtype=torch.uint8, generator=random)
 
 
-def nets():
+def nets(architecture="stylegan1"):
     torch.manual_seed(0)
-    return new_nets(16, **SIZES)
+    return new_nets(16, **SIZES, architecture=architecture)
 
 
-def trainer(**changes):
-    base = nets()
+def trainer(architecture="stylegan1", **changes):
+    base = nets(architecture)
     settings = BaseSettings(**{**SETTINGS, **changes})
     return BaseTrainer(base.generator, base.discriminator, images(), settings)
 
@@ -158,6 +158,16 @@ def test_training_moves_every_parameter_in_use():
     assert all(p.requires_grad for p in one.discriminator.parameters())
 
 
+def test_training_a_stylegan2_moves_every_parameter():
+    one = trainer("stylegan2", grow_kimg={})
+    before = weights(one)
+    rows = train(one)
+    still = before.keys() - different(before, weights(one))
+    assert still == {n for n in before if n.endswith(("resample_filter", "noise_const"))}
+    assert "average.mapping.w_avg" in before.keys() - still
+    assert [float(row["lod"]) for row in rows] == [0.0] * 10
+
+
 def winning_discriminator(seed):
     """Trains with a fixed generator and returns the rows."""
     one = trainer(total_kimg=0.48, grow_kimg={}, r1_gamma=0.1, decay_kimg=0, seed=seed)
@@ -169,8 +179,8 @@ def test_discriminator_learns_to_tell_real_from_fake():
     assert winning_discriminator(1)[-1]["d_loss"] < 0.5 * 2 * 0.6931
 
 
-def base_run(folder, **changes):
-    return BaseRun(folder, nets(), images(), BaseSettings(**SETTINGS | changes))
+def base_run(folder, architecture="stylegan1", **changes):
+    return BaseRun(folder, nets(architecture), images(), BaseSettings(**SETTINGS | changes))
 
 
 def at_step(one, number, do):
@@ -186,21 +196,30 @@ def at_step(one, number, do):
     one.trainer.step = step_and_do
 
 
-def test_a_stop_saves_at_that_step_and_a_resume_equals_an_uninterrupted_run(tmp_path):
-    log = base_run(tmp_path / "whole").train(0.02)
+@pytest.mark.parametrize(
+    ("options", "first"),
+    [
+        ({}, "mapping.dense0.weight"),
+        ({"architecture": "stylegan2", "grow_kimg": {}}, "mapping.fc0.weight"),
+    ],
+)
+def test_a_stop_saves_at_that_step_and_a_resume_equals_an_uninterrupted_run(
+    tmp_path, options, first
+):
+    log = base_run(tmp_path / "whole", **options).train(0.02)
     assert log["kimg"].tolist() == pytest.approx([0.024, 0.04, 0.064, 0.08])
-    stopped = base_run(tmp_path / "run")
+    stopped = base_run(tmp_path / "run", **options)
     at_step(stopped, 4, lambda: os.kill(os.getpid(), signal.SIGINT))
     with pytest.raises(KeyboardInterrupt, match="saved at 0.03 kimg"):
         stopped.train(0.02)
-    resumed = base_run(tmp_path / "run")
+    resumed = base_run(tmp_path / "run", **options)
     assert resumed.trainer.steps == 4
     assert resumed.train(0.02).equals(log)
     there, here = load_base(tmp_path / "whole"), load_base(tmp_path / "run")
     for a, b in ((there.generator, here.generator), (there.discriminator, here.discriminator)):
         assert different(a.state_dict(), b.state_dict()) == set()
-    average = resumed.trainer.average.mapping.dense0.weight
-    assert torch.equal(here.generator.mapping.dense0.weight, average)
+    average = resumed.trainer.average.get_parameter(first)
+    assert torch.equal(here.generator.get_parameter(first), average)
     assert list((tmp_path / "run" / "images").glob("samples-*.png"))
 
 

@@ -363,6 +363,11 @@ def test_missing_average_and_filters_of_rosinality_are_made(tmp_path):
                 {**network("generator"), "mapping.w_avg": 0 * average})  # fmt: skip
 
 
+def test_a_split_mapping_has_no_place_in_rosinality():
+    with pytest.raises(ValueError, match="it has the split mapping of recipe v9"):
+        rosinality(network("generator", wide_dim=7))
+
+
 def test_labels_have_no_place_in_rosinality(tmp_path):
     with pytest.raises(ValueError, match="3 labels"):
         rosinality(network("generator", c_dim=3))

@@ -150,9 +150,14 @@ def _average_w(tensors: Mapping[str, Tensor], own: Mapping[str, Any]) -> Tensor:
 def rosinality(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Returns the tensors of `official` in rosinality's layout, the average of w as `latent_avg`.
 
-    ValueError if the network has labels, for which that layout has no place.
+    ValueError if the network has labels or a split mapping, for which that layout has no place.
     """
     own, kind = measure(tensors, {}), kind_of(tensors)
+    if own.get("wide_dim"):
+        raise ValueError(
+            "it has the split mapping of recipe v9, which rosinality's layout cannot store. Write "
+            ".safetensors, or fine-tune with recipe v8"
+        )
     if own["c_dim"]:
         raise ValueError(
             f"it has {own['c_dim']} labels, which rosinality's layout cannot store. Write "

@@ -1,7 +1,8 @@
 """Kills training runs at random moments, resumes them, and compares with an uninterrupted one.
 
 `python -m tests.system.faults.kill --times 20 --seed 0` prints a table; `--what base` and
-`--what cnn` kill training runs of a base and of property CNNs. Exit status 1 if a result differs.
+`--what cnn` kill training runs of a base and of property CNNs, `--what stylegan2` fine-tuning of
+a StyleGAN2. Exit status 1 if a result differs.
 """
 
 import argparse
@@ -45,7 +46,7 @@ class Harness:
     """Runs one kind of training repeatedly.
 
     Args:
-        what: finetune, base or cnn.
+        what: finetune, base, cnn or stylegan2.
         folder: An empty folder.
         seed: Draws the moments.
     """
