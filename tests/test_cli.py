@@ -268,6 +268,10 @@ def test_stylegan2_is_shown_and_converted_there_and_back(call, tmp_path):
     assert "fine-tuning needs one" in out
     assert call("weights", "convert", theirs, back)[0] == 0
     assert all(torch.equal(tensors[name], part) for name, part in load_file(back).items())
+    plain, split = str(tmp_path / "plain.safetensors"), str(tmp_path / "split.safetensors")
+    assert call("weights", "convert", given, split, "--split", "6")[0] == 0
+    code, out, _ = call("weights", "convert", split, plain, "--plain")
+    assert (code, "layer_features 14" in out) == (0, True)
     code, _, err = call("weights", "convert", given, theirs, "--to", "tensorflow")
     assert (code, len(err.splitlines())) == (1, 1)
     assert "rosinality" in err

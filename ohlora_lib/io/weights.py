@@ -98,13 +98,13 @@ def read_tensors(
 
 
 @contextmanager
-def naming(path: Path | str) -> Iterator[None]:
+def naming(path: Path | str, what: str = "does not fit a StyleGAN2") -> Iterator[None]:
     """Turns an error about the tensors of a StyleGAN2 into one line that names the file."""
     try:
         yield
     except Exception as error:  # damaged shapes may raise any error
         reason = " ".join(str(error).split())[:300]
-        raise ValueError(f"{path}: does not fit a StyleGAN2: {reason}.") from error
+        raise ValueError(f"{path}: {what}: {reason}.") from error
 
 
 def choose_network(

@@ -150,13 +150,14 @@ def _average_w(tensors: Mapping[str, Tensor], own: Mapping[str, Any]) -> Tensor:
 def rosinality(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Returns the tensors of `official` in rosinality's layout, the average of w as `latent_avg`.
 
-    ValueError if the network has labels or a split mapping, for which that layout has no place.
+    ValueError if the network has labels, or a mapping with two branches or with layers of another
+    width than w: that layout has no place for them.
     """
     own, kind = measure(tensors, {}), kind_of(tensors)
-    if own.get("wide_dim"):
+    if "wide_dim" in own or "layer_features" in own:
         raise ValueError(
-            "it has the split mapping of recipe v9, which rosinality's layout cannot store. Write "
-            ".safetensors, or fine-tune with recipe v8"
+            "its mapping has two branches (recipe v9) or several widths, which rosinality's "
+            "layout cannot store. Use it with ohlora, or --plain with the official code"
         )
     if own["c_dim"]:
         raise ValueError(

@@ -42,13 +42,15 @@ class Mapping(nn.Module):
         layers: int,
         wide_dim: int = 0,
         *,
+        layer_features: int = 0,
         keeps_mean: bool = True,
     ) -> None:
         super().__init__()
         self.z_dim, self.c_dim, self.num_layers, self.wide_dim = z_dim, c_dim, layers, wide_dim
         if c_dim:
             self.embed = EqualDense(c_dim, w_dim, gain=1.0)
-        widths = [z_dim + (w_dim if c_dim else 0)] + layers * [w_dim]
+        hidden = (layers - 1) * [layer_features or w_dim]
+        widths = [z_dim + (w_dim if c_dim else 0), *hidden, w_dim]
         options = {"bias_gain": GAIN, "lr_multiplier": MAPPING_LR_MULTIPLIER}
         for k, (inputs, outputs) in enumerate(pairwise(widths)):
             self.add_module(f"fc{k}", EqualDense(inputs, outputs, gain=GAIN, **options))
@@ -152,12 +154,13 @@ class Generator(StyleGenerator):
         z_dim: Width Z of the latent.
         c_dim: Number P of property scores (in official files: classes) in addition to the latent;
             0 for none.
-        w_dim: Width W of the style vector and of the mapping's dense layers.
+        w_dim: Width W of the style vector.
         mapping_layers: Number of dense layers of the mapping, at least 1.
         channel_base: Channels at resolution r are min(channel_base / r, channel_max).
         channel_max: Maximum number of channels.
         conv_clamp: Limit of absolute activations, 256 in files trained in mixed precision;
             None for no limit.
+        layer_features: Width of the mapping's hidden layers; 0 for W, as in most files.
         wide_dim: Width of the new branch beside the mapping's last two layers; 0 for none.
 
     Raises:
@@ -166,7 +169,7 @@ class Generator(StyleGenerator):
 
     SIZES = (
         *("image_px", "z_dim", "c_dim", "w_dim", "mapping_layers"),
-        *("channel_base", "channel_max", "conv_clamp"),
+        *("channel_base", "channel_max", "conv_clamp", "layer_features"),
     )
 
     def __init__(
@@ -179,6 +182,7 @@ class Generator(StyleGenerator):
         channel_base: int = 32768,
         channel_max: int = 512,
         conv_clamp: float | None = None,
+        layer_features: int = 0,
         wide_dim: int = 0,
     ) -> None:
         super().__init__()
@@ -190,7 +194,9 @@ class Generator(StyleGenerator):
         self.image_px, self.z_dim, self.c_dim, self.w_dim = image_px, z_dim, c_dim, w_dim
         self.mapping_layers, self.conv_clamp = mapping_layers, conv_clamp
         self.channel_base, self.channel_max, self.wide_dim = channel_base, channel_max, wide_dim
-        self.mapping = Mapping(z_dim, c_dim, w_dim, mapping_layers, wide_dim)
+        self.layer_features = layer_features
+        sizes = z_dim, c_dim, w_dim, mapping_layers, wide_dim
+        self.mapping = Mapping(*sizes, layer_features=layer_features)
         self.synthesis = Synthesis(image_px, w_dim, channel_base, channel_max, conv_clamp)
 
     @property

@@ -124,6 +124,8 @@ def labelled(name: str, table: bytes | str, *words: str, rules: str = "") -> Bad
 POPULATIONS = [
     labelled("a label table without names", "hat\n1\n0\n", "['hat']", "Add `file`"),
     labelled("names of other images", "file,hat\nx,1\ny,0\n", "'x'", "none of its 2 rows"),
+    labelled("labels of chosen images alone", "file,hat,source\na,1,chosen\nb,0,chosen\n",
+             "all 2 images were chosen", "drawn at random"),
     labelled("percentages under a rule", "file,hat_score\na,95\nb,20\n", "hat_score = 95",
              "from 0 to 1", "Divide by 100", rules="label_rules: {hat: hat_score>=0.5}\n"),
     stage("CelebA without its list", "source: celeba\nimage_folder: faces\n",
