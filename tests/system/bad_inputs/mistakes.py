@@ -188,6 +188,9 @@ WEIGHTS = [
          "new folder", files={SAFE: generator}),
     stage("a base of the wrong kind", FILES.format("d.safetensors"), "d.safetensors",
           "holds a discriminator, not a generator", files=NETS),
+    stage("a base without a discriminator", f"source: files\ngenerator_file: {SAFE}", SAFE,
+          "holds a generator, not a discriminator", "set `source: generator`",
+          files={SAFE: generator}),
     stage("a base with NaN weights", FILES.format(SAFE), SAFE, "not finite",
           "Fetch it again", files={**NETS, SAFE: not_finite}),
 ]  # fmt: skip
