@@ -186,22 +186,18 @@ def at_step(one, number, do):
     one.trainer.step = step_and_do
 
 
-def test_a_stop_saves_at_that_step_and_a_resume_equals_an_uninterrupted_run(tmp_path):
-    log = base_run(tmp_path / "whole").train(0.02)
-    assert log["kimg"].tolist() == pytest.approx([0.024, 0.04, 0.064, 0.08])
-    stopped = base_run(tmp_path / "run")
+def test_a_stop_saves_at_that_step_and_the_next_start_goes_on(tmp_path):
+    """`system/faults` compares the results with those of an uninterrupted training."""
+    stopped = base_run(tmp_path)
     at_step(stopped, 4, lambda: os.kill(os.getpid(), signal.SIGINT))
     with pytest.raises(KeyboardInterrupt, match="saved at 0.03 kimg"):
         stopped.train(0.02)
-    resumed = base_run(tmp_path / "run")
+    resumed = base_run(tmp_path)
     assert resumed.trainer.steps == 4
-    assert resumed.train(0.02).equals(log)
-    there, here = load_base(tmp_path / "whole"), load_base(tmp_path / "run")
-    for a, b in ((there.generator, here.generator), (there.discriminator, here.discriminator)):
-        assert different(a.state_dict(), b.state_dict()) == set()
+    assert resumed.train(0.02)["kimg"].tolist() == pytest.approx([0.024, 0.04, 0.064, 0.08])
     average = resumed.trainer.average.mapping.dense0.weight
-    assert torch.equal(here.generator.mapping.dense0.weight, average)
-    assert list((tmp_path / "run" / "images").glob("samples-*.png"))
+    assert torch.equal(load_base(tmp_path).generator.mapping.dense0.weight, average)
+    assert list((tmp_path / "images").glob("samples-*.png"))
 
 
 def kill(one):

@@ -42,13 +42,7 @@ class Kill:
 
 
 class Harness:
-    """Runs one kind of training repeatedly.
-
-    Args:
-        what: finetune, base or cnn.
-        folder: An empty folder.
-        seed: Draws the moments.
-    """
+    """Runs one kind of training (finetune, base or cnn) repeatedly; the seed draws the moments."""
 
     def __init__(self, what: str, folder: Path, seed: int) -> None:
         self.what, self.folder, self.random = what, folder, random.Random(seed)
@@ -112,15 +106,10 @@ class Harness:
         return Kill(moment, where, len(rows), resumed, differs)
 
     def start_and_kill(self, root: Path, aim: str | None, late: float) -> tuple[float, str | None]:
-        """Kills a run at a random moment, or when it next reaches a place after that moment.
+        """Kills a run at a random moment, or when it next reaches the place `aim`.
 
-        Args:
-            root: The project's folder.
-            aim: The place, or None for any.
-            late: Share of the usual run time that the moment is drawn from.
-
-        Returns:
-            The moment in seconds, and the place; None if the run had already ended.
+        The moment is drawn from the first `late` of the usual time. Returns it in seconds, and
+        the place, or None if the run had already ended.
         """
         process, mark, _ = self.start(root, most_share=OFTEN)
         began = time.monotonic()

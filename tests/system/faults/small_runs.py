@@ -82,14 +82,10 @@ def marked(mark, owner, name: str, place: str) -> None:
 
 
 def run(what: str, root: Path, mark, resumed, most_share: float = checkpoint.MOST_SHARE) -> None:
-    """Trains from the start, or resumes a run that was killed.
+    """Trains in a project's folder from the start, or resumes a run that was killed.
 
-    Args:
-        what: finetune, base or cnn.
-        root: The project's folder.
-        mark: Shared memory for the run's current place.
-        resumed: Shared memory for where it resumed.
-        most_share: Share of the time that checkpoints may take; raised to get many of them.
+    `mark` and `resumed` are shared memory for its place and for where it resumed; `most_share` is
+    raised to get many checkpoints.
     """
     torch.set_num_threads(1)
     checkpoint.MOST_SHARE = most_share
