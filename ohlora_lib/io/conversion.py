@@ -48,7 +48,7 @@ def describe(path: Path | str) -> dict[str, Any]:
         and stylegan2.kind_of(tables[taken])
         and "discriminator" not in map(kind_of, tables.values())
     ):
-        found["discriminator"] = stylegan2.NO_DISCRIMINATOR
+        found["discriminator"] = f"none in this file; {stylegan2.NO_DISCRIMINATOR}"
     if bad := count_not_finite(tables[taken]):
         found["numbers that are not finite"] = bad
     return found

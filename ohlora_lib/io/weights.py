@@ -205,8 +205,8 @@ def build_network(
     if not found or kind not in {"", found}:
         holds = f"a {found}" if found else f"no known network (first tensor {min(tensors)!r})"
         lacks = kind == "discriminator" and found == "generator"
-        hint = f" Discriminator: {stylegan2.NO_DISCRIMINATOR}." if lacks else ""
-        raise ValueError(f"{source}: holds {holds}, not a {kind or ' or '.join(KINDS)}.{hint}")
+        hint = f"; {stylegan2.NO_DISCRIMINATOR}" if lacks else ""
+        raise ValueError(f"{source}: holds {holds}, not a {kind or ' or '.join(KINDS)}{hint}.")
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     make = partial(KINDS[found][1], shapes, facts)
     try:
