@@ -1,5 +1,6 @@
 """Base training: schedules, and an exact resume after a stop."""
 
+import copy
 import os
 import signal
 
@@ -26,6 +27,7 @@ from ohlora_lib.io.images import new_store
 from ohlora_lib.io.weights import load_generator, save_weights
 from ohlora_lib.nets import stylegan2
 from ohlora_lib.nets.samples import draw_latents, to_signed
+from ohlora_lib.study.parameters import TrainBase
 from ohlora_lib.training import checkpoint
 from ohlora_lib.training.losses import NotFiniteError
 
@@ -42,13 +44,13 @@ def images(count=24):
     return torch.randint(0, 256, (count, 16, 16, 3), dtype=torch.uint8, generator=random)
 
 
-def nets():
+def nets(architecture="stylegan1"):
     torch.manual_seed(0)
-    return new_nets(16, **SIZES)
+    return new_nets(16, **SIZES, architecture=architecture)
 
 
-def trainer(**changes):
-    base = nets()
+def trainer(architecture="stylegan1", **changes):
+    base = nets(architecture)
     settings = BaseSettings(**{**SETTINGS, **changes})
     return BaseTrainer(base.generator, base.discriminator, images(), settings)
 
@@ -156,6 +158,31 @@ def test_training_moves_every_parameter_in_use():
     assert [float(row["lod"]) for row in rows[2::3]] == pytest.approx([1.0, 0.0, 0.0])
     assert float(rows[4]["lod"]) == pytest.approx(0.4)
     assert all(p.requires_grad for p in one.discriminator.parameters())
+
+
+def test_training_a_stylegan2_moves_every_parameter_and_resumes_exactly():
+    one, other = (trainer("stylegan2", grow_kimg={}) for _ in range(2))
+    before = weights(one)
+    rows = [one.step() for _ in range(5)]
+    state = copy.deepcopy(one.state())
+    rows += [one.step() for _ in range(5)]
+    other.load(state)
+    assert different(weights(one), weights(other))
+    for _ in range(5):
+        other.step()
+    assert not different(weights(one), weights(other))
+    still = before.keys() - different(before, weights(one))
+    assert still == {n for n in before if n.endswith(("resample_filter", "noise_const"))}
+    assert "average.mapping.w_avg" in before.keys() - still
+    assert [float(row["lod"]) for row in rows] == [0.0] * 10
+
+
+@pytest.mark.parametrize("given", [{"grow_kimg": {"16": 1.0}}, {"num_properties": 3}])
+def test_what_a_stylegan2_has_not_is_refused_in_one_line(given):
+    (name,) = given
+    with pytest.raises(ValueError, match=rf"{name} needs `architecture: stylegan1`") as caught:
+        TrainBase.checked({"source": "train", "architecture": "stylegan2", **given}, "here")
+    assert "\n" not in str(caught.value)
 
 
 def winning_discriminator(seed):

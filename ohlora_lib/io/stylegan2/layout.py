@@ -20,8 +20,8 @@ MARKS = {  # a tensor that only this kind has: its official name and rosinality'
 FILTER = "resample_filter"
 MOST_PX = 1024
 NO_DISCRIMINATOR = (
-    "none in this file, but fine-tuning needs one. For stage 2, give another file as "
-    "discriminator_file, or set `source: generator` and a population_run to train one first"
+    "fine-tuning needs one: in stage 2, give another file as discriminator_file, or set `source: "
+    "generator`, which trains one on the images of population_run"
 )
 
 

@@ -1,7 +1,8 @@
 """Kills training runs at random moments, resumes them, and compares with an uninterrupted one.
 
 `python -m tests.system.faults.kill --times 20 --seed 0` prints a table; `--what base` and
-`--what cnn` kill training runs of a base and of property CNNs. Exit status 1 if a result differs.
+`--what cnn` kill training runs of a base and of property CNNs, `--what stylegan2` fine-tuning of
+a StyleGAN2. Exit status 1 if a result differs.
 """
 
 import argparse
@@ -42,7 +43,7 @@ class Kill:
 
 
 class Harness:
-    """Runs one kind of training (finetune, base or cnn) repeatedly; the seed draws the moments."""
+    """Runs one kind of training (see `--what`) repeatedly; the seed draws the moments."""
 
     def __init__(self, what: str, folder: Path, seed: int) -> None:
         self.what, self.folder, self.random = what, folder, random.Random(seed)
