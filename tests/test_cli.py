@@ -50,12 +50,6 @@ def test_help_imports_nothing_slow():
     assert done.stdout.splitlines()[-1] == "[]", done.stderr
 
 
-def test_python_m_is_the_command():
-    command = [sys.executable, "-m", "ohlora_lib", "--version"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=PACKAGE_ROOT)
-    assert done.stdout == f"ohlora {ohlora_lib.__version__}\n"
-
-
 @pytest.mark.parametrize(
     ("error", "status", "message"),
     [
@@ -114,13 +108,6 @@ def test_options_are_passed_on(call, monkeypatch, function):
     monkeypatch.setattr(f"ohlora_lib.runner.{function}", lambda *a, **k: seen.append((a, k)))
     assert call(*line.split())[0] == 0
     assert seen == [((Path("params/tiny"),), options)]
-
-
-def test_finetune_help_says_how_to_use_several_gpus(call):
-    code, out, _ = call("finetune", "--help")
-    assert code == 0
-    words = " ".join(out.replace("│", " ").split())  # removes the box and its line breaks
-    assert "accelerate launch --multi_gpu --num_processes 2 -m ohlora_lib finetune" in words
 
 
 @pytest.mark.parametrize(

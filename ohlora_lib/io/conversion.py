@@ -14,6 +14,7 @@ from ohlora_lib.io.stylegan2.plain import plain
 from ohlora_lib.io.stylegan2.rosinality import official, rosinality
 from ohlora_lib.io.tensors import read_networks
 from ohlora_lib.io.weights import (
+    ARCHITECTURES,
     build_network,
     choose_network,
     count_not_finite,
@@ -47,7 +48,7 @@ def describe(path: Path | str) -> dict[str, Any]:
         and stylegan2.kind_of(tables[taken])
         and "discriminator" not in map(kind_of, tables.values())
     ):
-        found["discriminator"] = stylegan2.NO_DISCRIMINATOR
+        found["discriminator"] = f"none in this file; {stylegan2.NO_DISCRIMINATOR}"
     if bad := count_not_finite(tables[taken]):
         found["numbers that are not finite"] = bad
     return found
@@ -66,9 +67,10 @@ def _measure(
 
 
 def _sizes(net: nn.Module) -> dict[str, Any]:
-    """Returns a network's constructor arguments and its number of parameters."""
+    """Returns a network's architecture, constructor arguments and number of parameters."""
     names = [*Generator.SIZES, "wide_dim", "properties", "width", "crop"]
-    found = {name: getattr(net, name) for name in names if hasattr(net, name)}
+    found: dict[str, Any] = {"architecture": ARCHITECTURES[type(net)]}
+    found |= {name: getattr(net, name) for name in names if hasattr(net, name)}
     return found | {"parameters": sum(p.numel() for p in net.parameters())}
 
 

@@ -31,6 +31,11 @@ PREFERRED = (  # of several networks in one file
     *("generator_smooth", "generator_ema", "G_ema", "g_ema", "generator", "discriminator"),
     *("D", "d"),
 )
+ARCHITECTURES = {
+    Generator: "stylegan1", Discriminator: "stylegan1",
+    StyleGAN2Generator: "stylegan2", StyleGAN2Discriminator: "stylegan2",
+    PropertyCNN: "published", CompactCNN: "compact",
+}  # fmt: skip
 Shapes = Mapping[str, Sequence[int]]  # by tensor name
 
 
@@ -54,14 +59,16 @@ def write_network(
         write_atomic(path, buffer.getvalue())
         return
     own = {"kind": kind_of(tensors)}
+    if net is not None:
+        own["architecture"] = ARCHITECTURES[type(net)]
     if isinstance(net, PropertyCNN | CompactCNN):
         own |= {"image_px": str(net.image_px), "width": str(net.width)}
     if isinstance(net, PropertyCNN):
-        own |= {"architecture": "published", "property": net.prop, "crop": json.dumps(net.crop)}
+        own |= {"property": net.prop, "crop": json.dumps(net.crop)}
     if isinstance(net, CompactCNN):
-        own |= {"architecture": "compact", "properties": json.dumps(net.properties)}
+        own |= {"properties": json.dumps(net.properties)}
     if isinstance(net, StyleGAN2Generator | StyleGAN2Discriminator):
-        own |= {"architecture": "stylegan2", "conv_clamp": str(net.conv_clamp)}
+        own |= {"conv_clamp": str(net.conv_clamp)}
     if isinstance(net, StyleGAN2Discriminator):
         own |= {"mbstd_group_size": str(net.b4.group)}
     write_atomic(path, _in_order(save(tensors, metadata={**facts, **own})))
@@ -198,8 +205,8 @@ def build_network(
     if not found or kind not in {"", found}:
         holds = f"a {found}" if found else f"no known network (first tensor {min(tensors)!r})"
         lacks = kind == "discriminator" and found == "generator"
-        hint = f" Discriminator: {stylegan2.NO_DISCRIMINATOR}." if lacks else ""
-        raise ValueError(f"{source}: holds {holds}, not a {kind or ' or '.join(KINDS)}.{hint}")
+        hint = f"; {stylegan2.NO_DISCRIMINATOR}" if lacks else ""
+        raise ValueError(f"{source}: holds {holds}, not a {kind or ' or '.join(KINDS)}{hint}.")
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     make = partial(KINDS[found][1], shapes, facts)
     try:

@@ -1,15 +1,13 @@
 """Reads a study's stages from its params files, checks them, and finds which ones must run."""
 
 import fnmatch
-import hashlib
 import os
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ohlora_lib.io.disk import dangling_link
+from ohlora_lib.io.disk import dangling_link, file_name
 from ohlora_lib.population import inputs
 from ohlora_lib.study import parameters, records, run_folder
 from ohlora_lib.study.look import conditions
@@ -126,10 +124,7 @@ def seeded(study: str, seed: int | None) -> str:
 
 def folder_name(text: str) -> str:
     """Turns a text into a unique study name, short enough for a seed suffix."""
-    safe = re.sub(r"[^A-Za-z0-9_.-]+", "_", text)
-    if safe == text and len(text) <= 50:
-        return text
-    return f"{safe[:41].rstrip('_.-')}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return file_name(text, kept="A-Za-z0-9_.-", longest=50)
 
 
 def derive(

@@ -64,7 +64,7 @@ def test_file_without_a_discriminator_says_what_that_means(tmp_path, trap):
     official_file(tmp_path / "g.pkl", discriminator=False)
     assert "discriminator_file" in describe(tmp_path / "g.pkl")["discriminator"]
     torch.save({"g_ema": rosinality(network("generator"))}, tmp_path / "g.pt")
-    assert "none in this file" in describe(tmp_path / "g.pt")["discriminator"]
+    assert "none in this file; fine-tuning" in describe(tmp_path / "g.pt")["discriminator"]
     for name in ("g.pkl", "g.pt"):
         assert "give another file" in complaint(load_discriminator, tmp_path / name)
 

@@ -4,8 +4,6 @@ Everything works on names and tensors alone; no network is built.
 Source of the names: https://github.com/NVlabs/stylegan2-ada-pytorch.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -22,8 +20,8 @@ MARKS = {  # a tensor that only this kind has: its official name and rosinality'
 FILTER = "resample_filter"
 MOST_PX = 1024
 NO_DISCRIMINATOR = (
-    "none in this file, but fine-tuning needs one. For stage 2, give another file as "
-    "discriminator_file, or set `source: generator` and a population_run to train one first"
+    "fine-tuning needs one: in stage 2, give another file as discriminator_file, or set `source: "
+    "generator`, which trains one on the images of population_run"
 )
 
 
