@@ -48,6 +48,12 @@ def base_loss(seed: int) -> float:
     return test_base_training.winning_discriminator(seed)[-1]["d_loss"]
 
 
+def new_discriminator(seed: int) -> float:
+    """How far the scores of real images lie above those of samples, in standard deviations."""
+    with tempfile.TemporaryDirectory() as folder:
+        return test_base_training.new_discriminator(Path(folder), seed)
+
+
 def learnt(seed: int) -> float:
     """Smallest change that must be shown, in half-widths of its interval; above 1 it is shown."""
     with tempfile.TemporaryDirectory() as folder:
@@ -63,6 +69,7 @@ MEASURES: dict[str, tuple[str, Callable[[int], float]]] = {
     "faces learnt": ("lowest", lambda seed: min(test_faces.learnt_auroc(seed).values())),
     "loop's discriminator": ("highest", loop_losses),
     "base's discriminator": ("highest", base_loss),
+    "new discriminator": ("lowest", new_discriminator),
     "learning is detected": ("lowest", learnt),
 }
 

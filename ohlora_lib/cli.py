@@ -24,6 +24,7 @@ COLUMNS = (  # printed by `compare`; --json prints all
     *("distance_a", "distance_b", "difference", "difference_low", "difference_high", "effect"),
 )
 COLUMN_HELP = "OURS=THEIRS renames a column of logs written elsewhere; repeatable."
+PLAIN_HELP = "Write a StyleGAN2's split mapping (recipe v9) as a plain, wider one."
 COMPLETE_HELP = "Treat logs written elsewhere as complete, however they end."
 INTERRUPTED = 130
 MOST_SEED = 2**31 - 1
@@ -294,11 +295,13 @@ def convert(
     split: Annotated[int, Option(min=0, max=65536, help="Width of a new mapping branch.")] = 0,
     seed: Annotated[int, Option(min=0, max=MOST_SEED, help="Seed for the new branch.")] = 0,
     to: Annotated[str, Option(help="rosinality: a StyleGAN2 as .pt in that layout.")] = "",
+    plain: Annotated[bool, Option("--plain", help=PLAIN_HELP)] = False,
 ) -> None:
-    """Convert weights to another format; the tensors stay bit-identical."""
+    """Convert weights to another format; except for --plain, tensors stay bit-identical."""
     from ohlora_lib.io.conversion import convert
 
-    facts = convert(file, out, network=network, wide_dim=split, seed=seed, layout=to)
+    options = {"network": network, "wide_dim": split, "seed": seed, "layout": to}
+    facts = convert(file, out, **options, joined=plain)
     typer.echo(f"{out}: {', '.join(f'{k} {as_text(v)}' for k, v in facts.items())}")
 
 

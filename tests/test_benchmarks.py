@@ -5,14 +5,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from benchmarks import memory, plain
+from benchmarks import label_study, memory, plain
 from benchmarks.cases import QUICK, QUICK_2, evaluation_cases, new_tuner, plain_tuner
 from benchmarks.peak import count_flops, peak_flops
 from ohlora_lib.nets import Discriminator, Generator, stylegan2
 from ohlora_lib.nets.samples import to_signed
+from ohlora_lib.population.faces.faces import draw_attributes
 
 ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")
@@ -150,3 +152,19 @@ def test_memory_does_not_grow_with_the_images(tmp_path):
     assert many["kept"] > 10 * few["kept"] > 1000
     work = [row["peak_mib"] - row["before_mib"] for row in (few, many)]
     assert work[1] - work[0] < memory.NOISE_MIB
+
+
+def test_a_simulated_person_answers_as_often_as_asked():
+    faces = draw_attributes(range(400)).reset_index(drop=True)
+    random = np.random.default_rng(0)
+    traits = faces[list(label_study.CONCEPT)].to_numpy()
+    features = random.normal(size=(400, 4)) + traits
+    table = label_study.asked(faces, features.astype(np.float32), 150, seed=0)
+    drawn = table["source"] == "random"
+    assert drawn.sum() == label_study.FIRST
+    for prop in label_study.CONCEPT:
+        known = table[prop].dropna()
+        assert len(known) == 150
+        assert (known == faces[prop].astype(int)[known.index]).all()
+        assert table.loc[drawn, prop].notna().all()
+        assert table.loc[known.index, f"{prop}_weight"].notna().all()

@@ -50,12 +50,6 @@ def test_help_imports_nothing_slow():
     assert done.stdout.splitlines()[-1] == "[]", done.stderr
 
 
-def test_python_m_is_the_command():
-    command = [sys.executable, "-m", "ohlora_lib", "--version"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=PACKAGE_ROOT)
-    assert done.stdout == f"ohlora {ohlora_lib.__version__}\n"
-
-
 @pytest.mark.parametrize(
     ("error", "status", "message"),
     [
@@ -114,13 +108,6 @@ def test_options_are_passed_on(call, monkeypatch, function):
     monkeypatch.setattr(f"ohlora_lib.runner.{function}", lambda *a, **k: seen.append((a, k)))
     assert call(*line.split())[0] == 0
     assert seen == [((Path("params/tiny"),), options)]
-
-
-def test_finetune_help_says_how_to_use_several_gpus(call):
-    code, out, _ = call("finetune", "--help")
-    assert code == 0
-    words = " ".join(out.replace("│", " ").split())  # removes the box and its line breaks
-    assert "accelerate launch --multi_gpu --num_processes 2 -m ohlora_lib finetune" in words
 
 
 @pytest.mark.parametrize(
@@ -268,6 +255,10 @@ def test_stylegan2_is_shown_and_converted_there_and_back(call, tmp_path):
     assert "fine-tuning needs one" in out
     assert call("weights", "convert", theirs, back)[0] == 0
     assert all(torch.equal(tensors[name], part) for name, part in load_file(back).items())
+    plain, split = str(tmp_path / "plain.safetensors"), str(tmp_path / "split.safetensors")
+    assert call("weights", "convert", given, split, "--split", "6")[0] == 0
+    code, out, _ = call("weights", "convert", split, plain, "--plain")
+    assert (code, "layer_features 14" in out) == (0, True)
     code, _, err = call("weights", "convert", given, theirs, "--to", "tensorflow")
     assert (code, len(err.splitlines())) == (1, 1)
     assert "rosinality" in err

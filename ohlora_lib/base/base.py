@@ -3,8 +3,6 @@
 Axes: H image height.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from importlib.resources import files
@@ -14,7 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ohlora_lib.base.training import BaseSettings, BaseTrainer, level_of_detail
+from ohlora_lib.base.training import BaseSettings, BaseTrainer, DiscriminatorTrainer
 from ohlora_lib.io.disk import write_atomic
 from ohlora_lib.io.images import Images, grid_image, open_store, save_png
 from ohlora_lib.io.weights import load_discriminator, load_generator, save_weights
@@ -23,7 +21,7 @@ from ohlora_lib.nets.samples import draw_latents, to_uint8
 from ohlora_lib.nets.style_generator import StyleGenerator
 from ohlora_lib.population.faces.faces import render_faces
 from ohlora_lib.population.labels import save_table
-from ohlora_lib.training.checkpoint import Pace, images_sha256, load_newest
+from ohlora_lib.training.checkpoint import Pace, images_sha256, load_newest, tensors_sha256
 from ohlora_lib.training.losses import check_finite
 from ohlora_lib.training.stopping import stop_on_interrupt
 
@@ -54,9 +52,10 @@ def copy_shipped(folder: Path, *, keep: bool = False) -> str:
 
 
 def import_base(folder: Path, generator_file: Path, discriminator_file: Path) -> str:
-    """Saves published weights as a base and names them in a sentence; one file may hold both.
+    """Saves weights from files as a base and names the files in a sentence.
 
-    ValueError if a file cannot be read, or if resolution or number of properties differ.
+    Both may be the same file. ValueError if a file cannot be read or lacks its network, or if
+    resolution or number of properties differ.
     """
     generator = load_generator(generator_file)
     discriminator = load_discriminator(discriminator_file)
@@ -68,7 +67,22 @@ def import_base(folder: Path, generator_file: Path, discriminator_file: Path) ->
                 f"Give the discriminator that was trained with this generator."
             )
     _save(generator, discriminator, folder)
-    return f"Weights of {generator_file.name} and {discriminator_file.name}, unchanged."
+    names = dict.fromkeys((generator_file.name, discriminator_file.name))
+    return f"Weights of {' and '.join(names)}, unchanged."
+
+
+def with_new_discriminator(generator_file: Path) -> Base:
+    """Reads a generator and adds an untrained discriminator from torch's global random state.
+
+    The discriminator has the generator's resolution, channels and clamp, and takes no scores.
+    """
+    net = load_generator(generator_file)
+    if isinstance(net, stylegan2.Generator):
+        sizes = {"channel_base": net.channel_base, "channel_max": net.channel_max}
+        judge = stylegan2.Discriminator(net.image_px, conv_clamp=net.conv_clamp, **sizes)
+        return Base(net, judge)
+    sizes = {"fmaps_base": net.fmaps_base, "fmaps_max": net.fmaps_max}
+    return Base(net, Discriminator(net.image_px, **sizes))
 
 
 def _save(generator: StyleGenerator, discriminator: Discriminator, folder: Path) -> None:
@@ -90,7 +104,7 @@ def training_images(
     if images.shape[1] != image_px:
         raise ValueError(
             f"{population}: its images have {images.shape[1]} px, but image_px is {image_px}. "
-            f"Set the same image_px in both params files."
+            f"Set the same image_px in stage 1, or take a base of {images.shape[1]} px."
         )
     return images
 
@@ -125,6 +139,7 @@ class BaseRun:
         folder: Run folder, which receives `checkpoints/`, `images/`, `base_log.csv` and weights.
         nets: Untrained networks.
         images: Real images, uint8, shape (N, H, H, 3), on the device to train on.
+        keep_generator: Whether the generator is trained already, and only the other one learns.
 
     Raises:
         ValueError: If settings, networks or images differ from the checkpoint's; names them.
@@ -137,19 +152,26 @@ class BaseRun:
         images: Images,
         settings: BaseSettings,
         *,
+        keep_generator: bool = False,
         checkpoint_minutes: float = 10.0,
     ) -> None:
         self.folder, self.settings, self.pace = folder, settings, Pace(checkpoint_minutes)
         self.state_path = folder / "checkpoints" / "state.pt"
         self.facts = {**vars(settings), "device": images.device.type, **nets.generator.sizes}
         self.facts["images_sha256"] = images_sha256(images)
+        trainer = BaseTrainer
+        if keep_generator:
+            trainer = DiscriminatorTrainer
+            self.facts["generator_sha256"] = tensors_sha256(nets.generator.state_dict())
         ours = (net.to(images.device) for net in (nets.generator, nets.discriminator))
-        self.trainer = BaseTrainer(*ours, images, settings)
+        self.trainer = trainer(*ours, images, settings)
         if state := load_newest(self.state_path, self.facts):
             self.trainer.load(state)
 
     def train(self, every_kimg: float) -> pd.DataFrame:
         """Trains to the end, writes the weights and returns the log: kimg, d_loss, g_loss, lod.
+
+        With `keep_generator`, the log has no g_loss and no lod.
 
         Raises:
             KeyboardInterrupt: If a stop was requested; the state is saved first.
@@ -189,7 +211,6 @@ class BaseRun:
 def _preview(trainer: BaseTrainer, count: int = 32) -> np.ndarray:
     """Images of fixed latents at the current level of detail, uint8 (N, H, H, 3)."""
     net = trainer.average
-    lod = level_of_detail(trainer.kimg, trainer.settings, net.image_px)
     w = net.styles(*draw_latents(net, count, seed=0)).w  # (N, W)
     wp = w.unsqueeze(1).expand(-1, 2 * net.synthesis.num_blocks, -1)  # (N, L, W)
-    return to_uint8(net.synthesis(wp, "fixed", float(int(lod)))).cpu().numpy()
+    return to_uint8(net.synthesis(wp, "fixed", float(int(trainer.lod)))).cpu().numpy()

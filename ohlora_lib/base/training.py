@@ -2,11 +2,9 @@
 
 Progressive growing, non-saturating logistic loss, lazy R1, style mixing, averaged weights.
 Axes: N images of the population, B batch, H image height.
-Source: Karras et al., "A Style-Based StyleGenerator Architecture for GANs", 2019, https://arxiv.org/abs/1812.04948;
+Source: Karras et al., "A Style-Based Generator Architecture for GANs", 2019, https://arxiv.org/abs/1812.04948;
 lazy R1 is from "Analyzing and Improving the Image Quality of StyleGAN", 2020, https://arxiv.org/abs/1912.04958.
 """
-
-from __future__ import annotations
 
 import copy
 import math
@@ -124,10 +122,14 @@ class BaseTrainer:
         """Thousands of real images shown so far."""
         return self.steps * self.settings.batch / 1000
 
+    @property
+    def lod(self) -> float:
+        """Level of detail at this point."""
+        return level_of_detail(self.kimg, self.settings, self.generator.image_px)
+
     def step(self) -> dict[str, float | Tensor]:
         """Updates both networks once; returns the log row, with losses still on the device."""
-        settings = self.settings
-        lod = level_of_detail(self.kimg, settings, self.generator.image_px)
+        settings, lod = self.settings, self.lod
         for optimizer in (self.d_optimizer, self.g_optimizer):
             optimizer.param_groups[0]["lr"] = learning_rate(self.kimg, settings)
         real = resize_real(self.real_batch(), lod)
@@ -187,8 +189,9 @@ class BaseTrainer:
         net, batch = self.generator, self.settings.batch
         options = {"generator": self.random, "device": self.device}
         z = torch.randn(batch, net.z_dim, **options)
-        if not net.num_properties:
-            return z, None
+        labels = net.labels(batch, self.random)
+        if labels is not None or not net.num_properties:
+            return z, labels
         properties = torch.randn(batch, net.num_properties, **options)
         normal = torch.rand(batch, 1, **options) < self.settings.normal_labels
         return z, properties * normal
@@ -198,6 +201,25 @@ class BaseTrainer:
         seen = self.steps * self.settings.batch
         half_life = min(self.settings.average_kimg * 1000, max(seen * 0.1, 1.0))
         self.average.move_toward(self.generator, 0.5 ** (self.settings.batch / half_life))
+
+
+class DiscriminatorTrainer(BaseTrainer):
+    """Trains the discriminator alone, at full size, for a generator without one."""
+
+    lod = 0.0
+
+    def __init__(self, *nets_images_settings: Any) -> None:
+        super().__init__(*nets_images_settings)
+        self.generator.eval()  # w_avg stays, too
+
+    def step(self) -> dict[str, float | Tensor]:
+        """Updates the discriminator once; returns the log row."""
+        self.d_optimizer.param_groups[0]["lr"] = learning_rate(self.kimg, self.settings)
+        with torch.no_grad():
+            fake = self.fake_batch(self.lod)
+        d_loss = self.update_discriminator(self.real_batch(), fake, self.lod)
+        self.steps += 1
+        return {"kimg": round(self.kimg, 3), "d_loss": d_loss}
 
 
 def _update(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:

@@ -16,10 +16,8 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
     x, y = a.double().cpu().numpy(), b.double().cpu().numpy()
     mean_gap = x.mean(axis=0) - y.mean(axis=0)
     cov_x, cov_y = np.cov(x, rowvar=False), np.cov(y, rowvar=False)
-    eigenvalues = np.linalg.eigvals(cov_x @ cov_y).real.clip(
-        min=0
-    )  # real and >= 0 for a product of two PSD matrices
-    cross = np.sqrt(eigenvalues).sum()
+    # The eigenvalues of a product of two PSD matrices are real and >= 0, but for rounding.
+    cross = np.sqrt(np.linalg.eigvals(cov_x @ cov_y).real.clip(min=0)).sum()
     return float(mean_gap @ mean_gap + np.trace(cov_x) + np.trace(cov_y) - 2 * cross)
 
 

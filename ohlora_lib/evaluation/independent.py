@@ -62,9 +62,7 @@ class OnnxModel:
         names = [o.name for o in self.session.get_outputs() if o.type.startswith(kinds)]
         parts = []
         for first in range(0, len(images), self.batch):
-            rows = torch.arange(first, first + self.batch) % len(
-                images
-            )  # the last batch is padded
+            rows = torch.arange(first, first + self.batch) % len(images)  # pads the last batch
             pixels = self.pixels(images[rows.to(images.device)])
             try:
                 values = self.session.run(names, {self.input.name: pixels})

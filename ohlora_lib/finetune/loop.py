@@ -3,8 +3,6 @@
 Axes: N selected images, B batch, H image height.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 import time
@@ -154,10 +152,15 @@ class FineTuner:
             self.batches_done += 1  # before the yield: a state saved then resumes at the next
             yield epoch, idx, to_signed(self.images[rows])
 
-    def latents(self, count: int) -> Tensor:
-        """Draws standard normal latents, (count, Z); property scores stay zero."""
+    def latents(self, count: int) -> tuple[Tensor, Tensor | None]:
+        """Draws standard normal latents, (count, Z), and a class-conditional network's labels.
+
+        Property scores stay zero (None), and so do the discriminator's scores or labels, for real
+        and generated images alike.
+        """
         size = (count, self.generator.z_dim)
-        return torch.randn(size, generator=self.random, device=self.device)
+        z = torch.randn(size, generator=self.random, device=self.device)
+        return z, self.generator.labels(count, self.random)
 
     def train_batch(self, real: Tensor) -> dict[str, float]:
         """Updates the discriminator, then the generator, each until it has caught up.
@@ -190,7 +193,7 @@ class FineTuner:
     def update_discriminator(self, real: Tensor) -> Tensor:
         """Updates once; returns loss and largest gradient, (2,); stores the scores, (b,) each."""
         with torch.no_grad(), autocast(self.device, self.settings.precision):
-            fake = self.generator(self.latents(len(real)), noise="random")
+            fake = self.generator(*self.latents(len(real)), noise="random")
         real = real.detach().requires_grad_(self.settings.r1_gamma > 0)
         with only_trainable(self.discriminator, self.d_names):
             with autocast(self.device, self.settings.precision):
@@ -204,7 +207,7 @@ class FineTuner:
         """Updates once with `len(real)` samples; returns loss and largest gradient, (2,)."""
         with only_trainable(self.generator, self.g_names), only_trainable(self.discriminator, []):
             with autocast(self.device, self.settings.precision):
-                fake = self.generator(self.latents(len(real)), noise="random")
+                fake = self.generator(*self.latents(len(real)), noise="random")
                 loss = generator_loss(self.discriminator(fake))
             return self._step(loss, self.g_optimizer)
 

@@ -4,8 +4,6 @@ Layers are named by resolution (`layers@16px`), so a recipe applies to every ima
 Source: the published study; the tests hold its layer lists at 256 px.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -92,10 +90,12 @@ def trainable_names(net: Network, places: Sequence[str]) -> list[str]:
     return [name for name, _ in net.named_parameters() if name.startswith(prefixes)]
 
 
-def shown_places(places: Sequence[str]) -> str:
-    """Describes layer groups in words, such as "mapping; layers at 4 and 8 px"."""
+def shown_places(net: Network, places: Sequence[str]) -> str:
+    """Describes the layer groups that a network has, as in "mapping; layers at 4 and 8 px"."""
     sizes: dict[str, list[str]] = {}
     for place in places:
+        if not net.groups()[place]:
+            continue
         kind, _, px = place.partition("@")
         sizes.setdefault(kind, []).append(px.removesuffix("px"))
     words = (f"{kind} at {listed(px)} px" if all(px) else kind for kind, px in sizes.items())

@@ -10,9 +10,11 @@ from torch import Tensor, nn
 
 from ohlora_lib.io.disk import atomic_path
 from ohlora_lib.io.stylegan2 import layout as stylegan2
+from ohlora_lib.io.stylegan2.plain import plain
 from ohlora_lib.io.stylegan2.rosinality import official, rosinality
 from ohlora_lib.io.tensors import read_networks
 from ohlora_lib.io.weights import (
+    ARCHITECTURES,
     build_network,
     choose_network,
     count_not_finite,
@@ -22,6 +24,7 @@ from ohlora_lib.io.weights import (
     write_network,
 )
 from ohlora_lib.nets import CompactCNN, Generator, PropertyCNN
+from ohlora_lib.nets.style_generator import StyleGenerator
 
 DOUBLE = {"img_resolution", "img_channels"}  # facts that sizes say, or that are always the same
 LOST = {"conv_clamp": None, "mbstd_group_size": 4}  # what a file without metadata is taken for
@@ -45,7 +48,7 @@ def describe(path: Path | str) -> dict[str, Any]:
         and stylegan2.kind_of(tables[taken])
         and "discriminator" not in map(kind_of, tables.values())
     ):
-        found["discriminator"] = stylegan2.NO_DISCRIMINATOR
+        found["discriminator"] = f"none in this file; {stylegan2.NO_DISCRIMINATOR}"
     if bad := count_not_finite(tables[taken]):
         found["numbers that are not finite"] = bad
     return found
@@ -64,9 +67,10 @@ def _measure(
 
 
 def _sizes(net: nn.Module) -> dict[str, Any]:
-    """Returns a network's constructor arguments and its number of parameters."""
+    """Returns a network's architecture, constructor arguments and number of parameters."""
     names = [*Generator.SIZES, "wide_dim", "properties", "width", "crop"]
-    found = {name: getattr(net, name) for name in names if hasattr(net, name)}
+    found: dict[str, Any] = {"architecture": ARCHITECTURES[type(net)]}
+    found |= {name: getattr(net, name) for name in names if hasattr(net, name)}
     return found | {"parameters": sum(p.numel() for p in net.parameters())}
 
 
@@ -78,6 +82,7 @@ def convert(
     wide_dim: int = 0,
     seed: int = 0,
     layout: str = "",
+    joined: bool = False,
 ) -> dict[str, Any]:
     """Writes one network to another file; its tensors stay identical bit for bit.
 
@@ -88,25 +93,26 @@ def convert(
         wide_dim: Width of the new branch that splits a plain mapping; 0 leaves it plain.
         seed: Seed of the new branch.
         layout: `rosinality` writes a StyleGAN2, with its discriminator, as `.pt` of that layout.
+        joined: Whether to write a StyleGAN2's split mapping as a plain one of wider layers.
     """
     if target.exists() and source.exists() and source.samefile(target):
         raise ValueError(f"{target}: is the source file. Give another name.")
+    if (wide_dim > 0) + bool(layout) + joined > 1:
+        raise ValueError(f"{source}: --split, --to and --plain exclude each other. Give one.")
     if layout:
-        return _convert_to_rosinality(source, target, layout, network, wide_dim)
+        return _convert_to_rosinality(source, target, layout, network)
     if target.suffix not in {".safetensors", ".pth"}:
         hint = " (or .pt with --to rosinality)" if target.suffix == ".pt" else ""
         raise ValueError(f"{target}: the suffix must be .safetensors or .pth{hint}")
     tensors, facts = read_tensors(source, network=network)
-    if stylegan2.kind_of(tensors):
-        return _convert_stylegan2(source, target, tensors, facts, wide_dim)
-    net = build_network(tensors, facts, source=source)
     if wide_dim:
-        if not isinstance(net, Generator) or net.wide_dim:
-            raise ValueError(f"{source}: only a generator with a plain mapping can be split")
-        net = net.split(wide_dim, torch.Generator().manual_seed(seed))
-        form = tensors["mapping.dense0.weight"].dtype
-        new = {k: v.to(form) for k, v in net.state_dict().items() if k not in tensors}
-        tensors = {**tensors, **new}
+        tensors = _split(tensors, facts, source, wide_dim, seed)
+    if joined:
+        with naming(source, "not converted"):
+            tensors = plain(tensors)
+    if stylegan2.kind_of(tensors):
+        return _convert_stylegan2(source, target, tensors, facts)
+    net = build_network(tensors, facts, source=source)
     if target.suffix == ".pth" and isinstance(net, CompactCNN):
         raise ValueError(f"{target}: cannot store the names of properties. Write .safetensors.")
     if target.suffix == ".pth" and isinstance(net, PropertyCNN):
@@ -117,17 +123,25 @@ def convert(
     return _sizes(net)
 
 
+def _split(
+    tensors: dict[str, Tensor], facts: Mapping[str, str], source: Path, wide_dim: int, seed: int
+) -> dict[str, Tensor]:
+    """Adds the new branch to a generator's tensors, in their number format."""
+    net = build_network(tensors, facts, source=source)
+    if not isinstance(net, StyleGenerator) or net.wide_dim:
+        raise ValueError(f"{source}: only a generator with a plain mapping can be split")
+    with naming(source, "not split"):
+        net = net.split(wide_dim, torch.Generator().manual_seed(seed))
+    form = tensors[min(tensors)].dtype
+    new = {k: v.to(form) for k, v in net.state_dict().items() if k not in tensors}
+    return {**tensors, **new}
+
+
 def _convert_stylegan2(
-    source: Path,
-    target: Path,
-    tensors: Mapping[str, Tensor],
-    facts: Mapping[str, str],
-    wide_dim: int,
+    source: Path, target: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, str]
 ) -> dict[str, Any]:
     """Writes one StyleGAN2 network under official names."""
     sizes = _measure(dict(tensors), facts, source)
-    if wide_dim:
-        raise ValueError(f"{source}: is a StyleGAN2; --split is for files of StyleGAN1")
     if target.suffix == ".pth" and (lost := _lost(sizes)):
         raise ValueError(f"{target}: cannot store {lost}. Write .safetensors.")
     own = {name: str(sizes[name]) for name in (*LOST, "architecture") if name in sizes}
@@ -141,7 +155,7 @@ def _lost(sizes: Mapping[str, Any]) -> str:
 
 
 def _convert_to_rosinality(
-    source: Path, target: Path, layout: str, network: str, wide_dim: int
+    source: Path, target: Path, layout: str, network: str
 ) -> dict[str, Any]:
     """Writes a StyleGAN2 generator, and the discriminator of the same file, as `.pt`."""
     if layout != "rosinality" or target.suffix != ".pt":
@@ -150,10 +164,10 @@ def _convert_to_rosinality(
         )
     tables, facts = read_networks(source)
     taken = choose_network(tables, source, "generator", network)
-    if stylegan2.kind_of(tables[taken]) != "generator" or wide_dim:
+    if stylegan2.kind_of(tables[taken]) != "generator":
         raise ValueError(
-            f"{source}: --to rosinality needs a StyleGAN2 generator and no --split; the file "
-            f"holds {kind_of(tables[taken]) or 'another network'}"
+            f"{source}: --to rosinality needs a StyleGAN2 generator; the file holds "
+            f"{kind_of(tables[taken]) or 'another network'}"
         )
     judge = choose_network(tables, source, "discriminator")
     kept = {"g_ema": taken}
@@ -164,7 +178,7 @@ def _convert_to_rosinality(
         with naming(source):
             tensors = official(tables[name])
         sizes[theirs] = _measure(tensors, facts.get(name, {}), source)
-        with naming(source):
+        with naming(source, "not converted"):
             content[theirs] = rosinality(tensors)
     content["latent_avg"] = content["g_ema"].pop("latent_avg")
     with atomic_path(target) as temporary:

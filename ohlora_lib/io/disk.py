@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -101,6 +102,17 @@ def check_file(path: Path, kind: str, remedy: str = "Check the path.") -> None:
         raise ValueError(f"{path}: is a folder, not a {kind}. Give a file.")
     if not path.is_file():
         raise ValueError(f"{path}: no such {kind}. {remedy}")
+
+
+def file_name(text: str, *, kept: str = r"\w-", longest: int = 80) -> str:
+    """Makes a file name from any text: characters of the class `kept`, others become `_`.
+
+    An altered text ends in part of its hash, so two texts never share a file.
+    """
+    plain = re.sub(rf"[^{kept}]+", "_", text)
+    if plain == text and len(plain) <= longest:
+        return plain
+    return f"{plain[: longest - 9]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def sha256(path: Path) -> str:

@@ -31,6 +31,11 @@ PREFERRED = (  # of several networks in one file
     *("generator_smooth", "generator_ema", "G_ema", "g_ema", "generator", "discriminator"),
     *("D", "d"),
 )
+ARCHITECTURES = {
+    Generator: "stylegan1", Discriminator: "stylegan1",
+    StyleGAN2Generator: "stylegan2", StyleGAN2Discriminator: "stylegan2",
+    PropertyCNN: "published", CompactCNN: "compact",
+}  # fmt: skip
 Shapes = Mapping[str, Sequence[int]]  # by tensor name
 
 
@@ -54,14 +59,16 @@ def write_network(
         write_atomic(path, buffer.getvalue())
         return
     own = {"kind": kind_of(tensors)}
+    if net is not None:
+        own["architecture"] = ARCHITECTURES[type(net)]
     if isinstance(net, PropertyCNN | CompactCNN):
         own |= {"image_px": str(net.image_px), "width": str(net.width)}
     if isinstance(net, PropertyCNN):
-        own |= {"architecture": "published", "property": net.prop, "crop": json.dumps(net.crop)}
+        own |= {"property": net.prop, "crop": json.dumps(net.crop)}
     if isinstance(net, CompactCNN):
-        own |= {"architecture": "compact", "properties": json.dumps(net.properties)}
+        own |= {"properties": json.dumps(net.properties)}
     if isinstance(net, StyleGAN2Generator | StyleGAN2Discriminator):
-        own |= {"architecture": "stylegan2", "conv_clamp": str(net.conv_clamp)}
+        own |= {"conv_clamp": str(net.conv_clamp)}
     if isinstance(net, StyleGAN2Discriminator):
         own |= {"mbstd_group_size": str(net.b4.group)}
     write_atomic(path, _in_order(save(tensors, metadata={**facts, **own})))
@@ -91,13 +98,13 @@ def read_tensors(
 
 
 @contextmanager
-def naming(path: Path | str) -> Iterator[None]:
+def naming(path: Path | str, what: str = "does not fit a StyleGAN2") -> Iterator[None]:
     """Turns an error about the tensors of a StyleGAN2 into one line that names the file."""
     try:
         yield
     except Exception as error:  # damaged shapes may raise any error
         reason = " ".join(str(error).split())[:300]
-        raise ValueError(f"{path}: does not fit a StyleGAN2: {reason}.") from error
+        raise ValueError(f"{path}: {what}: {reason}.") from error
 
 
 def choose_network(
@@ -197,9 +204,9 @@ def build_network(
     found = kind_of(tensors)
     if not found or kind not in {"", found}:
         holds = f"a {found}" if found else f"no known network (first tensor {min(tensors)!r})"
-        lacks = kind == "discriminator" and stylegan2.kind_of(tensors)
-        hint = f" Discriminator: {stylegan2.NO_DISCRIMINATOR}." if lacks else ""
-        raise ValueError(f"{source}: holds {holds}, not a {kind or ' or '.join(KINDS)}.{hint}")
+        lacks = kind == "discriminator" and found == "generator"
+        hint = f"; {stylegan2.NO_DISCRIMINATOR}" if lacks else ""
+        raise ValueError(f"{source}: holds {holds}, not a {kind or ' or '.join(KINDS)}{hint}.")
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     make = partial(KINDS[found][1], shapes, facts)
     try:

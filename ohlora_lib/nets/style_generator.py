@@ -117,6 +117,10 @@ class StyleGenerator(nn.Module):
         size = (count, self.num_properties)
         return torch.randn(size, generator=random, device=random.device)
 
+    def labels(self, count: int, random: torch.Generator) -> Tensor | None:
+        """Draws labels that training samples need, (count, P); None means zero scores."""
+        return None
+
     @torch.no_grad()
     def move_toward(self, trained: Self, keep: float) -> None:
         """Moves each weight to keep * own + (1 - keep) * trained, and copies the buffers."""

@@ -5,8 +5,6 @@
 Axes: N candidates, H image height.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -93,14 +91,17 @@ class Record:
     def add(self, given: Mapping[Question, Answer]) -> None:
         """Writes answers to disk, then takes them over; they replace earlier ones."""
         wanted = {**self.given, **given}
+        save_table(self.folder / "answers.csv", self.lines(wanted))
+        self.given = wanted
+
+    def lines(self, given: Mapping[Question, Answer] | None = None) -> pd.DataFrame:
+        """The rows of `answers.csv`, for all answers or for `given`."""
         rows = [
             (q.img_no, self.files[q.img_no], q.prop, a.answer, self.source(q.img_no), a.how,
              a.round, a.sec, self._digest(q.img_no))
-            for q, a in wanted.items()
+            for q, a in (self.given if given is None else given).items()
         ]  # fmt: skip
-        table = pd.DataFrame(rows, columns=[*NEEDED, *FACTS])
-        save_table(self.folder / "answers.csv", table)
-        self.given = wanted
+        return pd.DataFrame(rows, columns=[*NEEDED, *FACTS])
 
     def source(self, img_no: int) -> str:
         """How an image came to be asked about: `random` or `chosen`."""

@@ -11,17 +11,16 @@ and Savarese, "Active Learning for Convolutional Neural Networks: A Core-Set App
 https://arxiv.org/abs/1708.00489; scale and shift of logits, Platt, 1999.
 """
 
-from __future__ import annotations
-
 from importlib.resources import files
 
 import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from scipy.special import expit
+from scipy.special import expit, logit
+from torch import Tensor
 
-from ohlora_lib.io.images import hold
+from ohlora_lib.io.images import Images, hold
 from ohlora_lib.io.weights import load_discriminator
 from ohlora_lib.nets.samples import to_signed
 
@@ -30,6 +29,7 @@ AT_ONCE = 64  # images per forward pass
 TAPS = (3, 4)  # layers whose activations, at 16 px, are pooled
 NUMBERS = 256  # features kept
 MEMBERS, PENALTY = 8, 4.0  # of the committee
+FEWEST = 3  # answers of each kind, left out by a member, for a calibration
 BINS = 10  # of the committee's score, for the weights
 POOL = 5  # how many of the least sure images compete for each place
 MOST_STEPS = 12  # of Newton's method
@@ -46,8 +46,20 @@ def features(images: np.ndarray) -> np.ndarray:
     Returns:
         float32, (N, F): principal components of pooled activations, with a mean square of 1.
     """
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        found = _activations(hold(images))
+        spread = found.std(0, correction=0)
+        found = (found - found.mean(0)) / spread.clamp_min(0.05 * spread.mean() + 1e-6)
+        *_, axes = torch.pca_lowrank(found, min(NUMBERS, *found.shape), center=False)
+    found = found @ axes  # (N, F)
+    return (found / found.square().mean().sqrt().clamp_min(1e-6)).numpy()
+
+
+def _activations(images: Images) -> Tensor:
+    """Largest activations of the tapped layers in each of 4 x 4 fields, (N, 16 C)."""
     net, parts = load_discriminator(str(DISCRIMINATOR)), []
-    for batch in hold(images).split(AT_ONCE):
+    for batch in images.split(AT_ONCE):
         x, pooled = to_signed(batch), []
         if x.shape[2] != net.image_px:
             x = F.interpolate(x, net.image_px, mode="bilinear", antialias=True)
@@ -57,14 +69,7 @@ def features(images: np.ndarray) -> np.ndarray:
             if k in TAPS:
                 pooled.append(F.adaptive_max_pool2d(x, 4).flatten(1))  # (B, 16 C)
         parts.append(torch.cat(pooled, 1))
-    found = torch.cat(parts)
-    spread = found.std(0, correction=0)
-    found = (found - found.mean(0)) / spread.clamp_min(0.05 * spread.mean() + 1e-6)
-    with torch.random.fork_rng([]):
-        torch.manual_seed(0)
-        *_, axes = torch.pca_lowrank(found, min(NUMBERS, *found.shape), center=False)
-    found = found @ axes  # (N, F)
-    return (found / found.square().mean().sqrt().clamp_min(1e-6)).numpy()
+    return torch.cat(parts)
 
 
 def guess(
@@ -89,7 +94,7 @@ def guess(
         return np.full(len(features), np.nan)
     logits, unseen = _committee(features, labels, rows, seed)
     scale, shift = _calibrate(unseen, labels[rows], weights)
-    return expit(scale * logits + shift).mean(0)
+    return expit(scale * logits + shift)
 
 
 def next_images(
@@ -119,17 +124,12 @@ def next_images(
     count = min(count, len(left))
     both = len(np.unique(labels[rows])) == 2
     draws = int(np.ceil(count * random_share)) if both else count
-    drawn, rest = left[:draws], left[draws:]
-    asked = [{"img_no": k, "source": "random"} for k in drawn]
+    at_random = random.permutation(count) < draws
+    found = np.empty(count, dtype=np.int64)
+    found[at_random] = left[:draws]
     if draws < count:
-        chosen = _choose(features, labels, rows, rest, count - draws, seed)
-        asked += [{"img_no": k, "source": "chosen"} for k in chosen]
-        places = np.sort(random.permutation(count)[:draws])  # of the random ones
-        order = np.empty(count, dtype=int)
-        order[places] = np.arange(draws)
-        order[np.setdiff1d(np.arange(count), places)] = np.arange(draws, count)
-        asked = [asked[k] for k in order]
-    return pd.DataFrame(asked, columns=["img_no", "source"])
+        found[~at_random] = _choose(features, labels, rows, left[draws:], count - draws, seed)
+    return pd.DataFrame({"img_no": found, "source": np.where(at_random, "random", "chosen")})
 
 
 def weights(probabilities: np.ndarray, rows: np.ndarray, source: np.ndarray) -> np.ndarray:
@@ -145,12 +145,10 @@ def weights(probabilities: np.ndarray, rows: np.ndarray, source: np.ndarray) -> 
     """
     if np.all(source == "random") or np.isnan(probabilities).any():
         return np.ones(len(rows))
-    mine = probabilities[rows]
-    edges = np.quantile(mine, np.linspace(0, 1, min(BINS, len(rows)) + 1)[1:-1])
-    bins = np.searchsorted(edges, mine, side="right")
-    shares = [np.bincount(k, minlength=len(edges) + 1) for k in
-              (np.searchsorted(edges, probabilities, side="right"), bins)]  # fmt: skip
-    found = (shares[0] / np.maximum(shares[1], 1))[bins]
+    edges = np.quantile(probabilities[rows], np.linspace(0, 1, BINS + 1)[1:-1])
+    bins = np.searchsorted(edges, probabilities, side="right")  # (N,)
+    everyone, answered = (np.bincount(part, minlength=BINS) for part in (bins, bins[rows]))
+    found = (everyone / np.maximum(answered, 1))[bins[rows]]
     return found / found.mean()
 
 
@@ -164,14 +162,16 @@ def _choose(
 ) -> np.ndarray:
     """The images of `rest` that the committee is least sure of, spread in feature space."""
     logits, _ = _committee(features, labels, rows, seed)
-    unsure = -np.abs(expit(logits).mean(0) - 0.5)  # (N,)
+    unsure = -np.abs(expit(logits) - 0.5)  # (N,)
     pool = rest[np.argsort(-unsure[rest], kind="stable")[: POOL * count]]
-    chosen, nearest = [], _distance(features[pool], features[rows]).min(1)
-    value = unsure[pool] - unsure[pool].min() + 1e-3
+    value = unsure[pool] - unsure[pool].min() + FLOOR
+    nearest = _distance(features[pool], features[rows]).min(1)  # to what is or will be answered
+    chosen: list[int] = []
     for _ in range(count):
-        best = int(np.argmax(value * nearest))
-        chosen.append(best)
-        nearest = np.minimum(nearest, _distance(features[pool], features[pool[[best]]])[:, 0])
+        gain = value * nearest
+        gain[chosen] = -1
+        chosen.append(int(np.argmax(gain)))
+        nearest = np.minimum(nearest, _distance(features[pool], features[pool[chosen[-1:]]])[:, 0])
     return pool[chosen]
 
 
@@ -184,26 +184,28 @@ def _distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def _committee(
     features: np.ndarray, labels: np.ndarray, rows: np.ndarray, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Logits of the members, (M, N), and of those that left an answered image out, (n,)."""
-    random, logits = np.random.default_rng(seed), []
-    left_out = np.full((MEMBERS, len(rows)), np.nan)
+    """The committee's logits, (N,), and those of the members that left an answer out, (n,)."""
+    random, votes = np.random.default_rng(seed), np.empty((MEMBERS, len(features)))
+    left_out = np.ones((MEMBERS, len(rows)), dtype=bool)
     for k in range(MEMBERS):
         times = np.zeros(len(rows))
         for value in (0, 1):  # each member sees both answers
             mine = np.flatnonzero(labels[rows] == value)
             times += np.bincount(random.choice(mine, len(mine)), minlength=len(rows))
-        seen = times > 0
-        coefficients = _fit(features[rows[seen]], labels[rows[seen]], times[seen])
-        logits.append(features @ coefficients[:-1] + coefficients[-1])
-        left_out[k, ~seen] = logits[-1][rows[~seen]]
-    counts = (~np.isnan(left_out)).sum(0)
-    return np.array(logits), np.where(
-        counts, np.nansum(left_out, 0) / np.maximum(counts, 1), np.nan
-    )
+        seen, left_out[k] = times > 0, times == 0
+        found = _fit(features[rows[seen]], labels[rows[seen]], times[seen], PENALTY)
+        votes[k] = expit(features @ found[:-1].astype(np.float32) + found[-1])
+    share = (votes[:, rows] * left_out).sum(0) / np.maximum(left_out.sum(0), 1)  # (n,)
+    unseen = np.where(left_out.any(0), share, np.nan)
+    return _logit(votes.mean(0)), _logit(unseen)
+
+
+def _logit(p: np.ndarray) -> np.ndarray:
+    return logit(np.clip(p, 1e-6, 1 - 1e-6))
 
 
 def _fit(
-    features: np.ndarray, labels: np.ndarray, times: np.ndarray, penalty: float = PENALTY
+    features: np.ndarray, labels: np.ndarray, times: np.ndarray, penalty: float
 ) -> np.ndarray:
     """Logistic regression with an L2 penalty by Newton's method: coefficients, intercept last."""
     x = np.c_[features, np.ones(len(features), np.float32)]  # (n, F + 1)
@@ -224,6 +226,8 @@ def _calibrate(
 ) -> tuple[float, float]:
     """Scale and shift that calibrate logits, from answers that the members left out."""
     known = ~np.isnan(logits)
+    if min(np.sum(labels[known] == value) for value in (0, 1)) < FEWEST:
+        return 1.0, 0.0
     times = np.ones(len(labels)) if weights is None else weights
-    scale, shift = _fit(logits[known, None], labels[known], times[known], penalty=FLOOR)
+    scale, shift = _fit(logits[known, None], labels[known], times[known], FLOOR)
     return (scale, shift) if scale > 0 else (1.0, 0.0)

@@ -43,9 +43,9 @@ def label_curve(features: np.ndarray, answers: pd.DataFrame, *, seed: int = 0) -
         95 % interval, `positives` among these answers, and `rarer`, the number of random images
         of the rarer class. AUROC is missing where a class is.
     """
-    given = answers[answers["answer"].astype(str).isin(["0", "1"])]
-    if "how" in given:  # a check asks again what has been answered
-        given = given[given["how"] != "check"]
+    asked = answers.groupby(["property", "img_no"], sort=False)
+    given = asked.last().reset_index()  # what was asked again, as in a check, keeps its place
+    given = given[given["answer"].astype(str).isin(["0", "1"])]
     rows = [
         (prop, count, *_point(features[mine["img_no"]], mine, count, seed))
         for prop, mine in given.groupby("property", sort=False)

@@ -7,8 +7,7 @@ of one random order, so they stay a fair sample although other images are chosen
 Axes: N candidates, H image height, F features.
 """
 
-from __future__ import annotations
-
+import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,9 +16,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ohlora_lib.io.disk import atomic_path
 from ohlora_lib.population import asking
 from ohlora_lib.population.answers import LABELS, Answer, Page, Question, Record
 from ohlora_lib.population.labels import save_table
+from ohlora_lib.study.parameters import LabelImages
 
 CHECKED = 0.05  # share of the answers on pages that are asked again by key
 
@@ -36,6 +37,22 @@ class Rounds:
     random_share: float = 0.2  # share of random images in a later round
     target: int = 1000  # number of answers wanted
     seed: int = 0
+
+
+def features_of(images: np.ndarray, folder: Path) -> np.ndarray:
+    """Features of the candidates, (N, F); computed once, which takes some 10 ms per image.
+
+    Args:
+        images: uint8, shape (N, H, H, 3).
+        folder: Keeps them, as long as the images stay the same.
+    """
+    digest = hashlib.blake2b(np.ascontiguousarray(images).data, digest_size=8).hexdigest()
+    path = folder / f"features-{digest}.npy"
+    if not path.exists():
+        found = asking.features(images)
+        with atomic_path(path) as temporary:
+            np.save(temporary, found)
+    return np.load(path)
 
 
 class LabelSession:
@@ -305,3 +322,18 @@ class LabelSession:
             ask = self.rounds
             self._scores[prop] = asking.guess(ask.features, self._labels(prop), seed=ask.seed)
         return self._scores[prop]
+
+
+def open_session(
+    config: LabelImages, images: np.ndarray, files: Sequence[str], folder: Path
+) -> LabelSession:
+    """Opens the session that the parameters describe; errors and arguments as `LabelSession`.
+
+    Disagreements are settled in order, because no guess should sway people.
+    """
+    rounds = None
+    if config.order == "chosen" and not config.settle_csv:
+        rounds = Rounds(features_of(images, folder), **config.pick(Rounds))
+    return LabelSession(
+        images, config.properties, folder, files=files, by_image=config.by_image, rounds=rounds
+    )

@@ -92,7 +92,7 @@ def class_weights(target: Tensor, known: Tensor) -> Tensor:
 
 def _loss(logits: Tensor, target: Tensor, weights: Tensor, label_weights: Tensor) -> Tensor:
     """Returns the cross-entropy of each logit, (B, P), weighted by class (2, P) and by label."""
-    weight = torch.where(target > 0, weights[1], weights[0]) * label_weights
+    weight = (target * weights[1] + (1 - target) * weights[0]) * label_weights
     return F.binary_cross_entropy_with_logits(logits, target, weight, reduction="none")
 
 

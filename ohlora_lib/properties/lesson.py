@@ -58,6 +58,7 @@ class Lesson:
     settings: CNNSettings
     weights: np.ndarray | None = None  # (N, P), see `label_weights`; None if none were chosen
     drawn: np.ndarray | None = None  # which images were drawn at random, (N,); None means all
+    guesses: np.ndarray | None = None  # soft labels to learn where `labels` are missing, (N, P)
 
     @property
     def name(self) -> str:
@@ -67,14 +68,15 @@ class Lesson:
 
     @cached_property
     def target(self) -> Tensor:
-        """Labels on the device, float (N, P); 0 if missing."""
-        labels = np.nan_to_num(self.labels)
+        """Labels on the device, float (N, P); the guess, or else 0, if missing."""
+        guesses = 0.0 if self.guesses is None else self.guesses
+        labels = np.where(np.isnan(self.labels), guesses, self.labels)
         return torch.tensor(labels, dtype=torch.float32, device=self.images.device)
 
     @cached_property
     def learn(self) -> Tensor:
-        """Weights of labels in training, (N, P): equal, but 0 for missing ones."""
-        return self._scaled(~np.isnan(self.labels))
+        """Weights of labels in training, (N, P): equal, but 0 for missing ones without a guess."""
+        return self._scaled(~np.isnan(self.labels) | (self.guesses is not None))
 
     @cached_property
     def valid(self) -> Tensor:
@@ -156,6 +158,8 @@ def fold_seed(settings: CNNSettings, fold: int, attempt: int) -> int:
 
 def stratified_folds(lesson: Lesson) -> list[Rows]:
     """Splits rows into (train, valid) for each fold, stratified by the labels of all properties.
+
+    Rows without a label are for training in every fold.
 
     Raises:
         ValueError: If a class has fewer images than there are folds.

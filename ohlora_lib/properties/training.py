@@ -69,6 +69,7 @@ def train_ensemble(
     properties: Sequence[str],
     settings: CNNSettings,
     folder: Path,
+    guesses: np.ndarray | None = None,
 ) -> Iterator[Fold]:
     """Trains the folds of all properties on some rows of a label table, and saves each fold.
 
@@ -80,6 +81,7 @@ def train_ensemble(
         settings: Training settings.
         folder: Receives `compact-fold<k>.safetensors`, or `<property>-fold<k>.safetensors` for
             the published architecture, and checkpoints of finished folds to resume from.
+        guesses: Probabilities, (N, P), that compact CNNs learn where labels are missing.
 
     Yields:
         Each fold once it is trained.
@@ -91,12 +93,13 @@ def train_ensemble(
     folder.mkdir(parents=True, exist_ok=True)
     part, made = take(images, rows), set()
     common = {**vars(settings), "device": part.device.type, "images_sha256": images_sha256(part)}
+    soft = None if guesses is None else guesses[rows]
     for names in settings.lessons(properties):
-        lesson = _lesson(part, labels.iloc[rows], names, settings)
+        lesson = _lesson(part, labels.iloc[rows], names, settings, soft)
         facts = common | {f"labels_{lesson.name}_sha256": _sha256(lesson.labels)}
         if lesson.weights is not None:
-            chosen = np.column_stack([lesson.weights, lesson.drawn])
-            facts[f"weights_{lesson.name}_sha256"] = _sha256(chosen)
+            chosen = [lesson.weights, lesson.drawn, *([] if soft is None else [soft])]
+            facts[f"weights_{lesson.name}_sha256"] = _sha256(np.column_stack(chosen))
         splits = stratified_folds(lesson)
         if settings.crops == "auto":
             lesson = published.choose_crop(lesson, splits[0])
@@ -117,16 +120,21 @@ def train_ensemble(
 
 
 def _lesson(
-    images: Images, labels: pd.DataFrame, names: tuple[str, ...], settings: CNNSettings
+    images: Images,
+    labels: pd.DataFrame,
+    names: tuple[str, ...],
+    settings: CNNSettings,
+    guesses: np.ndarray | None,
 ) -> Lesson:
-    """The images that have one of these labels, with weights if some were chosen."""
+    """The images that have one of these labels or a guess, with weights if some were chosen."""
     names = list(names)
     rows = np.flatnonzero(labels[names].notna().any(axis=1))
-    if len(rows) < len(labels):
+    if len(rows) < len(labels) and guesses is None:
         images, labels = take(images, rows), labels.iloc[rows]
     weights = label_weights(labels, names)
     drawn = None if weights is None else drawn_at_random(labels)
-    return Lesson(images, labels[names].to_numpy(), tuple(names), settings, weights, drawn)
+    values = labels[names].to_numpy()
+    return Lesson(images, values, tuple(names), settings, weights, drawn, guesses)
 
 
 def _sha256(labels: np.ndarray) -> str:

@@ -150,10 +150,7 @@ def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
 
 
 def _picture(path: Path, width_px: int, *, half: bool = False) -> dict[str, Any] | None:
-    """A small copy of a picture, as data to put inside the page; None if it cannot be read.
-
-    With `half`, takes the left half of a grid that has a gap in its middle.
-    """
+    """A small copy of a picture, or of the left half of a grid, as data; None if unreadable."""
     try:
         with open_image(path) as picture:
             small = picture.convert("RGB")

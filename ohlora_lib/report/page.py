@@ -79,11 +79,7 @@ def export_notebook(notebook: Path) -> str:
 
 
 def _clean(notebook: NotebookNode) -> None:
-    """Labels cells, describes pictures, and drops what a page cannot show.
-
-    Standard error is for whoever runs the notebook, and stays in the notebook; a page shows it
-    only where a cell failed.
-    """
+    """Labels cells, describes pictures, and drops what a page cannot show."""
     notebook.metadata.pop("widgets", None)
     heading = "Notebook"
     for cell in notebook.cells:
@@ -101,7 +97,7 @@ def _clean(notebook: NotebookNode) -> None:
 
 
 def _is_shown(output: NotebookNode, failed: bool) -> bool:
-    """Whether an output belongs on a page; blank text, widgets and scripts do not."""
+    """Whether a page shows an output; standard error only where a cell failed."""
     if output.output_type == "stream":
         return bool(output.text.strip()) and (failed or output.name == "stdout")
     data = output.get("data", {})
@@ -153,11 +149,7 @@ def _lead_links(soup: BeautifulSoup, folder: Path) -> None:
 
 
 def _page_of(notebook: str, folder: Path) -> str:
-    """Address of a notebook's page, from a run folder.
-
-    An input's page comes first, then the page of the same variant, then the one without a variant.
-    If no page exists yet, or several match, the address is the stage's card on the study's page.
-    """
+    """Address of a notebook's page: of an input, the same variant, no variant, or its card."""
     config = records.read_json(folder / "config.json")  # empty if it is not a run folder
     root, same = records.root_of(folder), "".join([notebook, *folder.name.partition("-")[1:]])
     runs = [root / text for _, text in records.input_paths(config, records.RUNS)]

@@ -4,7 +4,6 @@ Every picture carries an alternative text, so the exported page can be read with
 """
 
 import base64
-import hashlib
 import io
 import re
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ import pandas as pd
 from IPython.display import HTML, Image, Markdown, display
 
 from ohlora_lib.figures import Figure, style
-from ohlora_lib.io.disk import write_atomic
+from ohlora_lib.io.disk import file_name, write_atomic
 from ohlora_lib.io.images import grid_image, save_png
 from ohlora_lib.io.pictures import open_image
 from ohlora_lib.study.run_folder import Run
@@ -44,17 +43,6 @@ def figure(run: Run, figure: Figure, *, number: int | None = None) -> None:
 def figure_file(name: str, number: int | None = None) -> str:
     """Where `figure` puts the PNG of a name, relative to the run folder."""
     return f"figures/{file_name(name if number is None else f'figure-{number}-{name}')}.png"
-
-
-def file_name(text: str) -> str:
-    """Makes a file name from arbitrary text: letters, digits, `_`, `-`; 80 at most.
-
-    If the text is altered, part of its hash is appended so that two texts never share a file.
-    """
-    plain = re.sub(r"[^\w-]+", "_", text)
-    if plain == text and len(plain) <= 80:
-        return plain
-    return f"{plain[:71]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def grid(

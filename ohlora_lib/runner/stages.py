@@ -1,16 +1,13 @@
 """Reads a study's stages from its params files, checks them, and finds which ones must run."""
 
 import fnmatch
-import hashlib
 import os
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ohlora_lib.io.disk import dangling_link
+from ohlora_lib.io.disk import dangling_link, file_name
 from ohlora_lib.population import inputs
 from ohlora_lib.study import parameters, records, run_folder
 from ohlora_lib.study.look import conditions
@@ -127,10 +124,7 @@ def seeded(study: str, seed: int | None) -> str:
 
 def folder_name(text: str) -> str:
     """Turns a text into a unique study name, short enough for a seed suffix."""
-    safe = re.sub(r"[^A-Za-z0-9_.-]+", "_", text)
-    if safe == text and len(text) <= 50:
-        return text
-    return f"{safe[:41].rstrip('_.-')}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return file_name(text, kept="A-Za-z0-9_.-", longest=50)
 
 
 def derive(
@@ -210,10 +204,18 @@ def _look_at_log(model: NotebookParameters, path: Path, _: Path) -> None:
     read_log(path, **model.pick("columns complete"))
 
 
-def _look_at_weights(kind: str, _: NotebookParameters, path: Path, __: Path) -> None:
+def _look_at_generator(model: NotebookParameters, path: Path, _: Path) -> None:
     from ohlora_lib.io.weights import check_weights  # imports torch
 
-    check_weights(path, kind)
+    check_weights(path, "generator")
+    if getattr(model, "source", "") == "files" and not model.discriminator_file:
+        check_weights(path, "discriminator")  # the file must hold both
+
+
+def _look_at_discriminator(_: NotebookParameters, path: Path, __: Path) -> None:
+    from ohlora_lib.io.weights import check_weights  # imports torch
+
+    check_weights(path, "discriminator")
 
 
 def _look_at_scores(model: SelectImages, path: Path, _: Path) -> None:
@@ -230,8 +232,8 @@ def _look_at_onnx(model: EvaluateSamples, _: Path, root: Path) -> None:
 
 LOOKS = {  # check an input before the run, as its stage will read it hours later
     **dict.fromkeys(("log_csv", "log_csvs", "earlier_csv"), _look_at_log),
-    "generator_file": partial(_look_at_weights, "generator"),
-    "discriminator_file": partial(_look_at_weights, "discriminator"),
+    "generator_file": _look_at_generator,
+    "discriminator_file": _look_at_discriminator,
     "scores_csv": _look_at_scores,
     "onnx_files": _look_at_onnx,
     "image_folder": inputs.check_images,

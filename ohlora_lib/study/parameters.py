@@ -84,8 +84,8 @@ class TrainBase(NotebookParameters, Compute):
     """Parameters of 02_train_base."""
 
     NOTEBOOK = "02_train_base"
-    NEEDS = {"files": "generator_file discriminator_file"}
-    source: Literal["shipped", "train", "files"] = "shipped"
+    NEEDS = {"files": "generator_file", "generator": "generator_file population_run"}
+    source: Literal["shipped", "files", "generator", "train"] = "shipped"
     generator_file: str = ""
     discriminator_file: str = ""
     population_run: str = ""

@@ -223,10 +223,8 @@ def changes(
     folder: Path, summary: Mapping[str, Any], wanted: Mapping[str, Any], but: Collection[str] = ()
 ) -> dict[str, str]:
     """Reasons why a finished run is out of date, ignoring facts in `but`; empty if current."""
-    saved = summary.get("made_from") or records.read_json(
-        folder / "config.json"
-    )  # written by an older version
-    if found := records.differences(saved, wanted, but=but):
+    older = records.read_json(folder / "config.json")  # of a version that wrote no `made_from`
+    if found := records.differences(summary.get("made_from") or older, wanted, but=but):
         return found
     gone = records.changed_file(folder, summary)
     return {"artefacts": gone} if gone else {}

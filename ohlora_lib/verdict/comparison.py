@@ -131,13 +131,12 @@ def compare_files(
     names: Sequence[str] | None = None,
     columns: Mapping[str, str] | None = None,
     complete: bool = False,
-    seed: int = 0,
 ) -> dict[str, Any]:
     """Judges each log, and each later run against the first; JSON-serialisable.
 
     Run folders are compared by their study's evaluation sampling if all of them have it, else by
     the logs. For paths and names see `read_logs` and `group_logs`, for columns and complete
-    `read_log`; the concept is the published one by default, and the seed is the bootstrap's.
+    `read_log`; the concept is the published one by default.
 
     Returns:
         The concept and, for each run and comparison: `sentence`; `by`, whose scores it uses;
@@ -162,13 +161,13 @@ def compare_files(
     }
     for k, name in enumerate(training_logs.unique_names(names)):
         path, log = paths[k], logs[k]
-        facts = _run_facts(Path(path), log, sampled[k] if sampled else None, targets, seed)
+        facts = _run_facts(Path(path), log, sampled[k] if sampled else None, targets)
         runs.append({"name": name, "file": str(log.attrs["file"]), **facts})
     first, *others = groups
     comparisons = []
     for other in others:
         both = [*groups[first], *groups[other]]
-        judge = partial(compare_groups, groups, first, other, targets, samples=samples, seed=seed)
+        judge = partial(compare_groups, groups, first, other, targets, samples=samples)
         table, judged = _judged(judge, bool(sampled), both)
         words = trends.verdict_sentence(table)
         comparisons.append({"a": first, "b": other, "sentence": words, **judged})
@@ -186,13 +185,12 @@ def _run_facts(
     log: pd.DataFrame,
     sampled: tuple[Sampled, Sampled] | None,
     concept: Mapping[str, float],
-    seed: int,
 ) -> dict[str, Any]:
     epochs, steps = round(float(log["time_epochs"].iloc[-1]), 2), float(log["idx"].iloc[-1])
     time = {"epochs": None, "steps": steps} if log.attrs["by_step"] else {"epochs": epochs}
-    judge = partial(trends.run_verdict, log, concept, seed=seed)
+    judge = partial(trends.run_verdict, log, concept)
     if sampled:
-        judge = partial(samples_verdict, sampled, concept, seed=seed)
+        judge = partial(samples_verdict, sampled, concept)
     table, judged = _judged(judge, bool(sampled), [log])
     finished = read_json(path / "summary.json").get("status") == "finished"
     findings = of_training(log, path if finished else None, concept)

@@ -28,17 +28,12 @@ from ohlora_lib.verdict.verdict import (
 DIVERGED_LOSS = 5.0
 SATURATED_D_LOSS = 0.1
 SATURATED_AUROC = 0.995
-JUMP_SCORE, JUMP_TIMES, JUMP_NEAR = (
-    0.2,
-    4.0,
-    3,
-)  # least change; its ratio to the largest of 3 on either side
+# A jump is at least this change, and this many times the largest of 3 changes on either side.
+JUMP_SCORE, JUMP_TIMES, JUMP_NEAR = 0.2, 4.0, 3
 LEARNING = 1 / 3  # share of the rows in which a steep change toward the target may be learning
 UNMOVED = 0.0005  # change of a fixed score that rounding can cause
-FOOLED_SHARE, FOOLED_SCORE = (
-    0.5,
-    0.1,
-)  # share of the gain; least gain, gap of gains and gap at the end
+# Share of the gain that the judge sees; least gain, gap of gains and gap at the end.
+FOOLED_SHARE, FOOLED_SCORE = 0.5, 0.1
 RIDGE = "ridge regression beside the {}"  # the baseline's name in tables, by role
 UNSURE_AUROC = 0.15  # width of its 95 % interval
 WEAK_AUROC, GUESSING_AUROC = 0.8, 0.6  # least AUROC; least low end of its interval

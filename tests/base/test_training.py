@@ -1,5 +1,6 @@
 """Base training: schedules, and an exact resume after a stop."""
 
+import copy
 import os
 import signal
 
@@ -7,7 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from ohlora_lib.base.base import BaseRun, import_base, load_base, new_nets, training_images
+from ohlora_lib.base.base import (
+    BaseRun,
+    import_base,
+    load_base,
+    new_nets,
+    training_images,
+    with_new_discriminator,
+)
 from ohlora_lib.base.training import (
     BaseSettings,
     BaseTrainer,
@@ -16,7 +24,10 @@ from ohlora_lib.base.training import (
     resize_real,
 )
 from ohlora_lib.io.images import new_store
-from ohlora_lib.io.weights import save_weights
+from ohlora_lib.io.weights import load_generator, save_weights
+from ohlora_lib.nets import stylegan2
+from ohlora_lib.nets.samples import draw_latents, to_signed
+from ohlora_lib.study.parameters import TrainBase
 from ohlora_lib.training import checkpoint
 from ohlora_lib.training.losses import NotFiniteError
 
@@ -33,13 +44,13 @@ def images(count=24):
     return torch.randint(0, 256, (count, 16, 16, 3), dtype=torch.uint8, generator=random)
 
 
-def nets():
+def nets(architecture="stylegan1"):
     torch.manual_seed(0)
-    return new_nets(16, **SIZES)
+    return new_nets(16, **SIZES, architecture=architecture)
 
 
-def trainer(**changes):
-    base = nets()
+def trainer(architecture="stylegan1", **changes):
+    base = nets(architecture)
     settings = BaseSettings(**{**SETTINGS, **changes})
     return BaseTrainer(base.generator, base.discriminator, images(), settings)
 
@@ -149,6 +160,31 @@ def test_training_moves_every_parameter_in_use():
     assert all(p.requires_grad for p in one.discriminator.parameters())
 
 
+def test_training_a_stylegan2_moves_every_parameter_and_resumes_exactly():
+    one, other = (trainer("stylegan2", grow_kimg={}) for _ in range(2))
+    before = weights(one)
+    rows = [one.step() for _ in range(5)]
+    state = copy.deepcopy(one.state())
+    rows += [one.step() for _ in range(5)]
+    other.load(state)
+    assert different(weights(one), weights(other))
+    for _ in range(5):
+        other.step()
+    assert not different(weights(one), weights(other))
+    still = before.keys() - different(before, weights(one))
+    assert still == {n for n in before if n.endswith(("resample_filter", "noise_const"))}
+    assert "average.mapping.w_avg" in before.keys() - still
+    assert [float(row["lod"]) for row in rows] == [0.0] * 10
+
+
+@pytest.mark.parametrize("given", [{"grow_kimg": {"16": 1.0}}, {"num_properties": 3}])
+def test_what_a_stylegan2_has_not_is_refused_in_one_line(given):
+    (name,) = given
+    with pytest.raises(ValueError, match=rf"{name} needs `architecture: stylegan1`") as caught:
+        TrainBase.checked({"source": "train", "architecture": "stylegan2", **given}, "here")
+    assert "\n" not in str(caught.value)
+
+
 def winning_discriminator(seed):
     """Trains with a fixed generator and returns the rows."""
     one = trainer(total_kimg=0.48, grow_kimg={}, r1_gamma=0.1, decay_kimg=0, seed=seed)
@@ -177,22 +213,18 @@ def at_step(one, number, do):
     one.trainer.step = step_and_do
 
 
-def test_a_stop_saves_at_that_step_and_a_resume_equals_an_uninterrupted_run(tmp_path):
-    log = base_run(tmp_path / "whole").train(0.02)
-    assert log["kimg"].tolist() == pytest.approx([0.024, 0.04, 0.064, 0.08])
-    stopped = base_run(tmp_path / "run")
+def test_a_stop_saves_at_that_step_and_the_next_start_goes_on(tmp_path):
+    """`system/faults` compares the results with those of an uninterrupted training."""
+    stopped = base_run(tmp_path)
     at_step(stopped, 4, lambda: os.kill(os.getpid(), signal.SIGINT))
     with pytest.raises(KeyboardInterrupt, match="saved at 0.03 kimg"):
         stopped.train(0.02)
-    resumed = base_run(tmp_path / "run")
+    resumed = base_run(tmp_path)
     assert resumed.trainer.steps == 4
-    assert resumed.train(0.02).equals(log)
-    there, here = load_base(tmp_path / "whole"), load_base(tmp_path / "run")
-    for a, b in ((there.generator, here.generator), (there.discriminator, here.discriminator)):
-        assert different(a.state_dict(), b.state_dict()) == set()
+    assert resumed.train(0.02)["kimg"].tolist() == pytest.approx([0.024, 0.04, 0.064, 0.08])
     average = resumed.trainer.average.mapping.dense0.weight
-    assert torch.equal(here.generator.mapping.dense0.weight, average)
-    assert list((tmp_path / "run" / "images").glob("samples-*.png"))
+    assert torch.equal(load_base(tmp_path).generator.mapping.dense0.weight, average)
+    assert list((tmp_path / "images").glob("samples-*.png"))
 
 
 def kill(one):
@@ -240,3 +272,58 @@ def test_images_and_networks_of_a_base_must_match(tmp_path):
     assert load_base(tmp_path / "run").generator.image_px == 16
     with pytest.raises(ValueError, match="its image_px is 16"):
         import_base(tmp_path / "run", files["large"], files["d"])
+
+
+def alone(folder):
+    """Writes a class-conditional StyleGAN2 generator, without its discriminator, to a file."""
+    torch.manual_seed(3)
+    sizes = {"z_dim": 8, "w_dim": 8, "channel_base": 128, "channel_max": 16, "c_dim": 3}
+    save_weights(stylegan2.Generator(16, **sizes, conv_clamp=256), folder / "alone.safetensors")
+    return folder / "alone.safetensors"
+
+
+def discriminator_run(folder, path, seed=5, **changes):
+    torch.manual_seed(seed)
+    options = {"grow_kimg": {}, "r1_gamma": 0.1, "learning_rate": 5e-3, "total_kimg": 0.24}
+    settings = BaseSettings(**SETTINGS | options | {"seed": seed} | changes)
+    return BaseRun(folder, with_new_discriminator(path), images(), settings, keep_generator=True)
+
+
+def separation(base):
+    """Lowest score of a real image minus highest of a sample, in standard deviations of both."""
+    z, labels = draw_latents(base.generator, 24, seed=9)
+    with torch.no_grad():
+        scores = [base.discriminator(x) for x in (to_signed(images()), base.generator(z, labels))]
+    return ((scores[0].min() - scores[1].max()) / torch.cat(scores).std()).item()
+
+
+def new_discriminator(folder, seed):
+    """Trains a new discriminator; returns the separation."""
+    log = discriminator_run(folder, alone(folder), seed).train(0.08)
+    assert list(log) == ["kimg", "d_loss"]
+    return separation(load_base(folder))
+
+
+def test_a_new_discriminator_learns_and_the_generator_stays_bit_equal(tmp_path):
+    assert new_discriminator(tmp_path, 5) > 0.5
+    start, end = with_new_discriminator(alone(tmp_path)), load_base(tmp_path)
+    assert separation(start) < 0
+    assert (end.discriminator.conv_clamp, end.discriminator.c_dim) == (256, 0)
+    assert different(start.generator.state_dict(), end.generator.state_dict()) == set()
+
+
+def test_training_a_discriminator_resumes_with_the_same_generator_only(tmp_path):
+    path, changes = alone(tmp_path), {"total_kimg": 0.08}
+    discriminator_run(tmp_path / "whole", path, **changes).train(0.02)
+    stopped = discriminator_run(tmp_path / "run", path, **changes)
+    at_step(stopped, 4, lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt, match="saved at"):
+        stopped.train(0.02)
+    discriminator_run(tmp_path / "run", path, **changes).train(0.02)
+    there, here = (load_base(tmp_path / name).discriminator for name in ("whole", "run"))
+    assert different(there.state_dict(), here.state_dict()) == set()
+    net = load_generator(path)
+    net.mapping.w_avg[0] = 1
+    save_weights(net, path)
+    with pytest.raises(ValueError, match="because generator changed"):
+        discriminator_run(tmp_path / "run", path, **changes)

@@ -12,7 +12,7 @@ from ohlora_lib.finetune.loop import (
     finetune,
 )
 from ohlora_lib.finetune.recipe import RECIPES
-from ohlora_lib.nets import Discriminator, Generator
+from ohlora_lib.nets import Discriminator, Generator, stylegan2
 
 SETTINGS = {
     "epochs": 2, "batch": 4, "learning_rate": 1e-2, "every_batches": 2, "first_epoch_every": 2,
@@ -28,6 +28,17 @@ def tuner(version="v9", images=10, seed=0, **changes):
     pixels = torch.randint(0, 256, (images, 32, 32, 3), dtype=torch.uint8)
     settings = FinetuneSettings(**SETTINGS | changes)
     return FineTuner(generator, discriminator, pixels, RECIPES[version], settings)
+
+
+def tuner_of_stylegan2(version, image_px=32, images=10, **changes):
+    torch.manual_seed(0)
+    sizes = {"channel_base": max(64, image_px), "channel_max": 8}
+    wide_dim = 12 * (version == "v9")
+    generator = stylegan2.Generator(image_px, z_dim=8, w_dim=8, wide_dim=wide_dim, **sizes)
+    judge = stylegan2.Discriminator(image_px, **sizes)
+    pixels = torch.randint(0, 256, (images, image_px, image_px, 3), dtype=torch.uint8)
+    settings = FinetuneSettings(**SETTINGS | changes)
+    return FineTuner(generator, judge, pixels, RECIPES[version], settings)
 
 
 def evaluate(generator, index):
@@ -78,6 +89,35 @@ def test_trainable_parameters_move_and_frozen_ones_stay_bit_equal(version):
     assert len(idle) == {"v8": 2, "v9": 10}[version]
     assert moved == trainable - idle | {"generator.truncation.w_avg"}
     assert [p.requires_grad for net in nets for p in net.parameters()] == flags
+
+
+@pytest.mark.parametrize(
+    ("version", "image_px", "precision"),
+    [
+        *(("v8", 32, "bfloat16"), ("v9", 32, "float32")),
+        *(("v8", 256, "float32"), ("v9", 256, "bfloat16")),
+    ],
+)
+def test_in_a_stylegan2_every_trainable_parameter_moves_and_no_other(version, image_px, precision):
+    one = tuner_of_stylegan2(version, image_px, 4, epochs=1, precision=precision)
+    before = weights(one)
+    assert train(one)
+    moved = {name for name, value in weights(one).items() if not torch.equal(before[name], value)}
+    trainable = {f"generator.{n}" for n in one.g_names}
+    trainable |= {f"discriminator.{n}" for n in one.d_names}
+    assert moved == trainable | {"generator.mapping.w_avg"}
+
+
+def test_bfloat16_gives_a_stylegan2_nearly_the_same_first_losses():
+    found = {}
+    for precision in ("float32", "bfloat16"):
+        one = tuner_of_stylegan2("v9", precision=precision, r1_gamma=100.0)
+        batch = one.train_batch(next(one.batches())[2])
+        found[precision] = [batch["d_loss"], batch["g_loss"]]
+    assert found["bfloat16"] != found["float32"]
+    assert found["bfloat16"] == pytest.approx(
+        found["float32"], rel=5e-3
+    )  # without R1: off by 0.05
 
 
 def winning_discriminator(seed=0):
@@ -155,3 +195,33 @@ def test_averaged_weights_lag_behind_and_do_not_affect_training():
     assert (mean - trained_w[name]).norm() < (start_w[name] - trained_w[name]).norm()
     w_avg = averaged.generator.truncation.w_avg
     assert torch.equal(averaged.average.truncation.w_avg, w_avg)
+
+
+def conditional():
+    """A tuner of a class-conditional StyleGAN2; keeps the labels that its mappings receive."""
+    torch.manual_seed(0)
+    both = {"c_dim": 3, "channel_base": 64, "channel_max": 8}
+    nets = stylegan2.Generator(16, z_dim=8, w_dim=8, **both), stylegan2.Discriminator(16, **both)
+    pixels = torch.randint(0, 256, (8, 16, 16, 3), dtype=torch.uint8)
+    one = FineTuner(*nets, pixels, RECIPES["v8"], FinetuneSettings(**SETTINGS | {"epochs": 1}))
+    seen = [], []
+    for net, labels in zip(nets, seen, strict=True):
+        net.mapping.register_forward_pre_hook(lambda _, given, keep=labels: keep.append(given[1]))
+    return one, *seen
+
+
+def test_a_class_conditional_stylegan2_gets_labels_and_its_discriminator_zeros():
+    whole, drawn, judged = conditional()
+    assert train(whole)
+    labels = torch.cat(drawn)
+    assert labels.sum(1).eq(1).all()
+    assert labels.max(1).values.eq(1).all()
+    assert labels.sum(0).gt(0).all()  # every class
+    assert not torch.cat(judged).any()
+    first, *_ = conditional()
+    steps = finetune(first, evaluate, [])
+    next(steps)
+    resumed, *_ = conditional()
+    resumed.load(first.state())
+    assert train(resumed)
+    assert same(weights(resumed), weights(whole))

@@ -16,7 +16,7 @@ from ohlora_lib.study.look import conditions, parse_condition
 from tests.log_samples import DATA
 
 ROOT = Path(__file__).parents[2]
-STUDIES = ("published", "faces256")
+STUDIES = ("published", "faces256", "stylegan2-256")
 
 
 def stage(study, name):

@@ -21,7 +21,7 @@ from ohlora_lib.io.weights import (
     read_tensors,
     save_weights,
 )
-from ohlora_lib.nets import Discriminator, Generator
+from ohlora_lib.nets import Discriminator, Generator, stylegan2
 from ohlora_lib.study.parameters import FinetuneGenerator
 from ohlora_lib.training import checkpoint
 from ohlora_lib.training.checkpoint import load_state
@@ -53,14 +53,18 @@ class StandIn:
         return Evaluation(row | {"diversity": 1.0, "recall": 0.5}, images)
 
 
-def make_base():
+def make_base(architecture="stylegan1"):
     torch.manual_seed(0)
+    if architecture == "stylegan2":
+        both = {"channel_base": 64, "conv_clamp": 256.0}
+        generator = stylegan2.Generator(16, z_dim=8, w_dim=8, mapping_layers=2, **both)
+        return Base(generator, stylegan2.Discriminator(16, **both))
     sizes = {"fmaps_base": 64}
     return Base(Generator(16, z_dim=8, w_dim=8, **sizes), Discriminator(16, **sizes))
 
 
-def open_run(folder, *, pixel_seed=0, evaluator=None, **changes):
-    base = make_base()
+def open_run(folder, *, pixel_seed=0, evaluator=None, architecture="stylegan1", **changes):
+    base = make_base(architecture)
     random = torch.Generator().manual_seed(pixel_seed)
     selected = torch.randint(0, 256, (10, 16, 16, 3), dtype=torch.uint8, generator=random)
     values = {
@@ -165,14 +169,18 @@ def same_results(*folders):
         assert there == here
 
 
-@pytest.mark.parametrize("change", [{"seed": 4}, {"recipe": "v8"}, {"pixel_seed": 1}])
+@pytest.mark.parametrize(
+    "change",
+    [{"seed": 4}, {"recipe": "v8"}, {"pixel_seed": 1}, {"architecture": "stylegan2"}],
+)
 def test_other_settings_are_an_error_that_names_them(tmp_path, change):
     interrupted(tmp_path)
     before = (tmp_path / "checkpoints" / "state.pt").read_bytes()
     with pytest.raises(ValueError, match="the training cannot resume, because") as caught:
         open_run(tmp_path, **change)
     message, name = str(caught.value), next(iter(change))
-    assert {"pixel_seed": "selected changed"}.get(name, f"{name} was ") in message
+    inputs = {"pixel_seed": "selected changed", "architecture": "base changed"}
+    assert inputs.get(name, f"{name} was ") in message
     assert message.count(" is now ") + message.count(" changed") == 1  # names nothing else
     assert message.endswith(
         "or start anew with `start_anew = True` in the parameters cell, which keeps the old run."
@@ -224,6 +232,29 @@ def test_resuming_equals_an_uninterrupted_run_even_with_a_damaged_checkpoint(
     older.write_bytes(data[:-1])
     with pytest.raises(ValueError, match=r"state-before\.pt: damaged checkpoint\. Delete it"):
         open_run(tmp_path)
+
+
+STYLEGAN2 = {"architecture": "stylegan2", "average_batches": 2.0}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A finished run on a StyleGAN2."""
+    folder = tmp_path_factory.mktemp("stylegan2")
+    assert open_run(folder, **STYLEGAN2).train(lambda _: None)
+    return folder
+
+
+def test_a_stylegan2_resumes_as_if_uninterrupted_and_keeps_its_clamp(whole, tmp_path):
+    interrupted(tmp_path / "run", rows=3, **STYLEGAN2)
+    run = open_run(tmp_path / "run", **STYLEGAN2)
+    assert run.resumed
+    assert run.train(lambda _: None)
+    same_results(whole, tmp_path / "run")
+    generator = load_generator(whole / "generator.safetensors")
+    assert (generator.wide_dim, generator.conv_clamp) == (12, 256.0)
+    facts = read_tensors(whole / "checkpoints" / "generator-epoch0002.safetensors")[1]
+    assert facts["architecture"] == "stylegan2"
 
 
 def test_fewer_checkpoints_keep_the_last_and_fewer_grids_the_first(tmp_path):
@@ -293,22 +324,27 @@ def test_the_closing_batch_is_in_no_checkpoint(tmp_path, monkeypatch):
     assert open_run(tmp_path).resumed
 
 
+LAYERS = {"v8": "layers at 4 px", "v9": "layers at 16, 8 and 4 px"}
+INPUTS = {"v8": "", "v9": "; input at 8 and 4 px"}  # which a StyleGAN2 lacks
+
+
+@pytest.mark.parametrize("architecture", ["stylegan1", "stylegan2"])
 @pytest.mark.parametrize("recipe", ["v8", "v9"])
-def test_the_table_counts_the_weights_that_are_trained(tmp_path, recipe):
-    base, wanted = make_base(), {"recipe": recipe, "wide_dim": 12}
+def test_the_table_counts_the_weights_that_are_trained(tmp_path, recipe, architecture):
+    base, wanted = make_base(architecture), {"recipe": recipe, "wide_dim": 12}
     inputs = {"base_run": "a", "cnn_run": "b", "selection_run": "c"}
     for name, net in vars(base).items():
         save_weights(net, tmp_path / f"{name}.safetensors")
     config = FinetuneGenerator.checked({**wanted, **inputs, "concept": {"age": 0}}, "here")
     table = what_is_trained(config, SimpleNamespace(inputs={"base_run": tmp_path}))
-    tuner = open_run(tmp_path / "run", **wanted).tuner
+    tuner = open_run(tmp_path / "run", architecture=architecture, **wanted).tuner
     for name in vars(base):
         optimizer = getattr(tuner, f"{name[0]}_optimizer")
         trained = sum(p.numel() for group in optimizer.param_groups for p in group["params"])
         total = sum(p.numel() for p in getattr(tuner, name).parameters())
         share = f"{trained:,} of {total:,} ({trained / total:.0%})"
         assert table[name]["weights trained"] == share
-    sizes = {"v8": "4", "v9": "16, 8 and 4"}
-    assert table["discriminator"]["trained"].startswith(f"layers at {sizes[recipe]} px")
+    parts = LAYERS[recipe] + (INPUTS[recipe] if architecture == "stylegan1" else "")
+    assert table["discriminator"]["trained"] == parts
     rules = {"v8": "1", "v9": "1 to 4, until its loss is under 2.5 times the other's"}
     assert table["discriminator"]["updates per batch"] == rules[recipe]

@@ -25,6 +25,7 @@ from ohlora_lib.io.weights import (
     read_tensors,
     save_weights,
 )
+from ohlora_lib.nets.samples import draw_latents
 from ohlora_lib.nets.stylegan2 import Discriminator, Generator
 from tests.io.test_weights import complaint, same
 from tests.nets.test_stylegan2 import official_judge_name, official_name
@@ -63,7 +64,7 @@ def test_file_without_a_discriminator_says_what_that_means(tmp_path, trap):
     official_file(tmp_path / "g.pkl", discriminator=False)
     assert "discriminator_file" in describe(tmp_path / "g.pkl")["discriminator"]
     torch.save({"g_ema": rosinality(network("generator"))}, tmp_path / "g.pt")
-    assert "none in this file" in describe(tmp_path / "g.pt")["discriminator"]
+    assert "none in this file; fine-tuning" in describe(tmp_path / "g.pt")["discriminator"]
     for name in ("g.pkl", "g.pt"):
         assert "give another file" in complaint(load_discriminator, tmp_path / name)
 
@@ -290,11 +291,52 @@ def test_convert_writes_official_names_and_keeps_the_clamp(tmp_path, trap):
     assert describe(judge)["kind"] == "discriminator"
     with pytest.raises(ValueError, match="cannot store conv_clamp"):
         convert(path, tmp_path / "g.pth")
-    with pytest.raises(ValueError, match="is a StyleGAN2; --split"):
-        convert(path, tmp_path / "s.safetensors", wide_dim=4)
+    with pytest.raises(ValueError, match="only a generator with a plain mapping"):
+        convert(path, tmp_path / "s.safetensors", network="D", wide_dim=4)
     for options in ({"layout": "tensorflow"}, {"layout": "rosinality"}):
         with pytest.raises(ValueError, match="must be rosinality"):
             convert(path, tmp_path / "g.pth", **options)
+
+
+@pytest.mark.parametrize("own", [{}, {"mapping_layers": 4}, {"c_dim": 3}], ids=str)
+def test_a_split_mapping_and_its_plain_form_draw_the_same_pictures(tmp_path, own):
+    torch.manual_seed(0)
+    path, split, plain = (tmp_path / f"{name}.safetensors" for name in "gsp")
+    save_weights(Generator(**SIZES | own), path)
+    assert convert(path, split, wide_dim=20, seed=3)["wide_dim"] == 20
+    first = load_generator(split)
+    assert same(first.state_dict(), load_generator(path).split(20, seeded(3)).state_dict())
+    for name, parameter in first.named_parameters():  # the learning-rate multiplier is 0.01
+        parameter.data += (50 if "mapping.fc" in name else 0.1) * torch.randn(parameter.shape)
+    first.mapping.w_avg.normal_()
+    save_weights(first, split)
+    told = convert(split, plain, joined=True)
+    assert (told["w_dim"], told["layer_features"], told["conv_clamp"]) == (24, 32, 256)
+    second = load_generator(plain)
+    assert "wide_dim" not in describe(plain)
+    z, labels = draw_latents(first, 4, seed=1)
+    styles = first.styles(z, labels)
+    assert 0.3 < (styles.w2_.std() / styles.w1_.std()).item() < 3  # both branches count
+    for options in ({}, {"psi": 0.5, "psi_layers": 3}, {"psi": 0.0, "psi_layers": 6}):
+        images = [net(z, labels, **options) for net in (first, second)]
+        torch.testing.assert_close(*images, rtol=1e-5, atol=1e-5 * images[0].std().item())
+    for name, said in ((split, "two branches"), (plain, "several widths")):
+        message = complaint(convert, name, tmp_path / "n.pt", layout="rosinality")
+        assert said in message
+        assert "--plain" in message
+
+
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_what_cannot_be_split_or_made_plain_is_refused(tmp_path):
+    path, out = tmp_path / "g.safetensors", tmp_path / "out.safetensors"
+    save_weights(Generator(**SIZES | {"mapping_layers": 1}), path)
+    assert "must be at least 2" in complaint(convert, path, out, wide_dim=4)
+    assert "with a split mapping" in complaint(convert, path, out, joined=True)
+    for options in ({"joined": True, "wide_dim": 4}, {"joined": True, "layout": "rosinality"}):
+        assert "exclude each other" in complaint(convert, path, out, **options)
 
 
 def test_rosinality_there_and_back_is_bit_exact(tmp_path):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ohlora_lib.nets import Discriminator, Generator
+from ohlora_lib.nets import Discriminator, Generator, stylegan2
 
 
 def small(image_px=16, **options):
@@ -52,10 +52,16 @@ def test_running_mean_follows_w_in_training_only():
     torch.testing.assert_close(net.truncation.w_avg, 0.005 * w.mean(dim=0).detach())
 
 
+def small_stylegan2(**options):
+    torch.manual_seed(0)
+    return stylegan2.Generator(32, z_dim=16, channel_base=128, **options).eval()
+
+
 @torch.no_grad()
-def test_new_branch_as_published_hardly_moves_w():
+@pytest.mark.parametrize(("make", "new"), [(small, "dense_new"), (small_stylegan2, "fc_new")])
+def test_new_branch_as_published_hardly_moves_w(make, new):
     """A new branch from N(0, 0.15^2) keeps w close to the base's; the usual one would not."""
-    base = small(32, w_dim=64)
+    base = make(w_dim=64)
     net, same, other = (
         base.split(256, torch.Generator().manual_seed(seed)).eval() for seed in (3, 3, 4)
     )
@@ -64,16 +70,42 @@ def test_new_branch_as_published_hardly_moves_w():
     z, properties = latents(base, 16)
     w, split_w = base.styles(z, properties).w, net.styles(z, properties).w
     assert 0 < ((split_w - w).norm() / w.norm()).item() < 0.02
-    usual = small(32, w_dim=64, wide_dim=256)
+    usual = make(w_dim=64, wide_dim=256)
     usual.load_state_dict(base.state_dict(), strict=False)
     assert ((usual.styles(z, properties).w - w).norm() / w.norm()).item() > 0.3
-    drawn, again, others = (one.mapping.dense_new0.weight for one in (net, same, other))
-    assert drawn.std().item() == pytest.approx(0.15, rel=0.05)
-    assert net.mapping.dense_new0.bias.std().item() == pytest.approx(0.15, rel=0.2)
+    for name in (f"mapping.{new}{k}.{part}" for k in (0, 1) for part in ("weight", "bias")):
+        tolerance = 0.05 if name.endswith("weight") else 0.3
+        assert net.get_parameter(name).std().item() == pytest.approx(0.15, rel=tolerance)
+    drawn, again, others = (
+        one.get_parameter(f"mapping.{new}0.weight") for one in (net, same, other)
+    )
     assert torch.equal(drawn, again)  # depends on the seed only
     assert not torch.equal(drawn, others)
     with pytest.raises(ValueError, match="already has a split mapping"):
         net.split(24, torch.Generator())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("layers", [2, 8])
+def test_the_last_two_layers_of_a_stylegan2_are_split(layers):
+    base = small_stylegan2(w_dim=12, mapping_layers=layers)
+    net, z = base.split(24, torch.Generator().manual_seed(0)).eval(), latents(base)[0]
+    shapes = {name: p.shape for name, p in net.named_parameters() if "new" in name}
+    assert shapes["mapping.fc_new0.weight"] == (24, 16 if layers == 2 else 12)
+    assert shapes["mapping.fc_new1.weight"] == (12, 24)
+    styles = net.styles(z)
+    assert torch.equal(styles.w1_, base.styles(z).w)
+    assert torch.equal(styles.w, styles.w1_ + styles.w2_)
+    getattr(net.mapping, f"fc{layers - 2}").weight.add_(1.0)  # not above the new branch
+    assert torch.equal(net.styles(z).w2_, styles.w2_)
+    assert not torch.equal(net.styles(z).w1_, styles.w1_)
+
+
+def test_a_mapping_of_one_layer_cannot_be_split():
+    with pytest.raises(
+        ValueError, match=r"^mapping_layers is 1; it must be at least 2 to be split; r"
+    ):
+        small_stylegan2(mapping_layers=1).split(24, torch.Generator())
 
 
 @torch.no_grad()

@@ -27,10 +27,12 @@ def test_more_answers_raise_the_auroc_and_its_interval_holds_it():
     assert (curve["auroc"] < curve["high"]).all()
     assert curve["positives"].is_monotonic_increasing
     features, table = answered(seed=2)
-    skipped = table.assign(answer="skip", how="key").iloc[:9]
-    checks = table.assign(answer="1", how="check").iloc[:50]
-    again = lc.label_curve(features, pd.concat([table, skipped, checks]))
+    skipped = table.assign(answer="skip", img_no=240 + np.arange(240)).iloc[:9]
+    wrong = table.assign(answer=np.where(table["img_no"] < 50, "1", table["answer"]), how="grid")
+    checks = table.assign(how="check").iloc[:50]  # and so corrected
+    again = lc.label_curve(features, pd.concat([wrong, skipped, checks]))
     pd.testing.assert_frame_equal(again, curve)
+    assert not lc.label_curve(features, wrong).equals(curve)
 
 
 def test_chosen_images_never_test_and_no_image_tests_what_learned_from_it(monkeypatch):

@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from ohlora_lib.population import asking
 from ohlora_lib.population.answers import Question
-from ohlora_lib.population.labelling import LabelSession, Rounds
+from ohlora_lib.population.labelling import LabelSession, Rounds, features_of, open_session
 from ohlora_lib.population.sources import to_label
 from ohlora_lib.study.parameters import LabelImages
 from ohlora_lib.study.run_folder import Run
@@ -366,3 +367,20 @@ def test_the_widget_says_what_was_not_saved(tmp_path, monkeypatch):
     assert widget.place == 0
     widget._take(None, {"place": 0, "answers": ["1"]}, None)
     assert (widget.place, widget.notes) == (1, [])
+
+
+def test_features_are_kept_while_the_images_stay_the_same(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(asking, "features", lambda images: calls.append(len(images)) or FEATURES)
+    for pixels in (PIXELS, PIXELS.copy(), PIXELS[:5]):
+        np.testing.assert_array_equal(features_of(pixels, tmp_path), FEATURES)
+    assert calls == [MANY, 5]
+
+
+@pytest.mark.parametrize("given", [{"order": "in order"}, {"settle_csv": "both.csv"}, {}])
+def test_disagreements_are_settled_in_order(tmp_path, monkeypatch, given):
+    monkeypatch.setattr(asking, "features", lambda _: FEATURES)
+    config = LabelImages.model_construct(properties=["hat"], first=30, **given)
+    one = open_session(config, PIXELS, [f"{k}.png" for k in range(MANY)], tmp_path)
+    assert (one.rounds is None) == bool(given)
+    assert given or one.rounds.first == 30

@@ -142,3 +142,22 @@ def test_a_missing_label_teaches_nothing_and_tests_use_random_images():
     assert np.isnan(one.validation_auroc(ones, scores[ones])["bright"])
     with pytest.raises(ValueError, match="^rare: 0 images drawn at random are labelled"):
         stratified_folds(replace(one, drawn=drawn & ~known))
+
+
+def test_guesses_are_learnt_in_every_fold_and_never_validated():
+    images, table = planted(120)
+    labels = table.to_numpy(float, copy=True)
+    labels[80:] = np.nan
+    guesses = np.full((120, 2), 0.25)
+    weights, drawn = np.where(np.isnan(labels), 0.0, 1.0), np.arange(120) < 60
+    settings = CNNSettings(folds=2, width=0.125, batch=50, max_epochs=1, seed=1)
+    one = Lesson(images, labels, ("bright", "rare"), settings, weights, drawn, guesses)
+    for train, valid in stratified_folds(one):
+        assert set(range(80, 120)) <= set(train)
+        assert valid.max() < 80
+    assert (one.target[80:] == 0.25).all()
+    assert torch.equal(one.target[:80], torch.tensor(labels[:80], dtype=torch.float32))
+    assert (one.learn == 1).all()
+    assert (one.valid[80:] == 0).all()
+    loss = _loss(torch.zeros(120, 2), one.target, torch.tensor([[1.0], [3.0]]), one.learn)
+    assert torch.allclose(loss[80:], torch.tensor(1.5 * np.log(2)).float())  # 1/4 of 3, 3/4 of 1

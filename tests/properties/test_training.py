@@ -242,12 +242,16 @@ def test_images_chosen_for_one_property_train_its_cnns(tmp_path, architecture):
     changes = {"architecture": architecture, "max_epochs": 1, "batch": 32}
     settings = CNNSettings(**SETTINGS | changes)
 
-    def folds(table):
+    def folds(table, *guesses):
         data = (images, table, np.arange(60), ["bright", "dark"], settings, tmp_path)
-        return fold_table(list(train_ensemble(*data)))
+        return fold_table(list(train_ensemble(*data, *guesses)))
 
     found = folds(table)
     assert found["auroc"].notna().all()
     assert len(found) == 4
     with pytest.raises(ValueError, match="weights"):  # trained with other weights
         folds(table.assign(bright_weight=np.where(table["source"] == "chosen", 0.5, 1)))
+    shutil.rmtree(tmp_path)
+    table.loc[45:, ["bright", "dark"]] = np.nan
+    guesses = np.full((60, 2), 0.5) if architecture == "compact" else None
+    assert len(folds(table, guesses)) == 4

@@ -8,6 +8,7 @@ import pytest
 from bs4 import BeautifulSoup
 from PIL import Image
 
+from ohlora_lib.io.disk import file_name
 from ohlora_lib.io.images import grid_image, save_png
 from ohlora_lib.report import show
 from ohlora_lib.report.index import stage_title, write_index
@@ -122,7 +123,7 @@ def test_data_is_escaped(tmp_path):
     [("losses-a b", "losses-a_b", "losses-a/b"), ("x" * 90 + "1", "x" * 90 + "2"), ("../a", "a")],
 )
 def test_two_texts_never_share_a_file(texts):
-    names = [show.file_name(text) for text in texts]
+    names = [file_name(text) for text in texts]
     assert len(set(names)) == len(names)
     for name in names:
         assert len(name) <= 80

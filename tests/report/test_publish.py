@@ -6,28 +6,43 @@ import pytest
 import torch
 import yaml
 
-from ohlora_lib.io.weights import load_generator, save_weights
-from ohlora_lib.nets import Discriminator, Generator
+from ohlora_lib.io.weights import load_generator, read_tensors, save_weights
+from ohlora_lib.nets import Discriminator, Generator, stylegan2
 from ohlora_lib.report.publish import write_folder
 from ohlora_lib.study.run_folder import start_run
 
 SIZES = {"fmaps_base": 64, "fmaps_max": 12}
+SMALL = {"channel_base": 64, "channel_max": 16, "conv_clamp": 256}
+NETS = {
+    "stylegan1": (Generator(32, z_dim=8, w_dim=8, **SIZES), Discriminator(32, **SIZES)),
+    "stylegan2": (
+        stylegan2.Generator(32, z_dim=8, w_dim=8, wide_dim=9, **SMALL),
+        stylegan2.Discriminator(32, mbstd_group_size=8, **SMALL),
+    ),
+}
 
 
 @pytest.fixture
-def run_folder(tmp_path):
+def architecture():
+    return "stylegan1"
+
+
+@pytest.fixture
+def run_folder(tmp_path, architecture):
     root = tmp_path / "project"
     (root / "params").mkdir(parents=True)
     (root / "notebooks").mkdir()
     config = {"study": "s", "variant": "v9", "epochs": 3}
     run = start_run("05_finetune_generator", config, root=root)
-    save_weights(Generator(32, z_dim=8, w_dim=8, **SIZES), run.path / "generator.safetensors")
-    save_weights(Discriminator(32, **SIZES), run.path / "discriminator.safetensors")
+    for name, net in zip(("generator", "discriminator"), NETS[architecture], strict=True):
+        save_weights(net, run.path / f"{name}.safetensors")
+    load_generator(run.path / "generator.safetensors")  # a process's first load takes a second
     run.finish(verdict="Closer on all four.", mean_gender_score=0.987)
     return run.path
 
 
-def test_folder_of_a_run(run_folder, tmp_path):
+@pytest.mark.parametrize("architecture", NETS)
+def test_folder_of_a_run(run_folder, tmp_path, architecture):
     out, path = tmp_path / "out", run_folder / "summary.json"
     summary = json.loads(path.read_text())
     summary["versions"] |= {"ohlora_lib": "0.0.7", "torch": "2.11.1"}  # trained elsewhere
@@ -39,12 +54,19 @@ def test_folder_of_a_run(run_folder, tmp_path):
     ours, theirs = (load_generator(f / "generator.safetensors") for f in (run_folder, out))
     for name, value in ours.state_dict().items():
         assert torch.equal(value, theirs.state_dict()[name])
+    made = NETS[architecture][0]
+    assert (type(theirs), theirs.sizes, theirs.wide_dim) == (type(made), made.sizes, made.wide_dim)
+    for name in ("generator", "discriminator"):
+        assert read_tensors(out / f"{name}.safetensors")[1]["architecture"] == architecture
     facts = json.loads((out / "config.json").read_text())
     assert facts["networks"]["generator"]["image_px"] == 32
+    assert facts["networks"]["discriminator"]["architecture"] == architecture
     assert facts["parameters"]["epochs"] == 3
     card = (out / "README.md").read_text()
     head = yaml.safe_load(card.split("---")[1])
     assert "stylegan" in head["tags"]
+    assert ("stylegan2" in head["tags"]) == (architecture == "stylegan2")
+    assert f"| generator | {architecture} | 32 |" in card
     for words in ("Closer on all four.", "| mean_gender_score | 0.987 |", "Limits", "papermill"):
         assert words in card
     assert "with ohlora 0.0.7 and torch 2.11.1." in card

@@ -113,17 +113,14 @@ def test_tables_put_the_verdict_first_and_join_the_interval():
         "property": "age", "target": 0.0, "start": 0.4, "end": 0.1, "change": -0.3,
         "change_low": -0.4, "change_high": -0.2, "effect": "closer",
     }  # fmt: skip
-    shown = verdict_table(pd.DataFrame([row]), {}).loc["age"].to_dict()
-    assert shown == {
-        "verdict": "closer", "score": "0/1", "target": "0", "score at the start": 0.4,
-        "at the end": 0.1, "change of distance": -0.3, "interval": "-0.400 to -0.200",
-    }  # fmt: skip
+    shown = verdict_table(pd.DataFrame([row]), {}).loc["age"]
+    assert shown.iloc[0] == "closer"
+    assert shown["interval"] == "-0.400 to -0.200"
     row |= {"run_a": "v8", "run_b": "v9", "distance_a": 0.3, "distance_b": 0.1, "difference": -0.2}
     row |= {"difference_low": -0.25, "difference_high": 0.05}
     shown = verdict_table(pd.DataFrame([row]), {})
-    assert list(shown) == [
-        "v9 is", "score", "target", "distance of v8", "distance of v9", "difference", "interval",
-    ]  # fmt: skip
+    assert [*shown][0] == "v9 is"
+    assert shown.loc["age", ["distance of v8", "distance of v9"]].tolist() == [0.3, 0.1]
     assert shown.loc["age", "interval"] == "-0.250 to +0.050"
     row |= {"improved": 0.9, "improved_low": 0.7, "improved_high": 1.0}  # over seeds
     shown = verdict_table(pd.DataFrame([row]), {})

@@ -4,7 +4,6 @@ import io
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -141,32 +140,6 @@ def test_each_change_makes_the_stage_run(project, change):
     assert reason in found
 
 
-BAD = {
-    "type": ("01_first", "study: tiny\nvalue: many\n", "value is 'many'"),
-    "study": ("01_first", "study: other\n", "the folder is 'tiny'"),
-    "no such input": (
-        TUNE,
-        f"study: tiny\n{TEXT}".replace("01_first", "00_none"),
-        "first_run is 'outputs/tiny/00_none'.*ohlora run params/tiny --only 00_none",
-    ),
-    "no such file": (TUNE, f"study: tiny\n{TEXT}start_file: a.bin\n", "start_file is 'a.bin'"),
-    "itself": (TUNE, f"study: tiny\n{TEXT}".replace("01_first", TUNE), "does not exist"),
-    "no notebook": ("09_none", "study: tiny\n", "no notebook has this name"),
-}
-
-
-@pytest.mark.parametrize("case", BAD)
-def test_bad_params_are_one_line_before_anything_starts(project, monkeypatch, case):
-    monkeypatch.setattr(runner, "_run_stage", lambda *_, **__: pytest.fail("ran a stage"))
-    stem, text, message = BAD[case]
-    (project / f"params/tiny/{stem}.yaml").write_text(text)
-    with pytest.raises(ValueError, match=message) as error:
-        run_study("params/tiny", status=Listening())
-    assert f"params/tiny/{stem}.yaml" in str(error.value)
-    assert "\n" not in str(error.value)
-    assert not (project / "outputs").exists()
-
-
 def test_a_study_may_be_a_link_to_another_disk(project, tmp_path_factory, monkeypatch):
     elsewhere = tmp_path_factory.mktemp("shared") / "tiny"
     (project / "params/tiny").rename(elsewhere)
@@ -193,17 +166,24 @@ def test_a_study_with_a_seed_has_its_own_name_and_outputs(project):
     }
 
 
-OUTSIDE = {
+STUDY = f"study: tiny\n{TEXT}"
+CANNOT_RUN = {  # which stages to run, and of what; message
     "only nothing": ("params/tiny", "03*", "no stage.*01_first"),
     "only without input": ("params/tiny", "05*", "--only 01_first"),
     "a file": ("params/tiny/01_first.yaml", "*", "ohlora run params/tiny --only 01_first"),
     "empty": ("params/empty", "*", "no params files"),
     "no tag": ("params/tiny", "*", r"^notebooks/05_\S+.ipynb has no cell tagged 'param"),
     "no disk": ("params/tiny", "01*", r"outputs is a link to /mnt/gone, which does not exist"),
-}
+    STUDY.replace("tiny", "other", 1): ("params/tiny", "*", "study is 'other', but the folder is"),
+    STUDY.replace("01_first", TUNE): ("params/tiny", "*", f"{TUNE}.yaml: .*does not exist"),
+    STUDY.replace("01_first", "00_none"): (
+        "params/tiny", "*", "first_run is 'outputs/tiny/00_none'.* params/tiny --only 00_none"
+    ),
+    f"{STUDY}start_file: a.bin\n": ("params/tiny", "*", "start_file is 'a.bin'"),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("case", OUTSIDE)
+@pytest.mark.parametrize("case", CANNOT_RUN)
 def test_a_study_that_cannot_run_gives_one_line_before_anything_starts(project, monkeypatch, case):
     monkeypatch.setattr(runner, "_run_stage", lambda *_, **__: pytest.fail("ran a stage"))
     (project / "params/empty").mkdir()
@@ -212,9 +192,12 @@ def test_a_study_that_cannot_run_gives_one_line_before_anything_starts(project, 
         notebook.write_text(notebook.read_text().replace('"parameters"', '"param"'))
     if case == "no disk":
         (project / "outputs").symlink_to("/mnt/gone")
-    folder, only, message = OUTSIDE[case]
-    with pytest.raises(ValueError, match=message):
+    if case.startswith("study: "):  # the text of a params file
+        (project / f"params/tiny/{TUNE}.yaml").write_text(case)
+    folder, only, message = CANNOT_RUN[case]
+    with pytest.raises(ValueError, match=message) as error:
         run_study(folder, only=only, status=Listening())
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.slow
@@ -261,24 +244,16 @@ def test_ctrl_c_lets_the_cell_save_and_starts_no_other_cell(project):
     assert stages.reason_to_run(first, project).startswith("did not finish")
 
 
-def test_two_runners_of_one_stage_are_refused(project):
-    stage = stages.read_study(project / "params/tiny", project)[0]
-    stage.folder.mkdir(parents=True)
-    code = (
-        "import sys; from pathlib import Path\n"
-        "from ohlora_lib.study.run_folder import FolderLock\n"
-        "lock = FolderLock(Path(sys.argv[1]), '.runner.lock'); print('held', flush=True)\n"
-        "sys.stdin.read()"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", code, str(stage.folder)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    ) as holder:
-        assert holder.stdout.readline().strip() == b"held"
-        with pytest.raises(ValueError, match=f"process {holder.pid}"):
-            run_study("params/tiny", status=Listening())
-        holder.stdin.close()
+def test_a_stage_that_another_runner_holds_is_refused(project, monkeypatch):
+    """`study/test_run_folder.py` tests the lock itself, with a second process."""
+
+    def held(folder, name):
+        raise ValueError(f"{folder.name}{name}: process 7")
+
+    monkeypatch.setattr(runner, "FolderLock", held)
+    monkeypatch.setattr(runner.Worker, "_start", lambda _: pytest.fail("started a process"))
+    with pytest.raises(ValueError, match="01_first.runner.lock: process 7"):
+        run_study("params/tiny", status=Listening())
 
 
 def test_a_dead_worker_is_noticed_though_its_child_holds_the_pipe_open(tmp_path, monkeypatch):

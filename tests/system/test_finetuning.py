@@ -16,7 +16,7 @@ import torch
 from ohlora_lib.finetune import run
 from ohlora_lib.io.disk import write_atomic
 from ohlora_lib.io.images import new_store
-from ohlora_lib.io.weights import read_tensors, save_weights
+from ohlora_lib.io.weights import save_weights
 from ohlora_lib.nets import Discriminator, Generator, PropertyCNN
 from ohlora_lib.study.parameters import FinetuneGenerator
 from ohlora_lib.study.records import read_config, read_summary, to_json
@@ -111,12 +111,10 @@ def launched(path, folder, stop_at=0):
 
 
 @pytest.mark.slow
-def test_two_ranks_interrupted_and_resumed_equal_uninterrupted(root):
+def test_two_ranks_save_when_one_is_interrupted_and_resume(root):
+    """`training/test_ranks.py` compares their results with those of an uninterrupted training."""
     pytest.importorskip("accelerate", reason="needs accelerate")
-    (whole, whole_folder), (path, folder) = (params_file(root, name) for name in ("whole", "pair"))
-    status, said = launched(whole, whole_folder)
-    assert status == 0, said
-    assert read_summary(whole_folder)["facts"]["processes"] == 2
+    path, folder = params_file(root, "pair")
     status, said = launched(path, folder, stop_at=3)
     assert status == 0, said
     assert "Interrupted; the checkpoint is saved." in said
@@ -124,11 +122,8 @@ def test_two_ranks_interrupted_and_resumed_equal_uninterrupted(root):
     status, said = launched(path, folder)
     assert status == 0, said
     assert "Resuming from the checkpoint" in said
-    one, two = (pd.read_csv(place / "train_log.csv") for place in (whole_folder, folder))
-    pd.testing.assert_frame_equal(*(log.drop(columns="elapsed_sec") for log in (one, two)))
-    for name in ("generator.safetensors", "discriminator.safetensors"):
-        one, two = (read_tensors(place / name)[0] for place in (whole_folder, folder))
-        assert all(torch.equal(one[key], two[key]) for key in one)
+    assert rows(folder) == 25
+    assert read_summary(folder)["facts"]["processes"] == 2
 
 
 def test_an_open_run_is_sent_to_the_other_ranks_without_its_lock(root):

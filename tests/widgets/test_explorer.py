@@ -11,8 +11,7 @@ import torch
 from PIL import Image
 
 from ohlora_lib.io.images import save_png
-from ohlora_lib.io.weights import split_mapping
-from ohlora_lib.nets import Generator
+from ohlora_lib.nets import Generator, stylegan2
 from ohlora_lib.nets.samples import sample_images
 from ohlora_lib.study.look import MEANING
 from ohlora_lib.widgets import explorer as ex
@@ -23,14 +22,22 @@ CHANGES = {"other_seed": 9, "way": 0.3, "mix_from": 3, "psi": 0.7, "noise_seed":
 ODD = ["", [], {"seed": -1}, {"psi": "1"}, {"way": 2}, {"mix_from": 1.5}, {"mix_from": 15}]
 
 
-@pytest.fixture(scope="module")
-def explorer():
+BASES = {
+    "stylegan1": (Generator, {"fmaps_base": 128}),
+    "stylegan2": (stylegan2.Generator, {"channel_base": 128, "mapping_layers": 2}),
+}
+
+
+@pytest.fixture(scope="module", params=BASES)
+def explorer(request):
     torch.manual_seed(0)
-    base = Generator(16, z_dim=16, w_dim=16, fmaps_base=128)
+    kind, sizes = BASES[request.param]
+    base = kind(16, z_dim=16, w_dim=16, **sizes)
     base.truncation.w_avg.normal_()
-    for k in range(6):
-        getattr(base.synthesis, f"layer{k}").apply_noise.weight.data.fill_(0.5)
-    after = split_mapping(base, 24, torch.Generator().manual_seed(0))
+    for name, parameter in base.named_parameters():
+        if name.endswith(("apply_noise.weight", "noise_strength")):
+            parameter.data.fill_(0.5)
+    after = base.split(24, torch.Generator().manual_seed(0))
     return Explorer(dict(zip(NETS, (base, after), strict=True)))
 
 

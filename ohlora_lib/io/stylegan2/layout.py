@@ -4,8 +4,6 @@ Everything works on names and tensors alone; no network is built.
 Source of the names: https://github.com/NVlabs/stylegan2-ada-pytorch.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -22,7 +20,8 @@ MARKS = {  # a tensor that only this kind has: its official name and rosinality'
 FILTER = "resample_filter"
 MOST_PX = 1024
 NO_DISCRIMINATOR = (
-    "none in this file; fine-tuning needs one, so give another file as discriminator_file"
+    "fine-tuning needs one: in stage 2, give another file as discriminator_file, or set `source: "
+    "generator`, which trains one on the images of population_run"
 )
 
 
@@ -83,8 +82,10 @@ def _sizes(shapes: Shapes, facts: Mapping[str, str]) -> dict[str, Any]:
     own: dict[str, Any] = {"image_px": image_px, "c_dim": c_dim}
     layers = sum(bool(re.fullmatch(r"mapping\.fc\d+\.weight", name)) for name in shapes)
     if draws:
-        w_dim, inputs = shapes["mapping.fc0.weight"]
+        (features, inputs), (w_dim,) = shapes["mapping.fc0.weight"], shapes["mapping.w_avg"]
         own |= {"z_dim": inputs - wide, "w_dim": w_dim}
+        if layers > 1 and features != w_dim:
+            own["layer_features"] = features
         if branch := shapes.get("mapping.fc_new0.weight"):
             own["wide_dim"] = branch[0]
     if draws or c_dim:
@@ -120,10 +121,11 @@ def expected_shapes(kind: str, own: Mapping[str, Any]) -> dict[str, tuple[int, .
     channels = {px: min(base // px, top) for px in resolutions(image_px)}
     width = own.get("w_dim", channels[4])
     shapes = _dense("mapping.embed", width, c_dim) if c_dim else {}
-    for k in range(own.get("mapping_layers", 0)):
-        inputs = own.get("z_dim", 0) + (width if c_dim else 0) if k == 0 else width
-        shapes |= _dense(f"mapping.fc{k}", width, inputs)
-        if "wide_dim" in own and k == own["mapping_layers"] - 2:
+    hidden = own.get("layer_features") or width
+    for k in range(layers := own.get("mapping_layers", 0)):
+        inputs = own.get("z_dim", 0) + (width if c_dim else 0) if k == 0 else hidden
+        shapes |= _dense(f"mapping.fc{k}", width if k == layers - 1 else hidden, inputs)
+        if "wide_dim" in own and k == layers - 2:
             shapes |= _dense("mapping.fc_new0", own["wide_dim"], inputs)
             shapes |= _dense("mapping.fc_new1", width, own["wide_dim"])
     filters = list[str]()

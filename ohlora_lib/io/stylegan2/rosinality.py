@@ -4,8 +4,6 @@ Source of the names: https://github.com/rosinality/stylegan2-pytorch, a layout w
 without clamps.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -150,9 +148,15 @@ def _average_w(tensors: Mapping[str, Tensor], own: Mapping[str, Any]) -> Tensor:
 def rosinality(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Returns the tensors of `official` in rosinality's layout, the average of w as `latent_avg`.
 
-    ValueError if the network has labels, for which that layout has no place.
+    ValueError if the network has labels, or a mapping with two branches or with layers of another
+    width than w: that layout has no place for them.
     """
     own, kind = measure(tensors, {}), kind_of(tensors)
+    if "wide_dim" in own or "layer_features" in own:
+        raise ValueError(
+            "its mapping has two branches (recipe v9) or several widths, which rosinality's "
+            "layout cannot store. Use it with ohlora, or --plain with the official code"
+        )
     if own["c_dim"]:
         raise ValueError(
             f"it has {own['c_dim']} labels, which rosinality's layout cannot store. Write "

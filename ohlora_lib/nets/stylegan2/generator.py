@@ -6,8 +6,6 @@ https://arxiv.org/abs/1912.04958, and "Training Generative Adversarial Networks 
 2020, https://arxiv.org/abs/2006.06676.
 """
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 import torch
@@ -42,13 +40,15 @@ class Mapping(nn.Module):
         layers: int,
         wide_dim: int = 0,
         *,
+        layer_features: int = 0,
         keeps_mean: bool = True,
     ) -> None:
         super().__init__()
         self.z_dim, self.c_dim, self.num_layers, self.wide_dim = z_dim, c_dim, layers, wide_dim
         if c_dim:
             self.embed = EqualDense(c_dim, w_dim, gain=1.0)
-        widths = [z_dim + (w_dim if c_dim else 0)] + layers * [w_dim]
+        hidden = (layers - 1) * [layer_features or w_dim]
+        widths = [z_dim + (w_dim if c_dim else 0), *hidden, w_dim]
         options = {"bias_gain": GAIN, "lr_multiplier": MAPPING_LR_MULTIPLIER}
         for k, (inputs, outputs) in enumerate(pairwise(widths)):
             self.add_module(f"fc{k}", EqualDense(inputs, outputs, gain=GAIN, **options))
@@ -152,12 +152,13 @@ class Generator(StyleGenerator):
         z_dim: Width Z of the latent.
         c_dim: Number P of property scores (in official files: classes) in addition to the latent;
             0 for none.
-        w_dim: Width W of the style vector and of the mapping's dense layers.
+        w_dim: Width W of the style vector.
         mapping_layers: Number of dense layers of the mapping, at least 1.
         channel_base: Channels at resolution r are min(channel_base / r, channel_max).
         channel_max: Maximum number of channels.
         conv_clamp: Limit of absolute activations, 256 in files trained in mixed precision;
             None for no limit.
+        layer_features: Width of the mapping's hidden layers; 0 for W, as in most files.
         wide_dim: Width of the new branch beside the mapping's last two layers; 0 for none.
 
     Raises:
@@ -166,7 +167,7 @@ class Generator(StyleGenerator):
 
     SIZES = (
         *("image_px", "z_dim", "c_dim", "w_dim", "mapping_layers"),
-        *("channel_base", "channel_max", "conv_clamp"),
+        *("channel_base", "channel_max", "conv_clamp", "layer_features"),
     )
 
     def __init__(
@@ -179,15 +180,21 @@ class Generator(StyleGenerator):
         channel_base: int = 32768,
         channel_max: int = 512,
         conv_clamp: float | None = None,
+        layer_features: int = 0,
         wide_dim: int = 0,
     ) -> None:
         super().__init__()
         if mapping_layers < (least := 2 if wide_dim else 1):
-            raise ValueError(f"mapping_layers is {mapping_layers}; it must be at least {least}")
+            why = " to be split; recipe v8 does not split it" if wide_dim else ""
+            raise ValueError(
+                f"mapping_layers is {mapping_layers}; it must be at least {least}{why}"
+            )
         self.image_px, self.z_dim, self.c_dim, self.w_dim = image_px, z_dim, c_dim, w_dim
         self.mapping_layers, self.conv_clamp = mapping_layers, conv_clamp
         self.channel_base, self.channel_max, self.wide_dim = channel_base, channel_max, wide_dim
-        self.mapping = Mapping(z_dim, c_dim, w_dim, mapping_layers, wide_dim)
+        self.layer_features = layer_features
+        sizes = z_dim, c_dim, w_dim, mapping_layers, wide_dim
+        self.mapping = Mapping(*sizes, layer_features=layer_features)
         self.synthesis = Synthesis(image_px, w_dim, channel_base, channel_max, conv_clamp)
 
     @property
@@ -209,6 +216,10 @@ class Generator(StyleGenerator):
         """Draws one-hot labels, (count, P), as P is a number of classes in official files."""
         classes = torch.randint(self.c_dim, (count,), generator=random, device=random.device)
         return F.one_hot(classes, self.c_dim).float()
+
+    def labels(self, count: int, random: torch.Generator) -> Tensor | None:
+        """Draws one-hot labels if the network has classes: it has never seen zeros as a label."""
+        return self.draw_properties(count, random) if self.c_dim else None
 
     @property
     def truncation(self) -> Truncation:

@@ -88,10 +88,7 @@ def _draw_traits(
 
 
 def _attributes(u: Mapping[str, np.ndarray], shares: Mapping[str, float]) -> dict[str, np.ndarray]:
-    """Turns uniform numbers into labels and signs of age, shape (B,) per name.
-
-    An old face shows at least two of the three signs of age; a young one at most faint folds.
-    """
+    """Turns uniform numbers into labels and, for old faces, two or three signs of age, (B,)."""
     table = {name: (u[name] < shares[name]).astype(np.float64) for name in PROPERTIES}
     old, woman = table["age"] == 1, table["gender"] == 1
     grey, lines, folds = u["grey"] < 0.78, u["lines"] < 0.8, u["folds"] < 0.8

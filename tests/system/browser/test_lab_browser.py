@@ -65,7 +65,7 @@ def open_labeller(page, run_all):
     """Opens and runs the notebook; returns the labeller, with the focus set."""
     run_all()
     labeller = page.locator(".ohlora-labeller")
-    labeller.wait_for(timeout=WAIT_MS)
+    labeller.wait_for(timeout=2 * WAIT_MS)
     labeller.locator("img").click()
     return labeller
 
@@ -167,7 +167,7 @@ def test_pages_of_guesses_with_an_undo_a_reload_and_a_new_kernel(project):
         second = right()
         labeller.locator(".ohlora-tile").first.click()  # not confirmed, so lost on purpose
         run_all()  # reloads the page
-        labeller.wait_for(timeout=WAIT_MS)
+        labeller.wait_for(timeout=2 * WAIT_MS)
         assert right() == second
         labeller.locator(".ohlora-tile").first.focus()
         page.keyboard.press("ArrowRight")  # walks, turns, turns back
@@ -179,7 +179,7 @@ def test_pages_of_guesses_with_an_undo_a_reload_and_a_new_kernel(project):
         assert by_key("grid") == 2  # a twentieth of 40 answers, again
         page.evaluate(f"{PANEL}.sessionContext.session.kernel.restart()")
         run_all()
-        labeller.wait_for(timeout=WAIT_MS)
+        labeller.wait_for(timeout=2 * WAIT_MS)
         correct()
         act(page, labeller, labeller.locator(".ohlora-confirm").click)
         assert by_key("grid") == 1
@@ -194,6 +194,14 @@ def test_pages_of_guesses_with_an_undo_a_reload_and_a_new_kernel(project):
         press(page, labeller, "Enter")
         text = labeller.locator(".ohlora-progress").inner_text()
         assert "Of 3 checked again, 0 differed." in text
+        cell = page.locator(".jp-CodeCell", has_text="label_curve(features_of")
+        assert not cell.get_by_text("after 84 answers").count()
+        drawn = cell.locator("img").get_attribute("src")
+        cell.locator(".cm-content").click()
+        page.keyboard.press("Control+Enter")
+        cell.get_by_text("after 84 answers").wait_for(timeout=WAIT_MS)
+        assert cell.locator("img").get_attribute("src") not in (None, drawn)
+        cell.screenshot(path=folder / "curve.png")
     answers = saved()
     assert clicks
     labels = answers[answers["how"] != "check"]

@@ -1,7 +1,8 @@
 """Kills training runs at random moments, resumes them, and compares with an uninterrupted one.
 
 `python -m tests.system.faults.kill --times 20 --seed 0` prints a table; `--what base` and
-`--what cnn` kill training runs of a base and of property CNNs. Exit status 1 if a result differs.
+`--what cnn` kill training runs of a base and of property CNNs, `--what stylegan2` fine-tuning of
+a StyleGAN2. Exit status 1 if a result differs.
 """
 
 import argparse
@@ -42,13 +43,7 @@ class Kill:
 
 
 class Harness:
-    """Runs one kind of training repeatedly.
-
-    Args:
-        what: finetune, base or cnn.
-        folder: An empty folder.
-        seed: Draws the moments.
-    """
+    """Runs one kind of training (see `--what`) repeatedly; the seed draws the moments."""
 
     def __init__(self, what: str, folder: Path, seed: int) -> None:
         self.what, self.folder, self.random = what, folder, random.Random(seed)
@@ -112,15 +107,10 @@ class Harness:
         return Kill(moment, where, len(rows), resumed, differs)
 
     def start_and_kill(self, root: Path, aim: str | None, late: float) -> tuple[float, str | None]:
-        """Kills a run at a random moment, or when it next reaches a place after that moment.
+        """Kills a run at a random moment, or when it next reaches the place `aim`.
 
-        Args:
-            root: The project's folder.
-            aim: The place, or None for any.
-            late: Share of the usual run time that the moment is drawn from.
-
-        Returns:
-            The moment in seconds, and the place; None if the run had already ended.
+        The moment is drawn from the first `late` of the usual time. Returns it in seconds, and
+        the place, or None if the run had already ended.
         """
         process, mark, _ = self.start(root, most_share=OFTEN)
         began = time.monotonic()

@@ -13,14 +13,14 @@ import pandas as pd
 import torch
 
 from ohlora_lib.base import base as base_module
-from ohlora_lib.base.base import Base, BaseRun, new_nets
+from ohlora_lib.base.base import BaseRun, new_nets
 from ohlora_lib.base.training import BaseSettings, BaseTrainer
 from ohlora_lib.evaluation.evaluator import Evaluator
 from ohlora_lib.finetune import run as stage
 from ohlora_lib.finetune.loop import FineTuner, FinetuneSettings
 from ohlora_lib.finetune.run import FinetuneRun
 from ohlora_lib.io.disk import write_atomic
-from ohlora_lib.nets import Discriminator, Generator, PropertyCNN
+from ohlora_lib.nets import PropertyCNN
 from ohlora_lib.properties import compact
 from ohlora_lib.properties import training as fold_training
 from ohlora_lib.properties.ensemble import Ensemble
@@ -32,6 +32,7 @@ NOTEBOOKS = {
     "finetune": "05_finetune_generator",
     "base": "02_train_base",
     "cnn": "03_train_property_cnn",
+    "stylegan2": "05_finetune_generator",
 }
 BETWEEN = "between the steps"
 FINISH = (Run, "finish", "finishing")
@@ -64,6 +65,7 @@ PLACES = {
         FINISH,
     ],
 }
+PLACES["stylegan2"] = PLACES["finetune"]
 
 
 def marked(mark, owner, name: str, place: str) -> None:
@@ -82,14 +84,10 @@ def marked(mark, owner, name: str, place: str) -> None:
 
 
 def run(what: str, root: Path, mark, resumed, most_share: float = checkpoint.MOST_SHARE) -> None:
-    """Trains from the start, or resumes a run that was killed.
+    """Trains in a project's folder from the start, or resumes a run that was killed.
 
-    Args:
-        what: finetune, base or cnn.
-        root: The project's folder.
-        mark: Shared memory for the run's current place.
-        resumed: Shared memory for where it resumed.
-        most_share: Share of the time that checkpoints may take; raised to get many of them.
+    `mark` and `resumed` are shared memory for its place and for where it resumed; `most_share` is
+    raised to get many checkpoints.
     """
     torch.set_num_threads(1)
     checkpoint.MOST_SHARE = most_share
@@ -99,6 +97,7 @@ def run(what: str, root: Path, mark, resumed, most_share: float = checkpoint.MOS
         mark.value = BETWEEN.encode()
         folder = start_run(NOTEBOOKS[what], {"study": "tiny", "seed": 3}, root=root)
         trainings = {"finetune": finetune, "base": train_base, "cnn": train_cnns}
+        trainings["stylegan2"] = functools.partial(finetune, architecture="stylegan2")
         folder.finish(
             **trainings[what](folder, lambda text: setattr(resumed, "value", text.encode()))
         )
@@ -115,10 +114,11 @@ def pixels(count: int) -> torch.Tensor:
     return torch.randint(0, 256, (count, 32, 32, 3), dtype=torch.uint8, generator=random)
 
 
-def finetune(run: Run, say) -> dict[str, float]:
+def finetune(run: Run, say, architecture: str = "stylegan1") -> dict[str, float]:
     selected, selector, judge = pixels(30), small_cnns(1), small_cnns(2)
     torch.manual_seed(0)
-    nets = Base(Generator(32, z_dim=8, w_dim=8, fmaps_base=64), Discriminator(32, fmaps_base=64))
+    sizes = {"z_dim": 8, "w_dim": 8, "num_properties": 7, "fmaps_base": 64, "fmaps_max": 512}
+    nets = new_nets(32, **sizes, architecture=architecture)
     evaluator = Evaluator(selector, judge, selected, samples=16, seed=3)
     settings = FinetuneSettings(
         epochs=4, batch=4, every_batches=3, first_epoch_every=2, first_epoch_each=3,

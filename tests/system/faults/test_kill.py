@@ -8,7 +8,10 @@ from tests.system.faults.kill import Harness
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("what", "late"),
-    [("finetune", "finishing"), ("base", "writing weights"), ("cnn", "writing weights")],
+    [
+        *(("finetune", "finishing"), ("stylegan2", "finishing")),
+        *(("base", "writing weights"), ("cnn", "writing weights")),
+    ],
 )
 def test_killed_and_resumed_equals_uninterrupted(tmp_path, what, late):
     harness = Harness(what, tmp_path, seed=1)

@@ -1,0 +1,125 @@
+"""Measures how many answers a person must give, in random order and where images are chosen.
+
+`python -m benchmarks.labels` prints the tables of `docs/labels.md`. The true labels of built-in
+faces answer; the committee of `population/asking.py` is tested on faces that are no candidates.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import roc_auc_score
+
+from ohlora_lib.population import asking
+from ohlora_lib.population.faces.faces import draw_attributes, render_faces
+
+SHARES = {"glass": 0.05, "age": 0.05, "quality": 0.9, "gender": 0.5}  # 10 % are of poor quality
+CANDIDATES, UNSEEN = 6000, 3000
+FIRST, ROUND = 100, 50  # answers before choosing begins, and per round
+POINTS = {  # numbers of answers, by order
+    "random": (100, 200, 300, 500, 700, 1000, 1400, 2000),
+    "chosen": (100, 150, 200, 250, 300, 350, 400, 450, 500, 600, 700, 850, 1000),
+}
+TARGET = 2000  # random answers to equal
+
+
+def population(seed: int) -> tuple[np.ndarray, pd.DataFrame]:
+    """Features and true labels of the candidates and, after them, of the unseen faces."""
+    faces = range(CANDIDATES + UNSEEN)
+    images = render_faces(faces, seed=1000 + seed, shares=SHARES)
+    return asking.features(images), draw_attributes(faces, seed=1000 + seed, shares=SHARES)
+
+
+def calibration_error(p: np.ndarray, truth: np.ndarray, bins: int = 10) -> float:
+    """Expected calibration error: the mean gap between probability and share, over bins of p."""
+    place = np.minimum((p * bins).astype(int), bins - 1)
+    return float(np.abs(np.bincount(place, p - truth, bins)).sum() / len(p))
+
+
+def measure(features: np.ndarray, truth: np.ndarray, order: str, seed: int) -> Iterator[dict]:
+    """Answers questions about one property, and tests the guesses at each of `POINTS`."""
+    labels, source = np.full(len(truth), np.nan), np.full(len(truth), "", dtype=object)
+    candidates, count = slice(CANDIDATES), 0
+    while count < max(POINTS[order]):
+        asked = asking.next_images(
+            features[candidates],
+            labels[candidates],
+            count=ROUND if count else FIRST,
+            random_share=1.0 if order == "random" else 0.2,
+            seed=seed,
+        )
+        rows = asked["img_no"].to_numpy()
+        labels[rows], source[rows] = truth[rows], asked["source"]
+        count += len(rows)
+        if count in POINTS[order]:
+            yield {"answers": count, **tested(features, labels, source, truth, seed)}
+
+
+def tested(
+    features: np.ndarray, labels: np.ndarray, source: np.ndarray, truth: np.ndarray, seed: int
+) -> dict[str, float]:
+    """AUROC and calibration error on the unseen faces, and the answers of the rarer kind."""
+    rows = np.flatnonzero(~np.isnan(labels))
+    known = asking.guess(features[:CANDIDATES], labels[:CANDIDATES], seed=seed)
+    mine = asking.weights(known, rows, source[rows])
+    p, unseen = asking.guess(features, labels, weights=mine, seed=seed), slice(CANDIDATES, None)
+    if np.isnan(p).any():
+        return {"auroc": 0.5, "error": np.nan, "rare": 0}
+    return {
+        "auroc": roc_auc_score(truth[unseen], p[unseen]),
+        "error": calibration_error(p[unseen], truth[unseen]),
+        "rare": np.sum(labels[rows] == (truth.mean() < 0.5)),
+    }
+
+
+def all_curves(seeds: int) -> pd.DataFrame:
+    """One row per seed, property, order and number of answers."""
+    rows = []
+    for seed in range(seeds):
+        features, table = population(seed)
+        for prop in SHARES:
+            truth = table[prop].to_numpy(float)
+            for order in POINTS:
+                facts = {"seed": seed, "property": prop, "order": order}
+                rows += [facts | row for row in measure(features, truth, order, seed)]
+    return pd.DataFrame(rows)
+
+
+def needed(curve: pd.Series, target: float) -> str:
+    """The first number of answers from which a curve, indexed by answers, stays at the target."""
+    below = curve.index[curve < target]
+    later = curve.index[curve.index > below.max()] if len(below) else curve.index
+    return str(later.min()) if len(later) else f"over {curve.index.max()}"
+
+
+def main() -> None:
+    """Prints the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=3)
+    curves = all_curves(parser.parse_args().seeds)
+    mean = curves.groupby(["property", "order", "answers"], sort=False).mean()
+    print(f"| property | AUROC of {TARGET} random | needed, random | needed, chosen "
+          "| error, random | error, chosen |\n|---|---|---|---|---|---|")  # fmt: skip
+    for prop in SHARES:
+        random, chosen = mean.loc[prop, "random"], mean.loc[prop, "chosen"]
+        target = random["auroc"][TARGET]
+        counts = [needed(part["auroc"], target) for part in (random, chosen)]
+        at = int(counts[1]) if counts[1].isdigit() else chosen.index.max()
+        errors = f"{random['error'][TARGET]:.4f} | {chosen['error'][at]:.4f}"
+        print(f"| {prop} | {target:.4f} | {' | '.join(counts)} | {errors} |")
+    print("\n| property | order | answers | AUROC | lowest to highest | error | rare |")
+    print("|---|---|---|---|---|---|---|")
+    for (prop, order, answers), part in curves.groupby(
+        ["property", "order", "answers"], sort=False
+    ):
+        auroc, rest = part["auroc"], part[["error", "rare"]].mean()
+        ends = f"{auroc.min():.4f} to {auroc.max():.4f}"
+        print(f"| {prop} | {order} | {answers} | {auroc.mean():.4f} | {ends} "
+              f"| {rest['error']:.4f} | {rest['rare']:.0f} |")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

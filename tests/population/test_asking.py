@@ -1,0 +1,124 @@
+"""Choosing images finds rare values and learns from fewer answers, and bends no share."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from ohlora_lib.population.asking import features, guess, next_images, weights
+from ohlora_lib.population.faces.faces import render_faces
+
+COUNT, NUMBERS = 2500, 24
+ASKED = 1500  # the first of them, where the others test
+SHARE = 0.04  # of the rare value
+
+
+@pytest.fixture(scope="module")
+def made():
+    """Features and a rare label that depends on them, with some noise."""
+    random = np.random.default_rng(0)
+    found = random.standard_normal((COUNT, NUMBERS)).astype(np.float32)
+    logits = 5 * found[:, :4].sum(1) / 2 + random.standard_normal(COUNT)
+    return found, (logits > np.quantile(logits, 1 - SHARE)).astype(float)
+
+
+def answered(found, truth, *, random_share, seed=0, rounds=(100, 50, 50), asked_of=None):
+    """Labels and sources, (N,), after some rounds of questions."""
+    labels, source = np.full(len(truth), np.nan), np.full(len(truth), "", dtype=object)
+    options = {"random_share": random_share, "seed": seed}
+    for count in rounds:
+        asked = next_images(found[:asked_of], labels[:asked_of], count=count, **options)
+        assert len(asked) == count
+        assert np.isnan(labels[asked["img_no"]]).all()
+        labels[asked["img_no"]] = truth[asked["img_no"]]
+        source[asked["img_no"]] = asked["source"]
+    return labels, source
+
+
+def test_choosing_finds_rare_values_and_learns_more_than_random_order(made):
+    found, truth = made
+    unseen = np.arange(COUNT) >= ASKED
+    positives, auroc = {0.2: [], 1.0: []}, {0.2: [], 1.0: []}
+    for share in positives:
+        for seed in range(3):
+            labels, _ = answered(found, truth, random_share=share, seed=seed, asked_of=ASKED)
+            positives[share].append(np.nansum(labels))
+            scores = guess(found, labels, seed=0)[unseen]
+            auroc[share].append(roc_auc_score(truth[unseen], scores))
+    assert np.sum(positives[0.2]) > 2 * np.sum(positives[1.0])  # 3.1
+    assert np.mean(auroc[0.2]) > np.mean(auroc[1.0]) + 0.01  # .982 and .953
+
+
+def test_a_share_of_every_round_is_random(made):
+    found, truth = made
+    labels, source = answered(found, truth, random_share=0.2)
+    first = next_images(found, np.full(COUNT, np.nan), count=30, seed=0)
+    assert set(first["source"]) == {"random"}
+    assert (source == "random").sum() == 100 + 10 + 10
+    assert np.isnan(labels[source == ""]).all()
+
+
+def test_weights_undo_the_choice(made):
+    found, truth = made
+    labels, source = answered(found, truth, random_share=0.2)
+    rows = np.flatnonzero(~np.isnan(labels))
+    bent, known = labels[rows].mean(), guess(found, labels, seed=0)
+    mine = weights(known, rows, source[rows])
+    assert bent > 4 * SHARE  # .21
+    assert mine.mean() == pytest.approx(1)
+    assert (mine * labels[rows]).mean() == pytest.approx(SHARE, abs=0.015)  # .038
+    probability = guess(found, labels, weights=mine, seed=0)
+    assert probability.mean() == pytest.approx(SHARE, abs=0.02)  # .030
+    assert (weights(known, rows, np.full(len(rows), "random")) == 1).all()
+
+
+def test_one_seed_gives_one_order(made):
+    found, truth = made
+    labels, _ = answered(found, truth, random_share=0.2)
+    first, again, other = (next_images(found, labels, count=20, seed=k) for k in (1, 1, 2))
+    assert first.equals(again)
+    assert not first.equals(other)
+
+
+def test_a_copy_is_not_asked_about_in_the_same_round(made):
+    found, truth = (np.concatenate([part, part]) for part in made)
+    labels, _ = answered(found, truth, random_share=0.0)
+    asked = next_images(found, labels, count=50, random_share=0.0, seed=0)["img_no"] % COUNT
+    assert asked.nunique() == 50
+    assert np.isnan(labels[asked]).all()
+
+
+def test_with_one_answer_only_there_is_no_guess_and_random_order(made):
+    found, _ = made
+    labels = np.full(COUNT, np.nan)
+    labels[:50] = 0
+    assert np.isnan(guess(found, labels, seed=0)).all()
+    assert (weights(guess(found, labels, seed=0), np.arange(50), np.full(50, "chosen")) == 1).all()
+    assert set(next_images(found, labels, count=10, seed=0)["source"]) == {"random"}
+    labels[50] = 1
+    probability = guess(found, labels, seed=0)
+    assert 0 < probability.mean() < 0.2
+    assert "chosen" in set(next_images(found, labels, count=10, seed=0)["source"])
+
+
+def test_the_last_images_are_asked_about_too(made):
+    found, truth = made
+    labels = truth.copy()
+    labels[:7] = np.nan
+    asked = next_images(found, labels, count=20, seed=0)
+    assert sorted(asked["img_no"]) == list(range(7))
+    assert next_images(found, truth, count=20, seed=0).empty
+
+
+@pytest.mark.parametrize("image_px", [32, 96])
+def test_features_are_finite_and_the_same_at_any_size(image_px):
+    state = torch.get_rng_state()
+    images = render_faces(range(12), image_px=image_px)
+    found = features(images)
+    assert found.dtype == np.float32
+    assert found.shape[0] == 12
+    assert np.isfinite(found).all()
+    assert np.square(found).mean() == pytest.approx(1, rel=1e-3)
+    assert np.array_equal(found, features(images))
+    assert torch.equal(state, torch.get_rng_state())
+    assert np.isfinite(features(np.zeros((3, 64, 64, 3), np.uint8))).all()
