@@ -3,8 +3,6 @@
 Axes: H image height.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from importlib.resources import files

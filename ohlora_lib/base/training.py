@@ -6,8 +6,6 @@ Source: Karras et al., "A Style-Based Generator Architecture for GANs", 2019, ht
 lazy R1 is from "Analyzing and Improving the Image Quality of StyleGAN", 2020, https://arxiv.org/abs/1912.04958.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Mapping

@@ -5,8 +5,6 @@ checkpoint on many samples.
 Axes: S samples, H image height, P properties, F features.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import InitVar, dataclass
 from pathlib import Path

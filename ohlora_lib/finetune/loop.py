@@ -3,8 +3,6 @@
 Axes: N selected images, B batch, H image height.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 import time

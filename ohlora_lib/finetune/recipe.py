@@ -4,8 +4,6 @@ Layers are named by resolution (`layers@16px`), so a recipe applies to every ima
 Source: the published study; the tests hold its layer lists at 256 px.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

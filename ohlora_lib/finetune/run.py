@@ -4,14 +4,12 @@ Notebook 5 and the command `ohlora finetune` both use this module.
 Axes: N selected images, H image height.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, InitVar, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pandas as pd
 import torch
@@ -138,7 +136,7 @@ class FinetuneRun:
             facts = {"epochs": str(epochs), "images_seen": str(tuner.images_seen)}
             save_weights(tuner.result, path, **facts)
 
-    def train(self, watch: Callable[[FinetuneRun], None]) -> bool:
+    def train(self, watch: Callable[[Self], None]) -> bool:
         """Fine-tunes to the last epoch.
 
         Args:

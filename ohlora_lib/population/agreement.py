@@ -4,8 +4,6 @@ Source: Cohen, "A Coefficient of Agreement for Nominal Scales", 1960: kappa is t
 chance, 1 if two people always agree and 0 if they agree as often as their shares of ones imply.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path

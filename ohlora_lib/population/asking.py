@@ -11,8 +11,6 @@ and Savarese, "Active Learning for Convolutional Neural Networks: A Core-Set App
 https://arxiv.org/abs/1708.00489; scale and shift of logits, Platt, 1999.
 """
 
-from __future__ import annotations
-
 from importlib.resources import files
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Label tables: one row per image, one column per property, values 0 or 1."""
 
-from __future__ import annotations
-
 import csv
 import re
 import unicodedata

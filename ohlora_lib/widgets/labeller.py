@@ -1,7 +1,5 @@
 """The labelling widget: shows a `LabelSession` on screen and takes answers from the keyboard."""
 
-from __future__ import annotations
-
 from importlib.resources import files
 from typing import Any
 

@@ -194,6 +194,7 @@ def test_shapes_that_claim_memory_take_none(tmp_path, channels, said, monkeypatc
 
 def test_wrong_kind(tmp_path):
     path = tmp_path / "net.safetensors"
+    assert "no such weight file" in complaint(load_generator, path)
     save_weights(Discriminator(8, fmaps_base=64), path)
     assert "holds a discriminator, not a generator" in complaint(load_generator, path)
     assert "discriminator, not a property_cnn" in complaint(check_weights, path, "property_cnn")

@@ -4,7 +4,6 @@ import io
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -245,24 +244,16 @@ def test_ctrl_c_lets_the_cell_save_and_starts_no_other_cell(project):
     assert stages.reason_to_run(first, project).startswith("did not finish")
 
 
-def test_two_runners_of_one_stage_are_refused(project):
-    stage = stages.read_study(project / "params/tiny", project)[0]
-    stage.folder.mkdir(parents=True)
-    code = (
-        "import sys; from pathlib import Path\n"
-        "from ohlora_lib.study.run_folder import FolderLock\n"
-        "lock = FolderLock(Path(sys.argv[1]), '.runner.lock'); print('held', flush=True)\n"
-        "sys.stdin.read()"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", code, str(stage.folder)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    ) as holder:
-        assert holder.stdout.readline().strip() == b"held"
-        with pytest.raises(ValueError, match=f"process {holder.pid}"):
-            run_study("params/tiny", status=Listening())
-        holder.stdin.close()
+def test_a_stage_that_another_runner_holds_is_refused(project, monkeypatch):
+    """`study/test_run_folder.py` tests the lock itself, with a second process."""
+
+    def held(folder, name):
+        raise ValueError(f"{folder.name}{name}: process 7")
+
+    monkeypatch.setattr(runner, "FolderLock", held)
+    monkeypatch.setattr(runner.Worker, "_start", lambda _: pytest.fail("started a process"))
+    with pytest.raises(ValueError, match="01_first.runner.lock: process 7"):
+        run_study("params/tiny", status=Listening())
 
 
 def test_a_dead_worker_is_noticed_though_its_child_holds_the_pipe_open(tmp_path, monkeypatch):

@@ -118,6 +118,21 @@ def test_chance_of_improvement_counts_pairs_of_seeds():
     assert chance_of_improvement(b, [0.0] * 5) == (1, 1, 1)
 
 
+def test_pooled_seeds_that_do_not_differ_are_rarely_called():
+    called = 0
+    for trial in range(40):
+        rng = np.random.default_rng(trial)
+        groups = {
+            name: [
+                make_log(int(rng.integers(10**6)), 24, ends={"gender": 0.8 + rng.normal(0, 0.05)})
+                for _ in range(3)
+            ]
+            for name in "ab"
+        }
+        called += compared(groups, "a", "b")["effect"] != "not shown"
+    assert called <= 5  # 5 % of 40 is 2
+
+
 def test_a_log_given_twice_is_no_second_seed(tmp_path):
     logs = [make_log(k) for k in range(4)]
     again = logs[2].assign(elapsed_sec=1.0)

@@ -4,8 +4,6 @@ Everything works on names and tensors alone; no network is built.
 Source of the names: https://github.com/NVlabs/stylegan2-ada-pytorch.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping, Sequence

@@ -5,8 +5,6 @@ That text is dropped unread, and every global but those of STAND_INS is refused 
 Format: https://github.com/NVlabs/stylegan2-ada-pytorch and https://github.com/NVlabs/stylegan3.
 """
 
-from __future__ import annotations
-
 import mmap
 import pickle
 import pickletools

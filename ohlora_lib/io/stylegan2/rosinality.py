@@ -4,8 +4,6 @@ Source of the names: https://github.com/rosinality/stylegan2-pytorch, a layout w
 without clamps.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from typing import Any

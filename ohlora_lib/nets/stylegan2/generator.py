@@ -6,8 +6,6 @@ https://arxiv.org/abs/1912.04958, and "Training Generative Adversarial Networks 
 2020, https://arxiv.org/abs/2006.06676.
 """
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 import torch
