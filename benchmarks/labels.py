@@ -95,30 +95,33 @@ def needed(curve: pd.Series, target: float) -> str:
     return str(later.min()) if len(later) else f"over {curve.index.max()}"
 
 
+def show(curves: pd.DataFrame) -> None:
+    """Prints the summary and the curves of `all_curves`."""
+    mean = curves.groupby(["property", "order", "answers"], sort=False).mean()
+    print(f"| property | AUROC, {TARGET} random | 500 random | 300 chosen | 500 chosen ", end="")
+    print(f"| chosen answers needed | calibration error, {TARGET} random | 500 chosen |")
+    print("|---" * 8 + "|")
+    for prop in curves["property"].unique():
+        random, chosen = mean.loc[prop, "random"], mean.loc[prop, "chosen"]
+        cells = [random["auroc"][TARGET], random["auroc"][500], *chosen["auroc"][[300, 500]]]
+        cells = [f"{value:.3f}" for value in cells]
+        cells += [needed(chosen["auroc"], random["auroc"][TARGET])]
+        cells += [f"{value:.4f}" for value in (random["error"][TARGET], chosen["error"][500])]
+        print(f"| {prop} | {' | '.join(cells)} |")
+    print("\n| property | order | answers | AUROC | lowest to highest | error | rarer ones |")
+    print("|---" * 7 + "|")
+    for keys, part in curves.groupby(["property", "order", "answers"], sort=False):
+        auroc, rest = part["auroc"], part[["error", "rare"]].mean()
+        ends = f"{auroc.mean():.4f} | {auroc.min():.4f} to {auroc.max():.4f}"
+        names = " | ".join(map(str, keys))
+        print(f"| {names} | {ends} | {rest['error']:.4f} | {rest['rare']:.0f} |")
+
+
 def main() -> None:
     """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
-    curves = all_curves(parser.parse_args().seeds)
-    mean = curves.groupby(["property", "order", "answers"], sort=False).mean()
-    print(f"| property | AUROC of {TARGET} random | needed, random | needed, chosen "
-          "| error, random | error, chosen |\n|---|---|---|---|---|---|")  # fmt: skip
-    for prop in SHARES:
-        random, chosen = mean.loc[prop, "random"], mean.loc[prop, "chosen"]
-        target = random["auroc"][TARGET]
-        counts = [needed(part["auroc"], target) for part in (random, chosen)]
-        at = int(counts[1]) if counts[1].isdigit() else chosen.index.max()
-        errors = f"{random['error'][TARGET]:.4f} | {chosen['error'][at]:.4f}"
-        print(f"| {prop} | {target:.4f} | {' | '.join(counts)} | {errors} |")
-    print("\n| property | order | answers | AUROC | lowest to highest | error | rare |")
-    print("|---|---|---|---|---|---|---|")
-    for (prop, order, answers), part in curves.groupby(
-        ["property", "order", "answers"], sort=False
-    ):
-        auroc, rest = part["auroc"], part[["error", "rare"]].mean()
-        ends = f"{auroc.min():.4f} to {auroc.max():.4f}"
-        print(f"| {prop} | {order} | {answers} | {auroc.mean():.4f} | {ends} "
-              f"| {rest['error']:.4f} | {rest['rare']:.0f} |")  # fmt: skip
+    show(all_curves(parser.parse_args().seeds))
 
 
 if __name__ == "__main__":

@@ -112,7 +112,7 @@ class PlainTuner(FineTuner):
 
     def update_discriminator(self, real: Tensor) -> Tensor:
         """Updates the discriminator once and returns the loss, shape ()."""
-        fake = draw(self.generator, self.latents(len(real)), noise="random")  # keeps its graph
+        fake = draw(self.generator, *self.latents(len(real)), noise="random")  # keeps its graph
         gamma = self.settings.r1_gamma
         real = real.detach().contiguous().requires_grad_(gamma > 0)
         real_scores, fake_scores = score(self.discriminator, real), score(self.discriminator, fake)
@@ -122,7 +122,7 @@ class PlainTuner(FineTuner):
 
     def update_generator(self, real: Tensor) -> Tensor:
         """Updates the generator once and returns the loss, shape ()."""
-        fake = draw(self.generator, self.latents(len(real)), noise="random")
+        fake = draw(self.generator, *self.latents(len(real)), noise="random")
         loss = generator_loss(score(self.discriminator, fake))
         return self._step(loss, self.g_optimizer)
 

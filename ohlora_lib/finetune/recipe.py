@@ -105,11 +105,11 @@ def shown_places(net: Network, places: Sequence[str]) -> str:
 @contextmanager
 def only_trainable(net: nn.Module, names: Sequence[str]) -> Iterator[None]:
     """Lets only the named parameters require gradients in the block; restores flags on exit."""
-    before = {name: p.requires_grad for name, p in net.named_parameters()}
+    before = [(p, p.requires_grad) for p in net.parameters()]
     try:
         for name, p in net.named_parameters():
             p.requires_grad_(name in names)
         yield
     finally:
-        for name, p in net.named_parameters():
-            p.requires_grad_(before[name])
+        for p, flag in before:
+            p.requires_grad_(flag)

@@ -126,13 +126,11 @@ class Blur(nn.Module):
         return convolve(x, kernel, bias, padding=self.padding, groups=x.shape[1])
 
 
-def add_noise(x: Tensor, plane: Tensor, strength: Tensor, mode: str) -> Tensor:
-    """Adds strength times noise to (B, C, H, W) in place: `random` planes, or the `fixed` one."""
+def noise_planes(x: Tensor, plane: Tensor, mode: str) -> Tensor:
+    """Returns noise for (B, C, H, W): `random` planes, (B, 1, H, W), or the `fixed` plane."""
     if mode == "random":
-        noise = torch.randn(x.shape[0], 1, *x.shape[2:], device=x.device, dtype=x.dtype)
-    else:
-        noise = plane.to(x.dtype)
-    return x.addcmul_(noise, strength.to(x.dtype))
+        return torch.randn(x.shape[0], 1, *x.shape[2:], device=x.device, dtype=x.dtype)
+    return plane.to(x.dtype)
 
 
 class Noise(nn.Module):
@@ -145,7 +143,8 @@ class Noise(nn.Module):
 
     def forward(self, x: Tensor, mode: str) -> Tensor:
         """Adds noise to (B, C, H, W) in place: a `random` plane per image, or the `fixed` one."""
-        return add_noise(x, self.noise, self.weight.view(1, -1, 1, 1), mode)
+        strength = self.weight.view(1, -1, 1, 1).to(x.dtype)
+        return x.addcmul_(noise_planes(x, self.noise, mode), strength)
 
 
 class Style(EqualDense):

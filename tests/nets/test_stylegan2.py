@@ -242,8 +242,8 @@ def pairs(x, _):
     return layers.minibatch_deviation(x, 2)
 
 
-def own_planes(x, plane, strength, mode):
-    return layers.add_noise(x, plane.T, strength, mode)
+def own_planes(x, plane, mode):
+    return layers.noise_planes(x, plane.T, mode)
 
 
 def same_border(images):
@@ -263,8 +263,8 @@ WRONG_PICTURES = (
     ("layers.demodulation", lambda style, power: torch.ones(len(style), len(power))),
     ("layers.ToRGB.forward", without_torgb_gain),
     ("generator.Synthesis.forward", shifted),
-    ("layers.add_noise", own_planes),
-    ("layers.add_noise", lambda x, *_: x),
+    ("layers.noise_planes", own_planes),
+    ("layers.noise_planes", lambda x, plane, _: torch.zeros_like(plane)),
     ("layers.GAIN", 1.0),
     ("generator.MAPPING_LR_MULTIPLIER", 0.011),
     ("generator.pixel_norm", lambda x: x),

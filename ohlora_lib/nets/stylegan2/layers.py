@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ohlora_lib.nets.fast import convolve
-from ohlora_lib.nets.layers import Blur, EqualConv, EqualDense, add_noise, leaky
+from ohlora_lib.nets.layers import Blur, EqualConv, EqualDense, leaky, noise_planes
 
 GAIN = math.sqrt(2)  # of every leaky ReLU
 TAPS = (1, 3, 3, 1)  # of the filter before halving and after doubling
@@ -52,6 +52,21 @@ def clamped(x: Tensor, limit: float | None) -> Tensor:
 def demodulation(style: Tensor, power: Tensor) -> Tensor:
     """Returns 1 / norm of each modulated kernel, (B, C), from styles (B, C_in) and `power`."""
     return (style.square() @ power.T + DEMODULATION_EPS).rsqrt()
+
+
+def activated(x: Tensor, factor: Tensor, noise: Tensor, strength: Tensor, bias: Tensor) -> Tensor:
+    """Returns the leaky ReLU of x (B, C, H, W) * factor (B, C) + noise * strength () + bias (C,).
+
+    `noise` has one plane or B; the result is channels_last. On a CPU, operations that repeat a
+    number for each channel or pixel take up to eight times as long: here a matrix product repeats
+    the noise, and `factor` stands beside each row of pixels.
+    """
+    (height, width), rows = x.shape[2:], x.permute(0, 2, 3, 1).flatten(2)  # (B, H, W * C)
+    planes = noise.reshape(-1, height, width, 1)
+    shift = F.linear(planes, strength.expand(len(bias), 1), bias)  # (B or 1, H, W, C)
+    factor = factor.to(x.dtype).repeat(1, width)[:, None]  # (B, 1, W * C)
+    rows = leaky(torch.addcmul(shift.to(x.dtype).flatten(2), rows, factor), inplace=True)
+    return rows.unflatten(2, (width, -1)).permute(0, 3, 1, 2)  # (B, C, H, W)
 
 
 class StyledConv(nn.Module):
@@ -107,10 +122,9 @@ class StyledConv(nn.Module):
             x = self.blur(F.conv_transpose2d(x, kernel, stride=2))
         else:
             x = F.conv2d(x, kernel, padding=1)  # (B, C, H, H)
-        bias, factor = (self.bias * GAIN).to(x.dtype), factor.to(x.dtype)
-        x = torch.addcmul(bias[:, None, None], x, factor[..., None, None])
-        x = add_noise(x, self.noise_const, self.noise_strength * GAIN, noise)
-        return clamped(leaky(x, inplace=True), self.clamp)
+        planes = noise_planes(x, self.noise_const, noise)
+        x = activated(x, factor, planes, self.noise_strength * GAIN, self.bias * GAIN)
+        return clamped(x, self.clamp)
 
 
 class ToRGB(nn.Module):

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 import yaml
 from bs4 import BeautifulSoup
 
+from ohlora_lib.io.weights import read_tensors
 from ohlora_lib.study.records import changed_file, read_summary
 from tests.population.test_sources import PROPS, celeba
 
@@ -103,6 +105,40 @@ CHANGES = {
         "evaluation_runs": ["outputs/celeba/06_evaluate_samples-v9"] * 2,
     },
 }
+
+
+FROZEN = {
+    "v8": ("b8.", "b16.", "b32."),
+    "v9": ("b32.",),
+}  # blocks that a recipe leaves as they are
+
+
+def check_stylegan2(outputs):
+    """Checks that all stages finished, and which blocks of the base each recipe changed."""
+    for stage in STAGES:
+        read_summary(outputs / stage)  # raises if it has not finished
+    base = read_tensors(outputs / "02_train_base" / "generator.safetensors")[0]
+    for variant, blocks in FROZEN.items():
+        path = outputs / f"05_finetune_generator-{variant}" / "generator.safetensors"
+        tensors, facts = read_tensors(path)
+        assert facts["architecture"] == "stylegan2"
+        assert ("mapping.fc_new0.weight" in tensors) == (variant == "v9")
+        same = {name for name in base if torch.equal(base[name], tensors[name])}
+        buffers = {name for name in base if name.endswith(("resample_filter", "noise_const"))}
+        frozen = {n for n in base if n.removeprefix("synthesis.").startswith(blocks)}
+        assert same == frozen | buffers
+
+
+@pytest.mark.slow
+def test_a_stylegan2_goes_through_all_notebooks(tmp_path):
+    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
+    shutil.copytree(ROOT / "params" / "smoke", tmp_path / "params" / "smoke")
+    path = tmp_path / "params" / "smoke" / "02_train_base.yaml"
+    values = {**yaml.safe_load(path.read_text()), "architecture": "stylegan2"}
+    del values["grow_kimg"]
+    path.write_text(yaml.safe_dump(values))
+    ohlora(tmp_path, "run", "params/smoke")
+    check_stylegan2(tmp_path / "outputs" / "smoke")
 
 
 @pytest.mark.slow
