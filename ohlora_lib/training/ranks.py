@@ -106,7 +106,11 @@ def join() -> Ranks:
 
 
 def leave(ranks: Ranks) -> None:
-    """Leaves the group once all ranks are here, so that none is cut off while it receives."""
+    """Leaves the group once all ranks are here, so that none is cut off while it receives.
+
+    A barrier, unlike a sum, also waits for earlier work and gives the group's threads no tensor,
+    which they might free while the interpreter shuts down.
+    """
     if ranks.size > 1:
-        ranks.any(False)
+        dist.barrier()
         dist.destroy_process_group()

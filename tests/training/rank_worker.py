@@ -84,7 +84,7 @@ def main(folder: Path) -> None:
     found["resumed"] = train(again)
 
     def spoil() -> None:
-        broken.latents = lambda count: torch.full((count, 8), torch.nan)
+        broken.latents = lambda count: (torch.full((count, 8), torch.nan), None)
 
     found["broken"] = train(broken, 2, spoil)
     torch.save(found, folder / f"found-{ranks.rank}.pt")
