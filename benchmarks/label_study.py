@@ -53,7 +53,7 @@ def asked(faces: pd.DataFrame, features: np.ndarray, answers: int, seed: int) ->
             )
             labels[found["img_no"]] = truth[found["img_no"]]
         rows = np.flatnonzero(~np.isnan(labels))
-        probabilities = asking.guess(features, labels, seed=seed)
+        probabilities = asking.guess(features, labels)
         source = np.where(drawn[rows], "random", "chosen")
         table.loc[rows, f"{prop}_weight"] = asking.weights(probabilities, rows, source)
         table[prop] = pd.array(labels, dtype="Int64")

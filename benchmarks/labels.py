@@ -1,7 +1,7 @@
 """Measures how many answers a person must give, in random order and where images are chosen.
 
 `python -m benchmarks.labels` prints the tables of `docs/labels.md`. The true labels of built-in
-faces answer; the committee of `population/asking.py` is tested on faces that are no candidates.
+faces answer; the guesses of `population/asking.py` are tested on faces that are no candidates.
 """
 
 from __future__ import annotations
@@ -55,17 +55,17 @@ def measure(features: np.ndarray, truth: np.ndarray, order: str, seed: int) -> I
         labels[rows], source[rows] = truth[rows], asked["source"]
         count += len(rows)
         if count in POINTS[order]:
-            yield {"answers": count, **tested(features, labels, source, truth, seed)}
+            yield {"answers": count, **tested(features, labels, source, truth)}
 
 
 def tested(
-    features: np.ndarray, labels: np.ndarray, source: np.ndarray, truth: np.ndarray, seed: int
+    features: np.ndarray, labels: np.ndarray, source: np.ndarray, truth: np.ndarray
 ) -> dict[str, float]:
     """AUROC and calibration error on the unseen faces, and the answers of the rarer kind."""
     rows = np.flatnonzero(~np.isnan(labels))
-    known = asking.guess(features[:CANDIDATES], labels[:CANDIDATES], seed=seed)
+    known = asking.guess(features[:CANDIDATES], labels[:CANDIDATES])
     mine = asking.weights(known, rows, source[rows])
-    p, unseen = asking.guess(features, labels, weights=mine, seed=seed), slice(CANDIDATES, None)
+    p, unseen = asking.guess(features, labels, weights=mine), slice(CANDIDATES, None)
     if np.isnan(p).any():
         return {"auroc": 0.5, "error": np.nan, "rare": 0}
     return {

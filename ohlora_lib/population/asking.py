@@ -2,13 +2,15 @@
 
 A committee of logistic regressions, each fitted to a bootstrap sample of the answers, reads frozen
 features of the shipped discriminator. It asks about images of which it is least sure, which for a
-rare value are its likeliest holders, and spreads them in feature space.
+rare value are its likeliest holders, and spreads them in feature space. One logistic regression,
+fitted to all answers, guesses the others.
 Axes: N images, F features, M members, n answers.
 Sources: uncertainty sampling, Lewis and Gale, "A Sequential Algorithm for Training Text
 Classifiers", 1994, https://arxiv.org/abs/cmp-lg/9407020; query by committee, Seung, Opper and
 Sompolinsky, "Query by Committee", 1992, https://doi.org/10.1145/130385.130417; core-set, Sener
 and Savarese, "Active Learning for Convolutional Neural Networks: A Core-Set Approach", 2018,
-https://arxiv.org/abs/1708.00489; scale and shift of logits, Platt, 1999.
+https://arxiv.org/abs/1708.00489; scores without one answer, Pregibon, "Logistic Regression
+Diagnostics", 1981, https://doi.org/10.1214/aos/1176345513; scale and shift of logits, Platt, 1999.
 """
 
 from importlib.resources import files
@@ -17,7 +19,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from scipy.special import expit, logit
+from scipy.special import expit
 from torch import Tensor
 
 from ohlora_lib.io.images import Images, hold
@@ -28,9 +30,10 @@ DISCRIMINATOR = files("ohlora_lib") / "assets" / "base64-discriminator.safetenso
 AT_ONCE = 64  # images per forward pass
 TAPS = (3, 4)  # layers whose activations, at 16 px, are pooled
 NUMBERS = 256  # features kept
-MEMBERS, PENALTY = 8, 4.0  # of the committee
-FEWEST = 3  # answers of each kind, left out by a member, for a calibration
-BINS = 10  # of the committee's score, for the weights
+MEMBERS = 8  # of the committee
+PENALTY = 4.0  # of the squared coefficients
+FEWEST = 3  # answers of each kind for a calibration
+BINS = 10  # of the guess, for the weights
 POOL = 5  # how many of the least sure images compete for each place
 MOST_STEPS = 12  # of Newton's method
 FLOOR = 1e-3  # least variance of an answer, so that a step stays finite
@@ -73,18 +76,19 @@ def _activations(images: Images) -> Tensor:
 
 
 def guess(
-    features: np.ndarray, labels: np.ndarray, *, weights: np.ndarray | None = None, seed: int
+    features: np.ndarray, labels: np.ndarray, *, weights: np.ndarray | None = None
 ) -> np.ndarray:
     """Guesses the probability, (N,), that each image has a property.
 
-    Each member left out some answers: on these its logits are calibrated, with the weights, so
-    that neither the committee's confidence nor the choice of images bends the probabilities.
+    Each answered image's logit without its own answer calibrates, with the weights, so that
+    neither overfitting nor the choice of images bends the probabilities. The guess for an answered
+    image lies halfway between its logits with and without its answer: the former is too sure, but
+    chosen images are so spread that the latter is less sure than for an image never asked about.
 
     Args:
         features: From `features`, (N, F).
         labels: 0, 1, or NaN where there is no answer, (N,).
         weights: Of the answered images, in their order (`weights`); None weighs all alike.
-        seed: Seeds the bootstrap samples.
 
     Returns:
         NaN for all images while one of the two answers is lacking.
@@ -92,8 +96,11 @@ def guess(
     rows = np.flatnonzero(~np.isnan(labels))
     if len(np.unique(labels[rows])) < 2:
         return np.full(len(features), np.nan)
-    logits, unseen = _committee(features, labels, rows, seed)
-    scale, shift = _calibrate(unseen, labels[rows], weights)
+    found, curve = _fit(features[rows], labels[rows], np.ones(len(rows)), PENALTY)
+    logits = features @ found[:-1] + found[-1]
+    without = _without_own(features[rows], labels[rows], logits[rows], curve)
+    scale, shift = _calibrate(without, labels[rows], weights)
+    logits[rows] = (logits[rows] + without) / 2
     return expit(scale * logits + shift)
 
 
@@ -135,8 +142,8 @@ def next_images(
 def weights(probabilities: np.ndarray, rows: np.ndarray, source: np.ndarray) -> np.ndarray:
     """Importance weights, (n,), with mean 1, that make answered images look like the candidates.
 
-    Divides the images into bins of the committee's score and weighs each answered image by its
-    bin's share of all images over its share of the answered ones (post-stratification).
+    Divides the images into bins of the guess and weighs each answered image by its bin's
+    share of all images over its share of the answered ones (post-stratification).
 
     Args:
         probabilities: From `guess`, (N,).
@@ -161,8 +168,7 @@ def _choose(
     seed: int,
 ) -> np.ndarray:
     """The images of `rest` that the committee is least sure of, spread in feature space."""
-    logits, _ = _committee(features, labels, rows, seed)
-    unsure = -np.abs(expit(logits) - 0.5)  # (N,)
+    unsure = -np.abs(_committee(features, labels, rows, seed) - 0.5)  # (N,)
     pool = rest[np.argsort(-unsure[rest], kind="stable")[: POOL * count]]
     value = unsure[pool] - unsure[pool].min() + FLOOR
     nearest = _distance(features[pool], features[rows]).min(1)  # to what is or will be answered
@@ -183,31 +189,27 @@ def _distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def _committee(
     features: np.ndarray, labels: np.ndarray, rows: np.ndarray, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The committee's logits, (N,), and those of the members that left an answer out, (n,)."""
+) -> np.ndarray:
+    """The members' mean probability, (N,)."""
     random, votes = np.random.default_rng(seed), np.empty((MEMBERS, len(features)))
-    left_out = np.ones((MEMBERS, len(rows)), dtype=bool)
     for k in range(MEMBERS):
         times = np.zeros(len(rows))
         for value in (0, 1):  # each member sees both answers
             mine = np.flatnonzero(labels[rows] == value)
             times += np.bincount(random.choice(mine, len(mine)), minlength=len(rows))
-        seen, left_out[k] = times > 0, times == 0
-        found = _fit(features[rows[seen]], labels[rows[seen]], times[seen], PENALTY)
+        seen = times > 0
+        found, _ = _fit(features[rows[seen]], labels[rows[seen]], times[seen], PENALTY)
         votes[k] = expit(features @ found[:-1].astype(np.float32) + found[-1])
-    share = (votes[:, rows] * left_out).sum(0) / np.maximum(left_out.sum(0), 1)  # (n,)
-    unseen = np.where(left_out.any(0), share, np.nan)
-    return _logit(votes.mean(0)), _logit(unseen)
-
-
-def _logit(p: np.ndarray) -> np.ndarray:
-    return logit(np.clip(p, 1e-6, 1 - 1e-6))
+    return votes.mean(0)
 
 
 def _fit(
     features: np.ndarray, labels: np.ndarray, times: np.ndarray, penalty: float
-) -> np.ndarray:
-    """Logistic regression with an L2 penalty by Newton's method: coefficients, intercept last."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Logistic regression with an L2 penalty by Newton's method.
+
+    Returns the coefficients, (F + 1,), intercept last, and the loss's second derivatives.
+    """
     x = np.c_[features, np.ones(len(features), np.float32)]  # (n, F + 1)
     found = np.zeros(x.shape[1])
     ridge = np.append(np.full(features.shape[1], penalty), FLOOR)
@@ -218,16 +220,24 @@ def _fit(
         found -= (step := np.linalg.solve(curve, slope))
         if np.abs(step).max() < 1e-3:
             break
-    return found
+    return found, curve
+
+
+def _without_own(
+    features: np.ndarray, labels: np.ndarray, logits: np.ndarray, curve: np.ndarray
+) -> np.ndarray:
+    """Each answered image's logit, (n,), had its own answer been left out: one Newton step."""
+    x, p = np.c_[features, np.ones(len(features))], expit(logits)
+    own = (x * np.linalg.solve(curve, x.T).T).sum(1)  # change of the logit per unit of slope
+    return logits - own / (1 - own * np.maximum(p * (1 - p), FLOOR)) * (labels - p)
 
 
 def _calibrate(
     logits: np.ndarray, labels: np.ndarray, weights: np.ndarray | None
 ) -> tuple[float, float]:
-    """Scale and shift that calibrate logits, from answers that the members left out."""
-    known = ~np.isnan(logits)
-    if min(np.sum(labels[known] == value) for value in (0, 1)) < FEWEST:
+    """Scale and shift that calibrate logits which did not learn from the labels."""
+    if min(np.sum(labels == value) for value in (0, 1)) < FEWEST:
         return 1.0, 0.0
     times = np.ones(len(labels)) if weights is None else weights
-    scale, shift = _fit(logits[known, None], labels[known], times[known], FLOOR)
+    (scale, shift), _ = _fit(logits[:, None], labels, times, FLOOR)
     return (scale, shift) if scale > 0 else (1.0, 0.0)

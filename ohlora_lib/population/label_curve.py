@@ -27,7 +27,7 @@ COLUMNS = ["property", "answers", "auroc", "low", "high", "positives", "rarer"]
 
 
 def label_curve(features: np.ndarray, answers: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
-    """AUROC of the committee (`asking.guess`) after growing numbers of answers, per property.
+    """AUROC of the guesses (`asking.guess`) after growing numbers of answers, per property.
 
     Only images drawn at random test it, because chosen ones are a biased sample. At each point,
     all of them are tested by cross-validation, also those answered later.
@@ -36,7 +36,7 @@ def label_curve(features: np.ndarray, answers: pd.DataFrame, *, seed: int = 0) -
         features: Of the candidates, shape (N, F).
         answers: Rows of `answers.csv`, in the order of answering; `img_no` counts candidates from
             0. Without `source`, all images count as drawn at random.
-        seed: Seeds the folds and the committee.
+        seed: Seeds the folds.
 
     Returns:
         One row per property and number of answers (yes and no, not skipped ones): AUROC with a
@@ -77,14 +77,14 @@ def _point(features: np.ndarray, mine: pd.DataFrame, count: int, seed: int) -> t
 def _held_out(
     features: np.ndarray, labels: np.ndarray, drawn: np.ndarray, count: int, seed: int
 ) -> np.ndarray:
-    """Scores of the images drawn at random, each by a committee that learned without it."""
+    """Scores of the images drawn at random, each from answers without its own."""
     rows, scores = np.flatnonzero(drawn), np.full(len(labels), np.nan)
     folds = min(FOLDS, *np.bincount(labels[drawn]))
     splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
     for _, part in splitter.split(rows, labels[rows]):
         known = labels.astype(float)
         known[count:] = known[rows[part]] = np.nan
-        scores[rows[part]] = asking.guess(features, known, seed=seed)[rows[part]]
+        scores[rows[part]] = asking.guess(features, known)[rows[part]]
     return scores[rows]
 
 

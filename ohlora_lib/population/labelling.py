@@ -320,7 +320,7 @@ class LabelSession:
         """Probabilities of a 1, shape (N,), from the answers when pages were last planned."""
         if anew or prop not in self._scores:
             ask = self.rounds
-            self._scores[prop] = asking.guess(ask.features, self._labels(prop), seed=ask.seed)
+            self._scores[prop] = asking.guess(ask.features, self._labels(prop))
         return self._scores[prop]
 
 

@@ -40,9 +40,8 @@ def train_fold(lesson: Lesson, fold: int, rows: Rows) -> Fold:
     train, valid = (torch.from_numpy(part).to(lesson.images.device) for part in rows)
     history, state = _train(net, lesson, fold, (train, valid), random)
     net.load_state_dict(state)
-    scores, labels = lesson.logits(net, valid).cpu().numpy(), lesson.labels[rows[1]]
-    weights = lesson.valid[valid].cpu().numpy()
-    net.calibration.copy_(torch.from_numpy(calibrate(scores, labels, weights)))
+    scores = lesson.logits(net, valid).cpu().numpy()
+    net.calibration.copy_(torch.from_numpy(_calibration(net, lesson, rows[1], scores)))
     auroc = lesson.validation_auroc(rows[1], scores)
     best_loss = float(history["valid_loss"].min())
     return Fold(lesson.name, fold, net.eval(), history, auroc, best_loss, 1)
@@ -142,6 +141,24 @@ def augment(pixels: Tensor, random: torch.Generator, *, mirror: bool) -> Tensor:
     return (moved - 0.5) * (1 + contrast) + 0.5 + brightness / 2
 
 
+def _calibration(
+    net: CompactCNN, lesson: Lesson, valid: np.ndarray, scores: np.ndarray
+) -> np.ndarray:
+    """Scale and shift, (2, P), from held-out labels and, if there are any, from guesses.
+
+    Chosen images leave few labels to hold out, so all guesses together weigh as much as these.
+    """
+    labels, weights = lesson.labels[valid], lesson.valid.cpu().numpy()[valid]
+    rows = np.flatnonzero(np.isnan(lesson.labels).all(axis=1))
+    if lesson.guesses is not None and len(rows):
+        others = lesson.logits(net, torch.from_numpy(rows).to(lesson.images.device))
+        scores = np.vstack([scores, others.cpu().numpy()])
+        labels = np.vstack([labels, lesson.guesses[rows]])
+        each = weights.sum(axis=0) / len(rows)
+        weights = np.vstack([weights, np.tile(each, (len(rows), 1))])
+    return calibrate(scores, labels, weights)
+
+
 def calibrate(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Fits the scale and shift of logits, (2, P), that calibrate them, on held-out rows.
 
@@ -149,7 +166,7 @@ def calibrate(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np
 
     Args:
         logits: Uncalibrated logits, (N, P).
-        labels: Labels 0 or 1, (N, P); any value where the weight is 0.
+        labels: Labels 0 or 1, or probabilities, (N, P); any value where the weight is 0.
         weights: Weights of the labels, (N, P).
     """
     found = []
@@ -157,6 +174,8 @@ def calibrate(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np
         # Targets slightly inside (0, 1) keep the scale finite where the rows separate perfectly.
         ones, zeros = (y == 1).sum(), (y == 0).sum()
         target = np.where(y == 1, (ones + 1) / (ones + 2), 1 / (zeros + 2))
+        if np.any((y > 0) & (y < 1)):  # probabilities among them do so, too
+            target = np.nan_to_num(y)
         sample = np.concatenate([target, 1 - target]) * np.tile(w, 2)
         fit = LogisticRegression(C=np.inf).fit(
             np.tile(x, 2)[:, None], np.repeat([1, 0], len(x)), sample

@@ -1,8 +1,9 @@
 """Guesses for images without labels, from which CNNs learn where few images are labelled.
 
-A committee on frozen features (`population.asking`) learns more from a few hundred labels than a
-new CNN can. The CNN learns its guesses as soft labels; labels alone choose the epoch, calibrate
-and test. Selector and judge get guesses from their own labels, for different images.
+A small model on frozen features (`population.asking`) learns more from a few hundred labels than a
+new CNN can. The CNN learns its guesses as soft labels, and they help to calibrate it; labels alone
+choose the epoch and test. Selector and judge get guesses from their own labels, for different
+images.
 Axes: N rows, P properties.
 Source: Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015,
 https://arxiv.org/abs/1503.02531.
@@ -67,7 +68,7 @@ def with_guesses(
     rows, scores = {}, {}
     for (role, half), part in zip(halves.items(), parts, strict=True):
         rows[role] = np.concatenate([half, part])
-        scores[role] = _guess(features, labels, config.properties, half, config.seed)
+        scores[role] = _guess(features, labels, config.properties, half)
     return Guesses(together, rows, scores, len(labels))
 
 
@@ -76,7 +77,6 @@ def _guess(
     labels: pd.DataFrame,
     properties: Sequence[str],
     half: np.ndarray,
-    seed: int,
 ) -> np.ndarray:
     """Probabilities (N, P) for all rows of `features`, from the labels of one half."""
     weights, found = label_weights(labels, properties), []
@@ -84,5 +84,5 @@ def _guess(
         known = np.full(len(features), np.nan)
         known[half] = labels[prop].to_numpy()[half]
         weight = weights[np.flatnonzero(~np.isnan(known)), k]
-        found.append(asking.guess(features, known, weights=weight, seed=seed))
+        found.append(asking.guess(features, known, weights=weight))
     return np.stack(found, axis=1)

@@ -5,7 +5,8 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from ohlora_lib.population.asking import features, guess, next_images, weights
+from ohlora_lib.population import asking
+from ohlora_lib.population.asking import PENALTY, features, guess, next_images, weights
 from ohlora_lib.population.faces.faces import render_faces
 
 COUNT, NUMBERS = 2500, 24
@@ -43,7 +44,7 @@ def test_choosing_finds_rare_values_and_learns_more_than_random_order(made):
         for seed in range(3):
             labels, _ = answered(found, truth, random_share=share, seed=seed, asked_of=ASKED)
             positives[share].append(np.nansum(labels))
-            scores = guess(found, labels, seed=0)[unseen]
+            scores = guess(found, labels)[unseen]
             auroc[share].append(roc_auc_score(truth[unseen], scores))
     assert np.sum(positives[0.2]) > 2 * np.sum(positives[1.0])  # 3.1
     assert np.mean(auroc[0.2]) > np.mean(auroc[1.0]) + 0.01  # .982 and .953
@@ -62,14 +63,46 @@ def test_weights_undo_the_choice(made):
     found, truth = made
     labels, source = answered(found, truth, random_share=0.2)
     rows = np.flatnonzero(~np.isnan(labels))
-    bent, known = labels[rows].mean(), guess(found, labels, seed=0)
+    bent, known = labels[rows].mean(), guess(found, labels)
     mine = weights(known, rows, source[rows])
     assert bent > 4 * SHARE  # .21
     assert mine.mean() == pytest.approx(1)
     assert (mine * labels[rows]).mean() == pytest.approx(SHARE, abs=0.015)  # .038
-    probability = guess(found, labels, weights=mine, seed=0)
+    probability = guess(found, labels, weights=mine)
     assert probability.mean() == pytest.approx(SHARE, abs=0.02)  # .030
     assert (weights(known, rows, np.full(len(rows), "random")) == 1).all()
+
+
+def test_guesses_from_chosen_answers_are_calibrated():
+    random, gaps = np.random.default_rng(0), []
+    found = random.standard_normal((COUNT, NUMBERS)).astype(np.float32)
+    logits = 5 * found[:, :4].sum(1) / 2 + random.standard_normal(COUNT)
+    truth = (logits > np.median(logits)).astype(float)
+    for seed in range(6):
+        labels, source = answered(
+            found, truth, random_share=0.2, seed=seed, rounds=(100, 50, 50, 50), asked_of=ASKED
+        )
+        rows = np.flatnonzero(~np.isnan(labels))
+        mine = weights(guess(found[:ASKED], labels[:ASKED]), rows, source[rows])
+        probability = guess(found, labels, weights=mine)[ASKED:]
+        tenth = (probability * 10).astype(int)
+        gaps.append(
+            np.abs(np.bincount(tenth, probability - truth[ASKED:])).sum() / (COUNT - ASKED)
+        )
+    assert np.mean(gaps) < 0.02  # .017; .023 where bootstrap members that left it out calibrate
+
+
+def test_a_logit_without_its_own_answer_is_that_of_a_fit_without_it(made):
+    found, truth = (part[:200] for part in made)
+    fitted, curve = asking._fit(found, truth, np.ones(200), PENALTY)
+    logits = found @ fitted[:-1] + fitted[-1]
+    without, refitted = asking._without_own(found, truth, logits, curve), logits.copy()
+    for k in range(200):
+        others = np.arange(200) != k
+        again, _ = asking._fit(found[others], truth[others], np.ones(199), PENALTY)
+        refitted[k] = found[k] @ again[:-1] + again[-1]
+    assert np.abs(logits - refitted).max() > 1  # 2.8
+    assert np.abs(without - refitted).max() < 0.4  # .21
 
 
 def test_one_seed_gives_one_order(made):
@@ -92,11 +125,11 @@ def test_with_one_answer_only_there_is_no_guess_and_random_order(made):
     found, _ = made
     labels = np.full(COUNT, np.nan)
     labels[:50] = 0
-    assert np.isnan(guess(found, labels, seed=0)).all()
-    assert (weights(guess(found, labels, seed=0), np.arange(50), np.full(50, "chosen")) == 1).all()
+    assert np.isnan(guess(found, labels)).all()
+    assert (weights(guess(found, labels), np.arange(50), np.full(50, "chosen")) == 1).all()
     assert set(next_images(found, labels, count=10, seed=0)["source"]) == {"random"}
     labels[50] = 1
-    probability = guess(found, labels, seed=0)
+    probability = guess(found, labels)
     assert 0 < probability.mean() < 0.2
     assert "chosen" in set(next_images(found, labels, count=10, seed=0)["source"])
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from ohlora_lib.properties.compact import _loss, augment, calibrate, class_weights
+from ohlora_lib.properties.compact import _calibration, _loss, augment, calibrate, class_weights
 from ohlora_lib.properties.ensemble import import_cnns, load_ensemble
 from ohlora_lib.properties.lesson import CNNSettings, Lesson, stratified_folds
 from ohlora_lib.properties.training import fold_table, train_ensemble
@@ -116,6 +116,23 @@ def test_calibration_is_not_bent_by_how_images_were_chosen():
     weights = np.where(given == 1, 0.1, 1.0)
     assert calibrate(logits, given, np.ones_like(given))[1, 0] > 2  # log(10) too high
     assert calibrate(logits, given, weights)[:, 0] == pytest.approx([1, 0], abs=0.1)
+
+
+def test_guesses_help_to_calibrate_where_few_labels_are_held_out(monkeypatch):
+    random = np.random.default_rng(0)
+    honest = random.normal(-3, 2, (2030, 1))
+    labels = (random.random((2030, 1)) < 1 / (1 + np.exp(-honest))).astype(float)
+    labels[30:] = np.nan
+    images = torch.zeros(2030, 1, 1, 3, dtype=torch.uint8)
+    weights = np.where(np.isnan(labels), 0.0, 1.0)
+    guesses, errors = 1 / (1 + np.exp(-honest)), {}
+    monkeypatch.setattr(Lesson, "logits", lambda _, net, rows: torch.from_numpy(honest / 2)[rows])
+    for name, soft in {"labels": None, "both": guesses}.items():
+        lesson = Lesson(images, labels, ("rare",), CNNSettings(), weights, None, soft)
+        scale, shift = _calibration(None, lesson, np.arange(30), honest[:30] / 2)[:, 0]
+        probability = 1 / (1 + np.exp(-scale * honest / 2 - shift))
+        errors[name] = np.abs(probability - guesses).mean()
+    assert errors["labels"] > 2 * errors["both"]  # .055 and .024
 
 
 def test_a_missing_label_teaches_nothing_and_tests_use_random_images():
