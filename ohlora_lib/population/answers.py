@@ -1,4 +1,4 @@
-"""The record of a labelling session: each answer once, on disk before the next question.
+"""The record of a labelling session: every answer is on disk before the next question.
 
 `answers.csv` is the record; `labels.csv`, which other stages read, is derived from it.
 `questions.csv` holds the pages that were planned, so that a session resumes on the same page.
@@ -13,7 +13,13 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from ohlora_lib.population.labels import FILE_COLUMNS, find_names, read_table, save_table
+from ohlora_lib.population.labels import (
+    FILE_COLUMNS,
+    check_cells,
+    find_names,
+    read_table,
+    save_table,
+)
 
 LABELS = {"1": 1, "0": 0, "skip": None}  # answer: label
 NEEDED = ["img_no", "file", "property", "answer"]  # all that older records have
@@ -30,7 +36,7 @@ class Question(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """An answer, a key of `LABELS`, and how it came about."""
+    """An answer, a key of `LABELS`, and how it was given."""
 
     answer: str
     how: str  # key, grid (a page confirmed) or check
@@ -44,7 +50,7 @@ class Page(NamedTuple):
     questions: tuple[Question, ...]
     how: str = "key"
     round: int = 0
-    scores: tuple[float, ...] = ()  # probability of a 1 that was filled in, per question
+    scores: tuple[float, ...] = ()  # predicted probability of a 1, per question
 
 
 class Record:
@@ -104,7 +110,7 @@ class Record:
         return pd.DataFrame(rows, columns=[*NEEDED, *FACTS])
 
     def source(self, img_no: int) -> str:
-        """How an image came to be asked about: `random` or `chosen`."""
+        """How an image was sampled: `random` or `chosen`."""
         return "random" if img_no in self.random else "chosen"
 
     def table(self, weights: Mapping[str, pd.Series]) -> pd.DataFrame:
@@ -178,22 +184,25 @@ class Record:
 
     def _check(self, path: Path, lines: pd.DataFrame, *, answers: bool = False) -> None:
         known = lines["img_no"].notna() & lines["property"].isin(list(self.properties))
-        if not (known.all() and (not answers or lines["answer"].isin(list(LABELS)).all())):
+        if not known.all():
+            first = lines[~known].iloc[0]
             raise ValueError(
-                f"{path}: has answers about images or properties other than these "
-                f"{len(self.images)} images and {self.properties}. Use another variant, or remove "
-                f"the file."
+                f"{path}: has images or properties other than these {len(self.images)} images and "
+                f"{self.properties}, such as {first['property']} of {first['file']}. Use another "
+                f"variant, or remove the file."
             )
         if answers:
+            good = lines["answer"].isin(list(LABELS))
+            check_cells(lines["answer"], good, path, f"it must be one of {list(LABELS)}")
             for k, digest in set(zip(lines["img_no"], lines["digest"], strict=True)):
                 if digest and digest != self._digest(int(k)):
                     raise ValueError(
                         f"{path}: image {self.files[int(k)]} has other pixels than when it was "
-                        f"labelled. Label the new images in another variant, or restore the old."
+                        f"labelled. Restore it, or label the new images in another variant."
                     )
 
     def _digest(self, img_no: int) -> str:
-        """Identifies an image's pixels; the letter in front keeps CSV readers from a number."""
+        """Hash of an image's pixels; the leading letter keeps CSV readers from a number."""
         if img_no not in self._digests:
             pixels = np.ascontiguousarray(self.images[img_no]).data
             self._digests[img_no] = f"x{hashlib.blake2b(pixels, digest_size=8).hexdigest()}"
