@@ -40,8 +40,8 @@ def merge_tables(paths: Sequence[Path], settled: Path | None = None) -> Merged:
     """Merges label tables of the same images; a label on which people disagree is missing.
 
     The tables name images in a column common to all; labels are 0, 1 or empty. The labels of the
-    table `settled`, which may be among the paths, replace the others. An image is drawn at random
-    if it is in anyone's table.
+    table `settled`, which may be among the paths, replace the others. An image counts as random if
+    anyone's table says so.
     ValueError if a table is unreadable, contains an image twice, or has another value in a label
     column.
     """
@@ -95,7 +95,7 @@ def _names(paths: Sequence[Path]) -> list[str]:
 
 
 def _facts(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """How labels were made, by image; what a random draw says comes before a choice."""
+    """How labels were made, by image; tables in which it was drawn at random take precedence."""
     parts = [table[fact_columns(table)] for table in tables]
     together = pd.concat(parts)
     if together.columns.empty:
@@ -144,10 +144,10 @@ def in_words(row: Mapping[str, object]) -> str:
     """A sentence about a row of `agreement`."""
     who = f"{row['property']}: {row['a']} and {row['b']}"
     if not row["images"]:
-        return f"{who} have answered no image in common."
+        return f"{who} have labelled no image in common."
     text = f"{who} agree on {row['agree']} of {row['images']} images"
     if np.isnan(row["kappa"]):
-        return f"{text}; kappa is undefined, because both gave one answer only."
+        return f"{text}; kappa is undefined, because both used only one of the two answers."
     return (
         f"{text}; kappa {row['kappa']:.2f} (95 % interval {row['low']:.2f} to {row['high']:.2f})."
     )
@@ -164,7 +164,7 @@ def to_settle(path: Path, files: Sequence[str]) -> list[int]:
     differ = table.loc[table[people].nunique(axis=1) > 1, [key]].drop_duplicates()
     if key == "property" or differ.empty:
         raise ValueError(
-            f"{path}: contains no disagreements; give the table of answers by person that "
-            f"`ohlora labels merge` writes."
+            f"{path}: contains no disagreements. Give the table of answers by person that "
+            f"`ohlora labels merge` writes (...-by-person.csv)."
         )
     return sorted(match_rows(differ, files, str(path)).dropna())

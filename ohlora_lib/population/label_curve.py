@@ -1,4 +1,4 @@
-"""The curve of labelling: how good models are after so many answers, and what more would bring.
+"""Learning curve of labelling: how good models are by number of answers, and what more would add.
 
 Axes: N candidates, F features.
 Sources: cross-validation; for the forecast, the power law of learning curves, Cortes et al.,
@@ -20,7 +20,7 @@ from ohlora_lib.population.labels import drawn_at_random
 POINTS, FOLDS = 4, 3  # of the curve; of the images drawn at random
 LEAST = 20  # answers at the first point
 MORE = 200  # answers that the forecast adds
-PAYS = 0.005  # gain in AUROC that is worth them
+PAYS = 0.005  # least gain in AUROC that is worth them
 SMALLEST = 1e-3  # 1 - AUROC in the fit, at least
 FEW, FEWEST = 10, 3  # random images of the rarer class: uncertain below, no forecast below
 COLUMNS = ["property", "answers", "auroc", "low", "high", "positives", "rarer"]
@@ -29,8 +29,8 @@ COLUMNS = ["property", "answers", "auroc", "low", "high", "positives", "rarer"]
 def label_curve(features: np.ndarray, answers: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     """AUROC of the committee (`asking.guess`) after growing numbers of answers, per property.
 
-    Only images drawn at random test it, and each is left out of the training that scores it: an
-    image that was chosen is no fair test. At every point, all of them are tested.
+    Only images drawn at random test it, because chosen ones are a biased sample. At each point,
+    all of them are tested by cross-validation, also those answered later.
 
     Args:
         features: Of the candidates, shape (N, F).
@@ -44,7 +44,7 @@ def label_curve(features: np.ndarray, answers: pd.DataFrame, *, seed: int = 0) -
         of the rarer class. AUROC is missing where a class is.
     """
     asked = answers.groupby(["property", "img_no"], sort=False)
-    given = asked.last().reset_index()  # what was asked again, as in a check, keeps its place
+    given = asked.last().reset_index()  # the last answer, at the place of the first
     given = given[given["answer"].astype(str).isin(["0", "1"])]
     rows = [
         (prop, count, *_point(features[mine["img_no"]], mine, count, seed))
@@ -111,19 +111,19 @@ def auroc_interval(auroc: float, ones: int, zeros: int) -> tuple[float, float]:
 
 
 def more_answers(curve: pd.DataFrame) -> list[str]:
-    """A sentence per property of `label_curve`: what `MORE` answers would bring, if one can tell.
+    """Forecasts, in a sentence per property of `label_curve`, what `MORE` answers would bring.
 
-    The forecast continues the power law of 1 - AUROC; a rate below 0 counts as 0.
+    Extrapolates a power law of 1 - AUROC; an exponent below 0 counts as 0.
     """
     return [_forecast(prop, part) for prop, part in curve.groupby("property", sort=False)]
 
 
 def _forecast(prop: str, part: pd.DataFrame) -> str:
     last, known = part.iloc[-1], part.dropna(subset=["auroc"])
-    few = f"only {last.rarer} images drawn at random are of the rarer class"
+    few = f"only {last.rarer} images drawn at random have the rarer label"
     if np.isnan(last.auroc):
-        return f"{prop}: one cannot tell yet, because {few}. Label more images at random."
-    ends = f"{last.low:.2f} to {last.high:.2f}"
+        return f"{prop}: too early to test, because {few}. Answer more questions."
+    ends = f"95 % interval {last.low:.2f} to {last.high:.2f}"
     text = f"{prop}: AUROC {last.auroc:.3f} ({ends}) after {last.answers} answers; "
     if len(known) < 3:
         text += "too early for a forecast."
@@ -132,7 +132,7 @@ def _forecast(prop: str, part: pd.DataFrame) -> str:
         rate = max(0.0, -np.polyfit(np.log(known["answers"]), error, 1)[0])
         after = 1 - (1 - last.auroc) * (1 + MORE / last.answers) ** -rate
         if after - last.auroc < PAYS:
-            text += f"more answers no longer pay: {MORE} more would bring less than {PAYS}."
+            text += f"more hardly help: {MORE} more would raise it by less than {PAYS}."
         else:
-            text += f"{MORE} more would bring it to about {after:.3f}."
+            text += f"{MORE} more would raise it to about {after:.3f}."
     return text + (f" This is uncertain: {few}." if last.rarer < FEW else "")

@@ -87,8 +87,8 @@ def check_facts(table: pd.DataFrame, source: str | Path) -> None:
             check_cells(table[name], good, source, "a weight must not be negative")
     if len(table) and not drawn_at_random(table).any():
         raise ValueError(
-            f"{source}: all {len(table)} images were chosen, so nothing can test what is learned "
-            f"from them. Label images drawn at random as well (label_images)."
+            f"{source}: all {len(table)} images were chosen, so no fair test of CNNs is possible. "
+            f"Label images drawn at random as well (label_images)."
         )
 
 
@@ -112,14 +112,14 @@ def label_weights(table: pd.DataFrame, properties: Sequence[str]) -> np.ndarray 
 
 
 def how_labelled(table: pd.DataFrame) -> str:
-    """A sentence: how many images were drawn at random, chosen and answered by grid, or ""."""
+    """A sentence: how many images were drawn at random, chosen, answered on pages; may be ""."""
     if not fact_columns(table):
         return ""
     drawn = int(drawn_at_random(table).sum())
     grid = (table["how"] == "grid").sum() if "how" in table else 0
     return (
         f"{len(table)} labelled images: {drawn} drawn at random, {len(table) - drawn} chosen; "
-        f"{grid} answered by grid. Tests use the {drawn} drawn at random."
+        f"{grid} answered on pages. Tests use only the {drawn} drawn at random."
     )
 
 

@@ -208,7 +208,8 @@ def _label(
         chosen, empty = bool(lb.fact_columns(labels)), labels[properties].isna()
         # Images chosen for one property need no label of the others.
         partly = labels["img_no"].notna() & (empty.all(axis=1) if chosen else empty.any(axis=1))
-        files.loc[rows[partly], "detail"] = "some of its labels are empty"
+        how_many = "all" if chosen else "some"
+        files.loc[rows[partly], "detail"] = f"{how_many} of its labels are empty"
         detail = "has a row in the label table, but no image matches it"
         absent = {"file": names[rows.isna()], "status": "no image", "detail": detail}
         files = pd.concat([files, pd.DataFrame(absent)], ignore_index=True)

@@ -9,7 +9,8 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 INJECTED = "# Parameters"  # first line of the cell that papermill adds
-ONLY = re.compile(r"# Only for (\w+): ([\w ]+)")  # heads a group: "# Only for source: files"
+ONLY = "# Only for "  # heads a group, as in "# Only for source: files or train, recipe: v9"
+CONDITION = re.compile(r"(\w+): ([\w ]+)")
 
 
 def _assigned(source: str) -> dict[str, ast.AnnAssign | ast.Assign]:
@@ -36,13 +37,14 @@ def comments(source: str) -> dict[str, str]:
 
 
 def unused(source: str, values: Mapping[str, Any]) -> set[str]:
-    """Parameters whose group comment (`ONLY`) requires another value of some parameter."""
+    """Parameters whose group comment (`ONLY`) has a condition that `values` do not meet."""
     lines, found = source.splitlines(), set()
     for name, line in _assigned(source).items():
         groups = [text for text in lines[: line.lineno] if text.startswith("# ")]
-        only = ONLY.match(groups[-1]) if groups else None
-        if only and values.get(only[1]) not in only[2].split(" or "):
-            found.add(name)
+        only = groups[-1] if groups and groups[-1].startswith(ONLY) else ""
+        for field, wanted in CONDITION.findall(only):
+            if values.get(field) not in wanted.split(" or "):
+                found.add(name)
     return found
 
 

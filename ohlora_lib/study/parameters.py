@@ -113,7 +113,7 @@ class TrainBase(NotebookParameters, Compute):
 
     @model_validator(mode="after")
     def _stylegan2(self) -> Self:
-        for field in ("grow_kimg", "num_properties", "normal_labels"):
+        for field in ("grow_kimg", "fade_kimg", "num_properties", "normal_labels"):
             default = type(self).model_fields[field].default
             if self.architecture == "stylegan2" and getattr(self, field) != default:
                 raise ValueError(f"{field} needs `architecture: stylegan1`; remove {field}")

@@ -106,6 +106,7 @@ def test_discriminator_losses_and_gradients():
     norms_agree(grad_norms(d_loss, net, list(SMALL["d_grad_norm"])), SMALL["d_grad_norm"])
     g_loss = generator_loss(fake_scores)
     assert g_loss.item() == near(SMALL["g_loss"])
+    assert generator_loss(torch.full((2, 1), -1e4)).item() == near(1e4)  # finite
     wanted = SMALL["g_grad_norm"]
     # In float32, one pre-activation on the other side of the leaky ReLU's kink (see below) changes
     # norms by 1.6e-3 of the largest; a missing blur or noise plane changes them by over 2e-2.

@@ -125,13 +125,13 @@ def test_kappa_is_that_of_scikit_learn_and_its_interval_covers_the_truth():
 def test_without_common_or_varied_answers_kappa_is_undefined():
     (row,) = agreement(answers_of(20, 0, 0, 0)).to_dict("records")
     assert in_words(row) == (
-        "hat: anna and otto agree on 20 of 20 images; kappa is undefined, because both gave one "
-        "answer only."
+        "hat: anna and otto agree on 20 of 20 images; kappa is undefined, because both used "
+        "only one of the two answers."
     )
     table = answers_of(1, 0, 0, 1)
     table.loc[0, "anna"] = table.loc[1, "otto"] = pd.NA
     (row,) = agreement(table).to_dict("records")
-    assert in_words(row) == "hat: anna and otto have answered no image in common."
+    assert in_words(row) == "hat: anna and otto have labelled no image in common."
 
 
 def test_disagreements_are_found_among_the_images_to_label(tmp_path):

@@ -66,12 +66,12 @@ def test_random_labels_are_at_chance():
 @pytest.mark.parametrize(
     ("aurocs", "rarer", "words"),
     [
-        ([0.6, 0.8, 0.9], 40, "hat: AUROC 0.900 (0.85 to 0.95) after 400 answers; 200 more would "
-         "bring it to about 0.933"),
-        ([0.9, 0.9, 0.9], 40, "more answers no longer pay: 200 more would bring less than 0.005."),
-        ([0.9, 0.8, 0.7], 40, "more answers no longer pay"),
-        ([1.0, 1.0, 1.0], 5, "This is uncertain: only 5 images drawn at random are of the rarer"),
-        ([np.nan, np.nan, np.nan], 2, "hat: one cannot tell yet, because only 2 images drawn at"),
+        ([0.6, 0.8, 0.9], 40, "hat: AUROC 0.900 (95 % interval 0.85 to 0.95) after 400 "
+         "answers; 200 more would raise it to about 0.933"),
+        ([0.9, 0.9, 0.9], 40, "more hardly help: 200 more would raise it by less than 0.005."),
+        ([0.9, 0.8, 0.7], 40, "more hardly help"),
+        ([1.0, 1.0, 1.0], 5, "This is uncertain: only 5 images drawn at random have the rarer"),
+        ([np.nan, np.nan, np.nan], 2, "hat: too early to test, because only 2 images drawn at"),
         ([np.nan, 0.8, 0.9], 40, "too early for a forecast."),
     ],
 )  # fmt: skip
@@ -89,6 +89,6 @@ def test_few_or_equal_answers_give_a_curve_without_values():
     for answers in (table, table.assign(answer="1"), table.assign(source="chosen")):
         curve = lc.label_curve(features, answers.iloc[:8])
         assert curve["answers"].tolist() == [8]
-        assert "cannot tell yet" in lc.more_answers(curve)[0]
+        assert "too early to test" in lc.more_answers(curve)[0]
     assert lc.label_curve(features, table.iloc[:0]).empty
     assert lc.more_answers(lc.label_curve(features, table.iloc[:0])) == []

@@ -102,8 +102,8 @@ def test_how_labels_were_made_is_no_property():
     weights = label_weights(table, ["bald", "hat"])
     assert weights.tolist() == [[1, 1], [1, 1], [0, 0.5], [0, 0]]
     assert how_labelled(table) == (
-        "4 labelled images: 2 drawn at random, 2 chosen; 2 answered by grid. "
-        "Tests use the 2 drawn at random."
+        "4 labelled images: 2 drawn at random, 2 chosen; 2 answered on pages. "
+        "Tests use only the 2 drawn at random."
     )
 
 

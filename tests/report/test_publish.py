@@ -1,6 +1,8 @@
 """Publishing: a folder ready to upload, which says how its weights were made."""
 
 import json
+import runpy
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +10,7 @@ import yaml
 
 from ohlora_lib.io.weights import load_generator, read_tensors, save_weights
 from ohlora_lib.nets import Discriminator, Generator, stylegan2
+from ohlora_lib.nets.samples import draw_latents
 from ohlora_lib.report.publish import write_folder
 from ohlora_lib.study.run_folder import start_run
 
@@ -66,6 +69,7 @@ def test_folder_of_a_run(run_folder, tmp_path, architecture):
     head = yaml.safe_load(card.split("---")[1])
     assert "stylegan" in head["tags"]
     assert ("stylegan2" in head["tags"]) == (architecture == "stylegan2")
+    assert "unconditional" in head["tags"]
     assert f"| generator | {architecture} | 32 |" in card
     for words in ("Closer on all four.", "| mean_gender_score | 0.987 |", "Limits", "papermill"):
         assert words in card
@@ -76,6 +80,22 @@ def test_one_file(tmp_path):
     save_weights(Discriminator(32, **SIZES), tmp_path / "d.safetensors")
     write_folder(tmp_path / "d.safetensors", tmp_path / "out")
     assert (tmp_path / "out" / "discriminator.safetensors").is_file()
+
+
+def test_class_conditional_file(tmp_path, monkeypatch):
+    """Its tag says so, and the card's example draws its images, with labels."""
+    net = stylegan2.Generator(32, z_dim=8, w_dim=8, c_dim=3, **SMALL)
+    save_weights(net, tmp_path / "g.safetensors")
+    write_folder(tmp_path / "g.safetensors", tmp_path / "out")
+    card = (tmp_path / "out" / "README.md").read_text()
+    tags = yaml.safe_load(card.split("---")[1])["tags"]
+    assert "class-conditional" in tags
+    assert "unconditional" not in tags
+    monkeypatch.chdir(tmp_path / "out")
+    Path("use.py").write_text(card.split("```python")[1].split("```")[0])
+    expected = net(*draw_latents(net, 4, seed=0)).clamp(-1, 1)
+    assert torch.equal(runpy.run_path("use.py")["images"], expected)
+    assert not torch.equal(net(draw_latents(net, 4, seed=0)[0]).clamp(-1, 1), expected)
 
 
 def test_what_cannot_be_published(run_folder, tmp_path):

@@ -93,25 +93,6 @@ def test_a_judge_that_began_near_the_target_is_not_fooled():
     assert called(log) == ["fooled"]
 
 
-def swapped(rows=None):
-    """A log that goes on as another run, which had only begun to learn; for some rows, or all."""
-    first, second = (training_logs.read_log(path) for path in (HEALTHY[0], HEALTHY[2]))
-    scores = [name for name in first if name.endswith("_score")]
-    at = 20 if rows else len(first) * 2 // 3
-    end = at + (rows or len(first) - at)
-    first.loc[at : end - 1, scores] = second.loc[: end - at - 1, scores].to_numpy()
-    return first
-
-
-def test_another_network_is_seen_by_its_jump():
-    """Though it goes back, another property swings by itself, or a score is missing."""
-    assert [called(swapped(rows)) for rows in (2, 4)] == [["jump"]] * 2
-    log = swapped()
-    log["fixed_glass_score"] = np.tile([0.1, 0.5], len(log))[: len(log)]
-    log.loc[5, "fixed_gender_score"] = np.nan
-    assert "jump" in called(log)
-
-
 def test_moving_away_is_a_result_and_no_reason_to_distrust():
     swapped = {**CONCEPT, "age": 1.0}
     assert called(healthy(), swapped) == ["moved away"]
