@@ -109,7 +109,7 @@ def convert(
         tensors = _split(tensors, facts, source, wide_dim, seed)
     if joined:
         with naming(source, "not converted"):
-            tensors = plain(tensors)
+            tensors, facts = plain(tensors), {k: v for k, v in facts.items() if k != "w_dim"}
     if stylegan2.kind_of(tensors):
         return _convert_stylegan2(source, target, tensors, facts)
     net = build_network(tensors, facts, source=source)

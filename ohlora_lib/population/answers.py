@@ -15,6 +15,7 @@ import pandas as pd
 
 from ohlora_lib.population.labels import (
     FILE_COLUMNS,
+    as_numbers,
     check_cells,
     find_names,
     read_table,
@@ -24,6 +25,8 @@ from ohlora_lib.population.labels import (
 LABELS = {"1": 1, "0": 0, "skip": None}  # answer: label
 NEEDED = ["img_no", "file", "property", "answer"]  # all that older records have
 FACTS = {"source": "random", "how": "key", "round": 0, "sec": np.nan, "digest": ""}  # if missing
+TEXTS = ["property", "answer", "source", "how", "digest"]  # "01" is not 1, "None" not missing
+HOWS = ["key", "grid", "check"]
 PLAN = ["file", "property", "source", "how", "round", "page", "score"]
 
 
@@ -70,7 +73,8 @@ class Record:
     def __init__(
         self, images: np.ndarray, properties: Sequence[str], folder: Path, files: Sequence[str]
     ) -> None:
-        own = ("img_no", *FILE_COLUMNS, "source", "how", "round")
+        own = ["img_no", *FILE_COLUMNS, "source", "how", "round"]
+        own += [weight for name in properties if (weight := f"{name}_weight") in properties]
         if len({name.strip() for name in properties} - {*own, ""}) < len(properties):
             raise ValueError(
                 f"properties are {properties}; each name must be unique, not empty and not "
@@ -91,8 +95,9 @@ class Record:
 
     def checks(self) -> tuple[int, int]:
         """How many answers were checked by key, and how many of those differed."""
-        pairs = [(self.given[Question(*q[:2])], a) for q, a in self.given.items() if q.check]
-        return len(pairs), sum(page.answer != key.answer for page, key in pairs)
+        pages = ((self.given.get(Question(*q[:2])), a) for q, a in self.given.items() if q.check)
+        pairs = [(page.answer, key.answer) for page, key in pages if page]
+        return len(pairs), sum(page != key for page, key in pairs)
 
     def add(self, given: Mapping[Question, Answer]) -> None:
         """Writes answers to disk, then takes them over; they replace earlier ones."""
@@ -151,7 +156,7 @@ class Record:
         """Reads the pages planned in earlier sessions."""
         if not (path := self.folder / "questions.csv").exists():
             return []
-        lines = read_table(path, PLAN).astype({"property": str})
+        lines = read_table(path, PLAN, texts=TEXTS)
         lines["img_no"] = find_names(lines["file"].tolist(), self.files, any_folder=False)
         self._check(path, lines)
         self.random |= dict.fromkeys(lines.loc[lines["source"] == "random", "img_no"].astype(int))
@@ -170,10 +175,11 @@ class Record:
 
     def _read(self, path: Path) -> None:
         """Reads the record; older records lack the columns of `FACTS`."""
-        lines = read_table(path, NEEDED)
+        lines = read_table(path, NEEDED, texts=TEXTS)
         for name, value in FACTS.items():
-            lines[name] = lines[name].fillna(value) if name in lines else value
-        lines[["answer", "property"]] = lines[["answer", "property"]].astype(str)
+            cells = lines.get(name, pd.Series("", lines.index)).replace("", np.nan)
+            cells = cells if name in TEXTS else as_numbers(cells, path)
+            lines[name] = cells.fillna(value)
         lines["img_no"] = find_names(lines["file"].tolist(), self.files, any_folder=False)
         self._check(path, lines, answers=True)
         for x in lines.itertuples():
@@ -185,12 +191,13 @@ class Record:
     def _check(self, path: Path, lines: pd.DataFrame, *, answers: bool = False) -> None:
         known = lines["img_no"].notna() & lines["property"].isin(list(self.properties))
         if not known.all():
-            first = lines[~known].iloc[0]
+            first = lines.loc[~known, ["file", "property"]].iloc[0].tolist()
             raise ValueError(
-                f"{path}: has images or properties other than these {len(self.images)} images and "
-                f"{self.properties}, such as {first['property']} of {first['file']}. Use another "
-                f"variant, or remove the file."
+                f"{path}: has answers about images or properties other than these "
+                f"{len(self.images)} images and {self.properties}, the first about {first}. Use "
+                f"another variant, or remove the file."
             )
+        check_cells(lines["how"], lines["how"].isin(HOWS), path, f"it must be one of {HOWS}")
         if answers:
             good = lines["answer"].isin(list(LABELS))
             check_cells(lines["answer"], good, path, f"it must be one of {list(LABELS)}")

@@ -147,9 +147,9 @@ class LabelSession:
         """Plans the next pages if none is open; trains models for a few seconds."""
         if self.must_choose:
             pages = self._by_key() or self._random_part() or self._checks() or self._next_round()
+            self.record.save_pages([*self.pages, *pages])
             self.finished = not pages
             self.pages += pages
-            self.record.save_pages(self.pages)
             self._go(self._next_open(self.place))
 
     def table(self) -> pd.DataFrame:

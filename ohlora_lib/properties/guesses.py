@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from ohlora_lib.population import asking
-from ohlora_lib.population.labels import fact_columns, label_weights
+from ohlora_lib.population.labels import drawn_at_random, label_weights
 from ohlora_lib.study.parameters import TrainPropertyCNN
 
 MOST = 4000  # images without labels that get pseudo-labels
@@ -56,7 +56,7 @@ def with_guesses(
         halves: Rows of `labels` by role.
         config: Its seed decides which images get pseudo-labels, and from which role.
     """
-    if not fact_columns(labels) or config.architecture == "published":
+    if drawn_at_random(labels).all() or config.architecture == "published":
         return Guesses(labels, dict(halves), {}, len(labels))
     random = np.random.default_rng(config.seed)
     others = random.permutation(np.setdiff1d(np.arange(len(images)), labels["img_no"]))[:MOST]

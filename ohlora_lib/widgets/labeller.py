@@ -15,6 +15,7 @@ ASSETS = files("ohlora_lib") / "assets"
 SIDE_PX = 384  # images are shown at least this large
 TILE_PX = 160  # images on a page are sent at most this large
 CHOOSING = "Choosing the next images ..."
+STOPPED = "Choosing was interrupted; all answers are saved. Go back (b), or run the cell again."
 
 
 class LabelWidget(anywidget.AnyWidget):
@@ -59,7 +60,11 @@ class LabelWidget(anywidget.AnyWidget):
     def _show(self) -> None:
         if self.session.must_choose:
             self._update("wait", CHOOSING)
-            self.session.choose()
+            try:
+                self.session.choose()
+            except BaseException as error:  # also if the kernel is interrupted
+                self._update("done", f"{STOPPED} ({type(error).__name__}: {error})")
+                raise
         if (page := self.session.page) is None:
             self._update("done", "All questions answered. Thank you.")
             return

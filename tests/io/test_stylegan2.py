@@ -165,7 +165,7 @@ REFUSED = {
     ),
     "numpy array": (lambda _: {"G_ema": np.arange(3)}, "multiarray._reconstruct"),
     "numpy object": (lambda _: {"G_ema": Reduced(np.dtype, "O")}, "not a network"),
-    "a list": (lambda _: ["G_ema"], "none of G_ema"),
+    "a list": (lambda _: ["G_ema"], "no G_ema, D or G"),
     "no network": (lambda _: {"G_ema": {"weight": 1}}, "not a network"),
     "a part twice": (
         lambda _: {"G_ema": saved("G", {}, _modules=dict.fromkeys("ab", saved("Layer", {})))},
@@ -289,6 +289,9 @@ def test_convert_writes_official_names_and_keeps_the_clamp(tmp_path, trap):
     told = describe(safe)
     assert {name: told[name] for name in SIZES} == SIZES
     assert describe(judge)["kind"] == "discriminator"
+    convert(path, tmp_path / "split.safetensors", wide_dim=4)
+    told = convert(tmp_path / "split.safetensors", tmp_path / "plain.safetensors", joined=True)
+    assert told["w_dim"] == 2 * SIZES["w_dim"]  # not what the file says
     with pytest.raises(ValueError, match="cannot store conv_clamp"):
         convert(path, tmp_path / "g.pth")
     with pytest.raises(ValueError, match="only a generator with a plain mapping"):

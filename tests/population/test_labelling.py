@@ -98,6 +98,32 @@ def test_answers_about_other_images_or_properties_are_rejected(tmp_path):
     assert (tmp_path / "answers.csv").read_text() == "my notes"
 
 
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        ("a,smile,1,mouse,0", "row 1 has how = 'mouse'; it must be one of"),
+        ("a,smile,1,key,zero", "row 1 has round = 'zero'"),
+        ("a,smile,", "row 1 has answer = ''; it must be one of"),
+        ("a,smi", "the first about ['a', 'smi']"),
+    ],
+)
+def test_the_first_bad_line_of_a_record_is_named(tmp_path, cells, said):
+    head = "img_no,file,property,answer,how,round"
+    (tmp_path / "answers.csv").write_text(f"{head}\n1,b,smile,1,key,0\n0,{cells}", newline="\r\n")
+    with pytest.raises(ValueError, match="answers.csv: ") as caught:
+        session(tmp_path)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_names_that_look_like_other_things_resume(tmp_path):
+    properties = ["01", "None", "red hat"]
+    one = answered(session(tmp_path, properties, by_image=True), "1", "0", "1", "0")
+    again = session(tmp_path, properties, by_image=True)
+    assert again.answers == one.answers
+    assert again.question == Question(1, "None")
+
+
 def test_answers_belong_to_files_not_to_positions(tmp_path):
     answered(session(tmp_path), "1", "0", "1", "0")
     images = np.concatenate([IMAGES[:1], IMAGES])  # a new file comes first
@@ -122,7 +148,9 @@ def test_reopening_keeps_the_table_of_labels(tmp_path):
         assert on_disk(run.path)["smile"].tolist() == [1] * count
 
 
-@pytest.mark.parametrize("properties", [["file"], ["img_no"], ["smile", "smile"], [" "]])
+@pytest.mark.parametrize(
+    "properties", [["file"], ["img_no"], ["smile", "smile"], [" "], ["hat_weight", "hat"]]
+)
 def test_invalid_property_names_are_rejected(tmp_path, properties):
     with pytest.raises(ValueError, match="properties are"):
         session(tmp_path, properties)
@@ -267,6 +295,15 @@ def test_some_answers_on_pages_are_asked_again(tmp_path):
     assert (record(tmp_path)["how"] == "check").sum() == round(0.05 * count)
 
 
+def test_a_check_whose_page_was_removed_from_the_record_compares_nothing(tmp_path):
+    (tmp_path / "answers.csv").write_text(
+        "img_no,file,property,answer,how\n0,0.png,hat,1,check\n1,1.png,hat,1,key\n"
+    )
+    one = rounds(tmp_path, ["hat"])
+    assert one.record.checks() == (0, 0)
+    assert one.progress().startswith("2 answers.")
+
+
 def test_the_table_tells_how_each_image_was_labelled(tmp_path):
     one = rounds(tmp_path)
     ask(one, lambda page: page.round == 2)
@@ -359,6 +396,34 @@ def test_the_widget_shows_a_page_and_says_while_it_chooses(tmp_path):
     assert one.place == place
     widget._take(None, {"place": place, "answers": ["back"]}, None)
     assert (widget.view, widget.filled) == ("grid", true_answers(one.page))
+
+
+def test_an_interrupt_while_choosing_loses_nothing(tmp_path, monkeypatch):
+    one = rounds(tmp_path)
+    ask(one, lambda page: page.how == "grid")
+    while one.page is not one.pages[-1]:
+        one.answer(*true_answers(one.page))
+    widget, place = LabelWidget(one), one.place
+    answer = {"place": place, "answers": true_answers(one.page)}
+    with monkeypatch.context() as patch:
+        patch.setattr(one, "_pages", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            widget._take(None, answer, None)
+    assert (widget.view, widget.place) == ("done", place + 1)  # takes `back`, unlike "wait"
+    assert widget.question.startswith("Choosing stopped; all answers are saved.")
+    widget._take(None, {"place": place + 1, "answers": ["back"]}, None)
+    assert widget.filled == answer["answers"]
+    widget._take(None, answer, None)
+    assert (widget.view, widget.place) == ("grid", place + 1)
+
+
+def test_pages_that_are_not_saved_are_not_asked(tmp_path, monkeypatch):
+    one = rounds(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "full")))
+        with pytest.raises(OSError, match="full"):
+            one.choose()
+    assert one.must_choose
 
 
 def test_the_widget_says_what_was_not_saved(tmp_path, monkeypatch):

@@ -218,8 +218,7 @@ def read_pickle(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, dic
         with path.open("rb") as file, warnings.catch_warnings(action="ignore"):
             content = _Reader(file).load()
             if not isinstance(content, dict) or not content.keys() & set(NETWORKS):
-                names = " or ".join(NETWORKS)
-                raise RefusedError(f"it holds no {names}. Give an official StyleGAN2 file")
+                raise RefusedError("it holds no G_ema, D or G. Give an official StyleGAN2 file")
             for name in NETWORKS:
                 if (module := content.pop(name, None)) is not None:
                     tables[name], facts[name] = _network(module)
