@@ -15,7 +15,7 @@ ASSETS = files("ohlora_lib") / "assets"
 SIDE_PX = 384  # images are shown at least this large
 TILE_PX = 160  # images on a page are sent at most this large
 CHOOSING = "Choosing the next images ..."
-STOPPED = "Choosing was interrupted; all answers are saved. Go back (b), or run the cell again."
+STOPPED = "Choosing stopped; all answers are saved. Go back (b), or run the cell again."
 
 
 class LabelWidget(anywidget.AnyWidget):
