@@ -26,8 +26,8 @@ from ohlora_lib.io.weights import (
 from ohlora_lib.nets import CompactCNN, Generator, PropertyCNN
 from ohlora_lib.nets.style_generator import StyleGenerator
 
-DOUBLE = {"img_resolution", "img_channels"}  # facts that sizes say, or that are always the same
-LOST = {"conv_clamp": None, "mbstd_group_size": 4}  # what a file without metadata is taken for
+DOUBLE = {"img_resolution", "img_channels"}  # facts that repeat a size or never vary
+LOST = {"conv_clamp": None, "mbstd_group_size": 4}  # assumed for a file without metadata
 
 
 def describe(path: Path | str) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def convert(
     layout: str = "",
     joined: bool = False,
 ) -> dict[str, Any]:
-    """Writes one network to another file; its tensors stay identical bit for bit.
+    """Writes one network to another file; except with `joined`, tensors stay bit-identical.
 
     Args:
         source: Weight file.
@@ -129,7 +129,9 @@ def _split(
     """Adds the new branch to a generator's tensors, in their number format."""
     net = build_network(tensors, facts, source=source)
     if not isinstance(net, StyleGenerator) or net.wide_dim:
-        raise ValueError(f"{source}: only a generator with a plain mapping can be split")
+        raise ValueError(
+            f"{source}: only a generator with a plain mapping can be split. Remove --split."
+        )
     with naming(source, "not split"):
         net = net.split(wide_dim, torch.Generator().manual_seed(seed))
     form = tensors[min(tensors)].dtype
@@ -169,10 +171,10 @@ def _convert_to_rosinality(
             f"{source}: --to rosinality needs a StyleGAN2 generator; the file holds "
             f"{kind_of(tables[taken]) or 'another network'}"
         )
-    judge = choose_network(tables, source, "discriminator")
+    other = choose_network(tables, source, "discriminator")
     kept = {"g_ema": taken}
-    if stylegan2.kind_of(tables[judge]) == "discriminator":
-        kept["d"] = judge
+    if stylegan2.kind_of(tables[other]) == "discriminator":
+        kept["d"] = other
     content, sizes = dict[str, Any](), dict[str, dict[str, Any]]()
     for theirs, name in kept.items():
         with naming(source):

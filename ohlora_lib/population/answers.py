@@ -1,4 +1,4 @@
-"""The record of a labelling session: each answer once, on disk before the next question.
+"""The record of a labelling session: every answer is on disk before the next question.
 
 `answers.csv` is the record; `labels.csv`, which other stages read, is derived from it.
 `questions.csv` holds the pages that were planned, so that a session resumes on the same page.
@@ -40,7 +40,7 @@ class Question(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """An answer, a key of `LABELS`, and how it came about."""
+    """An answer, a key of `LABELS`, and how it was given."""
 
     answer: str
     how: str  # key, grid (a page confirmed) or check
@@ -54,7 +54,7 @@ class Page(NamedTuple):
     questions: tuple[Question, ...]
     how: str = "key"
     round: int = 0
-    scores: tuple[float, ...] = ()  # probability of a 1 that was filled in, per question
+    scores: tuple[float, ...] = ()  # predicted probability of a 1, per question
 
 
 class Record:
@@ -116,7 +116,7 @@ class Record:
         return pd.DataFrame(rows, columns=[*NEEDED, *FACTS])
 
     def source(self, img_no: int) -> str:
-        """How an image came to be asked about: `random` or `chosen`."""
+        """How an image was sampled: `random` or `chosen`."""
         return "random" if img_no in self.random else "chosen"
 
     def table(self, weights: Mapping[str, pd.Series]) -> pd.DataFrame:
@@ -209,7 +209,7 @@ class Record:
                 if both and np.ptp(both, axis=0).max() > ROUNDING:
                     raise ValueError(
                         f"{path}: image {self.files[int(k)]} has other pixels than when it was "
-                        f"labelled. Label the new images in another variant, or restore the old."
+                        f"labelled. Restore it, or label the new images in another variant."
                     )
 
     def _digest(self, img_no: int) -> str:

@@ -88,6 +88,10 @@ def test_answers_about_other_images_or_properties_are_rejected(tmp_path):
     assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match="is not one of"):
         session(tmp_path).answer("yes")
+    text = (tmp_path / "answers.csv").read_text()
+    (tmp_path / "answers.csv").write_text(text.replace(",1,", ",maybe,"))
+    with pytest.raises(ValueError, match="row 0 has answer = 'maybe'; it must be one of"):
+        session(tmp_path)
     (tmp_path / "answers.csv").write_text("my notes")
     with pytest.raises(ValueError, match="is missing"):
         session(tmp_path)
@@ -340,7 +344,7 @@ def test_a_property_added_half_way_is_asked_about_the_random_images(tmp_path):
     ask(rounds(tmp_path, ["hat"]), lambda page: page.round == 2)
     again = rounds(tmp_path)
     assert again.notes() == [
-        "smile is new: it is asked first about the 48 images drawn at random so far."
+        "smile is new: its first questions are about the 48 images drawn at random so far."
     ]
     ask(again, lambda page: page.round == 3)
     answers = record(tmp_path).query("source == 'random'").groupby("img_no")["property"]
@@ -409,7 +413,7 @@ def test_the_widget_shows_a_page_and_says_while_it_chooses(tmp_path):
     while widget.view == "grid":
         widget._take(None, {"place": one.place, "answers": true_answers(one.page)}, None)
     assert seen == ["wait", "grid", "wait", "key"]  # trains between properties, then checks
-    assert "Once more, by key" in widget.question
+    assert "Asked again, to check" in widget.question
     place = one.place
     widget._take(None, {"place": place - 1, "answers": ["1"]}, None)  # pressed twice
     assert one.place == place

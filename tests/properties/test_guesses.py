@@ -55,7 +55,7 @@ def test_each_half_guesses_from_its_own_labels_for_its_own_images():
     assert not np.allclose(again.scores["judge"], found.scores["judge"])
     assert found.sentence() == (
         "30 images train the selector. 30 images train the judge. "
-        "40 images without labels add guesses, half of them for each."
+        "40 images without labels add pseudo-labels, half of them for each."
     )
 
 

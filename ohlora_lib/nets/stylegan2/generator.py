@@ -218,7 +218,7 @@ class Generator(StyleGenerator):
         return F.one_hot(classes, self.c_dim).float()
 
     def labels(self, count: int, random: torch.Generator) -> Tensor | None:
-        """Draws one-hot labels if the network has classes: it has never seen zeros as a label."""
+        """Draws one-hot labels if the network has classes: it was never trained with zeros."""
         return self.draw_properties(count, random) if self.c_dim else None
 
     @property
