@@ -298,13 +298,18 @@ class LabelSession:
         return self._pages(prop, drawn, number)
 
     def _pages(self, prop: str, questions: list[Question], number: int) -> list[Page]:
-        """Spreads questions over pages, most probable ones first, with predictions."""
+        """Deals questions to pages, with predictions, most probable ones first on a page.
+
+        They are dealt at random: what is answered when a person stops remains a fair sample.
+        """
+        questions = sorted(questions)
         scores = self._guess(prop, anew=True)[[q.img_no for q in questions]]
-        order = np.argsort(-scores, kind="stable")
         if np.isnan(scores).any():  # one class has no answers: fill in the commoner
             yes, no, _ = self._counts(prop)
             scores = np.full(len(questions), float(yes > no))
+        order = np.random.default_rng([self.rounds.seed, number]).permutation(len(questions))
         parts = np.array_split(order, -(-len(order) // self.rounds.page_images))
+        parts = [part[np.argsort(-scores[part], kind="stable")] for part in parts]
         return [
             Page(tuple(questions[k] for k in part), "grid", number, tuple(scores[part].tolist()))
             for part in parts

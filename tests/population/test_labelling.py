@@ -239,6 +239,16 @@ def test_a_chosen_image_that_is_drawn_later_counts_as_random(tmp_path):
     assert answers.groupby("img_no")["source"].nunique().max() == 1
 
 
+def test_what_is_answered_at_a_stop_within_a_part_is_a_fair_sample(tmp_path):
+    """Were the pages sorted among each other, the first would have most of the ones."""
+    one = rounds(tmp_path, ["smile"], by_key=20, first=80)
+    ask(one, lambda page: page.how == "grid")
+    means = [np.mean(page.scores) for page in one.pages[one.place :]]
+    every = np.concatenate([page.scores for page in one.pages[one.place :]])
+    assert (len(means), len(every)) == (4, 60)
+    assert np.ptp(means) < 0.5 * np.ptp(every)
+
+
 def test_a_page_is_filled_in_corrected_confirmed_and_undone(tmp_path):
     one = rounds(tmp_path)
     ask(one, lambda page: page.round == 1)
@@ -361,6 +371,19 @@ def test_images_that_changed_are_rejected(tmp_path):
     assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match="images or properties other than these"):
         rounds(tmp_path, pixels=PIXELS[:10])
+
+
+def test_samples_that_another_machine_rounds_differently_are_the_same_images(tmp_path):
+    ask(rounds(tmp_path), lambda page: page.how == "grid")
+    off = PIXELS.astype(int) + np.random.default_rng(5).integers(-1, 2, PIXELS.shape)
+    one = rounds(tmp_path, pixels=off.clip(0, 255).astype(np.uint8))
+    assert len(one.answers) == 4
+    with pytest.raises(ValueError, match="has other pixels than when it was labelled"):
+        rounds(tmp_path, pixels=PIXELS[:, ::-1].copy())
+    text = (tmp_path / "answers.csv").read_text()
+    (tmp_path / "answers.csv").write_text(text.replace(",x", ",y"))
+    with pytest.raises(ValueError, match="row 0 has digest = 'y"):
+        rounds(tmp_path)
 
 
 def test_skipped_images_do_not_come_back_and_the_session_ends(tmp_path):
