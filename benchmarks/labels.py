@@ -1,7 +1,7 @@
 """Compares how many answers a person must give if images are drawn at random and if chosen.
 
 `python -m benchmarks.labels` prints the tables of `docs/labels.md`. The true labels of built-in
-faces answer; the committee of `population/asking.py` is tested on faces that are no candidates.
+faces answer; the committee of `population/asking.py` is tested on faces that are not candidates.
 """
 
 from __future__ import annotations

@@ -304,7 +304,7 @@ def convert(
     from ohlora_lib.io.conversion import convert
 
     options = {"network": network, "wide_dim": split, "seed": seed, "layout": to}
-    facts = convert(file, out, **options, joined=plain)
+    facts = convert(file, out, **options, plain_mapping=plain)
     typer.echo(f"{out}: {', '.join(f'{k} {as_text(v)}' for k, v in facts.items())}")
 
 
