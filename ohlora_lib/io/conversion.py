@@ -82,9 +82,9 @@ def convert(
     wide_dim: int = 0,
     seed: int = 0,
     layout: str = "",
-    joined: bool = False,
+    plain_mapping: bool = False,
 ) -> dict[str, Any]:
-    """Writes one network to another file; except with `joined`, tensors stay bit-identical.
+    """Writes one network to another file; except with `plain_mapping`, tensors stay bit-identical.
 
     Args:
         source: Weight file.
@@ -93,11 +93,11 @@ def convert(
         wide_dim: Width of the new branch that splits a plain mapping; 0 leaves it plain.
         seed: Seed of the new branch.
         layout: `rosinality` writes a StyleGAN2, with its discriminator, as `.pt` of that layout.
-        joined: Whether to write a StyleGAN2's split mapping as a plain one of wider layers.
+        plain_mapping: Whether to write a StyleGAN2's split mapping as a plain one of wider layers.
     """
     if target.exists() and source.exists() and source.samefile(target):
         raise ValueError(f"{target}: is the source file. Give another name.")
-    if (wide_dim > 0) + bool(layout) + joined > 1:
+    if (wide_dim > 0) + bool(layout) + plain_mapping > 1:
         raise ValueError(f"{source}: --split, --to and --plain exclude each other. Give one.")
     if layout:
         return _convert_to_rosinality(source, target, layout, network)
@@ -107,7 +107,7 @@ def convert(
     tensors, facts = read_tensors(source, network=network)
     if wide_dim:
         tensors = _split(tensors, facts, source, wide_dim, seed)
-    if joined:
+    if plain_mapping:
         with naming(source, "not converted"):
             tensors, facts = plain(tensors), {k: v for k, v in facts.items() if k != "w_dim"}
     if stylegan2.kind_of(tensors):

@@ -202,7 +202,7 @@ class LabelSession:
         return mine.count("1"), mine.count("0"), mine.count("skip")
 
     def _pace(self) -> str:
-        """Answers a minute, by key and on pages, and the time left to the target."""
+        """Answers per minute, by key and on pages, and the time left to the target."""
         hows = {"key": "key", "check": "key", "grid": "page"}
         given = [(hows[answer.how], answer.sec) for answer in self.record.given.values()]
         secs = pd.DataFrame(given, columns=["how", "sec"]).groupby("how")["sec"].median().dropna()
@@ -212,7 +212,7 @@ class LabelSession:
             return f" The target of {self.rounds.target:,} is reached." if left <= 0 else ""
         minutes = left * secs.get("page", secs.iloc[-1]) / 60
         target = f"{minutes:.0f} min to {self.rounds.target:,} answers"
-        return f" Answers a minute: {words}; {target}."
+        return f" Answers per minute: {words}; {target}."
 
     def _go(self, place: int) -> None:
         self.place, self._since = place, time.monotonic()

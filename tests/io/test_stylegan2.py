@@ -290,7 +290,9 @@ def test_convert_writes_official_names_and_keeps_the_clamp(tmp_path, trap):
     assert {name: told[name] for name in SIZES} == SIZES
     assert describe(judge)["kind"] == "discriminator"
     convert(path, tmp_path / "split.safetensors", wide_dim=4)
-    told = convert(tmp_path / "split.safetensors", tmp_path / "plain.safetensors", joined=True)
+    told = convert(
+        tmp_path / "split.safetensors", tmp_path / "plain.safetensors", plain_mapping=True
+    )
     assert told["w_dim"] == 2 * SIZES["w_dim"]  # not what the file says
     with pytest.raises(ValueError, match="cannot store conv_clamp"):
         convert(path, tmp_path / "g.pth")
@@ -313,7 +315,7 @@ def test_a_split_mapping_and_its_plain_form_draw_the_same_pictures(tmp_path, own
         parameter.data += (50 if "mapping.fc" in name else 0.1) * torch.randn(parameter.shape)
     first.mapping.w_avg.normal_()
     save_weights(first, split)
-    told = convert(split, plain, joined=True)
+    told = convert(split, plain, plain_mapping=True)
     assert (told["w_dim"], told["layer_features"], told["conv_clamp"]) == (24, 32, 256)
     second = load_generator(plain)
     assert "wide_dim" not in describe(plain)
@@ -337,8 +339,11 @@ def test_what_cannot_be_split_or_made_plain_is_refused(tmp_path):
     path, out = tmp_path / "g.safetensors", tmp_path / "out.safetensors"
     save_weights(Generator(**SIZES | {"mapping_layers": 1}), path)
     assert "must be at least 2" in complaint(convert, path, out, wide_dim=4)
-    assert "with a split mapping" in complaint(convert, path, out, joined=True)
-    for options in ({"joined": True, "wide_dim": 4}, {"joined": True, "layout": "rosinality"}):
+    assert "with a split mapping" in complaint(convert, path, out, plain_mapping=True)
+    for options in (
+        {"plain_mapping": True, "wide_dim": 4},
+        {"plain_mapping": True, "layout": "rosinality"},
+    ):
         assert "exclude each other" in complaint(convert, path, out, **options)
 
 
