@@ -6,6 +6,7 @@ Axes: N candidates, H image height.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -85,10 +86,11 @@ class Record:
         self.random: dict[int, None] = {}  # images drawn at random, in the order they were drawn
         self.given: dict[Question, Answer] = {}
         self._digests: dict[int, str] = {}
+        self._written = _version(folder / "answers.csv")
         if (path := folder / "answers.csv").exists():
             self._read(path)
 
-    @property
+    @cached_property
     def answers(self) -> dict[Question, str]:
         """The answer that counts, per question: that of a check, if there was one."""
         checks_last = sorted(self.given.items(), key=lambda pair: pair[0].check)  # stable
@@ -101,10 +103,19 @@ class Record:
         return len(pairs), sum(page != key for page, key in pairs)
 
     def add(self, given: Mapping[Question, Answer]) -> None:
-        """Writes answers to disk, then takes them over; they replace earlier ones."""
-        wanted = {**self.given, **given}
-        save_table(self.folder / "answers.csv", self.lines(wanted))
-        self.given = wanted
+        """Writes answers to disk, then takes them over; they replace earlier ones.
+
+        OSError if they cannot be written, or someone else has changed the record.
+        """
+        wanted, path = {**self.given, **given}, self.folder / "answers.csv"
+        if _version(path) != self._written:
+            raise OSError(
+                f"{path} was changed by another notebook or program. Run the cell again to go on "
+                f"from what it holds now."
+            )
+        save_table(path, self.lines(wanted))
+        self.given, self._written = wanted, _version(path)
+        self.__dict__.pop("answers", None)
 
     def lines(self, given: Mapping[Question, Answer] | None = None) -> pd.DataFrame:
         """The rows of `answers.csv`, for all answers or for `given`."""
@@ -222,6 +233,11 @@ class Record:
             small = gray.resize((FIELDS, FIELDS), Image.Resampling.BOX)
             self._digests[img_no] = f"x{small.tobytes().hex()}"
         return self._digests[img_no]
+
+
+def _version(path: Path) -> tuple[int, int] | None:
+    """Tells one state of a file from others: it is replaced when it is written."""
+    return (path.stat().st_ino, path.stat().st_size) if path.exists() else None
 
 
 def _levels(digest: str) -> list[int]:

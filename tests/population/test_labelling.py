@@ -56,6 +56,17 @@ def test_a_question_stays_open_if_its_answer_is_not_saved(tmp_path, monkeypatch)
     assert one.question == session(tmp_path).question == Question(1, "smile")
 
 
+def test_two_notebooks_do_not_overwrite_each_other(tmp_path):
+    one = answered(session(tmp_path), "1")
+    other = answered(session(tmp_path), "0", "1")
+    widget = LabelWidget(one)
+    widget._take(None, {"place": 1, "answers": ["skip"]}, None)
+    assert "was changed by another notebook" in widget.notes[0]
+    assert session(tmp_path).answers == other.answers
+    assert len(one.answers) == 1
+    answered(other, "skip")
+
+
 def test_back_replaces_an_answer(tmp_path):
     one = session(tmp_path)
     one.back()
