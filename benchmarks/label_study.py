@@ -4,8 +4,8 @@
 true labels answer. One study labels 120 images drawn at random, and 180 more for each property, in
 rounds, that `asking.next_images` chooses. The other labels all properties of 2,000 random images.
 Both run the stages of `params/quickstart` up to the report, with recipe v9. A judge trained on the
-true labels of other faces says how far the samples of each are from the look, and more faces test
-the studies' own CNNs. A stage that is finished is not run again.
+true labels of other faces measures how far the samples of each are from the look, and more faces
+test the studies' own CNNs. Finished stages are skipped.
 """
 
 from __future__ import annotations

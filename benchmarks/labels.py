@@ -1,7 +1,7 @@
-"""Measures how many answers a person must give, in random order and where images are chosen.
+"""Compares how many answers a person must give if images are drawn at random and if chosen.
 
 `python -m benchmarks.labels` prints the tables of `docs/labels.md`. The true labels of built-in
-faces answer; the guesses of `population/asking.py` are tested on faces that are no candidates.
+faces answer; the guesses of `population/asking.py` are tested on faces that are not candidates.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def measure(features: np.ndarray, truth: np.ndarray, order: str, seed: int) -> I
 def tested(
     features: np.ndarray, labels: np.ndarray, source: np.ndarray, truth: np.ndarray
 ) -> dict[str, float]:
-    """AUROC and calibration error on the unseen faces, and the answers of the rarer kind."""
+    """AUROC and calibration error on the unseen faces, and the answers of the rarer class."""
     rows = np.flatnonzero(~np.isnan(labels))
     known = asking.guess(features[:CANDIDATES], labels[:CANDIDATES])
     mine = asking.weights(known, rows, source[rows])

@@ -1,6 +1,6 @@
 """The plain implementation: the same networks and updates, one operation after another.
 
-StyleGAN 1's networks are here, StyleGAN 2's in `plain_stylegan2`.
+StyleGAN1's networks are here, StyleGAN2's in `plain_stylegan2`.
 It uses float32, PyTorch's default layout, autograd through every operation, gradients through G in
 D's update, and one JPEG file per image. The published study works this way; the code is our own.
 Axes: B batch, N images, P properties, H image height.

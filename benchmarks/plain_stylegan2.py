@@ -1,4 +1,4 @@
-"""StyleGAN 2 the plain way: one kernel per image; the filter puts zeros between pixels and sums.
+"""StyleGAN2 the plain way: one kernel per image; doubling inserts zeros and applies the filter.
 
 The same networks in float32 and PyTorch's default layout. Every kernel is computed at each call.
 Axes: B batch, C channels, k kernel side, H image height.

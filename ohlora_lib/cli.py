@@ -24,7 +24,7 @@ COLUMNS = (  # printed by `compare`; --json prints all
     *("distance_a", "distance_b", "difference", "difference_low", "difference_high", "effect"),
 )
 COLUMN_HELP = "OURS=THEIRS renames a column of logs written elsewhere; repeatable."
-PLAIN_HELP = "Write a StyleGAN2's split mapping (recipe v9) as a plain, wider one."
+PLAIN_HELP = "Write a StyleGAN2 of recipe v9 in a form that NVIDIA's code can load."
 COMPLETE_HELP = "Treat logs written elsewhere as complete, however they end."
 INTERRUPTED = 130
 MOST_SEED = 2**31 - 1
@@ -223,9 +223,12 @@ def film(
 @labels_app.command()
 def merge(
     tables: Annotated[list[Path], Argument(help="Label tables of the same images.")],
-    out: Annotated[Path, Option(help="CSV to write; who answered what is written beside it.")],
+    out: Annotated[
+        Path, Option(help="CSV to write; OUT-by-person.csv gets the answers by person.")
+    ],
     settled: Annotated[
-        Path | None, Option(help="Label table that settles disagreements; its labels replace all.")
+        Path | None,
+        Option(help="Label table that settles disagreements; its labels replace others."),
     ] = None,
 ) -> None:
     """Merge several people's label tables; where they disagree, the label stays empty."""
@@ -301,7 +304,7 @@ def convert(
     from ohlora_lib.io.conversion import convert
 
     options = {"network": network, "wide_dim": split, "seed": seed, "layout": to}
-    facts = convert(file, out, **options, joined=plain)
+    facts = convert(file, out, **options, plain_mapping=plain)
     typer.echo(f"{out}: {', '.join(f'{k} {as_text(v)}' for k, v in facts.items())}")
 
 

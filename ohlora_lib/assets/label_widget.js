@@ -1,6 +1,6 @@
-// The labelling widget: asks about one image by key, or shows a page of images with the model's
-// guesses filled in, to correct and confirm. Answers name the place they were given at, so that a
-// key pressed twice answers once.
+// The labelling widget: asks about one image by key, or shows a page of images filled in with
+// predictions, to correct and confirm. Answers carry the index of their page, so that a key pressed
+// twice answers once.
 
 const KEYS = {
   y: "1", 1: "1", ArrowRight: "1", n: "0", 0: "0", ArrowLeft: "0",
@@ -9,7 +9,7 @@ const KEYS = {
 const BUTTONS = [["no", "0", "0, n or ←"], ["yes", "1", "1, y or →"], ["skip", "skip", "s or ↓"],
   ["back", "back", "b or ↑"]];
 const KEY_HELP = "y or 1 is yes, n or 0 is no, s skips, b goes back.";
-const PAGE_HELP = "Click the wrong ones (or arrow keys and space), s skips the marked one, "
+const PAGE_HELP = "Click the wrong ones (or arrow keys and space), s skips the selected one, "
   + "Enter confirms the page, b goes back.";
 
 function add(parent, tag, className, text = "") {

@@ -79,8 +79,8 @@ def with_new_discriminator(generator_file: Path) -> Base:
     net = load_generator(generator_file)
     if isinstance(net, stylegan2.Generator):
         sizes = {"channel_base": net.channel_base, "channel_max": net.channel_max}
-        judge = stylegan2.Discriminator(net.image_px, conv_clamp=net.conv_clamp, **sizes)
-        return Base(net, judge)
+        discriminator = stylegan2.Discriminator(net.image_px, conv_clamp=net.conv_clamp, **sizes)
+        return Base(net, discriminator)
     sizes = {"fmaps_base": net.fmaps_base, "fmaps_max": net.fmaps_max}
     return Base(net, Discriminator(net.image_px, **sizes))
 
@@ -104,7 +104,7 @@ def training_images(
     if images.shape[1] != image_px:
         raise ValueError(
             f"{population}: its images have {images.shape[1]} px, but image_px is {image_px}. "
-            f"Set the same image_px in stage 1, or take a base of {images.shape[1]} px."
+            f"Set the same image_px in stage 1, or use a base of {images.shape[1]} px."
         )
     return images
 
@@ -121,7 +121,7 @@ def new_nets(
 ) -> Base:
     """Creates untrained networks, `stylegan1` or `stylegan2`, from torch's global random state.
 
-    A StyleGAN2 takes no property scores, as in most files; `num_properties` is ignored.
+    A StyleGAN2 takes no property scores: `num_properties` is ignored.
     """
     if architecture == "stylegan2":
         both = {"channel_base": fmaps_base, "channel_max": fmaps_max}
@@ -139,7 +139,7 @@ class BaseRun:
         folder: Run folder, which receives `checkpoints/`, `images/`, `base_log.csv` and weights.
         nets: Untrained networks.
         images: Real images, uint8, shape (N, H, H, 3), on the device to train on.
-        keep_generator: Whether the generator is trained already, and only the other one learns.
+        keep_generator: Whether the generator stays as it is, and only the discriminator trains.
 
     Raises:
         ValueError: If settings, networks or images differ from the checkpoint's; names them.

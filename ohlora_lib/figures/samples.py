@@ -99,11 +99,9 @@ def label_curve(curve: pd.DataFrame) -> Figure:
         ends += [f"{prop} {row.auroc:.3f} after {row.answers}" for row in known[-1:].itertuples()]
     ax.set_xscale("log", base=2)
     ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    finish(ax, "What the answers have taught", "AUROC on random images", "answers")
+    finish(ax, "Learning curve", "AUROC on random images", "answers")
     alt = f"Line chart of AUROC by number of answers: {', '.join(ends) or 'none known yet'}."
-    reading = (
-        "Bars are 95 % intervals. Where a line is flat at the right, more answers bring little."
-    )
+    reading = "Bars are 95 % intervals. Where a line ends flat, more answers help little."
     return Figure(ax.figure, "label-curve", alt, reading)
 
 

@@ -26,8 +26,8 @@ from ohlora_lib.io.weights import (
 from ohlora_lib.nets import CompactCNN, Generator, PropertyCNN
 from ohlora_lib.nets.style_generator import StyleGenerator
 
-DOUBLE = {"img_resolution", "img_channels"}  # facts that sizes say, or that are always the same
-LOST = {"conv_clamp": None, "mbstd_group_size": 4}  # what a file without metadata is taken for
+DOUBLE = {"img_resolution", "img_channels"}  # facts that repeat a size or never vary
+LOST = {"conv_clamp": None, "mbstd_group_size": 4}  # assumed for a file without metadata
 
 
 def describe(path: Path | str) -> dict[str, Any]:
@@ -82,9 +82,9 @@ def convert(
     wide_dim: int = 0,
     seed: int = 0,
     layout: str = "",
-    joined: bool = False,
+    plain_mapping: bool = False,
 ) -> dict[str, Any]:
-    """Writes one network to another file; its tensors stay identical bit for bit.
+    """Writes one network to another file; except with `plain_mapping`, tensors stay bit-identical.
 
     Args:
         source: Weight file.
@@ -93,11 +93,11 @@ def convert(
         wide_dim: Width of the new branch that splits a plain mapping; 0 leaves it plain.
         seed: Seed of the new branch.
         layout: `rosinality` writes a StyleGAN2, with its discriminator, as `.pt` of that layout.
-        joined: Whether to write a StyleGAN2's split mapping as a plain one of wider layers.
+        plain_mapping: Whether to write a StyleGAN2's split mapping as a plain one of wider layers.
     """
     if target.exists() and source.exists() and source.samefile(target):
         raise ValueError(f"{target}: is the source file. Give another name.")
-    if (wide_dim > 0) + bool(layout) + joined > 1:
+    if (wide_dim > 0) + bool(layout) + plain_mapping > 1:
         raise ValueError(f"{source}: --split, --to and --plain exclude each other. Give one.")
     if layout:
         return _convert_to_rosinality(source, target, layout, network)
@@ -107,9 +107,9 @@ def convert(
     tensors, facts = read_tensors(source, network=network)
     if wide_dim:
         tensors = _split(tensors, facts, source, wide_dim, seed)
-    if joined:
+    if plain_mapping:
         with naming(source, "not converted"):
-            tensors = plain(tensors)
+            tensors, facts = plain(tensors), {k: v for k, v in facts.items() if k != "w_dim"}
     if stylegan2.kind_of(tensors):
         return _convert_stylegan2(source, target, tensors, facts)
     net = build_network(tensors, facts, source=source)
@@ -129,7 +129,9 @@ def _split(
     """Adds the new branch to a generator's tensors, in their number format."""
     net = build_network(tensors, facts, source=source)
     if not isinstance(net, StyleGenerator) or net.wide_dim:
-        raise ValueError(f"{source}: only a generator with a plain mapping can be split")
+        raise ValueError(
+            f"{source}: only a generator with a plain mapping can be split. Remove --split."
+        )
     with naming(source, "not split"):
         net = net.split(wide_dim, torch.Generator().manual_seed(seed))
     form = tensors[min(tensors)].dtype
@@ -169,10 +171,10 @@ def _convert_to_rosinality(
             f"{source}: --to rosinality needs a StyleGAN2 generator; the file holds "
             f"{kind_of(tables[taken]) or 'another network'}"
         )
-    judge = choose_network(tables, source, "discriminator")
+    other = choose_network(tables, source, "discriminator")
     kept = {"g_ema": taken}
-    if stylegan2.kind_of(tables[judge]) == "discriminator":
-        kept["d"] = judge
+    if stylegan2.kind_of(tables[other]) == "discriminator":
+        kept["d"] = other
     content, sizes = dict[str, Any](), dict[str, dict[str, Any]]()
     for theirs, name in kept.items():
         with naming(source):

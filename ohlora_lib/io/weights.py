@@ -226,7 +226,7 @@ def _load_net(path: Path | str, kind: str) -> Any:
 
 
 def load_generator(path: Path | str) -> StyleGenerator:
-    """Reads a generator of StyleGAN 1 or 2, with or without properties, at any size.
+    """Reads a generator of StyleGAN1 or 2, with or without properties, at any size.
 
     Here and below, ValueError if the file is unreadable or holds another kind of network.
     """
@@ -234,7 +234,7 @@ def load_generator(path: Path | str) -> StyleGenerator:
 
 
 def load_discriminator(path: Path | str) -> Discriminator | StyleGAN2Discriminator:
-    """Reads a discriminator of StyleGAN 1 or 2, with or without properties, at any size."""
+    """Reads a discriminator of StyleGAN1 or 2, with or without properties, at any size."""
     return _load_net(path, "discriminator")
 
 

@@ -1,4 +1,4 @@
-"""Building blocks of StyleGAN 1 and 2: equalised layers, blur, noise, styles, minibatch deviation.
+"""Building blocks of StyleGAN1 and 2: equalised layers, blur, noise, styles, minibatch deviation.
 
 Axes: B batch, C channels, H height, W width, D style width.
 Source: Karras et al., "Progressive Growing of GANs", 2018, https://arxiv.org/abs/1710.10196, and
@@ -46,7 +46,7 @@ def smooth_kernel(weight: Tensor) -> Tensor:
 class EqualDense(nn.Module):
     """Dense layer with equalised learning rate: weights are stored at unit scale.
 
-    `gain` is sqrt(2) before a leaky ReLU and 1 for a linear output; StyleGAN 2 multiplies the bias
+    `gain` is sqrt(2) before a leaky ReLU and 1 for a linear output; StyleGAN2 multiplies the bias
     by it as well, as `bias_gain`. `lr_multiplier` multiplies weight and bias; the initial stored
     weight is divided by it.
     """

@@ -40,10 +40,13 @@ def merge_tables(paths: Sequence[Path], settled: Path | None = None) -> Merged:
     """Merges label tables of the same images; a label on which people disagree is missing.
 
     The tables name images in a column common to all; labels are 0, 1 or empty. The labels of the
-    table `settled` replace the others. An image counts as random if anyone's table says so.
+    table `settled`, which may be among the paths, replace the others. An image counts as random if
+    anyone's table says so.
     ValueError if a table is unreadable, contains an image twice, or has another value in a label
     column.
     """
+    if settled:
+        paths = [path for path in paths if path.resolve() != settled.resolve()]
     people = dict(zip(_names(paths), paths, strict=True))
     given = people | ({"settled": settled} if settled else {})
     tables = {str(path): read_table(path) for path in given.values()}
@@ -87,7 +90,8 @@ def merge_tables(paths: Sequence[Path], settled: Path | None = None) -> Merged:
 def _names(paths: Sequence[Path]) -> list[str]:
     """A short name per table: of its file, or of the folder of a `labels.csv`."""
     short = [p.parent.name if p.name == "labels.csv" and p.parent.name else p.stem for p in paths]
-    return short if len(set(short)) == len(short) else [str(path) for path in paths]
+    taken = [*short, *FILE_COLUMNS, "img_no", "property", "settled"]
+    return short if len(set(taken)) == len(taken) else [str(path) for path in paths]
 
 
 def _facts(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:

@@ -1,23 +1,34 @@
-"""The record of a labelling session: each answer once, on disk before the next question.
+"""The record of a labelling session: every answer is on disk before the next question.
 
 `answers.csv` is the record; `labels.csv`, which other stages read, is derived from it.
 `questions.csv` holds the pages that were planned, so that a session resumes on the same page.
 Axes: N candidates, H image height.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
-from ohlora_lib.population.labels import FILE_COLUMNS, find_names, read_table, save_table
+from ohlora_lib.population.labels import (
+    FILE_COLUMNS,
+    as_numbers,
+    check_cells,
+    find_names,
+    read_table,
+    save_table,
+)
 
 LABELS = {"1": 1, "0": 0, "skip": None}  # answer: label
 NEEDED = ["img_no", "file", "property", "answer"]  # all that older records have
 FACTS = {"source": "random", "how": "key", "round": 0, "sec": np.nan, "digest": ""}  # if missing
+TEXTS = ["property", "answer", "source", "how", "digest"]  # "01" is not 1, "None" not missing
+FIELDS, ROUNDING = 4, 3  # per side of a digest; gray levels by which one may differ elsewhere
+HOWS = ["key", "grid", "check"]
 PLAN = ["file", "property", "source", "how", "round", "page", "score"]
 
 
@@ -30,7 +41,7 @@ class Question(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """An answer, a key of `LABELS`, and how it came about."""
+    """An answer, a key of `LABELS`, and how it was given."""
 
     answer: str
     how: str  # key, grid (a page confirmed) or check
@@ -44,7 +55,7 @@ class Page(NamedTuple):
     questions: tuple[Question, ...]
     how: str = "key"
     round: int = 0
-    scores: tuple[float, ...] = ()  # probability of a 1 that was filled in, per question
+    scores: tuple[float, ...] = ()  # predicted probability of a 1, per question
 
 
 class Record:
@@ -64,7 +75,8 @@ class Record:
     def __init__(
         self, images: np.ndarray, properties: Sequence[str], folder: Path, files: Sequence[str]
     ) -> None:
-        own = ("img_no", *FILE_COLUMNS, "source", "how", "round")
+        own = ["img_no", *FILE_COLUMNS, "source", "how", "round"]
+        own += [weight for name in properties if (weight := f"{name}_weight") in properties]
         if len({name.strip() for name in properties} - {*own, ""}) < len(properties):
             raise ValueError(
                 f"properties are {properties}; each name must be unique, not empty and not "
@@ -74,10 +86,11 @@ class Record:
         self.random: dict[int, None] = {}  # images drawn at random, in the order they were drawn
         self.given: dict[Question, Answer] = {}
         self._digests: dict[int, str] = {}
+        self._written = _version(folder / "answers.csv")
         if (path := folder / "answers.csv").exists():
             self._read(path)
 
-    @property
+    @cached_property
     def answers(self) -> dict[Question, str]:
         """The answer that counts, per question: that of a check, if there was one."""
         checks_last = sorted(self.given.items(), key=lambda pair: pair[0].check)  # stable
@@ -85,14 +98,24 @@ class Record:
 
     def checks(self) -> tuple[int, int]:
         """How many answers were checked by key, and how many of those differed."""
-        pairs = [(self.given[Question(*q[:2])], a) for q, a in self.given.items() if q.check]
-        return len(pairs), sum(page.answer != key.answer for page, key in pairs)
+        pages = ((self.given.get(Question(*q[:2])), a) for q, a in self.given.items() if q.check)
+        pairs = [(page.answer, key.answer) for page, key in pages if page]
+        return len(pairs), sum(page != key for page, key in pairs)
 
     def add(self, given: Mapping[Question, Answer]) -> None:
-        """Writes answers to disk, then takes them over; they replace earlier ones."""
-        wanted = {**self.given, **given}
-        save_table(self.folder / "answers.csv", self.lines(wanted))
-        self.given = wanted
+        """Writes answers to disk, then takes them over; they replace earlier ones.
+
+        OSError if they cannot be written, or someone else has changed the record.
+        """
+        wanted, path = {**self.given, **given}, self.folder / "answers.csv"
+        if _version(path) != self._written:
+            raise OSError(
+                f"{path} was changed by another notebook or program. Run the cell again to go on "
+                f"from what it holds now."
+            )
+        save_table(path, self.lines(wanted))
+        self.given, self._written = wanted, _version(path)
+        self.__dict__.pop("answers", None)
 
     def lines(self, given: Mapping[Question, Answer] | None = None) -> pd.DataFrame:
         """The rows of `answers.csv`, for all answers or for `given`."""
@@ -104,7 +127,7 @@ class Record:
         return pd.DataFrame(rows, columns=[*NEEDED, *FACTS])
 
     def source(self, img_no: int) -> str:
-        """How an image came to be asked about: `random` or `chosen`."""
+        """How an image was sampled: `random` or `chosen`."""
         return "random" if img_no in self.random else "chosen"
 
     def table(self, weights: Mapping[str, pd.Series]) -> pd.DataFrame:
@@ -145,7 +168,7 @@ class Record:
         """Reads the pages planned in earlier sessions."""
         if not (path := self.folder / "questions.csv").exists():
             return []
-        lines = read_table(path, PLAN).astype({"property": str})
+        lines = read_table(path, PLAN, texts=TEXTS)
         lines["img_no"] = find_names(lines["file"].tolist(), self.files, any_folder=False)
         self._check(path, lines)
         self.random |= dict.fromkeys(lines.loc[lines["source"] == "random", "img_no"].astype(int))
@@ -164,10 +187,11 @@ class Record:
 
     def _read(self, path: Path) -> None:
         """Reads the record; older records lack the columns of `FACTS`."""
-        lines = read_table(path, NEEDED)
+        lines = read_table(path, NEEDED, texts=TEXTS)
         for name, value in FACTS.items():
-            lines[name] = lines[name].fillna(value) if name in lines else value
-        lines[["answer", "property"]] = lines[["answer", "property"]].astype(str)
+            cells = lines.get(name, pd.Series("", lines.index)).replace("", np.nan)
+            cells = cells if name in TEXTS else as_numbers(cells, path)
+            lines[name] = cells.fillna(value)
         lines["img_no"] = find_names(lines["file"].tolist(), self.files, any_folder=False)
         self._check(path, lines, answers=True)
         for x in lines.itertuples():
@@ -178,23 +202,44 @@ class Record:
 
     def _check(self, path: Path, lines: pd.DataFrame, *, answers: bool = False) -> None:
         known = lines["img_no"].notna() & lines["property"].isin(list(self.properties))
-        if not (known.all() and (not answers or lines["answer"].isin(list(LABELS)).all())):
+        if not known.all():
+            first = lines.loc[~known, ["file", "property"]].iloc[0].tolist()
             raise ValueError(
                 f"{path}: has answers about images or properties other than these "
-                f"{len(self.images)} images and {self.properties}. Use another variant, or remove "
-                f"the file."
+                f"{len(self.images)} images and {self.properties}, the first about {first}. Use "
+                f"another variant, or remove the file."
             )
+        check_cells(lines["how"], lines["how"].isin(HOWS), path, f"it must be one of {HOWS}")
         if answers:
+            good = lines["answer"].isin(list(LABELS))
+            check_cells(lines["answer"], good, path, f"it must be one of {list(LABELS)}")
+            good = lines["digest"].str.fullmatch(rf"(x[0-9a-f]{{{2 * FIELDS**2}}})?")
+            check_cells(lines["digest"], good, path, "it must be as written, or empty")
             for k, digest in set(zip(lines["img_no"], lines["digest"], strict=True)):
-                if digest and digest != self._digest(int(k)):
+                both = [_levels(text) for text in (digest, self._digest(int(k))) if digest]
+                if both and np.ptp(both, axis=0).max() > ROUNDING:
                     raise ValueError(
                         f"{path}: image {self.files[int(k)]} has other pixels than when it was "
-                        f"labelled. Label the new images in another variant, or restore the old."
+                        f"labelled. Restore it, or label the new images in another variant."
                     )
 
     def _digest(self, img_no: int) -> str:
-        """Identifies an image's pixels; the letter in front keeps CSV readers from a number."""
+        """Brightness of an image in fields; the letter in front keeps CSV readers from a number.
+
+        Another machine draws the same sample, but for rounding.
+        """
         if img_no not in self._digests:
-            pixels = np.ascontiguousarray(self.images[img_no]).data
-            self._digests[img_no] = f"x{hashlib.blake2b(pixels, digest_size=8).hexdigest()}"
+            gray = Image.fromarray(self.images[img_no]).convert("L")
+            small = gray.resize((FIELDS, FIELDS), Image.Resampling.BOX)
+            self._digests[img_no] = f"x{small.tobytes().hex()}"
         return self._digests[img_no]
+
+
+def _version(path: Path) -> tuple[int, int] | None:
+    """Tells one state of a file from others: it is replaced when it is written."""
+    return (path.stat().st_ino, path.stat().st_size) if path.exists() else None
+
+
+def _levels(digest: str) -> list[int]:
+    """The gray levels of a digest, 0 to 255."""
+    return list(bytes.fromhex(digest[1:]))

@@ -1,9 +1,9 @@
-"""Chooses the images to ask a person about, and guesses the answers that are still open.
+"""Active learning: chooses the images to ask a person about, and predicts the open answers.
 
 A committee of logistic regressions, each fitted to a bootstrap sample of the answers, reads frozen
-features of the shipped discriminator. It asks about images of which it is least sure, which for a
-rare value are its likeliest holders, and spreads them in feature space. One logistic regression,
-fitted to all answers, guesses the others.
+features of the shipped discriminator. It asks about images of which it is least sure (for a rare
+label, those most likely to have it), and spreads them in feature space. One logistic regression,
+fitted to all answers, predicts the others.
 Axes: N images, F features, M members, n answers.
 Sources: uncertainty sampling, Lewis and Gale, "A Sequential Algorithm for Training Text
 Classifiers", 1994, https://arxiv.org/abs/cmp-lg/9407020; query by committee, Seung, Opper and
@@ -32,9 +32,9 @@ TAPS = (3, 4)  # layers whose activations, at 16 px, are pooled
 NUMBERS = 256  # features kept
 MEMBERS = 8  # of the committee
 PENALTY = 4.0  # of the squared coefficients
-FEWEST = 3  # answers of each kind for a calibration
-BINS = 10  # of the guess, for the weights
-POOL = 5  # how many of the least sure images compete for each place
+FEWEST = 3  # answers of each class, to calibrate on
+BINS = 10  # of the predicted probability, for the weights
+POOL = 5  # how many of the most uncertain images compete for each place
 MOST_STEPS = 12  # of Newton's method
 FLOOR = 1e-3  # least variance of an answer, so that a step stays finite
 
@@ -78,20 +78,21 @@ def _activations(images: Images) -> Tensor:
 def guess(
     features: np.ndarray, labels: np.ndarray, *, weights: np.ndarray | None = None
 ) -> np.ndarray:
-    """Guesses the probability, (N,), that each image has a property.
+    """Predicts the probability, (N,), that each image has a property.
 
-    Each answered image's logit without its own answer calibrates, with the weights, so that
-    neither overfitting nor the choice of images bends the probabilities. The guess for an answered
-    image lies halfway between its logits with and without its answer: the former is too sure, but
-    chosen images are so spread that the latter is less sure than for an image never asked about.
+    Logits are calibrated, with the weights, on the answered images, each predicted without its own
+    answer, so that neither overfitting nor the choice of images biases the probabilities. The
+    result for an answered image is halfway between its logits with and without its answer: the
+    former are overconfident, but chosen images are so spread out that the latter are less
+    confident than for an image that was never asked about.
 
     Args:
         features: From `features`, (N, F).
         labels: 0, 1, or NaN where there is no answer, (N,).
-        weights: Of the answered images, in their order (`weights`); None weighs all alike.
+        weights: Of the answered images, in their order (`weights`); None means equal weights.
 
     Returns:
-        NaN for all images while one of the two answers is lacking.
+        NaN for all images while one of the two classes has no answer.
     """
     rows = np.flatnonzero(~np.isnan(labels))
     if len(np.unique(labels[rows])) < 2:
@@ -119,7 +120,7 @@ def next_images(
         labels: 0, 1, or NaN where there is no answer, (N,).
         count: Number of images; fewer are left if N is reached.
         random_share: Share of random draws among them, in random places. While one of the two
-            answers is lacking, all are random.
+            classes has no answer, all are random.
         seed: With the labels, determines the result.
 
     Returns:
@@ -142,8 +143,8 @@ def next_images(
 def weights(probabilities: np.ndarray, rows: np.ndarray, source: np.ndarray) -> np.ndarray:
     """Importance weights, (n,), with mean 1, that make answered images look like the candidates.
 
-    Divides the images into bins of the guess and weighs each answered image by its bin's
-    share of all images over its share of the answered ones (post-stratification).
+    Divides the images into bins of the predicted probability and weights each answered image by
+    its bin's share of all images over its share of the answered ones (post-stratification).
 
     Args:
         probabilities: From `guess`, (N,).
@@ -167,7 +168,7 @@ def _choose(
     count: int,
     seed: int,
 ) -> np.ndarray:
-    """The images of `rest` that the committee is least sure of, spread in feature space."""
+    """The images of `rest` of which the committee is least sure, spread in feature space."""
     unsure = -np.abs(_committee(features, labels, rows, seed) - 0.5)  # (N,)
     pool = rest[np.argsort(-unsure[rest], kind="stable")[: POOL * count]]
     value = unsure[pool] - unsure[pool].min() + FLOOR

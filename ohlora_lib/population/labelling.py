@@ -1,9 +1,9 @@
-"""Manual labelling: which questions come next, by key or as pages of guesses to correct.
+"""Manual labelling: which questions come next, one by one or as pages of predictions to correct.
 
-Without `Rounds`, every image is asked about, in order. With them, a first random part is asked
-about every property; then each round asks about the property with the fewest answers of one kind,
-on the images from which its model learns most (`asking`). The random images are always the first
-of one random order, so they stay a fair sample although other images are chosen.
+Without `Rounds`, it asks about every image, in order. With them, the first round asks about every
+property of random images. Each later round takes the property whose rarer class has the fewest
+answers, and asks about the images from which its committee learns most (`asking`). The random
+images are always the first of one permutation, so they stay a simple random sample.
 Axes: N candidates, H image height, F features.
 """
 
@@ -22,7 +22,7 @@ from ohlora_lib.population.answers import LABELS, Answer, Page, Question, Record
 from ohlora_lib.population.labels import save_table
 from ohlora_lib.study.parameters import LabelImages
 
-CHECKED = 0.05  # share of the answers on pages that are asked again by key
+CHECKED = 0.05  # share of the answers on pages that are asked again, by key
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Rounds:
 
 
 def features_of(images: np.ndarray, folder: Path) -> np.ndarray:
-    """Features of the candidates, (N, F); computed once, which takes some 10 ms per image.
+    """Features of the candidates, (N, F); computed once, at about 10 ms per image.
 
     Args:
         images: uint8, shape (N, H, H, 3).
@@ -113,7 +113,7 @@ class LabelSession:
         return self.page is None and not self.finished
 
     def filled_in(self) -> list[str]:
-        """What the current page shows per question: the earlier answer or the model's guess."""
+        """What the current page shows per question: the earlier answer or the prediction."""
         page, given = self.page, self.record.given
         guesses = ["1" if score >= 0.5 else "0" for score in page.scores]
         pairs = zip(page.questions, guesses, strict=True)
@@ -126,10 +126,12 @@ class LabelSession:
             *answers: A key of `LABELS` per question of the page.
         """
         page = self.page
-        if page is None or set(answers) - LABELS.keys() or len(answers) != len(page.questions):
+        if page is None:
+            raise ValueError("no question is open. Call `choose` for the next ones.")
+        if set(answers) - LABELS.keys() or len(answers) != len(page.questions):
             raise ValueError(
-                f"{' '.join(answers)!r} is not one of {list(LABELS)} per image, or no question "
-                f"is open"
+                f"{' '.join(answers)!r} is not one of {list(LABELS)} per image; the page has "
+                f"{len(page.questions)}"
             )
         sec = round((time.monotonic() - self._since) / len(answers), 2)
         made = [Answer(answer, page.how, page.round, sec) for answer in answers]
@@ -145,9 +147,9 @@ class LabelSession:
         """Plans the next pages if none is open; trains models for a few seconds."""
         if self.must_choose:
             pages = self._by_key() or self._random_part() or self._checks() or self._next_round()
+            self.record.save_pages([*self.pages, *pages])
             self.finished = not pages
             self.pages += pages
-            self.record.save_pages(self.pages)
             self._go(self._next_open(self.place))
 
     def table(self) -> pd.DataFrame:
@@ -185,12 +187,12 @@ class LabelSession:
             if yes + no >= 20 and not (yes and no):
                 found.append(
                     f"All {yes + no} answers for {prop} are {'yes' if yes else 'no'}, so nothing "
-                    f"can be learned yet: check what 0 and 1 mean, or label more images."
+                    f"can be learned yet: check what 0 and 1 mean, or answer more questions."
                 )
             elif prop in self._new and not yes + no:
                 found.append(
-                    f"{prop} is new: it is asked first about the {len(self.record.random)} images "
-                    f"drawn at random so far."
+                    f"{prop} is new: its first questions are about the {len(self.record.random)} "
+                    f"images drawn at random so far."
                 )
         return found
 
@@ -200,7 +202,7 @@ class LabelSession:
         return mine.count("1"), mine.count("0"), mine.count("skip")
 
     def _pace(self) -> str:
-        """Answers a minute, by key and on pages, and the time left to the target."""
+        """Answers per minute, by key and on pages, and the time left to the target."""
         hows = {"key": "key", "check": "key", "grid": "page"}
         given = [(hows[answer.how], answer.sec) for answer in self.record.given.values()]
         secs = pd.DataFrame(given, columns=["how", "sec"]).groupby("how")["sec"].median().dropna()
@@ -210,7 +212,7 @@ class LabelSession:
             return f" The target of {self.rounds.target:,} is reached." if left <= 0 else ""
         minutes = left * secs.get("page", secs.iloc[-1]) / 60
         target = f"{minutes:.0f} min to {self.rounds.target:,} answers"
-        return f" Answers a minute: {words}; {target}."
+        return f" Answers per minute: {words}; {target}."
 
     def _go(self, place: int) -> None:
         self.place, self._since = place, time.monotonic()
@@ -225,7 +227,7 @@ class LabelSession:
         """Plans a question about each property of each image, in order."""
         if any(question.img_no not in self.record.random for question in self.record.given):
             raise ValueError(
-                f"{self.folder / 'answers.csv'}: has images that were chosen. Go on with "
+                f"{self.folder / 'answers.csv'}: has images that were chosen. Continue with "
                 f"`order: chosen`, or label in order in another variant."
             )
         self.record.random = dict.fromkeys(range(len(self.images)))
@@ -274,7 +276,7 @@ class LabelSession:
         return [Page((q,), "check", self._round, (np.nan,)) for q in asked]
 
     def _next_round(self) -> list[Page]:
-        """Pages of chosen and random images for the property with most to gain."""
+        """Pages of chosen and random images for the property with the fewest rarer answers."""
         everyone = range(len(self.images))
         open_ones = [prop for prop in self.properties if self._open(everyone, prop)]
         if not open_ones:
@@ -296,13 +298,18 @@ class LabelSession:
         return self._pages(prop, drawn, number)
 
     def _pages(self, prop: str, questions: list[Question], number: int) -> list[Page]:
-        """Spreads questions over pages, most probable ones first, with the model's guesses."""
+        """Deals questions to pages, with predictions, most probable ones first on a page.
+
+        They are dealt at random: what is answered when a person stops remains a fair sample.
+        """
+        questions = sorted(questions)
         scores = self._guess(prop, anew=True)[[q.img_no for q in questions]]
-        order = np.argsort(-scores, kind="stable")
-        if np.isnan(scores).any():  # the model lacks a class: fill in the commoner answer
+        if np.isnan(scores).any():  # one class has no answers: fill in the commoner
             yes, no, _ = self._counts(prop)
             scores = np.full(len(questions), float(yes > no))
+        order = np.random.default_rng([self.rounds.seed, number]).permutation(len(questions))
         parts = np.array_split(order, -(-len(order) // self.rounds.page_images))
+        parts = [part[np.argsort(-scores[part], kind="stable")] for part in parts]
         return [
             Page(tuple(questions[k] for k in part), "grid", number, tuple(scores[part].tolist()))
             for part in parts
@@ -329,7 +336,7 @@ def open_session(
 ) -> LabelSession:
     """Opens the session that the parameters describe; errors and arguments as `LabelSession`.
 
-    Disagreements are settled in order, because no guess should sway people.
+    Disagreements are settled in order, without predictions, which could bias people.
     """
     rounds = None
     if config.order == "chosen" and not config.settle_csv:

@@ -22,17 +22,19 @@ SOURCES = ("random", "chosen")  # of an image: whether the model chose it
 EMPTY = ["", "NA", "N/A", "NaN", "nan", "None", "null", "<NA>"]  # cells that count as missing
 
 
-def read_table(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
-    """Reads a CSV file with these columns; file names stay text, exactly as written.
+def read_table(
+    path: Path, columns: Sequence[str] = (), *, texts: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Reads a CSV file with these columns; file names and `texts` stay text, exactly as written.
 
     ValueError if the file is missing, empty, unreadable or ragged, or lacks a column.
     """
     header = read_header(path)
     if not header:
         raise ValueError(f"{path}: not a readable CSV table: it is empty. Check the path.")
-    texts = {name: str for name in header if name in FILE_COLUMNS}
-    empty = {name: EMPTY for name in header if name not in texts}
-    table = parse(path, keep_default_na=False, dtype=texts, na_values=empty)
+    kinds = {name: str for name in header if name in (*FILE_COLUMNS, *texts)}
+    empty = {name: EMPTY for name in header if name not in kinds}
+    table = parse(path, keep_default_na=False, dtype=kinds, na_values=empty)
     if missing := [name for name in columns if name not in table.columns]:
         raise ValueError(
             f"{path}: column {missing[0]!r} is missing; the table has {list(table.columns)}. "

@@ -146,7 +146,7 @@ def _calibration(
 ) -> np.ndarray:
     """Scale and shift, (2, P), from held-out labels and, if there are any, from guesses.
 
-    Chosen images leave few labels to hold out, so all guesses together weigh as much as these.
+    Where images were chosen, few labels are held out. All guesses together weigh as much as these.
     """
     labels, weights = lesson.labels[valid], lesson.valid.cpu().numpy()[valid]
     rows = np.flatnonzero(np.isnan(lesson.labels).all(axis=1))

@@ -1,9 +1,9 @@
-"""Guesses for images without labels, from which CNNs learn where few images are labelled.
+"""Soft pseudo-labels (guesses) for images without labels, where few images are labelled.
 
 A small model on frozen features (`population.asking`) learns more from a few hundred labels than a
-new CNN can. The CNN learns its guesses as soft labels, and they help to calibrate it; labels alone
-choose the epoch and test. Selector and judge get guesses from their own labels, for different
-images.
+new CNN can. The CNN learns its predictions as soft labels, which also help to calibrate it; only
+real labels choose the epoch and test. Selector and judge get guesses from their own labels, for
+different images.
 Axes: N rows, P properties.
 Source: Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015,
 https://arxiv.org/abs/1503.02531.
@@ -18,10 +18,10 @@ import numpy as np
 import pandas as pd
 
 from ohlora_lib.population import asking
-from ohlora_lib.population.labels import fact_columns, label_weights
+from ohlora_lib.population.labels import drawn_at_random, label_weights
 from ohlora_lib.study.parameters import TrainPropertyCNN
 
-MOST = 4000  # images without labels that are guessed
+MOST = 4000  # images without labels that get pseudo-labels
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Guesses:
         counts = {role: int((rows < self.labelled).sum()) for role, rows in self.rows.items()}
         text = " ".join(f"{count} images train the {role}." for role, count in counts.items())
         if more := len(self.labels) - self.labelled:
-            text += f" {more} images without labels add guesses, half of them for each."
+            text += f" {more} images without labels add pseudo-labels, half of them for each."
         return text
 
 
@@ -55,9 +55,9 @@ def with_guesses(
             labels were made (`fact_columns`).
         images: All images of the population, uint8, (M, H, H, 3).
         halves: Rows of `labels` by role.
-        config: Its seed decides which images are guessed, by which role.
+        config: Its seed decides which images get pseudo-labels, and from which role.
     """
-    if not fact_columns(labels) or config.architecture == "published":
+    if drawn_at_random(labels).all() or config.architecture == "published":
         return Guesses(labels, dict(halves), {}, len(labels))
     random = np.random.default_rng(config.seed)
     others = random.permutation(np.setdiff1d(np.arange(len(images)), labels["img_no"]))[:MOST]

@@ -15,12 +15,13 @@ ASSETS = files("ohlora_lib") / "assets"
 SIDE_PX = 384  # images are shown at least this large
 TILE_PX = 160  # images on a page are sent at most this large
 CHOOSING = "Choosing the next images ..."
+STOPPED = "Choosing stopped; all answers are saved. Go back (b), or run the cell again."
 
 
 class LabelWidget(anywidget.AnyWidget):
     """Asks the questions of a session; saves each answer before it shows the next image.
 
-    A page of images is filled in with the model's guesses; the person corrects and confirms it.
+    A page of images is filled in with predictions; the person corrects and confirms it.
     `meaning` explains the labels 0 (no) and 1 (yes) of each property.
     """
 
@@ -52,14 +53,18 @@ class LabelWidget(anywidget.AnyWidget):
             else:
                 self.session.answer(*content["answers"])
         except OSError as error:  # the question stays open
-            self.notes = [f"Not saved: {error}"]
+            self.notes = [f"Not saved: {error}. Remove the cause, then answer again."]
         else:
             self._show()
 
     def _show(self) -> None:
         if self.session.must_choose:
             self._update("wait", CHOOSING)
-            self.session.choose()
+            try:
+                self.session.choose()
+            except BaseException as error:  # also if the kernel is interrupted
+                self._update("done", f"{STOPPED} ({type(error).__name__}: {error})")
+                raise
         if (page := self.session.page) is None:
             self._update("done", "All questions answered. Thank you.")
             return
@@ -69,7 +74,7 @@ class LabelWidget(anywidget.AnyWidget):
         if page.how == "grid":
             self._update("grid", words, map(_tile, pictures), self.session.filled_in())
         else:
-            again = "Once more, by key. " if page.how == "check" else ""
+            again = "Asked again, to check. " if page.how == "check" else ""
             self._update("key", again + words, (enlarged(pixels, SIDE_PX) for pixels in pictures))
 
     def _update(

@@ -165,7 +165,7 @@ REFUSED = {
     ),
     "numpy array": (lambda _: {"G_ema": np.arange(3)}, "multiarray._reconstruct"),
     "numpy object": (lambda _: {"G_ema": Reduced(np.dtype, "O")}, "not a network"),
-    "a list": (lambda _: ["G_ema"], "none of G_ema"),
+    "a list": (lambda _: ["G_ema"], "no G_ema, D or G"),
     "no network": (lambda _: {"G_ema": {"weight": 1}}, "not a network"),
     "a part twice": (
         lambda _: {"G_ema": saved("G", {}, _modules=dict.fromkeys("ab", saved("Layer", {})))},
@@ -242,7 +242,7 @@ def test_tensors_that_claim_memory_are_refused(tmp_path, trap):
     ("words", "said"),
     [
         (["dnnlib.tflib.network"], "TensorFlow. Convert it with legacy.py of https://github.com"),
-        (["SynthesisInput", "L0_36_512"], "is a StyleGAN3"),
+        (["SynthesisInput", "L0_36_512"], "a StyleGAN2's .pkl. Nothing"),
         (["SuperresGenerator", "L0_36_1024"], "is a StyleGAN-XL"),
     ],
 )
@@ -289,6 +289,11 @@ def test_convert_writes_official_names_and_keeps_the_clamp(tmp_path, trap):
     told = describe(safe)
     assert {name: told[name] for name in SIZES} == SIZES
     assert describe(judge)["kind"] == "discriminator"
+    convert(path, tmp_path / "split.safetensors", wide_dim=4)
+    told = convert(
+        tmp_path / "split.safetensors", tmp_path / "plain.safetensors", plain_mapping=True
+    )
+    assert told["w_dim"] == 2 * SIZES["w_dim"]  # not what the file says
     with pytest.raises(ValueError, match="cannot store conv_clamp"):
         convert(path, tmp_path / "g.pth")
     with pytest.raises(ValueError, match="only a generator with a plain mapping"):
@@ -310,7 +315,7 @@ def test_a_split_mapping_and_its_plain_form_draw_the_same_pictures(tmp_path, own
         parameter.data += (50 if "mapping.fc" in name else 0.1) * torch.randn(parameter.shape)
     first.mapping.w_avg.normal_()
     save_weights(first, split)
-    told = convert(split, plain, joined=True)
+    told = convert(split, plain, plain_mapping=True)
     assert (told["w_dim"], told["layer_features"], told["conv_clamp"]) == (24, 32, 256)
     second = load_generator(plain)
     assert "wide_dim" not in describe(plain)
@@ -334,8 +339,11 @@ def test_what_cannot_be_split_or_made_plain_is_refused(tmp_path):
     path, out = tmp_path / "g.safetensors", tmp_path / "out.safetensors"
     save_weights(Generator(**SIZES | {"mapping_layers": 1}), path)
     assert "must be at least 2" in complaint(convert, path, out, wide_dim=4)
-    assert "with a split mapping" in complaint(convert, path, out, joined=True)
-    for options in ({"joined": True, "wide_dim": 4}, {"joined": True, "layout": "rosinality"}):
+    assert "with a split mapping" in complaint(convert, path, out, plain_mapping=True)
+    for options in (
+        {"plain_mapping": True, "wide_dim": 4},
+        {"plain_mapping": True, "layout": "rosinality"},
+    ):
         assert "exclude each other" in complaint(convert, path, out, **options)
 
 
@@ -406,7 +414,7 @@ def test_missing_average_and_filters_of_rosinality_are_made(tmp_path):
 
 
 def test_labels_have_no_place_in_rosinality(tmp_path):
-    with pytest.raises(ValueError, match="3 labels"):
+    with pytest.raises(ValueError, match="3 classes"):
         rosinality(network("generator", c_dim=3))
 
 
@@ -440,14 +448,14 @@ def test_sizes_come_from_shapes(kind, own):
     ("name", "shape", "said"),
     [
         ("mapping.fc0.weight", None, "mapping.fc0.weight"),
-        ("synthesis.b8.conv1.noise_const", None, "None"),
+        ("synthesis.b8.conv1.noise_const", None, "noise_const' is missing"),
         ("synthesis.b8.torgb.bias", (1,), "torgb"),
         ("synthesis.b8.conv1.weight", (16, 9, 3, 3), "(16, 16, 3, 3)"),
         ("synthesis.b4.conv1.bias", (), "axes"),
         ("synthesis.b64.conv0.bias", (16,), "b32"),
         ("synthesis.b12.conv0.bias", (10**6,), "b12"),
         ("synthesis.b2048.conv0.bias", (16,), "2048 px"),
-        ("extra.weight", (3,), "extra.weight"),
+        ("extra.weight", (3,), "tensor 'extra.weight' is unknown"),
     ],
 )
 def test_shapes_that_do_not_fit_are_named(name, shape, said):

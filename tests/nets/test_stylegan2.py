@@ -1,4 +1,4 @@
-"""With weights seeded by name, StyleGAN 2's networks give the two public references' figures."""
+"""With weights seeded by name, StyleGAN2's networks give the two public references' figures."""
 
 import copy
 import json

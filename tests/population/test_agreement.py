@@ -66,8 +66,21 @@ def test_a_settled_label_replaces_the_others(tmp_path):
     found = merge_tables(tables, tmp_path / "both.csv")
     assert found.table["smile"].tolist() == [1, 1, 0]
     assert found.disagreements.empty
+    again = merge_tables([*tables, tmp_path / "both.csv"], tmp_path / "both.csv")  # by a glob
+    pd.testing.assert_frame_equal(again.table, found.table)
+    pd.testing.assert_frame_equal(again.answers, found.answers)
     assert found.answers.columns.tolist() == ["file", "property", "anna", "otto"]
     pd.testing.assert_frame_equal(found.answers, open_ones.answers)
+
+
+@pytest.mark.parametrize("name", ["file", "property", "settled"])
+def test_a_person_may_be_called_like_a_column(tmp_path, name):
+    paths = [tmp_path / f"{name}.csv", tmp_path / "otto.csv", tmp_path / "both.csv"]
+    for path, smile in zip(paths, (1, 0, 1), strict=True):
+        path.write_text(f"file,smile\nb,{smile}\n")
+    found = merge_tables(paths[:2], paths[2])
+    assert found.table["smile"].tolist() == [1]
+    assert found.answers.columns.tolist() == ["file", "property", *map(str, paths[:2])]
 
 
 def test_an_image_that_one_person_drew_counts_as_drawn(tmp_path):

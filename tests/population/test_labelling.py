@@ -56,6 +56,17 @@ def test_a_question_stays_open_if_its_answer_is_not_saved(tmp_path, monkeypatch)
     assert one.question == session(tmp_path).question == Question(1, "smile")
 
 
+def test_two_notebooks_do_not_overwrite_each_other(tmp_path):
+    one = answered(session(tmp_path), "1")
+    other = answered(session(tmp_path), "0", "1")
+    widget = LabelWidget(one)
+    widget._take(None, {"place": 1, "answers": ["skip"]}, None)
+    assert "was changed by another notebook" in widget.notes[0]
+    assert session(tmp_path).answers == other.answers
+    assert len(one.answers) == 1
+    answered(other, "skip")
+
+
 def test_back_replaces_an_answer(tmp_path):
     one = session(tmp_path)
     one.back()
@@ -88,10 +99,40 @@ def test_answers_about_other_images_or_properties_are_rejected(tmp_path):
     assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match="is not one of"):
         session(tmp_path).answer("yes")
+    text = (tmp_path / "answers.csv").read_text()
+    (tmp_path / "answers.csv").write_text(text.replace(",1,", ",maybe,"))
+    with pytest.raises(ValueError, match="row 0 has answer = 'maybe'; it must be one of"):
+        session(tmp_path)
     (tmp_path / "answers.csv").write_text("my notes")
     with pytest.raises(ValueError, match="is missing"):
         session(tmp_path)
     assert (tmp_path / "answers.csv").read_text() == "my notes"
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        ("a,smile,1,mouse,0", "row 1 has how = 'mouse'; it must be one of"),
+        ("a,smile,1,key,zero", "row 1 has round = 'zero'"),
+        ("a,smile,", "row 1 has answer = ''; it must be one of"),
+        ("a,smi", "the first about ['a', 'smi']"),
+    ],
+)
+def test_the_first_bad_line_of_a_record_is_named(tmp_path, cells, said):
+    head = "img_no,file,property,answer,how,round"
+    (tmp_path / "answers.csv").write_text(f"{head}\n1,b,smile,1,key,0\n0,{cells}", newline="\r\n")
+    with pytest.raises(ValueError, match="answers.csv: ") as caught:
+        session(tmp_path)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_names_that_look_like_other_things_resume(tmp_path):
+    properties = ["01", "None", "red hat"]
+    one = answered(session(tmp_path, properties, by_image=True), "1", "0", "1", "0")
+    again = session(tmp_path, properties, by_image=True)
+    assert again.answers == one.answers
+    assert again.question == Question(1, "None")
 
 
 def test_answers_belong_to_files_not_to_positions(tmp_path):
@@ -118,7 +159,9 @@ def test_reopening_keeps_the_table_of_labels(tmp_path):
         assert on_disk(run.path)["smile"].tolist() == [1] * count
 
 
-@pytest.mark.parametrize("properties", [["file"], ["img_no"], ["smile", "smile"], [" "]])
+@pytest.mark.parametrize(
+    "properties", [["file"], ["img_no"], ["smile", "smile"], [" "], ["hat_weight", "hat"]]
+)
 def test_invalid_property_names_are_rejected(tmp_path, properties):
     with pytest.raises(ValueError, match="properties are"):
         session(tmp_path, properties)
@@ -207,6 +250,16 @@ def test_a_chosen_image_that_is_drawn_later_counts_as_random(tmp_path):
     assert answers.groupby("img_no")["source"].nunique().max() == 1
 
 
+def test_what_is_answered_at_a_stop_within_a_part_is_a_fair_sample(tmp_path):
+    """Were the pages sorted among each other, the first would have most of the ones."""
+    one = rounds(tmp_path, ["smile"], by_key=20, first=80)
+    ask(one, lambda page: page.how == "grid")
+    means = [np.mean(page.scores) for page in one.pages[one.place :]]
+    every = np.concatenate([page.scores for page in one.pages[one.place :]])
+    assert (len(means), len(every)) == (4, 60)
+    assert np.ptp(means) < 0.5 * np.ptp(every)
+
+
 def test_a_page_is_filled_in_corrected_confirmed_and_undone(tmp_path):
     one = rounds(tmp_path)
     ask(one, lambda page: page.round == 1)
@@ -263,6 +316,15 @@ def test_some_answers_on_pages_are_asked_again(tmp_path):
     assert (record(tmp_path)["how"] == "check").sum() == round(0.05 * count)
 
 
+def test_a_check_whose_page_was_removed_from_the_record_compares_nothing(tmp_path):
+    (tmp_path / "answers.csv").write_text(
+        "img_no,file,property,answer,how\n0,0.png,hat,1,check\n1,1.png,hat,1,key\n"
+    )
+    one = rounds(tmp_path, ["hat"])
+    assert one.record.checks() == (0, 0)
+    assert one.progress().startswith("2 answers.")
+
+
 def test_the_table_tells_how_each_image_was_labelled(tmp_path):
     one = rounds(tmp_path)
     ask(one, lambda page: page.round == 2)
@@ -293,7 +355,7 @@ def test_a_property_added_half_way_is_asked_about_the_random_images(tmp_path):
     ask(rounds(tmp_path, ["hat"]), lambda page: page.round == 2)
     again = rounds(tmp_path)
     assert again.notes() == [
-        "smile is new: it is asked first about the 48 images drawn at random so far."
+        "smile is new: its first questions are about the 48 images drawn at random so far."
     ]
     ask(again, lambda page: page.round == 3)
     answers = record(tmp_path).query("source == 'random'").groupby("img_no")["property"]
@@ -320,6 +382,19 @@ def test_images_that_changed_are_rejected(tmp_path):
     assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match="images or properties other than these"):
         rounds(tmp_path, pixels=PIXELS[:10])
+
+
+def test_samples_that_another_machine_rounds_differently_are_the_same_images(tmp_path):
+    ask(rounds(tmp_path), lambda page: page.how == "grid")
+    off = PIXELS.astype(int) + np.random.default_rng(5).integers(-1, 2, PIXELS.shape)
+    one = rounds(tmp_path, pixels=off.clip(0, 255).astype(np.uint8))
+    assert len(one.answers) == 4
+    with pytest.raises(ValueError, match="has other pixels than when it was labelled"):
+        rounds(tmp_path, pixels=PIXELS[:, ::-1].copy())
+    text = (tmp_path / "answers.csv").read_text()
+    (tmp_path / "answers.csv").write_text(text.replace(",x", ",y"))
+    with pytest.raises(ValueError, match="row 0 has digest = 'y"):
+        rounds(tmp_path)
 
 
 def test_skipped_images_do_not_come_back_and_the_session_ends(tmp_path):
@@ -349,12 +424,40 @@ def test_the_widget_shows_a_page_and_says_while_it_chooses(tmp_path):
     while widget.view == "grid":
         widget._take(None, {"place": one.place, "answers": true_answers(one.page)}, None)
     assert seen == ["wait", "grid", "wait", "key"]  # trains between properties, then checks
-    assert "Once more, by key" in widget.question
+    assert "Asked again, to check" in widget.question
     place = one.place
     widget._take(None, {"place": place - 1, "answers": ["1"]}, None)  # pressed twice
     assert one.place == place
     widget._take(None, {"place": place, "answers": ["back"]}, None)
     assert (widget.view, widget.filled) == ("grid", true_answers(one.page))
+
+
+def test_an_interrupt_while_choosing_loses_nothing(tmp_path, monkeypatch):
+    one = rounds(tmp_path)
+    ask(one, lambda page: page.how == "grid")
+    while one.page is not one.pages[-1]:
+        one.answer(*true_answers(one.page))
+    widget, place = LabelWidget(one), one.place
+    answer = {"place": place, "answers": true_answers(one.page)}
+    with monkeypatch.context() as patch:
+        patch.setattr(one, "_pages", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            widget._take(None, answer, None)
+    assert (widget.view, widget.place) == ("done", place + 1)  # takes `back`, unlike "wait"
+    assert widget.question.startswith("Choosing stopped; all answers are saved.")
+    widget._take(None, {"place": place + 1, "answers": ["back"]}, None)
+    assert widget.filled == answer["answers"]
+    widget._take(None, answer, None)
+    assert (widget.view, widget.place) == ("grid", place + 1)
+
+
+def test_pages_that_are_not_saved_are_not_asked(tmp_path, monkeypatch):
+    one = rounds(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "full")))
+        with pytest.raises(OSError, match="full"):
+            one.choose()
+    assert one.must_choose
 
 
 def test_the_widget_says_what_was_not_saved(tmp_path, monkeypatch):

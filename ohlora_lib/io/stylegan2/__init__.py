@@ -1,1 +1,1 @@
-"""Weight files of StyleGAN 2: official pickles, and the layout of rosinality's repository."""
+"""Weight files of StyleGAN2: official pickles, and the layout of rosinality's repository."""

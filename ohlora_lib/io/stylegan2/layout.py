@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 Shapes = Mapping[str, Sequence[int]]  # by tensor name
-MARKS = {  # a tensor that only this kind has: its official name and rosinality's
+MARKS = {  # a tensor that only this kind of network has: its official name and rosinality's
     "generator": ("synthesis.b4.const", "input.input"),
     "discriminator": ("b4.conv.weight", "final_linear.1.weight"),
 }
@@ -39,18 +39,22 @@ def sizes(shapes: Shapes, facts: Mapping[str, str]) -> dict[str, Any]:
     """Returns a network's constructor arguments; takes no memory.
 
     They come from the shapes; `conv_clamp` comes from the facts. ValueError if a tensor is
-    missing, unknown or has another shape than a StyleGAN2 of these sizes, or a fact contradicts.
+    missing, unknown or has another shape than a StyleGAN2 of these sizes, or contradicts a fact.
     """
     try:
         own = _sizes(shapes, facts)
-    except (KeyError, IndexError, TypeError) as error:
-        raise ValueError(f"tensor {error} is missing or has too few axes") from error
+    except KeyError as error:
+        raise ValueError(f"tensor {error} is missing") from error
+    except IndexError as error:
+        raise ValueError("a tensor has too few axes") from error
     wanted = expected_shapes(kind_of(shapes), own)
     for name in [*wanted, *shapes]:
         found, right = (tuple(at[name]) if name in at else None for at in (shapes, wanted))
         fixed = name.endswith(FILTER) and found in (None, (4, 4))  # some files lack filters
         if found != right and not fixed:
-            raise ValueError(f"tensor {name!r} has the shape {found}; it should be {right}")
+            wrong = f"has the shape {found}; it should be {right}"
+            wrong = "is missing" if found is None else "is unknown" if right is None else wrong
+            raise ValueError(f"tensor {name!r} {wrong}")
     return own
 
 
@@ -59,12 +63,12 @@ def measure(tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> dict[str
     own = sizes({name: tensor.shape for name, tensor in tensors.items()}, facts)
     for name, tensor in tensors.items():
         if name.endswith(FILTER) and not torch.equal(tensor.float(), fixed_filter()):
-            raise ValueError(f"the filter {name!r} is not [1, 3, 3, 1]")
+            raise ValueError(f"the filter {name!r} is not [1, 3, 3, 1], the only supported one")
     return own
 
 
 def count_parameters(tensors: Mapping[str, Tensor]) -> int:
-    """Counts the numbers that training moves: all but the buffers."""
+    """Counts the parameters: all elements but those of buffers."""
     buffers = (FILTER, "noise_const", "w_avg")
     return sum(t.numel() for name, t in tensors.items() if not name.endswith(buffers))
 
@@ -74,15 +78,17 @@ def _sizes(shapes: Shapes, facts: Mapping[str, str]) -> dict[str, Any]:
     found = (re.fullmatch(r"(?:synthesis\.)?b(\d{1,4})\.conv0\.bias", name) for name in shapes)
     image_px = max((int(match[1]) for match in found if match), default=4)
     if image_px not in resolutions(MOST_PX)[1:]:
-        raise ValueError(f"its images have {image_px} px; it must be a power of 2, at least 8")
+        raise ValueError(f"its images have {image_px} px, not a power of 2 from 8 to {MOST_PX}")
     low, rest = ("synthesis.b4.conv1.bias", "synthesis.") if draws else ("b4.conv.bias", "")
     names = {px: f"{rest}b{px}.conv0.bias" for px in resolutions(image_px)} | {4: low}
     channels = {px: shapes[name][0] for px, name in names.items()}
-    wide, c_dim = shapes.get("mapping.embed.weight", (0, 0))
+    embed = shapes.get("mapping.embed.weight", (0, 0))
+    wide, c_dim = embed[0], embed[1]
     own: dict[str, Any] = {"image_px": image_px, "c_dim": c_dim}
     layers = sum(bool(re.fullmatch(r"mapping\.fc\d+\.weight", name)) for name in shapes)
     if draws:
-        (features, inputs), (w_dim,) = shapes["mapping.fc0.weight"], shapes["mapping.w_avg"]
+        first, w_dim = shapes["mapping.fc0.weight"], shapes["mapping.w_avg"][0]
+        features, inputs = first[0], first[1]
         own |= {"z_dim": inputs - wide, "w_dim": w_dim}
         if layers > 1 and features != w_dim:
             own["layer_features"] = features
@@ -94,7 +100,9 @@ def _sizes(shapes: Shapes, facts: Mapping[str, str]) -> dict[str, Any]:
     own |= {"channel_base": base, "channel_max": max(channels.values())}
     for name, value in {**own, "img_resolution": image_px, "img_channels": 3}.items():
         if facts.get(name, str(value)) != str(value):
-            raise ValueError(f"its {name} is {facts[name]} in the file, but {value} is expected")
+            raise ValueError(
+                f"its {name} is {facts[name]} in the file, but its tensors say {value}"
+            )
     own["conv_clamp"] = _clamp(facts.get("conv_clamp", "None"))
     if not draws:
         own["mbstd_group_size"] = int(facts.get("mbstd_group_size", "4"))
@@ -171,7 +179,7 @@ def fixed_filter() -> Tensor:
 def with_filters(
     kind: str, tensors: Mapping[str, Tensor], own: Mapping[str, Any]
 ) -> dict[str, Tensor]:
-    """Returns a network's tensors with the filters that it has, which some files lack."""
+    """Returns a network's tensors with all its filters, some of which files may lack."""
     form = tensors[MARKS[kind][0]].dtype
     filters = {name for name in expected_shapes(kind, own) if name.endswith(FILTER)}
     kept = {n: t for n, t in tensors.items() if n in filters or not n.endswith(FILTER)}

@@ -24,7 +24,7 @@ from torch import Tensor
 NETWORKS = ("G_ema", "D", "G")  # of a file; G_ema is the averaged generator
 FACTS = ("z_dim", "c_dim", "w_dim", "img_resolution", "img_channels")  # among the init_kwargs
 ADA = "https://github.com/NVlabs/stylegan2-ada-pytorch"
-NO_CONVERTER = "Its network is another one, so no converter exists. Give a StyleGAN2's .pkl."
+NO_CONVERTER = "Its layers differ from StyleGAN2's: no converter exists. Give a StyleGAN2's .pkl"
 OTHERS = {  # names in other StyleGANs' files; StyleGAN-XL's layers are StyleGAN3's
     "TensorFlow": r"^dnnlib\.tflib\.network\b",
     "StyleGAN3": r"^L0_\d+_\d+$",
@@ -49,7 +49,7 @@ class _Storage:
     def read(self) -> Tensor:
         if self.flat is None:
             if not self.data.startswith(b"\x80"):
-                raise RefusedError("a tensor is not in the format of torch.save before 1.6")
+                raise RefusedError("a tensor is not in the format of torch.save before torch 1.6")
             _check_claims(self.data)
             held = torch.load(BytesIO(self.data), map_location="cpu", weights_only=True)
             self.flat = torch.empty(0, dtype=held.dtype).set_(held)
@@ -124,7 +124,7 @@ class _Reader(pickle.Unpickler):
     """Builds records and plain containers only."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """Returns what stands in for a global; RefusedError if nothing does."""
+        """Returns the stand-in for a global; RefusedError if it has none."""
         found = f"{module}.{name}"
         if found not in STAND_INS:
             raise RefusedError(
@@ -201,9 +201,9 @@ def _network(module: Any) -> tuple[dict[str, Tensor], dict[str, str]]:
     if "group_size" in (group := parts.get("b4.mbstd.", {})):
         facts["mbstd_group_size"] = group["group_size"]
     if parts.get("mapping.fc0.", {}).get("bias_gain", 0.01) != 0.01:
-        raise RefusedError("its mapping's learning-rate multiplier is not 0.01")
+        raise RefusedError("the learning-rate multiplier of its mapping is not 0.01, StyleGAN2's")
     if any(not isinstance(value, int | float | None) for value in facts.values()):
-        raise RefusedError("its sizes are not numbers")
+        raise RefusedError("its sizes are not all numbers")
     return tensors, {name: str(value) for name, value in facts.items()}
 
 
@@ -218,7 +218,7 @@ def read_pickle(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, dic
         with path.open("rb") as file, warnings.catch_warnings(action="ignore"):
             content = _Reader(file).load()
             if not isinstance(content, dict) or not content.keys() & set(NETWORKS):
-                raise RefusedError(f"it holds none of {', '.join(NETWORKS)}")
+                raise RefusedError("it holds no G_ema, D or G. Give an official StyleGAN2 file")
             for name in NETWORKS:
                 if (module := content.pop(name, None)) is not None:
                     tables[name], facts[name] = _network(module)

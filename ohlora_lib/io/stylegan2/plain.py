@@ -1,4 +1,4 @@
-"""Writes a StyleGAN2's split mapping as a plain, wider one, which the official code can build.
+"""Converts a StyleGAN2's split mapping to a plain, wider one, which the official code can build.
 
 Axes: W style width, V width of the new branch, F width of the plain mapping's hidden layers.
 The two branches become blocks of the last two layers. The style vector holds both outputs, and the
@@ -17,10 +17,10 @@ from ohlora_lib.io.stylegan2.layout import measure
 def plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Returns the tensors of the same generator with a plain mapping, F = W + V, and 2 W styles.
 
-    Images are equal but for rounding. ValueError if the generator's mapping is not split.
+    Images differ only by rounding. ValueError if the generator's mapping is not split.
     """
     if "mapping.fc_new0.weight" not in tensors:
-        raise ValueError("it is no StyleGAN2 generator with a split mapping (recipe v9)")
+        raise ValueError("--plain needs a StyleGAN2 generator with a split mapping (recipe v9)")
     own = measure(tensors, {})
     layers, width = own["mapping_layers"], own["w_dim"]
     found = {}

@@ -148,18 +148,18 @@ def _average_w(tensors: Mapping[str, Tensor], own: Mapping[str, Any]) -> Tensor:
 def rosinality(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Returns the tensors of `official` in rosinality's layout, the average of w as `latent_avg`.
 
-    ValueError if the network has labels, or a mapping with two branches or with layers of another
-    width than w: that layout has no place for them.
+    ValueError if the network is class-conditional, or its mapping has two branches or layers of
+    another width than w: that layout cannot store them.
     """
     own, kind = measure(tensors, {}), kind_of(tensors)
     if "wide_dim" in own or "layer_features" in own:
         raise ValueError(
             "its mapping has two branches (recipe v9) or several widths, which rosinality's "
-            "layout cannot store. Use it with ohlora, or --plain with the official code"
+            "layout cannot store. Write .safetensors; --plain suits the official code"
         )
     if own["c_dim"]:
         raise ValueError(
-            f"it has {own['c_dim']} labels, which rosinality's layout cannot store. Write "
+            f"it has {own['c_dim']} classes, which rosinality's layout cannot store. Write "
             f".safetensors"
         )
     found = {}

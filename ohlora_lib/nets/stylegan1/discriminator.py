@@ -1,4 +1,4 @@
-"""StyleGAN 1 discriminator; parameter names follow GenForce's files.
+"""StyleGAN1 discriminator; parameter names follow GenForce's files.
 
 Axes: B batch, C channels, H image height, P properties.
 Source: Karras et al., "A Style-Based Generator Architecture for GANs", 2019, https://arxiv.org/abs/1812.04948;

@@ -1,4 +1,4 @@
-"""StyleGAN 1 generator with a plain or split mapping; parameter names follow GenForce's files.
+"""StyleGAN1 generator with a plain or split mapping; parameter names follow GenForce's files.
 
 Axes: B batch, Z latent width, P properties, W style width, L synthesis layers, H image height.
 Source: Karras et al., "A Style-Based Generator Architecture for GANs", 2019, https://arxiv.org/abs/1812.04948;
@@ -157,7 +157,7 @@ class Synthesis(StyleSynthesis):
 
 
 class Generator(StyleGenerator):
-    """StyleGAN 1 generator.
+    """StyleGAN1 generator.
 
     Args:
         image_px: Side H of the images, a power of two from 8 to 1024.

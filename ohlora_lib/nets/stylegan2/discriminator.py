@@ -1,4 +1,4 @@
-"""StyleGAN 2 discriminator; tensor names follow StyleGAN2-ADA's official PyTorch files.
+"""StyleGAN2 discriminator; tensor names follow StyleGAN2-ADA's official PyTorch files.
 
 Axes: B batch, C channels, H image height, P properties.
 Source: Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", 2020,
@@ -15,7 +15,7 @@ from ohlora_lib.nets.style_generator import count_blocks, feature_maps
 from ohlora_lib.nets.stylegan2.generator import Mapping, check_full_size
 from ohlora_lib.nets.stylegan2.layers import GAIN, Conv, add_filter
 
-SKIP_GAIN = math.sqrt(1 / 2)  # of both ways through a block, before their sum
+SKIP_GAIN = math.sqrt(1 / 2)  # of both paths through a block, before their sum
 
 
 class Block(nn.Module):
@@ -100,7 +100,7 @@ class Discriminator(nn.Module):
 
     @property
     def num_properties(self) -> int:
-        """Number P of property scores, as StyleGAN 1's discriminator calls it."""
+        """Number P of property scores, as StyleGAN1's discriminator calls it."""
         return self.c_dim
 
     def groups(self) -> dict[str, tuple[str, ...]]:
@@ -118,7 +118,7 @@ class Discriminator(nn.Module):
     ) -> Tensor:
         """Maps images (B, 3, H, H), about [-1, 1], and scores (B, P) to logits (B, 1).
 
-        `scores=None` means all zeros. `lod` must be 0: no size grows.
+        `properties=None` means all zeros. `lod` must be 0: no size grows.
         """
         check_full_size(lod)
         check_shape(images, (None, 3, self.image_px, self.image_px), name="images")

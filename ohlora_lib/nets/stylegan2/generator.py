@@ -1,4 +1,4 @@
-"""StyleGAN 2 generator; tensor names follow StyleGAN2-ADA's official PyTorch files.
+"""StyleGAN2 generator; tensor names follow StyleGAN2-ADA's official PyTorch files.
 
 Axes: B batch, Z latent width, P properties, W style width, L style vectors, C channels, H height.
 Source: Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", 2020,
@@ -145,7 +145,7 @@ class Synthesis(StyleSynthesis):
 
 
 class Generator(StyleGenerator):
-    """StyleGAN 2 generator.
+    """StyleGAN2 generator.
 
     Args:
         image_px: Side H of the images, a power of two from 8 to 1024.
@@ -199,7 +199,7 @@ class Generator(StyleGenerator):
 
     @property
     def num_properties(self) -> int:
-        """Number P of property scores, as StyleGAN 1's generator calls it."""
+        """Number P of property scores, as StyleGAN1's generator calls it."""
         return self.c_dim
 
     def groups(self) -> dict[str, tuple[str, ...]]:
@@ -218,7 +218,7 @@ class Generator(StyleGenerator):
         return F.one_hot(classes, self.c_dim).float()
 
     def labels(self, count: int, random: torch.Generator) -> Tensor | None:
-        """Draws one-hot labels if the network has classes: it has never seen zeros as a label."""
+        """Draws one-hot labels if the network has classes: it was never trained with zeros."""
         return self.draw_properties(count, random) if self.c_dim else None
 
     @property

@@ -1,4 +1,4 @@
-"""Building blocks of StyleGAN 2: modulated and residual convolutions with the filter [1, 3, 3, 1].
+"""Building blocks of StyleGAN2: modulated and residual convolutions with the filter [1, 3, 3, 1].
 
 Axes: B batch, W style width, C channels, H height.
 Source: Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", 2020,
@@ -40,7 +40,7 @@ def _check_filter(layer: nn.Module, _: object) -> None:
     if not line.is_meta and (line * sum(TAPS)).tolist() != [*TAPS]:
         raise ValueError(
             f"resample_filter is {(line * sum(TAPS)).tolist()}; only {[*TAPS]} is supported. "
-            f"Use a network trained with StyleGAN 2's own filter."
+            f"Use a network trained with StyleGAN2's own filter."
         )
 
 
