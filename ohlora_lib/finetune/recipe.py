@@ -84,7 +84,7 @@ def trainable_names(net: Network, places: Sequence[str]) -> list[str]:
         if place not in known:
             raise ValueError(
                 f"a {type(net).__name__} of {net.image_px} px has no layer group {place!r}; "
-                f"it has {', '.join(known)}. Check the recipe."
+                f"it has {', '.join(known)}. Use recipe v8, which needs 4 px only."
             )
     prefixes = tuple(prefix for place in places for prefix in known[place])
     return [name for name, _ in net.named_parameters() if name.startswith(prefixes)]

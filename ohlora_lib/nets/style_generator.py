@@ -103,7 +103,10 @@ class StyleGenerator(nn.Module):
         from N(0, 0.15^2). ValueError if the mapping is split already.
         """
         if self.wide_dim:
-            raise ValueError("the base already has a split mapping; start from a plain one")
+            raise ValueError(
+                "the base already has a split mapping. Use recipe v8, or a base with a plain one "
+                "(`ohlora weights convert --plain` writes a StyleGAN2 as such)"
+            )
         net = type(self)(**self.sizes, wide_dim=wide_dim)
         own = self.state_dict()
         net.load_state_dict(own, strict=False)

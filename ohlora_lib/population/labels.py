@@ -81,7 +81,9 @@ def check_facts(table: pd.DataFrame, source: str | Path) -> None:
     for name in fact_columns(table):
         if name == "source":
             good = table[name].isna() | table[name].isin(SOURCES)
-            check_cells(table[name], good, source, "it must be random or chosen")
+            check_cells(
+                table[name], good, source, "it must be random or chosen (or rename the column)"
+            )
         elif name not in FACTS:
             good = as_numbers(table[name], source).fillna(0) >= 0
             check_cells(table[name], good, source, "a weight must not be negative")

@@ -81,7 +81,7 @@ def test_new_branch_as_published_hardly_moves_w(make, new):
     )
     assert torch.equal(drawn, again)  # depends on the seed only
     assert not torch.equal(drawn, others)
-    with pytest.raises(ValueError, match="already has a split mapping"):
+    with pytest.raises(ValueError, match="already has a split mapping. Use recipe v8"):
         net.split(24, torch.Generator())
 
 
