@@ -75,10 +75,10 @@ def tested(
     }
 
 
-def all_curves(seeds: int) -> pd.DataFrame:
+def all_curves(seeds: range) -> pd.DataFrame:
     """One row per seed, property, order and number of answers."""
     rows = []
-    for seed in range(seeds):
+    for seed in seeds:
         features, table = population(seed)
         for prop in SHARES:
             truth = table[prop].to_numpy(float)
@@ -120,8 +120,10 @@ def show(curves: pd.DataFrame) -> None:
 def main() -> None:
     """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=3)
-    show(all_curves(parser.parse_args().seeds))
+    parser.add_argument("--seeds", type=int, default=3, help="how many")
+    parser.add_argument("--first", type=int, default=3, help="0 to 2 served to choose the method")
+    given = parser.parse_args()
+    show(all_curves(range(given.first, given.first + given.seeds)))
 
 
 if __name__ == "__main__":
