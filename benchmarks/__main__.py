@@ -23,7 +23,6 @@ from benchmarks.cases import (
 )
 from benchmarks.peak import count_flops, peak_flops, seconds
 from ohlora_lib.base.base import copy_shipped, load_base
-from ohlora_lib.io.weights import split_mapping
 from ohlora_lib.nets import PropertyCNN
 from ohlora_lib.nets.compute import choice_sentence, pick_device, pick_precision
 from ohlora_lib.properties.ensemble import Ensemble
@@ -69,7 +68,7 @@ def view_seconds() -> float:
     with tempfile.TemporaryDirectory() as folder:
         copy_shipped(Path(folder))
         before = load_base(Path(folder)).generator
-    after = split_mapping(before, SMALL.wide_dim, torch.Generator().manual_seed(0))
+    after = before.split(SMALL.wide_dim, torch.Generator().manual_seed(0))
     cnns = {p: [PropertyCNN(p, image_px=64, width=SMALL.cnn_width)] * 2 for p in PROPERTIES}
     explorer = Explorer({"before": before, "after": after}, Ensemble(cnns))
     return median(explorer.view(Latent(seed=seed)).seconds for seed in range(9))

@@ -22,7 +22,6 @@ from ohlora_lib.finetune.loop import FineTuner, FinetuneSettings, finetune
 from ohlora_lib.finetune.recipe import RECIPES
 from ohlora_lib.finetune.run import write_log
 from ohlora_lib.io.images import hold, open_store
-from ohlora_lib.io.weights import split_mapping
 from ohlora_lib.nets.compute import pick_device, pick_precision
 from ohlora_lib.properties.ensemble import load_ensemble
 from ohlora_lib.study import parameters, records
@@ -42,7 +41,7 @@ def new_tuner(
     """A fine-tuning run set up as in the study, of either kind."""
     base = load_base(root / config.base_run)
     random = torch.Generator().manual_seed(settings.seed)
-    generator = split_mapping(base.generator, config.wide_dim, random)
+    generator = base.generator.split(config.wide_dim, random)
     selected = hold(open_store(selected_path(config, root)), torch.device("cpu"))
     return kind(generator, base.discriminator, selected, RECIPES["v9"], settings)
 
