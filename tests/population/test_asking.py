@@ -144,12 +144,12 @@ def test_the_last_images_are_asked_about_too(made):
 
 
 @pytest.mark.parametrize("image_px", [32, 96])
-def test_features_are_finite_and_the_same_at_any_size(image_px):
+def test_features_are_finite_and_repeatable_at_any_size(image_px):
     state = torch.get_rng_state()
-    images = render_faces(range(12), image_px=image_px)
+    images = np.random.default_rng(0).integers(0, 256, (6, image_px, image_px, 3), np.uint8)
     found = features(images)
     assert found.dtype == np.float32
-    assert found.shape[0] == 12
+    assert found.shape[0] == 6
     assert np.isfinite(found).all()
     assert np.square(found).mean() == pytest.approx(1, rel=1e-3)
     assert np.array_equal(found, features(images))
