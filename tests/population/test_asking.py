@@ -7,7 +7,6 @@ from sklearn.metrics import roc_auc_score
 
 from ohlora_lib.population import asking
 from ohlora_lib.population.asking import PENALTY, features, guess, next_images, weights
-from ohlora_lib.population.faces.faces import render_faces
 
 COUNT, NUMBERS = 2500, 24
 ASKED = 1500  # the first of them, where the others test
@@ -143,8 +142,14 @@ def test_the_last_images_are_asked_about_too(made):
     assert next_images(found, truth, count=20, seed=0).empty
 
 
+@pytest.fixture(scope="module")
+def loaded():
+    """The first load of a network takes a second in every process."""
+    return features(np.zeros((1, 64, 64, 3), np.uint8))
+
+
 @pytest.mark.parametrize("image_px", [32, 96])
-def test_features_are_finite_and_repeatable_at_any_size(image_px):
+def test_features_are_finite_and_repeatable_at_any_size(loaded, image_px):
     state = torch.get_rng_state()
     images = np.random.default_rng(0).integers(0, 256, (6, image_px, image_px, 3), np.uint8)
     found = features(images)
