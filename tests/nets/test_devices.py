@@ -42,17 +42,20 @@ def meta(monkeypatch):
         monkeypatch.setattr(module, "autocast", lambda *_: contextlib.nullcontext())
 
 
-@pytest.mark.usefixtures("meta")
-def test_an_update_never_reads_a_value():
-    tuner = new_tuner(QUICK, META, "float32")
-    tuner.latents = lambda batch: torch.randn(batch, tuner.generator.z_dim, device=META)
+@pytest.fixture
+def tuner(meta):
+    return new_tuner(QUICK, META, "float32")
+
+
+def test_an_update_never_reads_a_value(tuner):
+    tuner.latents = lambda batch: (torch.randn(batch, tuner.generator.z_dim, device=META), None)
     real = to_signed(tuner.images)
     for _ in range(2):  # in the second, the optimizers have a state
         results = [tuner.update_discriminator(real), tuner.update_generator(real)]
     assert {result.device for result in (*results, *tuner.last_scores)} == {META}
     with pytest.raises(NotImplementedError):  # the adaptive rule does this once per update
         finite_loss(results[-1], "g_loss")
-    tuner.latents = lambda batch: torch.randn(batch, tuner.generator.z_dim)
+    tuner.latents = lambda batch: (torch.randn(batch, tuner.generator.z_dim), None)
     with pytest.raises(RuntimeError, match="not on the expected device"):
         tuner.update_generator(real)
 
@@ -88,8 +91,11 @@ def trained(device, *, own_draws=True, stop=False):
         tuner = new_tuner(QUICK, device, "float32")
         if not own_draws:
             draw, size = tuner.generator.forward, tuner.generator.z_dim
-            tuner.latents = lambda batch: torch.randn(batch, size, generator=random).to(device)
-            tuner.generator.forward = lambda z, **_: draw(z)
+            tuner.latents = lambda batch: (
+                torch.randn(batch, size, generator=random).to(device),
+                None,
+            )
+            tuner.generator.forward = lambda z, *_, **__: draw(z)
         return tuner
 
     tuner, done = start(), []

@@ -135,7 +135,7 @@ def test_a_stylegan2_goes_through_all_notebooks(tmp_path):
     shutil.copytree(ROOT / "params" / "smoke", tmp_path / "params" / "smoke")
     path = tmp_path / "params" / "smoke" / "02_train_base.yaml"
     values = {**yaml.safe_load(path.read_text()), "architecture": "stylegan2"}
-    del values["grow_kimg"]
+    del values["grow_kimg"], values["fade_kimg"]
     path.write_text(yaml.safe_dump(values))
     ohlora(tmp_path, "run", "params/smoke")
     check_stylegan2(tmp_path / "outputs" / "smoke")
