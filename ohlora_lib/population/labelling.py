@@ -104,7 +104,7 @@ class LabelSession:
 
     @property
     def question(self) -> Question | None:
-        """The first question of the current page; None if there is none."""
+        """The first question of the current page; None if no page is open."""
         return self.page.questions[0] if self.page else None
 
     @property
@@ -316,7 +316,7 @@ class LabelSession:
         ]
 
     def _labels(self, prop: str) -> np.ndarray:
-        """Labels of a property, shape (N,), NaN where there is none."""
+        """Labels of a property, shape (N,), NaN for images without one."""
         labels = np.full(len(self.images), np.nan)
         for question, answer in self.answers.items():
             if question.prop == prop and LABELS[answer] is not None:
