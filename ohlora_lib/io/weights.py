@@ -169,6 +169,7 @@ def _property_cnn(shapes: Shapes, facts: Mapping[str, str]) -> PropertyCNN | Com
             json.loads(facts["properties"]),
             image_px=int(facts["image_px"]),
             width=float(facts["width"]),
+            residual="blocks.0.skip.weight" in shapes,
         )
     if "property" in facts:
         return PropertyCNN(

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from ohlora_lib.io.weights import load_property_cnn, save_weights
 from ohlora_lib.nets import CompactCNN
 
 
@@ -16,7 +17,7 @@ def test_scores_of_every_property_do_not_depend_on_the_other_images(px, blocks):
     assert scores.shape == (3, 3)
     assert scores.std(dim=0).min().item() > 0
     torch.testing.assert_close(scores[1:2], net(images[1:2]))
-    assert net.features(images).shape == (3, net.blocks[-1].conv2.out_channels)
+    assert net.features(images).shape == (3, net.head.in_features // 4**2)
 
 
 @torch.no_grad()
@@ -34,3 +35,12 @@ def test_calibration_scales_and_shifts_the_logits():
 def test_sizes_that_do_not_halve_to_four_are_refused(px):
     with pytest.raises(ValueError, match=f"image_px is {px}; .* two .* `architecture: published`"):
         CompactCNN(["a"], image_px=px)
+
+
+@torch.no_grad()
+def test_files_of_earlier_residual_networks_are_read(tmp_path):
+    net = CompactCNN(["a"], image_px=32, width=0.25, residual=True).eval()
+    save_weights(net, tmp_path / "compact-fold0.safetensors")
+    images = torch.rand(2, 3, 32, 32)
+    read = load_property_cnn(tmp_path / "compact-fold0.safetensors")
+    torch.testing.assert_close(read(images), net(images))
