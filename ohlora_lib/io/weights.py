@@ -6,7 +6,7 @@ The architecture is inferred from tensor names and shapes, so nobody has to spec
 import io
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ohlora_lib.io.disk import write_atomic
 from ohlora_lib.io.stylegan2 import layout as stylegan2
+from ohlora_lib.io.stylegan2.layout import Shapes
 from ohlora_lib.io.stylegan2.rosinality import official
 from ohlora_lib.io.tensors import read_networks
 from ohlora_lib.nets import CompactCNN, Discriminator, Generator, PropertyCNN
@@ -36,7 +37,6 @@ ARCHITECTURES = {
     StyleGAN2Generator: "stylegan2", StyleGAN2Discriminator: "stylegan2",
     PropertyCNN: "published", CompactCNN: "compact",
 }  # fmt: skip
-Shapes = Mapping[str, Sequence[int]]  # by tensor name
 
 
 def save_weights(net: nn.Module, path: Path | str, **facts: str) -> None:
@@ -45,7 +45,7 @@ def save_weights(net: nn.Module, path: Path | str, **facts: str) -> None:
 
 
 def write_network(
-    net: nn.Module | None, tensors: Mapping[str, Tensor], path: Path, facts: Mapping[str, str]
+    net: nn.Module, tensors: Mapping[str, Tensor], path: Path, facts: Mapping[str, str]
 ) -> None:
     """Writes a network's tensors in the number format that they have."""
     tensors = {
@@ -58,9 +58,7 @@ def write_network(
         torch.save(tensors, buffer)
         write_atomic(path, buffer.getvalue())
         return
-    own = {"kind": kind_of(tensors)}
-    if net is not None:
-        own["architecture"] = ARCHITECTURES[type(net)]
+    own = {"kind": kind_of(tensors), "architecture": ARCHITECTURES[type(net)]}
     if isinstance(net, PropertyCNN | CompactCNN):
         own |= {"image_px": str(net.image_px), "width": str(net.width)}
     if isinstance(net, PropertyCNN):
@@ -70,7 +68,7 @@ def write_network(
     if isinstance(net, StyleGAN2Generator | StyleGAN2Discriminator):
         own |= {"conv_clamp": str(net.conv_clamp)}
     if isinstance(net, StyleGAN2Discriminator):
-        own |= {"mbstd_group_size": str(net.b4.group)}
+        own |= {"mbstd_group_size": str(net.mbstd_group_size)}
     write_atomic(path, _in_order(save(tensors, metadata={**facts, **own})))
 
 
@@ -127,15 +125,9 @@ def _count(shapes: Shapes, pattern: str) -> int:
     return sum(bool(re.fullmatch(pattern, name)) for name in shapes)
 
 
-def _feature_maps(channels: Mapping[int, int]) -> dict[str, int]:
-    """Finds base and max of the rule min(base / px, max) from the channels by resolution."""
-    base = max((px * n for px, n in channels.items() if n > 1), default=1)  # 1 is the minimum
-    return {"fmaps_base": base, "fmaps_max": max(channels.values())}
-
-
 def _generator(shapes: Shapes, facts: Mapping[str, str]) -> StyleGenerator:
     if stylegan2.kind_of(shapes):
-        return StyleGAN2Generator(**stylegan2.sizes(shapes, facts))
+        return stylegan2.make(shapes, facts)
     blocks = _count(shapes, r"synthesis\.output\d+\.weight")
     channels = {4 * 2**k: shapes[f"synthesis.output{k}.weight"][1] for k in range(blocks)}
     properties = shapes.get("mapping.label_weight", (0,))[0]
@@ -146,7 +138,7 @@ def _generator(shapes: Shapes, facts: Mapping[str, str]) -> StyleGenerator:
         w_dim=w_dim,
         num_properties=properties,
         wide_dim=shapes.get("mapping.dense_new0.weight", (0,))[0],
-        **_feature_maps(channels),
+        **stylegan2.channel_rule(channels, "fmaps"),
     )
 
 
@@ -154,29 +146,23 @@ def _discriminator(
     shapes: Shapes, facts: Mapping[str, str]
 ) -> Discriminator | StyleGAN2Discriminator:
     if stylegan2.kind_of(shapes):
-        return StyleGAN2Discriminator(**stylegan2.sizes(shapes, facts))
+        return stylegan2.make(shapes, facts)
     blocks = _count(shapes, r"input\d+\.weight")
     image_px = 4 * 2 ** (blocks - 1)
     channels = {image_px // 2**k: shapes[f"input{k}.weight"][0] for k in range(blocks)}
     hidden = channels[2] = shapes[f"layer{2 * blocks - 1}.weight"][0]
     properties = shapes[f"layer{2 * blocks}.weight"][1] - hidden
-    return Discriminator(image_px, num_properties=properties, **_feature_maps(channels))
+    return Discriminator(
+        image_px, num_properties=properties, **stylegan2.channel_rule(channels, "fmaps")
+    )
 
 
 def _property_cnn(shapes: Shapes, facts: Mapping[str, str]) -> PropertyCNN | CompactCNN:
-    if "stem.0.weight" in shapes:
-        return CompactCNN(
-            json.loads(facts["properties"]),
-            image_px=int(facts["image_px"]),
-            width=float(facts["width"]),
-        )
-    if "property" in facts:
-        return PropertyCNN(
-            facts["property"],
-            image_px=int(facts["image_px"]),
-            width=float(facts["width"]),
-            crop=json.loads(facts["crop"]),
-        )
+    if "image_px" in facts:
+        sizes = {"image_px": int(facts["image_px"]), "width": float(facts["width"])}
+        if "properties" in facts:
+            return CompactCNN(json.loads(facts["properties"]), **sizes)
+        return PropertyCNN(facts["property"], crop=json.loads(facts["crop"]), **sizes)
     width = shapes["conv1.0.weight"][0] / CHANNELS[0]
     flat = shapes["fc1.0.weight"][1]
     for prop in ("gender", "age", "quality", "glass"):

@@ -88,6 +88,7 @@ class Discriminator(nn.Module):
         super().__init__()
         self.image_px, self.c_dim, self.conv_clamp = image_px, c_dim, conv_clamp
         self.channel_base, self.channel_max = channel_base, channel_max
+        self.mbstd_group_size, self.mapping_layers = mbstd_group_size, mapping_layers
         self.num_blocks = count_blocks(image_px)
         for k in range(self.num_blocks - 1):
             px = image_px >> k

@@ -165,11 +165,6 @@ class Generator(StyleGenerator):
         ValueError: If `image_px` or `mapping_layers` is not allowed.
     """
 
-    SIZES = (
-        *("image_px", "z_dim", "c_dim", "w_dim", "mapping_layers"),
-        *("channel_base", "channel_max", "conv_clamp", "layer_features"),
-    )
-
     def __init__(
         self,
         image_px: int,
