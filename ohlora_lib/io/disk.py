@@ -19,7 +19,6 @@ REMEDIES = {
     "Mount its disk again, or restore its folder": MOUNT,
 }
 NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES}  # of a folder
-held: dict[Path, Path] = {}  # folders that this process has locked, by the lock file of each
 
 
 class WriteError(OSError):
@@ -56,38 +55,37 @@ def dangling_link(path: Path) -> str:
     return ""
 
 
-def make_folder(folder: Path) -> None:
-    """Creates a folder and its parents; ValueError if one of them is a dangling link."""
+def make_folder(folder: Path, *, parents: bool = True) -> None:
+    """Creates a folder and, by default, its parents; ValueError if one is a dangling link."""
     if reason := dangling_link(folder):
         raise ValueError(reason)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=parents, exist_ok=True)
 
 
 @contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
     """Yields a temporary path with the same suffix, and renames it to `path` on success.
 
-    Creates the folder. If writing fails, raises WriteError and keeps the old file.
+    Creates the folder, but not its parents: a run folder lost with its disk is not recreated. If
+    writing fails, raises WriteError and keeps the old file.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.{secrets.token_hex(6)}{PARTIAL}{path.suffix}")
+    ours = {None, *map(str, (path, temporary, path.parent))}
     try:
-        for mark, folder in tuple(held.items()):  # do not recreate a folder lost with its disk
-            if folder in path.parents and not (folder.is_dir() and mark.is_file()):
-                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-        make_folder(path.parent)
+        make_folder(path.parent, parents=False)
         yield temporary
         _sync(temporary)
         os.replace(temporary, path)
         _sync(path.parent)
-    except BaseException as error:
-        with suppress(OSError):  # the error being raised already names the fault
-            temporary.unlink(missing_ok=True)
-        ours = {None, *map(str, (path, temporary, path.parent))}  # others: of reading another file
-        told = not isinstance(error, OSError) or isinstance(error, WriteError)
-        if told or (error.filename not in ours and error.errno not in ROOM):
+    except OSError as error:
+        other = error.filename not in ours and error.errno not in ROOM  # of reading another file
+        if other or isinstance(error, WriteError):
             raise
         raise WriteError(error.errno, error.strerror, str(path)) from error
+    finally:
+        with suppress(OSError):  # an error being raised already names the fault
+            temporary.unlink(missing_ok=True)
 
 
 def write_atomic(path: Path | str, data: bytes | str) -> None:
