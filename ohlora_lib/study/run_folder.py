@@ -22,7 +22,6 @@ from filelock import FileLock, Timeout
 from ohlora_lib.io.disk import PARTIAL, make_folder, sha256, write_atomic
 from ohlora_lib.study import machine, records
 
-STARTED = "OHLORA_STAGE"  # environment variable: the run folder a runner started this kernel for
 EARLIER = ".earlier"  # folder in a study's outputs for runs that were moved aside
 STATE = "checkpoints/state.pt"  # a longer run resumes from this file ...
 RESUMED_FROM = ("checkpoints/*", "images/*", "*_log.csv")  # ... and these
@@ -169,18 +168,12 @@ def start_run(
         root: The project; if None, found by `project_root`.
 
     Raises:
-        ValueError: If an input has not finished, another process holds the folder, or a runner
-            started this kernel for another folder.
+        ValueError: If an input has not finished or another process holds the folder.
         OSError: If the folder cannot be written.
     """
     root = (root or records.project_root()).resolve()
     stage = "-".join(filter(None, (notebook, config.get("variant"))))
     opened = f"{config['study']}/{stage}"
-    if (asked := os.environ.get(STARTED, opened)) != opened:
-        raise ValueError(
-            f"the notebook opens outputs/{opened} but was started for outputs/{asked}: a cell "
-            f"sets study or variant after the injected parameters. Remove that line."
-        )
     inputs: dict[str, Any] = {}
     for name, text in records.input_paths(config, records.RUNS):
         folder = records.check_input(name, text, root)
