@@ -18,6 +18,7 @@ REMEDIES = {
     "Make its folder writable again": RIGHTS,
     "Mount its disk again, or restore its folder": MOUNT,
 }
+locked: set[Path] = set()  # this process's run folders; one lost with its disk is not recreated
 NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES}  # of a folder
 
 
@@ -55,25 +56,26 @@ def dangling_link(path: Path) -> str:
     return ""
 
 
-def make_folder(folder: Path, *, parents: bool = True) -> None:
-    """Creates a folder and, by default, its parents; ValueError if one is a dangling link."""
+def make_folder(folder: Path) -> None:
+    """Creates a folder and its parents; ValueError if one of them is a dangling link."""
     if reason := dangling_link(folder):
         raise ValueError(reason)
-    folder.mkdir(parents=parents, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 @contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
     """Yields a temporary path with the same suffix, and renames it to `path` on success.
 
-    Creates the folder, but not its parents: a run folder lost with its disk is not recreated. If
-    writing fails, raises WriteError and keeps the old file.
+    Creates the folder. If writing fails, raises WriteError and keeps the old file.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.{secrets.token_hex(6)}{PARTIAL}{path.suffix}")
     ours = {None, *map(str, (path, temporary, path.parent))}
     try:
-        make_folder(path.parent, parents=False)
+        if any(folder in path.parents and not folder.is_dir() for folder in list(locked)):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        make_folder(path.parent)
         yield temporary
         _sync(temporary)
         os.replace(temporary, path)

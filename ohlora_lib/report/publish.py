@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader
 
 from ohlora_lib.io.conversion import convert, describe
-from ohlora_lib.io.disk import make_folder, write_atomic
+from ohlora_lib.io.disk import write_atomic
 from ohlora_lib.study.records import read_config, read_summary, to_json
 
 NETS = ("generator", "discriminator")
@@ -35,7 +35,6 @@ def write_folder(source: Path, folder: Path) -> list[Path]:
         files = {describe(source)["kind"]: source}
     for path in files.values():
         _check(path)
-    make_folder(folder)
     written = {name: folder / f"{name}.safetensors" for name in files}
     networks = {name: convert(files[name], out) for name, out in written.items()}
     facts = {"library_name": "ohlora", "networks": networks, "parameters": config}

@@ -19,7 +19,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ohlora_lib.io.disk import PARTIAL, make_folder, sha256, write_atomic
+from ohlora_lib.io.disk import PARTIAL, locked, make_folder, sha256, write_atomic
 from ohlora_lib.study import machine, records
 
 EARLIER = ".earlier"  # folder in a study's outputs for runs that were moved aside
@@ -55,9 +55,12 @@ class FolderLock:
             raise OSError(error.errno, error.strerror, str(self.path)) from error
         facts = {"pid": os.getpid(), "host": socket.gethostname(), "since": records.now()}
         holder.write_text(json.dumps(facts), encoding="utf-8")
+        self.folder = folder
+        locked.add(folder)
 
     def release(self) -> None:
         """Releases the lock; a second call does nothing."""
+        locked.discard(self.folder)
         self._lock.release(force=True)
 
 

@@ -61,10 +61,13 @@ def test_a_folder_or_a_dangling_link_in_the_way_is_named(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "outputs"]
 
 
-def test_a_folder_lost_with_its_disk_is_not_recreated(tmp_path):
+def test_a_locked_folder_lost_with_its_disk_is_not_recreated(tmp_path):
+    lock = FolderLock(tmp_path / "run")
     with pytest.raises(WriteError, match="Mount its disk again, or restore its folder"):
         write_atomic(tmp_path / "run" / "images" / "a.txt", "x")
-    assert list(tmp_path.iterdir()) == []
+    assert not (tmp_path / "run").exists()
+    lock.release()
+    write_atomic(tmp_path / "run" / "a.txt", "x")
 
 
 def test_data_and_name_are_on_the_disk_before_the_write_returns(tmp_path, monkeypatch):
