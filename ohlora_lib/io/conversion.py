@@ -8,18 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ohlora_lib.io.disk import atomic_path
+from ohlora_lib.io.disk import atomic_path, complaint
 from ohlora_lib.io.stylegan2 import layout as stylegan2
 from ohlora_lib.io.stylegan2.plain import plain
 from ohlora_lib.io.stylegan2.rosinality import official, rosinality
 from ohlora_lib.io.tensors import read_networks
 from ohlora_lib.io.weights import (
     ARCHITECTURES,
+    DOES_NOT_FIT,
     build_network,
     choose_network,
     count_not_finite,
     kind_of,
-    naming,
     read_tensors,
     write_network,
 )
@@ -34,7 +34,7 @@ def describe(path: Path | str) -> dict[str, Any]:
     """Returns a weight file's kind, sizes, parameters, metadata; raises as `load_generator`."""
     tables, facts = read_networks(path)
     taken = choose_network(tables, path)
-    with naming(path):
+    with complaint(path, DOES_NOT_FIT):
         tensors = official(tables[taken])
     kinds = [kind_of(table) for table in tables.values()]
     own = facts.get(taken, {})
@@ -92,7 +92,7 @@ def convert(
     if wide_dim:
         tensors = _split(tensors, facts, source, wide_dim, seed)
     if plain_mapping:
-        with naming(source, "not converted"):
+        with complaint(source, "not converted"):
             tensors, facts = plain(tensors), {k: v for k, v in facts.items() if k != "w_dim"}
     net = build_network(tensors, facts, source=source)
     if target.suffix == ".pth" and (lost := _lost(net, tensors, target)):
@@ -110,7 +110,7 @@ def _split(
         raise ValueError(
             f"{source}: only a generator with a plain mapping can be split. Remove --split."
         )
-    with naming(source, "not split"):
+    with complaint(source, "not split"):
         net = net.split(wide_dim, torch.Generator().manual_seed(seed))
     form = tensors[min(tensors)].dtype
     new = {k: v.to(form) for k, v in net.state_dict().items() if k not in tensors}
@@ -145,10 +145,10 @@ def _convert_to_rosinality(
         del kept["d"]
     content, sizes, lost = {}, {}, {}
     for theirs, name in kept.items():
-        with naming(source):
+        with complaint(source, DOES_NOT_FIT):
             tensors = official(tables[name])
         net = build_network(tensors, facts.get(name, {}), source=source)
-        with naming(source, "not converted"):
+        with complaint(source, "not converted"):
             content[theirs] = rosinality(tensors)
         sizes[theirs], lost[theirs] = _sizes(net), _lost(net, tensors, source)
     content["latent_avg"] = content["g_ema"].pop("latent_avg")

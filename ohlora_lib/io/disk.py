@@ -96,6 +96,22 @@ def write_atomic(path: Path | str, data: bytes | str) -> None:
         temporary.write_bytes(data.encode() if isinstance(data, str) else data)
 
 
+@contextmanager
+def complaint(
+    path: Path | str,
+    what: str,
+    remedy: str = "",
+    errors: type[Exception] | tuple[type[Exception], ...] = Exception,
+) -> Iterator[None]:
+    """Turns errors inside the block into a ValueError of one line: PATH: WHAT (REASON). REMEDY."""
+    try:
+        yield
+    except errors as error:
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        reason = " ".join((getattr(error, "strerror", None) or f"{kind}{error}").split())[:300]
+        raise ValueError(f"{path}: {what} ({reason}). {remedy}".rstrip()) from error
+
+
 def check_file(path: Path, kind: str, remedy: str = "Check the path.") -> None:
     """Raises ValueError unless the path is a file; the message names the path and `kind`."""
     if path.is_dir():

@@ -6,8 +6,7 @@ The architecture is inferred from tensor names and shapes, so nobody has to spec
 import io
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from ohlora_lib.io.disk import write_atomic
+from ohlora_lib.io.disk import complaint, write_atomic
 from ohlora_lib.io.stylegan2 import layout as stylegan2
 from ohlora_lib.io.stylegan2.layout import Shapes
 from ohlora_lib.io.stylegan2.rosinality import official
@@ -32,6 +31,7 @@ PREFERRED = (  # of several networks in one file
     *("generator_smooth", "generator_ema", "G_ema", "g_ema", "generator", "discriminator"),
     *("D", "d"),
 )
+DOES_NOT_FIT = "its tensors do not fit a StyleGAN2"
 ARCHITECTURES = {
     Generator: "stylegan1", Discriminator: "stylegan1",
     StyleGAN2Generator: "stylegan2", StyleGAN2Discriminator: "stylegan2",
@@ -91,18 +91,8 @@ def read_tensors(
     """
     tables, facts = read_networks(path)
     taken = choose_network(tables, path, kind, network)
-    with naming(path):
+    with complaint(path, DOES_NOT_FIT):
         return official(tables[taken]), facts.get(taken, {})
-
-
-@contextmanager
-def naming(path: Path | str, what: str = "does not fit a StyleGAN2") -> Iterator[None]:
-    """Turns an error about the tensors of a StyleGAN2 into one line that names the file."""
-    try:
-        yield
-    except Exception as error:  # damaged shapes may raise any error
-        reason = " ".join(str(error).split())[:300]
-        raise ValueError(f"{path}: {what}: {reason}.") from error
 
 
 def choose_network(
@@ -195,15 +185,12 @@ def build_network(
         raise ValueError(f"{source}: holds {holds}, not a {kind or ' or '.join(KINDS)}{hint}.")
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     make = partial(KINDS[found][1], shapes, facts)
-    try:
+    misfit = f"its tensors and metadata do not fit a {found}"
+    with complaint(source, misfit, "Fetch it again."):
         with torch.device("meta"):  # tensors that do not fit must not take memory
             make().load_state_dict(tensors, assign=True)
         net = make()
         net.load_state_dict(tensors)
-    except Exception as error:  # damaged shapes and metadata may raise any error
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        why = f"{source}: its tensors and metadata do not fit a {found} ({reason[:300]})"
-        raise ValueError(f"{why}. Fetch it again.") from error
     return net.eval()
 
 
