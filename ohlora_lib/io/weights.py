@@ -115,9 +115,7 @@ def _count(shapes: Shapes, pattern: str) -> int:
     return sum(bool(re.fullmatch(pattern, name)) for name in shapes)
 
 
-def _generator(shapes: Shapes, facts: Mapping[str, str]) -> StyleGenerator:
-    if stylegan2.kind_of(shapes):
-        return stylegan2.make(shapes, facts)
+def _generator(shapes: Shapes, _: Mapping[str, str]) -> Generator:
     blocks = _count(shapes, r"synthesis\.output\d+\.weight")
     channels = {4 * 2**k: shapes[f"synthesis.output{k}.weight"][1] for k in range(blocks)}
     properties = shapes.get("mapping.label_weight", (0,))[0]
@@ -132,11 +130,7 @@ def _generator(shapes: Shapes, facts: Mapping[str, str]) -> StyleGenerator:
     )
 
 
-def _discriminator(
-    shapes: Shapes, facts: Mapping[str, str]
-) -> Discriminator | StyleGAN2Discriminator:
-    if stylegan2.kind_of(shapes):
-        return stylegan2.make(shapes, facts)
+def _discriminator(shapes: Shapes, _: Mapping[str, str]) -> Discriminator:
     blocks = _count(shapes, r"input\d+\.weight")
     image_px = 4 * 2 ** (blocks - 1)
     channels = {image_px // 2**k: shapes[f"input{k}.weight"][0] for k in range(blocks)}
@@ -184,7 +178,7 @@ def build_network(
         hint = f"; {stylegan2.NO_DISCRIMINATOR}" if lacks else ""
         raise ValueError(f"{source}: holds {holds}, not a {kind or ' or '.join(KINDS)}{hint}.")
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
-    make = partial(KINDS[found][1], shapes, facts)
+    make = partial(stylegan2.make if stylegan2.kind_of(shapes) else KINDS[found][1], shapes, facts)
     misfit = f"its tensors and metadata do not fit a {found}"
     with complaint(source, misfit, "Fetch it again."):
         with torch.device("meta"):  # tensors that do not fit must not take memory
