@@ -31,7 +31,7 @@ from ohlora_lib.training.checkpoint import (
     Pace,
     cannot_resume,
     images_sha256,
-    load_newest,
+    load_unchanged,
     save_state,
     tensors_sha256,
 )
@@ -85,7 +85,7 @@ class FinetuneRun:
             "base_sha256": tensors_sha256(tensors),
             "selected_sha256": images_sha256(selected),
         }
-        state = load_newest(self.state_path, self.facts, free=["epochs"])
+        state = load_unchanged(self.state_path, self.facts, free=["epochs"])
         self.resumed = state is not None
         if self.resumed:
             self.tuner.load(state)

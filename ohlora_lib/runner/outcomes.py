@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ohlora_lib.io.disk import WriteError
-from ohlora_lib.study import machine
 
 SMALLER = "Use a smaller batch or fewer samples"
 GO_ON = "a training run resumes from its last checkpoint"
@@ -42,23 +41,20 @@ def of_stop(number: int) -> Outcome:
     return Outcome(Ended.INTERRUPTED, f"stopped by {STOPPED_BY[number]}", 128 + number)
 
 
-def of_exit(who: str, exit_code: int | None, memory_kills: int | None = None) -> Outcome:
+def of_exit(who: str, exit_code: int | None) -> Outcome:
     """Returns the outcome of a stage whose process exited before its notebook finished.
 
     Args:
         who: Name of the process in the message, such as "its kernel".
         exit_code: Exit status, or the negated number of the fatal signal; None if unknown.
-        memory_kills: `machine.memory_kills()` at the start of the stage.
     """
     if exit_code is not None and exit_code >= 0:
         return Outcome(Ended.FAILED, f"{who} ended (exit status {exit_code})")
     how = f"died ({signal.Signals(-exit_code).name})" if exit_code else "died"
     if exit_code == -signal.SIGTERM:
         how = f"was ended by SIGTERM. Start again: {GO_ON}"
-    elif exit_code == -signal.SIGKILL and memory_kills in {None, machine.memory_kills()}:
-        how = f"died (killed, most often for lack of memory: {SMALLER.replace('Use', 'use')})"
     elif exit_code == -signal.SIGKILL:
-        how = f"was killed by the system because memory ran out. {SMALLER}"
+        how = f"died (killed, most often for lack of memory: {SMALLER.replace('Use', 'use')})"
     return Outcome(Ended.KILLED, f"{who} {how}")
 
 

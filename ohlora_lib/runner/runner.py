@@ -19,7 +19,7 @@ from ohlora_lib.runner import stages
 from ohlora_lib.runner.outcomes import GRACE_SEC, Ended, Outcome, last_error, of_exit, of_stop
 from ohlora_lib.runner.stages import Stage
 from ohlora_lib.runner.status import Status
-from ohlora_lib.study import machine, records
+from ohlora_lib.study import records
 from ohlora_lib.study.machine import duration
 from ohlora_lib.study.run_folder import FolderLock
 from ohlora_lib.training.stopping import stop_on_interrupt
@@ -131,16 +131,15 @@ class Worker:
         """Runs a job's notebook; see `kernel.run_notebook` for the keys."""
         if self.process is None:
             self._start()
-        kills = machine.memory_kills()
         with suppress(OSError):  # the worker has exited; `_news` reports it
             self.pipe.send(job)
         with nullcontext() if self.stops else stop_on_interrupt(pass_on=False) as asked:
-            return self._follow(self.stops or (lambda: asked), kills)
+            return self._follow(self.stops or (lambda: asked))
 
-    def _follow(self, stops: Stops, kills: int | None) -> Outcome:
+    def _follow(self, stops: Stops) -> Outcome:
         """Shows progress and forwards stop signals until there is an outcome."""
         deadline, passed = math.inf, 0
-        while isinstance(news := self._news(kills), dict):
+        while isinstance(news := self._news(), dict):
             if news:
                 self.status.update(**news)
             self.status.tick()
@@ -155,7 +154,7 @@ class Worker:
         asked = stops()
         return of_stop(asked[-1]) if asked else news
 
-    def _news(self, kills: int | None) -> dict[str, Any] | Outcome:
+    def _news(self) -> dict[str, Any] | Outcome:
         """Returns the next message: empty after half a second of silence, an outcome at exit."""
         ended = self.process.poll() is not None  # its children may still hold the pipe open
         with suppress(EOFError, OSError):
@@ -166,7 +165,7 @@ class Worker:
         code = self.process.wait()
         self.errors.seek(0)
         said = last_error(self.errors.read().decode(errors="replace"))
-        outcome = of_exit("its process", code, kills)
+        outcome = of_exit("its process", code)
         return replace(outcome, reason=f"{outcome.reason} {said}".rstrip())
 
     def close(self) -> None:
