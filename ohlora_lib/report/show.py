@@ -29,15 +29,9 @@ def figure(run: Run, figure: Figure, *, number: int | None = None) -> None:
     The file names begin with the figure's number in a report, if there is one.
     """
     path = run.path / figure_file(figure.name, number)
-    missing = style.find_fonts(figure.drawing)
     for kind in ("png", "svg"):
         write_atomic(path.with_suffix(f".{kind}"), style.drawn(figure.drawing, kind))
     picture(path, figure.alt, figure.reading)
-    if missing:
-        sentence(
-            f"No installed font has the letters {missing}; the figure shows boxes for them. "
-            "Install a font that has them, such as Noto Sans CJK, and run this again."
-        )
 
 
 def figure_file(name: str, number: int | None = None) -> str:

@@ -32,7 +32,6 @@ from papermill.log import logger
 from traitlets.config import Config
 
 from ohlora_lib.runner.outcomes import GRACE_SEC, Ended, Outcome, of_disk, of_error, of_exit
-from ohlora_lib.study import machine
 from ohlora_lib.study.run_folder import STARTED
 
 IOPUB_TIMEOUT = 120  # seconds; nbclient's default of 4 fails notebooks on a busy machine
@@ -180,7 +179,7 @@ def run_notebook(job: dict[str, Any], report: Report) -> Outcome:
     """
     from ohlora_lib.report.page import export_run  # a slow import that plain papermill never needs
 
-    output, kills = Path(job["output"]), machine.memory_kills()
+    output = Path(job["output"])
     working = output.with_name(f".{output.stem}.running.ipynb")
     outcome = Outcome(Ended.DONE)
     try:
@@ -193,7 +192,7 @@ def run_notebook(job: dict[str, Any], report: Report) -> Outcome:
         reason = of_error(error.ename, error.evalue)
         outcome = Outcome(Ended.FAILED, f"cell [{error.exec_count}]: {reason}")
     except DeadKernelError as error:
-        outcome = of_exit("its kernel", error.exit_code, kills)
+        outcome = of_exit("its kernel", error.exit_code)
     except (RuntimeError, TimeoutError) as error:
         outcome = Outcome(Ended.FAILED, of_error("its kernel did not answer", str(error)))
     except KeyboardInterrupt:  # SIGTERM instead ends this process: it leaves no time for a page

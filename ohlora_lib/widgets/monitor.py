@@ -89,7 +89,6 @@ class Monitor:
     def _draw(self) -> None:
         began = time.perf_counter()
         figure = figures.progress(self.log, self.concept)
-        style.find_fonts(figure.drawing)
         self._show("trends", Image(style.drawn(figure.drawing, "png", dpi=80), alt=figure.alt))
         if self.grid is not None:
             alt = "Newest samples from the fixed latents."

@@ -82,7 +82,7 @@ def test_drawing_takes_at_most_a_fiftieth_of_the_training(monkeypatch, capsys):
     shown, figure = [], SimpleNamespace(drawing=None, alt="")
     monkeypatch.setattr(figures, "progress", lambda log, _: shown.append(len(log)) or figure)
     monkeypatch.setattr(Monitor, "_show", lambda *_: None)
-    drawing = SimpleNamespace(find_fonts=lambda _: "", drawn=lambda *_, **__: b"")
+    drawing = SimpleNamespace(drawn=lambda *_, **__: b"")
     monkeypatch.setattr(mon, "style", drawing)
     clock = iter(np.arange(0, 1000, 0.15))  # a drawing takes 0.15 s
     monkeypatch.setattr(mon.time, "perf_counter", lambda: next(clock))
