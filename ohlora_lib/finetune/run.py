@@ -7,8 +7,8 @@ Axes: N selected images, H image height.
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, InitVar, dataclass
-from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Self
 
 import pandas as pd
@@ -32,7 +32,6 @@ from ohlora_lib.training.checkpoint import (
     cannot_resume,
     images_sha256,
     load_newest,
-    save_state,
     tensors_sha256,
 )
 from ohlora_lib.training.losses import NotFiniteError
@@ -147,7 +146,7 @@ class FinetuneRun:
 
         Raises:
             NotFiniteError: On all ranks, if a loss, gradient or score is NaN or infinite. The last
-                checkpoint stays, and the diverged state is saved next to it.
+                checkpoint stays.
         """
         tuner, first, shown = self.tuner, self.ranks.first, time.monotonic()
         try:
@@ -164,8 +163,12 @@ class FinetuneRun:
                 if first and not tuner.finished:
                     self.pace.save(self.state_path, tuner.state(), self.facts)
         except NotFiniteError as error:
-            message = self.ranks.from_first(partial(self._post_mortem, str(error)))
-            raise NotFiniteError(message) from None
+            epoch, idx = tuner.place(tuner.batches_done - 1)
+            raise NotFiniteError(
+                f"{error} at epoch {epoch}, batch {idx}: training diverged. The last checkpoint "
+                f"in {self.state_path.parent} is finite. Lower learning_rate or raise r1_gamma, "
+                f"then start anew {start_anew_words()}"
+            ) from None
         if first and tuner.finished:
             save_weights(tuner.result, self.folder / "generator.safetensors")
             save_weights(tuner.discriminator, self.folder / "discriminator.safetensors")
@@ -188,19 +191,6 @@ class FinetuneRun:
         last = tuner.batches_done == tuner.total_batches - 1
         if last or (not tuner.finished and self.pace.due(epoch_ended=tuner.epoch_ended)):
             self.pace.save(self.state_path, tuner.state(), self.facts)
-
-    def _post_mortem(self, reason: str) -> str:
-        """Saves the state in which a value was not finite; returns a one-line message."""
-        tuner, path = self.tuner, self.state_path.with_name("not-finite.pt")
-        save_state(path, tuner.state() | {"reason": reason}, self.facts)
-        epoch, idx = tuner.place(tuner.batches_done - 1)
-        last = self.state_path.name if self.state_path.exists() else "none yet"
-        return (
-            f"{reason} at epoch {epoch}, batch {idx}: training diverged. "
-            f"Kept in {path.parent}: the last finite checkpoint ({last}) and this state "
-            f"({path.name}). Lower learning_rate or raise r1_gamma, then start anew "
-            f"{start_anew_words()}"
-        )
 
 
 def starting_nets(
@@ -245,24 +235,12 @@ def write_log(path: Path, rows: list[dict[str, float]]) -> None:
     write_atomic(path, table.to_csv(float_format="%.4f", lineterminator="\n"))
 
 
-@dataclass(frozen=True)
-class FinishedTraining:
-    """Stands in for a fine-tuning run that has already finished."""
-
-    notes: dict[str, Any]
-    resumed: bool = False
-
-    def train(self, watch: Callable[[FinetuneRun], None]) -> bool:
-        """Returns True without training."""
-        return True
-
-
 def open_training(
     config: FinetuneGenerator, run: Run, ranks: Ranks = ALONE
-) -> FinetuneRun | FinishedTraining:
-    """Loads the inputs of an open run and sets up its training."""
+) -> FinetuneRun | SimpleNamespace:
+    """Loads the inputs of an open run and sets up its training, which may be over already."""
     if run.finished:
-        return FinishedTraining(run.before["facts"])
+        return SimpleNamespace(notes=run.before["facts"], resumed=False, train=lambda watch: True)
     place = ranks.device(config.device)
     precision = ranks.from_first(lambda: pick_precision(config.precision, place))
     selected = hold(open_store(run.inputs["selection_run"] / "images" / "selected.npy"), place)

@@ -298,8 +298,6 @@ def test_nan_stops_at_that_step_and_keeps_the_last_finite_state(tmp_path, troubl
     last = load_state(tmp_path / "checkpoints" / "state.pt")[0]
     assert (last["epoch"], last["idx"]) == (1, 0)
     assert all(v.isfinite().all() for v in last["generator"].values())
-    wreck = load_state(tmp_path / "checkpoints" / "not-finite.pt")[0]
-    assert (wreck["reason"], wreck["epoch"], wreck["idx"]) == (said, 1, 2)
     again = open_run(tmp_path)  # the last finite checkpoint resumes
     assert again.resumed
     assert again.train(lambda _: None)
