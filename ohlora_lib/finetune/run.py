@@ -17,7 +17,7 @@ import torch
 from ohlora_lib.base.base import Base, load_base
 from ohlora_lib.evaluation.evaluator import Evaluation, Evaluator
 from ohlora_lib.finetune.loop import FineTuner, FinetuneSettings, finetune
-from ohlora_lib.finetune.recipe import RECIPES, shown_places, trainable_names
+from ohlora_lib.finetune.recipe import RECIPES, trainable_names
 from ohlora_lib.io.disk import write_atomic
 from ohlora_lib.io.images import Images, grid_image, hold, open_store, save_png
 from ohlora_lib.io.weights import save_weights
@@ -213,7 +213,7 @@ def what_is_trained(config: FinetuneGenerator, run: Run) -> pd.DataFrame:
         trained = sum(net.get_parameter(name).numel() for name in trainable_names(net, parts))
         total = sum(weights.numel() for weights in net.parameters())
         table[type(net).__name__.lower()] = {
-            "trained": shown_places(net, parts),
+            "trained": ", ".join(part for part in parts if net.groups()[part]),
             "weights trained": f"{trained:,} of {total:,} ({trained / total:.0%})",
             "updates per batch": str(rule),
         }

@@ -23,7 +23,6 @@ from typing import Any
 
 from jupyter_client.kernelspec import NATIVE_KERNEL_NAME
 from nbclient.exceptions import DeadKernelError
-from nbclient.util import run_sync
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
@@ -37,12 +36,11 @@ from ohlora_lib.study.run_folder import STARTED
 IOPUB_TIMEOUT = 120  # seconds; nbclient's default of 4 fails notebooks on a busy machine
 ENGINE = "ohlora"
 START_TIMEOUT = 300  # seconds
-LINE_REWRITTEN = re.compile(r"[^\n]*\r(?=[^\n\r])")
 Report = Callable[..., None]  # receives progress: the running `cell`, its last printed `text`
 
 
 class PrivateClient(PapermillNotebookClient):
-    """Executes the cells, reports each one and merges their printed text as it arrives."""
+    """Executes the cells, and reports each one and the text it prints."""
 
     def __init__(self, nb_man: Any, report: Report, **options: Any) -> None:
         super().__init__(nb_man, **options)
@@ -56,16 +54,6 @@ class PrivateClient(PapermillNotebookClient):
         elif (python := manager.format_kernel_cmd()[0]) != sys.executable:
             self.log.warning(f"Kernel {manager.kernel_name!r} is {python}, not {sys.executable}.")
         return manager
-
-    @contextmanager
-    def setup_kernel(self, **kwargs: Any) -> Iterator[None]:
-        """Starts the kernel and shuts it down after the last cell."""
-        with super().setup_kernel(**kwargs):
-            yield
-            # nbclient would interrupt the kernel first. A kernel still handling its last message
-            # would then report a KeyboardInterrupt after a successful notebook.
-            run_sync(self.km.request_shutdown)()
-            run_sync(self.km.finish_shutdown)()
 
     def papermill_execute_cells(self) -> None:
         """Executes all cells; if the kernel dies, sets `exit_code` on the error."""
@@ -94,7 +82,6 @@ class PrivateClient(PapermillNotebookClient):
             lines = [line.strip() for line in re.split(r"[\r\n]", output.text) if line.strip()]
             if lines:
                 self.report(text=lines[-1])
-            merge_last_streams(cell.outputs)
         return output
 
     def stop(self, number: int, _: FrameType | None) -> None:
@@ -127,17 +114,6 @@ class PrivateClient(PapermillNotebookClient):
             raise KeyboardInterrupt if ctrl_c else SystemExit(128 + self.stopped)
 
 
-def merge_last_streams(outputs: list) -> None:
-    """Joins the last two outputs if both went to the same stream, applying carriage returns."""
-    if len(outputs) < 2 or any(output.output_type != "stream" for output in outputs[-2:]):
-        return
-    first, second = outputs[-2:]
-    if first.name == second.name:
-        text = (first.text + second.text).replace("\r\n", "\n")
-        first.text = LINE_REWRITTEN.sub("", text)
-        del outputs[-1]
-
-
 class PrivateKernelEngine(NBClientEngine):
     """papermill's engine with kernels on private sockets."""
 
@@ -156,6 +132,10 @@ class PrivateKernelEngine(NBClientEngine):
         options.pop("input_path", None)
         options = {"iopub_timeout": IOPUB_TIMEOUT, "timeout": execution_timeout, **options}
         options |= {"kernel_name": kernel_name, "startup_timeout": start_timeout, "log": logger}
+        options |= {"coalesce_streams": True}  # progress bars as a terminal shows them
+        # A graceful end would interrupt a kernel that still handles its last message, which then
+        # would report a KeyboardInterrupt after a successful notebook.
+        options |= {"shutdown_kernel": "immediate"}
         with private_sockets() as config:
             client = PrivateClient(nb_man, report, config=config, **options)
             with client.stopping():

@@ -63,14 +63,8 @@ def run_study(
         stops: Source of stop signals. If None, Ctrl-C and SIGTERM, which needs the main thread.
         env: Additional environment variables for the notebooks.
 
-    Returns:
-        The study's page.
-
-    Raises:
-        ValueError: If a parameter or an input is invalid; nothing has been started.
-        StageError: If a stage failed.
-        StageInterrupted: If a stage was stopped.
-        WriteError: If the disk is full or cannot be written.
+    Returns the study's page. Raises ValueError, before anything starts, if a parameter or an input
+    is invalid; StageError if a stage failed, and StageInterrupted if it was stopped.
     """
     status = status or Status()
     folder, root = stages.find_study(folder)

@@ -322,8 +322,8 @@ def test_the_closing_batch_is_in_no_checkpoint(tmp_path, monkeypatch):
     assert open_run(tmp_path).resumed
 
 
-LAYERS = {"v8": "layers at 4 px", "v9": "layers at 16, 8 and 4 px"}
-INPUTS = {"v8": "", "v9": "; input at 8 and 4 px"}  # which a StyleGAN2 lacks
+LAYERS = {"v8": "layers@4px", "v9": "layers@16px, layers@8px, layers@4px"}
+INPUTS = {"v8": "", "v9": ", input@8px, input@4px"}  # which a StyleGAN2 lacks
 
 
 @pytest.mark.parametrize("architecture", ["stylegan1", "stylegan2"])

@@ -8,7 +8,6 @@ import sys
 import time
 from pathlib import Path
 
-import nbformat
 import pytest
 from jupyter_client import AsyncKernelManager
 from papermill.execute import execute_notebook
@@ -319,18 +318,6 @@ def test_plain_lines_are_never_far_apart(monkeypatch):
     assert listening.lines[1] == "[1/2] 01_first  8 s  cell 2/9  epoch 3 of 9"
     listening.end("done")
     assert listening.lines[-1] == "[1/2] 01_first  done  1 min 0 s"
-
-
-def test_printed_text_is_merged_as_a_terminal_shows_it():
-    new = nbformat.v4.new_output
-    outputs = []
-    for text in ("\r 0%", "\r 50%", "\r100%", "\nnext", " line\n"):
-        outputs.append(new("stream", name="stderr", text=text))
-        kernel.merge_last_streams(outputs)
-    assert [output.text for output in outputs] == ["100%\nnext line\n"]
-    outputs.append(new("stream", name="stdout", text="other"))
-    kernel.merge_last_streams(outputs)
-    assert len(outputs) == 2
 
 
 def test_kernels_have_their_own_sockets():

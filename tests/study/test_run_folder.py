@@ -205,7 +205,6 @@ def test_manual_work_stays_in_place(root):
     assert read_summary(again.path)
 
 
-
 LACKS = [
     ({"device": "cuda"}, "device is 'cuda'; this machine allows auto, cpu"),
     ({"concept": {"glasses": 0.0}}, "concept names 'glasses', but the CNNs in outputs/tiny/03_cnn "
