@@ -143,16 +143,8 @@ def compare_files(
         `properties`, the rows by the selecting CNNs; and `heldout`, the rows by the held-out
         judge if there are such scores, on which the sentence is then based.
     """
-    given = concept or trends.PUBLISHED_CONCEPT
-    targets = {prop: float(target) for prop, target in given.items()}
+    targets = dict(concept or trends.PUBLISHED_CONCEPT)
     names, logs = training_logs.read_logs(paths, names, columns=columns, complete=complete)
-    for log in logs:
-        scored = training_logs.properties_of(log)
-        if absent := [prop for prop in targets if prop not in scored]:
-            raise ValueError(
-                f"{log.attrs['file']}: no score of {trends.listed(absent)}; the log scores "
-                f"{trends.listed(scored)}. Name targets for these, such as --concept {scored[0]}=1"
-            )
     groups = group_logs(names, logs)
     runs = []
     sampled = _sampled(paths)
@@ -188,12 +180,12 @@ def _run_facts(
 ) -> dict[str, Any]:
     epochs, steps = round(float(log["time_epochs"].iloc[-1]), 2), float(log["idx"].iloc[-1])
     time = {"epochs": None, "steps": steps} if log.attrs["by_step"] else {"epochs": epochs}
+    finished = read_json(path / "summary.json").get("status") == "finished"
+    findings = of_training(log, path if finished else None, concept)  # checks the concept
     judge = partial(trends.run_verdict, log, concept)
     if sampled:
         judge = partial(samples_verdict, sampled, concept)
     table, judged = _judged(judge, bool(sampled), [log])
-    finished = read_json(path / "summary.json").get("status") == "finished"
-    findings = of_training(log, path if finished else None, concept)
     said = {"sentence": judged_sentence(table, findings), **judged}
     return {"rows": len(log), **time, **said, "findings": [asdict(found) for found in findings]}
 
