@@ -27,13 +27,7 @@ from ohlora_lib.nets.style_generator import StyleGenerator
 from ohlora_lib.properties.ensemble import load_ensemble
 from ohlora_lib.study.parameters import FinetuneGenerator, load
 from ohlora_lib.study.run_folder import Run, start_anew_words
-from ohlora_lib.training.checkpoint import (
-    Pace,
-    cannot_resume,
-    images_sha256,
-    load_newest,
-    tensors_sha256,
-)
+from ohlora_lib.training import checkpoint
 from ohlora_lib.training.losses import NotFiniteError
 from ohlora_lib.training.ranks import ALONE, Ranks, join, leave
 from ohlora_lib.training.stopping import stop_on_interrupt
@@ -69,7 +63,7 @@ class FinetuneRun:
 
     def __post_init__(self, base: Base, selected: Images, checkpoint_minutes: float) -> None:
         self.state_path = self.folder / "checkpoints" / "state.pt"
-        self.pace = Pace(checkpoint_minutes)
+        self.pace = checkpoint.Pace(checkpoint_minutes)
         self.grid: Path | None = None  # newest grid
         nets = starting_nets(base, self.recipe, self.wide_dim, self.settings.seed)
         nets = (net.to(selected.device) for net in nets)
@@ -81,17 +75,17 @@ class FinetuneRun:
             **{"recipe": self.recipe, "wide_dim": self.wide_dim, "device": selected.device.type},
             **vars(self.settings),
             **self.evaluator.facts(),
-            "base_sha256": tensors_sha256(tensors),
-            "selected_sha256": images_sha256(selected),
+            "base_sha256": checkpoint.tensors_sha256(tensors),
+            "selected_sha256": checkpoint.images_sha256(selected),
         }
-        state = load_newest(self.state_path, self.facts, free=["epochs"])
+        state = checkpoint.load_newest(self.state_path, self.facts, free=["epochs"])
         self.resumed = state is not None
         if self.resumed:
             self.tuner.load(state)
         if self.tuner.batches_done >= self.tuner.total_batches:
             (trained, _), epochs = self.tuner.place(self.tuner.batches_done), self.settings.epochs
             why = f"epochs is now {epochs}, but {trained} epochs are already trained"
-            raise cannot_resume(self.state_path, why)
+            raise checkpoint.cannot_resume(self.state_path, why)
         if self.ranks.first:
             self._settle_files()
 

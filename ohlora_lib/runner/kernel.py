@@ -51,8 +51,6 @@ class PrivateClient(PapermillNotebookClient):
         manager = super().create_kernel_manager()
         if manager.kernel_name == NATIVE_KERNEL_NAME:
             manager.kernel_spec_manager.kernel_dirs = []
-        elif (python := manager.format_kernel_cmd()[0]) != sys.executable:
-            self.log.warning(f"Kernel {manager.kernel_name!r} is {python}, not {sys.executable}.")
         return manager
 
     def papermill_execute_cells(self) -> None:
