@@ -107,10 +107,10 @@ def table(data: pd.DataFrame, *, digits: int = 3) -> None:
     corner = data.index.name or data.columns.name
     data = data.rename_axis(index=None, columns=corner)
     options = {"border": 0, "index": not isinstance(data.index, pd.RangeIndex)}
+
+    def written(x: float) -> str:
+        return f"{x:,.{0 if x % 1 == 0 and abs(x) > 1 else digits}f}"
+
     with pd.option_context("display.max_colwidth", None):
-        shown = data.to_html(float_format=lambda x: _written(x, digits), **options)
+        shown = data.to_html(float_format=written, **options)
     display(HTML(WORDS.sub(r'<td style="text-align: left">', shown)))
-
-
-def _written(number: float, digits: int) -> str:
-    return f"{number:,.{0 if number % 1 == 0 and abs(number) > 1 else digits}f}"

@@ -56,13 +56,8 @@ def find_study(folder: Path | str) -> tuple[Path, Path]:
         given = records.project_root() / given
     if not given.is_dir():
         raise ValueError(f"{folder}: no such folder. Name a study in params/.")
-    given = Path(os.path.abspath(given))
-    root = records.project_root(given)
-    for path in (given, given.resolve()):
-        for home in path.parents:
-            if home.resolve() == root:
-                return root / path.relative_to(home), root
-    return given, root
+    given = Path(os.path.abspath(given))  # a symlink stays one
+    return given, records.project_root(given)
 
 
 def read_study(folder: Path, root: Path, seed: int | None = None) -> list[Stage]:

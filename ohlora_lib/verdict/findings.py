@@ -206,8 +206,6 @@ def of_training(
     if folder is None:
         return of_log(log, concept)
     config, root = read_config(folder), root_of(folder)
-    if missing := {"epochs", "concept"} - config.keys():
-        raise ValueError(f"{folder}: config.json has no {min(missing)}; give a run of stage 5.")
     made_from = read_json(folder / "summary.json").get("made_from", {})
     runs = {k: read_json(root / config[k] / "summary.json") for k in INPUTS if k in config}
     inputs = {name: run for name, run in runs.items() if run.get("status") == "finished"}
