@@ -23,6 +23,7 @@ from typing import Any
 
 from jupyter_client.kernelspec import NATIVE_KERNEL_NAME
 from nbclient.exceptions import DeadKernelError
+from nbclient.util import run_sync
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
@@ -52,6 +53,16 @@ class PrivateClient(PapermillNotebookClient):
         if manager.kernel_name == NATIVE_KERNEL_NAME:
             manager.kernel_spec_manager.kernel_dirs = []
         return manager
+
+    @contextmanager
+    def setup_kernel(self, **kwargs: Any) -> Iterator[None]:
+        """Starts the kernel and shuts it down after the last cell."""
+        with super().setup_kernel(**kwargs):
+            yield
+            # nbclient would interrupt the kernel first. A kernel still handling its last message
+            # would then report a KeyboardInterrupt after a successful notebook.
+            run_sync(self.km.request_shutdown)()
+            run_sync(self.km.finish_shutdown)()
 
     def papermill_execute_cells(self) -> None:
         """Executes all cells; if the kernel dies, sets `exit_code` on the error."""
@@ -131,9 +142,6 @@ class PrivateKernelEngine(NBClientEngine):
         options = {"iopub_timeout": IOPUB_TIMEOUT, "timeout": execution_timeout, **options}
         options |= {"kernel_name": kernel_name, "startup_timeout": start_timeout, "log": logger}
         options |= {"coalesce_streams": True}  # progress bars as a terminal shows them
-        # A graceful end would interrupt a kernel that still handles its last message, which then
-        # would report a KeyboardInterrupt after a successful notebook.
-        options |= {"shutdown_kernel": "immediate"}
         with private_sockets() as config:
             client = PrivateClient(nb_man, report, config=config, **options)
             with client.stopping():
