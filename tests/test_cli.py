@@ -10,11 +10,11 @@ from safetensors.torch import load_file, save_file
 import ohlora_lib
 from ohlora_lib import cli, doctor
 from ohlora_lib.finetune import run as finetune_run
-from ohlora_lib.io.stylegan2.layout import expected_shapes, fixed_filter
 from ohlora_lib.io.weights import load_generator, save_weights
 from ohlora_lib.nets import Generator
 from ohlora_lib.runner import runner
 from ohlora_lib.widgets.monitor import Monitor
+from tests.official_file import network
 
 PACKAGE_ROOT = Path(ohlora_lib.__file__).parents[1]
 
@@ -241,9 +241,7 @@ def test_weights_are_converted_shown_and_published(call, tmp_path):
 
 def test_stylegan2_is_shown_and_converted_there_and_back(call, tmp_path):
     sizes = {"image_px": 8, "z_dim": 8, "w_dim": 8, "c_dim": 0, "mapping_layers": 2}
-    shapes = expected_shapes("generator", {**sizes, "channel_base": 64, "channel_max": 8})
-    tensors = {name: torch.full(shape, 0.5) for name, shape in shapes.items()}
-    tensors |= {name: fixed_filter() for name in tensors if name.endswith("filter")}
+    tensors = network("generator", **sizes, channel_base=64, channel_max=8)
     names = ("g.safetensors", "g.pt", "b.safetensors")
     given, theirs, back = (str(tmp_path / name) for name in names)
     save_file(tensors, given)

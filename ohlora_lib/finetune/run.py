@@ -78,7 +78,7 @@ class FinetuneRun:
             "base_sha256": checkpoint.tensors_sha256(tensors),
             "selected_sha256": checkpoint.images_sha256(selected),
         }
-        state = checkpoint.load_newest(self.state_path, self.facts, free=["epochs"])
+        state = checkpoint.load_unchanged(self.state_path, self.facts, free=["epochs"])
         self.resumed = state is not None
         if self.resumed:
             self.tuner.load(state)

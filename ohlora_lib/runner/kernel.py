@@ -32,7 +32,6 @@ from papermill.log import logger
 from traitlets.config import Config
 
 from ohlora_lib.runner.outcomes import GRACE_SEC, Ended, Outcome, of_disk, of_error, of_exit
-from ohlora_lib.study.run_folder import STARTED
 
 IOPUB_TIMEOUT = 120  # seconds; nbclient's default of 4 fails notebooks on a busy machine
 ENGINE = "ohlora"
@@ -210,7 +209,6 @@ def main() -> None:
         while True:
             job = pipe.recv()
             os.environ["OHLORA_COMMAND"] = job["command"]
-            os.environ[STARTED] = "/".join(Path(job["output"]).parts[-3:-1])
             try:
                 outcome = run_notebook(job, report)
             except OSError as error:  # from the executed notebook or its page: a full disk, say
