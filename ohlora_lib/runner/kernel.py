@@ -36,12 +36,11 @@ from ohlora_lib.runner.outcomes import GRACE_SEC, Ended, Outcome, of_disk, of_er
 IOPUB_TIMEOUT = 120  # seconds; nbclient's default of 4 fails notebooks on a busy machine
 ENGINE = "ohlora"
 START_TIMEOUT = 300  # seconds
-LINE_REWRITTEN = re.compile(r"[^\n]*\r(?=[^\n\r])")
 Report = Callable[..., None]  # receives progress: the running `cell`, its last printed `text`
 
 
 class PrivateClient(PapermillNotebookClient):
-    """Executes the cells, reports each one and merges their printed text as it arrives."""
+    """Executes the cells, and reports each one and the text it prints."""
 
     def __init__(self, nb_man: Any, report: Report, **options: Any) -> None:
         super().__init__(nb_man, **options)
@@ -52,8 +51,6 @@ class PrivateClient(PapermillNotebookClient):
         manager = super().create_kernel_manager()
         if manager.kernel_name == NATIVE_KERNEL_NAME:
             manager.kernel_spec_manager.kernel_dirs = []
-        elif (python := manager.format_kernel_cmd()[0]) != sys.executable:
-            self.log.warning(f"Kernel {manager.kernel_name!r} is {python}, not {sys.executable}.")
         return manager
 
     @contextmanager
@@ -93,7 +90,6 @@ class PrivateClient(PapermillNotebookClient):
             lines = [line.strip() for line in re.split(r"[\r\n]", output.text) if line.strip()]
             if lines:
                 self.report(text=lines[-1])
-            merge_last_streams(cell.outputs)
         return output
 
     def stop(self, number: int, _: FrameType | None) -> None:
@@ -126,17 +122,6 @@ class PrivateClient(PapermillNotebookClient):
             raise KeyboardInterrupt if ctrl_c else SystemExit(128 + self.stopped)
 
 
-def merge_last_streams(outputs: list) -> None:
-    """Joins the last two outputs if both went to the same stream, applying carriage returns."""
-    if len(outputs) < 2 or any(output.output_type != "stream" for output in outputs[-2:]):
-        return
-    first, second = outputs[-2:]
-    if first.name == second.name:
-        text = (first.text + second.text).replace("\r\n", "\n")
-        first.text = LINE_REWRITTEN.sub("", text)
-        del outputs[-1]
-
-
 class PrivateKernelEngine(NBClientEngine):
     """papermill's engine with kernels on private sockets."""
 
@@ -155,6 +140,7 @@ class PrivateKernelEngine(NBClientEngine):
         options.pop("input_path", None)
         options = {"iopub_timeout": IOPUB_TIMEOUT, "timeout": execution_timeout, **options}
         options |= {"kernel_name": kernel_name, "startup_timeout": start_timeout, "log": logger}
+        options |= {"coalesce_streams": True}  # progress bars as a terminal shows them
         with private_sockets() as config:
             client = PrivateClient(nb_man, report, config=config, **options)
             with client.stopping():

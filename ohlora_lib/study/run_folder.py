@@ -262,12 +262,3 @@ def _link_states(kept: Path, folder: Path) -> bool:
         except OSError:  # a file system without links
             shutil.copy2(path, place)
     return True
-
-
-def earlier_runs(outputs: Path, study: str = "") -> dict[Path, int]:
-    """Runs moved aside in one study or all, with the bytes that deleting each would free."""
-    found = {}
-    for folder in sorted(outputs.glob(f"{study or '*'}/{EARLIER}/*/")):
-        facts = [path.stat() for path in folder.rglob("*") if path.is_file()]
-        found[folder] = sum(fact.st_size for fact in facts if fact.st_nlink == 1)
-    return found

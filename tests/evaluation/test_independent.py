@@ -12,7 +12,7 @@ import torch
 from ohlora_lib.evaluation import independent
 from ohlora_lib.evaluation.evaluator import Evaluator
 from ohlora_lib.nets import Generator
-from ohlora_lib.runner.stages import LOOKS
+from ohlora_lib.runner.stages import look
 from ohlora_lib.study.parameters import EvaluateSamples
 from ohlora_lib.study.records import FILES, input_paths
 from tests.evaluation.onnx_files import mean_model
@@ -120,7 +120,7 @@ def test_a_study_is_checked_before_it_starts(tmp_path):
     with pytest.raises(
         ValueError, match=r"own.onnx: not a readable ONNX model \(.*Fetch it again"
     ):
-        LOOKS["onnx_files"](config, tmp_path / "own.onnx", tmp_path)
+        look("onnx_files", config, tmp_path / "own.onnx", tmp_path)
     (tmp_path / "own.onnx").unlink()
     with pytest.raises(ValueError, match="own.onnx: no such ONNX model"):
         independent.load_independent(config, tmp_path)

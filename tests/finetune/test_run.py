@@ -294,8 +294,6 @@ def test_nan_stops_at_that_step_and_keeps_the_last_finite_state(tmp_path, troubl
     last = load_state(tmp_path / "checkpoints" / "state.pt")[0]
     assert (last["epoch"], last["idx"]) == (1, 0)
     assert all(v.isfinite().all() for v in last["generator"].values())
-    wreck = load_state(tmp_path / "checkpoints" / "not-finite.pt")[0]
-    assert (wreck["reason"], wreck["epoch"], wreck["idx"]) == (said, 1, 2)
     again = open_run(tmp_path)  # the last finite checkpoint resumes
     assert again.resumed
     assert again.train(lambda _: None)
@@ -320,8 +318,8 @@ def test_the_closing_batch_is_in_no_checkpoint(tmp_path, monkeypatch):
     assert open_run(tmp_path).resumed
 
 
-LAYERS = {"v8": "layers at 4 px", "v9": "layers at 16, 8 and 4 px"}
-INPUTS = {"v8": "", "v9": "; input at 8 and 4 px"}  # which a StyleGAN2 lacks
+LAYERS = {"v8": "layers@4px", "v9": "layers@16px, layers@8px, layers@4px"}
+INPUTS = {"v8": "", "v9": ", input@8px, input@4px"}  # which a StyleGAN2 lacks
 
 
 @pytest.mark.parametrize("architecture", ["stylegan1", "stylegan2"])

@@ -169,13 +169,6 @@ def test_a_truncated_log(tmp_path):
     assert found.text == "the log ends in epoch 7 of 9"  # it ends as a whole log does
 
 
-def test_a_run_of_another_stage_is_refused(tmp_path):
-    folder = study(tmp_path)
-    (folder / "config.json").write_text('{"epochs": 9}')
-    with pytest.raises(ValueError, match="has no concept; give a run of stage 5"):
-        failures.of_training(healthy(), folder, CONCEPT)
-
-
 def test_a_base_made_anew_after_the_run(tmp_path):
     folder = study(tmp_path)
     base = start_run("02_train_base", {"study": "s"}, root=tmp_path, start_anew=True)
