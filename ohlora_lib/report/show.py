@@ -6,6 +6,7 @@ Every picture carries an alternative text, so the exported page can be read with
 import base64
 import io
 import re
+import warnings
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
@@ -29,9 +30,16 @@ def figure(run: Run, figure: Figure, *, number: int | None = None) -> None:
     The file names begin with the figure's number in a report, if there is one.
     """
     path = run.path / figure_file(figure.name, number)
-    for kind in ("png", "svg"):
-        write_atomic(path.with_suffix(f".{kind}"), style.drawn(figure.drawing, kind))
+    with warnings.catch_warnings(record=True) as told:  # of letters that no font has
+        warnings.simplefilter("always")
+        for kind in ("png", "svg"):
+            write_atomic(path.with_suffix(f".{kind}"), style.drawn(figure.drawing, kind))
     picture(path, figure.alt, figure.reading)
+    if told:
+        sentence(
+            f"Matplotlib warns: {str(told[0].message).rstrip('.')}. If the figure shows boxes in place of letters, "
+            "install a font that has them, such as Noto Sans CJK, and run this again."
+        )
 
 
 def figure_file(name: str, number: int | None = None) -> str:

@@ -2,6 +2,8 @@
 
 import re
 import sys
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import matplotlib as mpl
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 
 from ohlora_lib import figures
 from ohlora_lib.figures import samples, style, training
+from ohlora_lib.report import show
 from ohlora_lib.verdict.verdict import PUBLISHED_CONCEPT as CONCEPT
 from tests import log_samples
 
@@ -187,10 +190,11 @@ def test_files_are_the_same_again_and_settings_are_left_alone():
     assert not mpl.pyplot.get_fignums() if "matplotlib.pyplot" in sys.modules else True
 
 
-def test_letters_that_the_first_font_lacks_come_from_another():
+def test_letters_that_the_first_font_lacks_come_from_another(tmp_path, monkeypatch):
     script, none = "\U0001d4d0", "\U0001f9ff"  # a script A, which another font has; an amulet
     log = make_log().rename(columns={"mean_gender_score": f"mean_{script}_score"})
     style.drawn(figures.scores(log, [script], {script: 1.0}).drawing, "png")  # no warning
     log = log.rename(columns={f"mean_{script}_score": f"mean_{none}_score"})
-    with pytest.warns(UserWarning, match="Glyph"):
-        style.drawn(figures.scores(log, [none], {none: 1.0}).drawing, "png")
+    monkeypatch.setattr(show, "sentence", said := Mock())
+    show.figure(SimpleNamespace(path=tmp_path), figures.scores(log, [none], {none: 1.0}))
+    assert "install a font that has them" in said.call_args.args[0]
