@@ -37,8 +37,9 @@ def figure(run: Run, figure: Figure, *, number: int | None = None) -> None:
     picture(path, figure.alt, figure.reading)
     if told:
         sentence(
-            f"Matplotlib warns: {str(told[0].message).rstrip('.')}. If the figure shows boxes in place of letters, "
-            "install a font that has them, such as Noto Sans CJK, and run this again."
+            f"Matplotlib warns: {str(told[0].message).rstrip('.')}. If the figure shows boxes in "
+            "place of letters, install a font that has them, such as Noto Sans CJK, and run this "
+            "again."
         )
 
 
