@@ -27,8 +27,10 @@ from ohlora_lib.io.weights import (
 )
 from ohlora_lib.nets.samples import draw_latents
 from ohlora_lib.nets.stylegan2 import Discriminator, Generator
-from tests.io.test_weights import complaint, same
-from tests.nets.test_stylegan2 import official_judge_name, official_name
+from tests import checks
+from tests.checks import same
+from tests.io.test_weights import complaint
+from tests.nets.test_stylegan2 import OTHER_LAYOUT, official_judge_name, official_name
 from tests.official_file import JUDGE, SIZES, global_of, network, official_file, saved, trapped
 
 
@@ -97,17 +99,25 @@ def test_both_layouts_draw_the_same_picture(tmp_path, trap):
     assert torch.equal(first(z), second(z))
 
 
-def test_shapes_are_those_of_the_networks():
-    own = {**SIZES, "c_dim": 3}
-    judge = {**JUDGE, "c_dim": 3, "mapping_layers": 3}
-    for kind, net, sizes_ in (
-        ("generator", Generator(**SIZES), SIZES),
-        ("generator", Generator(**own), own),
-        ("discriminator", Discriminator(**JUDGE), JUDGE),
-        ("discriminator", Discriminator(**judge), judge),
-    ):
-        shapes = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
-        assert stylegan2.expected_shapes(kind, sizes_) == shapes
+LABELS = {"c_dim": 3, "mapping_layers": 8}
+
+
+@pytest.mark.parametrize(
+    ("kind", "own"),
+    [
+        *(("generator", own) for own in ({}, LABELS, {"image_px": 64, "channel_base": 100})),
+        *(("discriminator", own) for own in ({}, LABELS, {"image_px": 8})),
+    ],
+)
+def test_shapes_are_those_of_the_networks_and_tell_the_sizes(kind, own):
+    net, wanted = {"generator": (Generator, SIZES), "discriminator": (Discriminator, JUDGE)}[kind]
+    wanted = {**wanted, **own}
+    tensors = net(**wanted).state_dict()
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    assert stylegan2.expected_shapes(kind, wanted) == shapes
+    found = sizes(shapes, {"conv_clamp": "256"})
+    assert {**found, "channel_base": 0} == {**wanted, "channel_base": 0}
+    assert stylegan2.expected_shapes(kind, found) == shapes
 
 
 class EasyDict(dict):
@@ -294,13 +304,13 @@ def test_convert_writes_official_names_and_keeps_the_clamp(tmp_path, trap):
         tmp_path / "split.safetensors", tmp_path / "plain.safetensors", plain_mapping=True
     )
     assert told["w_dim"] == 2 * SIZES["w_dim"]  # not what the file says
-    with pytest.raises(ValueError, match="cannot store conv_clamp"):
-        convert(path, tmp_path / "g.pth")
-    with pytest.raises(ValueError, match="only a generator with a plain mapping"):
-        convert(path, tmp_path / "s.safetensors", network="D", wide_dim=4)
-    for options in ({"layout": "tensorflow"}, {"layout": "rosinality"}):
-        with pytest.raises(ValueError, match="must be rosinality"):
-            convert(path, tmp_path / "g.pth", **options)
+    for said, options in (
+        ("cannot store conv_clamp", {}),
+        ("only a generator with a plain mapping", {"network": "D", "wide_dim": 4}),
+        ("must be rosinality", {"layout": "tensorflow"}),
+        ("must be rosinality", {"layout": "rosinality"}),
+    ):
+        assert said in checks.complaint(convert, path, tmp_path / "g.pth", **options)
 
 
 @pytest.mark.parametrize("own", [{}, {"mapping_layers": 4}, {"c_dim": 3}], ids=str)
@@ -345,43 +355,37 @@ def test_what_cannot_be_split_or_made_plain_is_refused(tmp_path):
         {"plain_mapping": True, "layout": "rosinality"},
     ):
         assert "exclude each other" in complaint(convert, path, out, **options)
+    assert "3 classes" in checks.complaint(rosinality, network("generator", c_dim=3))
 
 
-def test_rosinality_there_and_back_is_bit_exact(tmp_path):
-    """Written out name by name for 8 px; larger sizes repeat these blocks."""
-    theirs = rosinality(network("generator", image_px=8))
-    shapes = {name: tuple(tensor.shape) for name, tensor in theirs.items()}
-    assert shapes == {
-        "style.1.weight": (12, 10), "style.1.bias": (12,),
-        "style.2.weight": (12, 12), "style.2.bias": (12,),
-        "latent_avg": (12,), "input.input": (1, 16, 4, 4),
-        "conv1.conv.weight": (1, 16, 16, 3, 3), "conv1.activate.bias": (16,),
-        "conv1.conv.modulation.weight": (16, 12), "conv1.conv.modulation.bias": (16,),
-        "conv1.noise.weight": (1,),
-        "to_rgb1.conv.weight": (1, 3, 16, 1, 1), "to_rgb1.bias": (1, 3, 1, 1),
-        "to_rgb1.conv.modulation.weight": (16, 12), "to_rgb1.conv.modulation.bias": (16,),
-        "convs.0.conv.weight": (1, 16, 16, 3, 3), "convs.0.activate.bias": (16,),
-        "convs.0.conv.modulation.weight": (16, 12), "convs.0.conv.modulation.bias": (16,),
-        "convs.0.noise.weight": (1,), "convs.0.conv.blur.kernel": (4, 4),
-        "convs.1.conv.weight": (1, 16, 16, 3, 3), "convs.1.activate.bias": (16,),
-        "convs.1.conv.modulation.weight": (16, 12), "convs.1.conv.modulation.bias": (16,),
-        "convs.1.noise.weight": (1,),
-        "to_rgbs.0.conv.weight": (1, 3, 16, 1, 1), "to_rgbs.0.bias": (1, 3, 1, 1),
-        "to_rgbs.0.conv.modulation.weight": (16, 12), "to_rgbs.0.conv.modulation.bias": (16,),
-        "to_rgbs.0.upsample.kernel": (4, 4),
-        "noises.noise_0": (1, 1, 4, 4),
-        "noises.noise_1": (1, 1, 8, 8), "noises.noise_2": (1, 1, 8, 8),
-    }  # fmt: skip
-    kernel = torch.tensor([[1.0, 3, 3, 1]])
-    assert torch.equal(theirs["to_rgbs.0.upsample.kernel"], kernel.T @ kernel / 16)
-    ours, judge = network("generator", seed=4), network("discriminator", seed=5)
-    for tensors in (ours, judge):
-        theirs = rosinality(tensors)
-        assert same(official(theirs), tensors)
-        assert same(rosinality(official(theirs)), theirs)
-    assert torch.equal(theirs["convs.1.skip.0.kernel"], kernel.T @ kernel / 64)
-    assert torch.equal(theirs["final_linear.1.weight"], judge["b4.out.weight"])
-    assert torch.equal(theirs["convs.2.conv2.1.weight"], judge["b8.conv1.weight"])
+KERNELS = {  # of 8 px, and their sums
+    "generator": {"convs.0.conv.blur.kernel": 4, "to_rgbs.0.upsample.kernel": 4},
+    "discriminator": {"convs.1.conv2.0.kernel": 1, "convs.1.skip.0.kernel": 1},
+}
+
+
+@pytest.mark.parametrize("kind", KERNELS)
+def test_rosinality_there_and_back_is_bit_exact(kind):
+    taps = torch.tensor([[1.0, 3, 3, 1]])
+    kernels = {name: t for name, t in rosinality(network(kind, image_px=8)).items() if "kern" in name}
+    assert same(kernels, {name: taps.T @ taps / 64 * sum_ for name, sum_ in KERNELS[kind].items()})
+    ours = network(kind, seed=4)
+    theirs = rosinality(ours)
+    assert same(official(theirs), ours)
+    assert same(rosinality(official(theirs)), theirs)
+
+
+@pytest.mark.parametrize(
+    ("kind", "rename"), [("generator", official_name), ("discriminator", official_judge_name)]
+)
+def test_names_and_shapes_are_those_of_the_reference(kind, rename):
+    ours, wanted = network(kind, image_px=32), OTHER_LAYOUT[f"{kind}_params"]
+    named = {n: t for n, t in rosinality(ours).items() if "kernel" not in n and n != "latent_avg"}
+    for name, tensor in named.items():
+        assert torch.equal(tensor.flatten(), ours[rename(name)].flatten())
+    layers = {name: shape for name, shape in wanted.items() if not name.startswith("style.")}
+    assert layers.keys() == {name for name in named if not name.startswith("style.")}
+    assert [named[name].dim() for name in layers] == [len(shape) for shape in layers.values()]
 
 
 def test_files_of_rosinality_come_back_bit_exact(tmp_path):
@@ -411,37 +415,6 @@ def test_missing_average_and_filters_of_rosinality_are_made(tmp_path):
     assert average.abs().max() > 1e-4
     assert same({**official(found), "mapping.w_avg": 0 * average},
                 {**network("generator"), "mapping.w_avg": 0 * average})  # fmt: skip
-
-
-def test_labels_have_no_place_in_rosinality(tmp_path):
-    with pytest.raises(ValueError, match="3 classes"):
-        rosinality(network("generator", c_dim=3))
-
-
-def test_names_are_those_that_gave_the_figures_of_the_reference():
-    for kind, rename in (("generator", official_name), ("discriminator", official_judge_name)):
-        ours = network(kind, image_px=32)
-        for name, tensor in rosinality(ours).items():
-            if "kernel" not in name and name != "latent_avg":
-                assert torch.equal(tensor.flatten(), ours[rename(name)].flatten())
-
-
-@pytest.mark.parametrize(
-    ("kind", "own"),
-    [
-        ("generator", {"c_dim": 3, "mapping_layers": 8}),
-        ("generator", {"image_px": 64, "channel_base": 100, "channel_max": 9}),
-        ("discriminator", {"c_dim": 3, "mapping_layers": 8}),
-        ("discriminator", {"image_px": 8}),
-    ],
-)
-def test_sizes_come_from_shapes(kind, own):
-    base = SIZES if kind == "generator" else JUDGE
-    wanted = {**base, **own}
-    shapes = stylegan2.expected_shapes(kind, wanted)
-    found = sizes(shapes, {"conv_clamp": "256"})
-    assert {**found, "channel_base": 0} == {**wanted, "channel_base": 0}
-    assert stylegan2.expected_shapes(kind, found) == shapes
 
 
 @pytest.mark.parametrize(
