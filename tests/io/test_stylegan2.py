@@ -367,7 +367,9 @@ KERNELS = {  # of 8 px, and their sums
 @pytest.mark.parametrize("kind", KERNELS)
 def test_rosinality_there_and_back_is_bit_exact(kind):
     taps = torch.tensor([[1.0, 3, 3, 1]])
-    kernels = {name: t for name, t in rosinality(network(kind, image_px=8)).items() if "kern" in name}
+    kernels = {
+        name: t for name, t in rosinality(network(kind, image_px=8)).items() if "kern" in name
+    }
     assert same(kernels, {name: taps.T @ taps / 64 * sum_ for name, sum_ in KERNELS[kind].items()})
     ours = network(kind, seed=4)
     theirs = rosinality(ours)

@@ -1,6 +1,5 @@
 """With weights seeded by name, StyleGAN2's networks give the two public references' figures."""
 
-import copy
 import json
 import re
 
@@ -306,47 +305,12 @@ def test_a_wrong_network_is_caught(monkeypatch, check, place, wrong):
         check(case)
 
 
-@pytest.mark.parametrize(("batch", "group"), [(8, 4), (6, 3), (5, 1), (1, 1)])
-def test_minibatch_deviation_takes_any_batch(batch, group):
-    _, judge = small()
-    images = torch.randn(batch, 3, 16, 16)
-    scores = judge(images)
-    assert scores.shape == (batch, 1)
-    first = judge(images[:: batch // group])  # the first group
-    torch.testing.assert_close(scores[:: batch // group], first)
-    if batch == 8:
-        assert (judge(images[:4]) - scores[:4]).abs().max() > 1e-4  # neighbours are no group
-
-
-def test_training_moves_the_mean_style_and_truncation_starts_from_it():
+def test_truncation_of_all_layers_gives_the_mean_face():
     net, _ = small(mapping_layers=2)
     z = torch.randn(6, 8)
-    w = net.train().styles(z).w
-    torch.testing.assert_close(net.mapping.w_avg, 0.005 * w.mean(dim=0).detach())
-    assert net.truncation.w_avg is net.mapping.w_avg
-    net.eval()
     whole = net(z, psi=0.0, psi_layers=6)
-    torch.testing.assert_close(whole, whole[:1].expand_as(whole))  # the mean face
+    torch.testing.assert_close(whole, whole[:1].expand_as(whole))
     torch.testing.assert_close(net(z, psi=0.0, psi_layers=0), net(z))
-    other = copy.deepcopy(net)
-    net.train().styles(z)
-    other.move_toward(net, keep=1.0)
-    assert torch.equal(other.mapping.w_avg, net.mapping.w_avg)  # buffers are copied
-
-
-def test_held_kernels_and_sixteen_bits_give_the_same_pictures():
-    net, _ = small(channel_base=512)
-    z = torch.randn(4, 8)
-    with torch.no_grad():
-        plain = net(z)
-        with net.synthesis.hold_kernels():
-            assert all(layer.held for layer in net.modules() if hasattr(layer, "hold"))
-            torch.testing.assert_close(net(z), plain, atol=1e-5, rtol=1e-5)
-        with net.synthesis.hold_kernels(torch.bfloat16), torch.autocast("cpu", torch.bfloat16):
-            half = net(z)
-        assert not any(layer.held for layer in net.modules() if hasattr(layer, "hold"))
-    assert half.dtype == torch.float32
-    assert 1e-6 < (half - plain).norm() / plain.norm() < 0.03
 
 
 def test_samples_and_fresh_noise():
@@ -371,15 +335,9 @@ def test_smallest_and_largest_have_the_official_names(image_px):
     assert net.synthesis.widest_map == (512 * 64 if image_px == 8 else 32 * 1024**2)
 
 
-def test_wrong_sizes_and_filters_are_refused():
-    for wrong in ({"image_px": 48}, {"image_px": 8, "mapping_layers": 0}):
-        with pytest.raises(ValueError, match="it must be"):
-            Generator(**wrong)
-    net, judge = small()
-    for wrong in (net, judge):
-        state = wrong.state_dict()
+def test_other_filters_are_refused():
+    for net in small():
+        state = net.state_dict()
         name = next(name for name in state if name.endswith("b16.resample_filter"))
         with pytest.raises(ValueError, match="only .1, 3, 3, 1. is supported"):
-            wrong.load_state_dict(state | {name: torch.ones(4, 4) / 16})
-    with pytest.raises(ValueError, match="images has shape"):
-        judge(torch.zeros(1, 3, 8, 8))
+            net.load_state_dict(state | {name: torch.ones(4, 4) / 16})
