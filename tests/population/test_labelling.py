@@ -427,9 +427,10 @@ def test_an_interrupt_while_choosing_loses_nothing(tmp_path, monkeypatch):
         one.answer(*true_answers(one.page))
     widget, place = LabelWidget(one), one.place
     answer = {"place": place, "answers": true_answers(one.page)}
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(one, "_pages", raising(KeyboardInterrupt))
-        widget._take(None, answer, None)
+        with pytest.raises(KeyboardInterrupt):
+            widget._take(None, answer, None)
     assert (widget.view, widget.place) == ("done", place + 1)  # takes `back`, unlike "wait"
     assert widget.question.startswith("Choosing stopped; all answers are saved.")
     widget._take(None, {"place": place + 1, "answers": ["back"]}, None)
