@@ -28,6 +28,7 @@ from ohlora_lib.nets import stylegan2
 from ohlora_lib.nets.samples import draw_latents, to_signed
 from ohlora_lib.training import checkpoint
 from ohlora_lib.training.losses import NotFiniteError
+from tests.checks import complaint
 
 GROWING = BaseSettings(grow_kimg={"32": 150, "8": 30, "16": 60}, fade_kimg=20)
 SETTINGS = {
@@ -287,5 +288,4 @@ def test_training_a_discriminator_resumes_with_the_same_generator_only(tmp_path)
     net = load_generator(path)
     net.mapping.w_avg[0] = 1
     save_weights(net, path)
-    with pytest.raises(ValueError, match="because generator changed"):
-        discriminator_run(tmp_path / "run", path)
+    assert "because generator changed" in complaint(discriminator_run, tmp_path / "run", path)

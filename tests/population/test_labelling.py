@@ -105,12 +105,10 @@ def test_by_image_asks_about_all_properties_of_an_image_and_back_replaces_an_ans
         one.answer("1")
     assert asked[:3] == [Question(0, "smile"), Question(0, "hat"), Question(1, "smile")]
     assert len(asked) == 8
-    with pytest.raises(ValueError, match="no question is open"):
-        one.answer("1")
+    assert "no question is open" in complaint(one.answer, "1")
     one.back()
     assert one.question == Question(3, "hat")
-    with pytest.raises(ValueError, match="is not one of"):
-        one.answer("yes")
+    assert "is not one of" in complaint(one.answer, "yes")
     one.answer("0")
     assert session(tmp_path, by_image=True).answers[Question(3, "hat")] == "0"
 
@@ -176,8 +174,7 @@ def test_reopening_keeps_the_table_of_labels(tmp_path):
     "properties", [["file"], ["img_no"], ["smile", "smile"], [" "], ["hat_weight", "hat"]]
 )
 def test_invalid_property_names_are_rejected(tmp_path, properties):
-    with pytest.raises(ValueError, match="properties are"):
-        session(tmp_path, properties)
+    assert "properties are" in complaint(session, tmp_path, properties)
 
 
 RARE = 0.08

@@ -16,6 +16,7 @@ from ohlora_lib.verdict import logs as training_logs
 from ohlora_lib.verdict.bootstrap import chance_of_improvement
 from ohlora_lib.verdict.sampling import LATENT, Sampled, read_sampled, samples_verdict
 from ohlora_lib.verdict.verdict import verdict_sentence
+from tests.checks import complaint
 from tests.log_samples import PUBLISHED, make_log, write
 
 CONCEPT = {"gender": 1.0}
@@ -42,8 +43,7 @@ def test_compare_files_is_json_and_names_runs_apart(tmp_path):
     assert [run["name"] for run in found["runs"]] == ["05_finetune-v8", "05_finetune-v9"]
     assert "same log" in found["comparisons"][0]["sentence"]
     assert json.loads(json.dumps(found, allow_nan=False)) == found
-    with pytest.raises(ValueError, match="no score of smile"):
-        comparison.compare_files([folder], {"smile": 1})
+    assert "no score of smile" in complaint(comparison.compare_files, [folder], {"smile": 1})
     published = Path("train_log_v8.csv"), Path("b/train_log_v9.csv")
     assert training_logs.log_names(published) == ["v8", "v9"]
     assert len(set(training_logs.log_names([folder / "train_log.csv"] * 2))) == 2
@@ -142,8 +142,7 @@ def test_a_log_given_twice_is_no_second_seed(tmp_path):
     found = comparison.compare_files(paths, names=["v8", "v8", "v9", "v9"])
     assert [run["name"] for run in found["runs"]] == ["v8 (1)", "v8 (2)", "v9 (1)", "v9 (2)"]
     assert [(c["a"], c["b"]) for c in found["comparisons"]] == [("v8", "v9")]
-    with pytest.raises(ValueError, match="1 names for 4 logs"):
-        comparison.compare_files(paths, names=["v8"])
+    assert "1 names for 4 logs" in complaint(comparison.compare_files, paths, names=["v8"])
 
 
 @pytest.mark.parametrize("rows", [5, 24])
