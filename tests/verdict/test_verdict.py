@@ -18,7 +18,10 @@ CONCEPT = verdict.PUBLISHED_CONCEPT
 
 @pytest.mark.parametrize(
     ("rows", "epochs", "rho", "runs"),
-    [(24, 4, 0, 40), (24, 4, 0.6, 40), (958, 72, 0, 8), (958, 72, 0.6, 8)],
+    [
+        *((24, 4, 0, 20), (24, 4, 0.6, 20)),
+        *(pytest.param(958, 72, rho, 8, marks=pytest.mark.slow) for rho in (0, 0.6)),
+    ],
 )
 def test_unmoved_runs_are_not_called(rows, epochs, rho, runs):
     """Learning rate 0: at most 5 % of runs may be called on any property.
