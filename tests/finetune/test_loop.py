@@ -15,20 +15,17 @@ SETTINGS = {
 }  # fmt: skip
 
 
-SIZES = {
-    "stylegan1": (Generator, Discriminator, {"fmaps_base": 64}),
-    "stylegan2": (
-        stylegan2.Generator, stylegan2.Discriminator, {"channel_base": 256, "channel_max": 8}
-    ),
-}  # fmt: skip
-
-
 def tuner(version="v9", images=10, seed=0, architecture="stylegan1", image_px=32, **changes):
     """Builds a new tuner on each call: training changes the networks in place."""
     torch.manual_seed(seed)
-    make, make_judge, sizes = SIZES[architecture]
     widths = {"z_dim": 8, "w_dim": 8, "wide_dim": 12 * (version == "v9")}
-    nets = make(image_px, **widths, **sizes), make_judge(image_px, **sizes)
+    if architecture == "stylegan1":
+        sizes = {"fmaps_base": 64}
+        nets = Generator(image_px, **widths, **sizes), Discriminator(image_px, **sizes)
+    else:
+        sizes = {"channel_base": max(64, image_px), "channel_max": 8}
+        net = stylegan2.Generator(image_px, **widths, **sizes)
+        nets = net, stylegan2.Discriminator(image_px, **sizes)
     pixels = torch.randint(0, 256, (images, image_px, image_px, 3), dtype=torch.uint8)
     settings = FinetuneSettings(**SETTINGS | changes)
     return FineTuner(*nets, pixels, RECIPES[version], settings)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from ohlora_lib.io.stylegan2.rosinality import official, rosinality
 from ohlora_lib.nets import layers
 from ohlora_lib.nets.samples import sample_images
 from ohlora_lib.nets.stylegan2 import Discriminator, Generator, generator
@@ -108,75 +109,19 @@ def test_scores_penalty_and_gradients(name):
     check_losses(CASES[name])
 
 
-G_LAYERS = {"input.input": "b4.const", "conv1": "b4.conv1", "to_rgb1": "b4.torgb"}
-G_PARTS = {
-    "conv.weight": "weight",
-    "conv.modulation.weight": "affine.weight",
-    "conv.modulation.bias": "affine.bias",
-    "noise.weight": "noise_strength",
-    "activate.bias": "bias",
-    "bias": "bias",
-}
-D_PARTS = {
-    "conv1.0.weight": "conv0.weight",
-    "conv1.1.bias": "conv0.bias",
-    "conv2.1.weight": "conv1.weight",
-    "conv2.2.bias": "conv1.bias",
-    "skip.1.weight": "skip.weight",
-}
-D_LAYERS = {
-    "convs.0.0.weight": "b32.fromrgb.weight",
-    "convs.0.1.bias": "b32.fromrgb.bias",
-    "final_conv.0.weight": "b4.conv.weight",
-    "final_conv.1.bias": "b4.conv.bias",
-    **{f"final_linear.0.{part}": f"b4.fc.{part}" for part in ("weight", "bias")},
-    **{f"final_linear.1.{part}": f"b4.out.{part}" for part in ("weight", "bias")},
-}
-
-
-def official_name(name):
-    """The official name of a generator's tensor in rosinality's layout."""
-    kind, number, *_ = name.split(".")
-    if kind == "style":
-        return f"mapping.fc{int(number) - 1}.{name.split('.')[2]}"
-    if kind == "input":
-        return "synthesis.b4.const"
-    if kind == "noises":
-        k = int(number.removeprefix("noise_"))
-        return f"synthesis.b{4 << (k + 1) // 2}.conv{1 - k % 2}.noise_const"
-    if kind in {"conv1", "to_rgb1"}:
-        layer, part = G_LAYERS[kind], name.partition(".")[2]
-    else:
-        k, part = int(number), name.split(".", 2)[2]
-        layer = f"b{8 << k // 2}.conv{k % 2}" if kind == "convs" else f"b{8 << k}.torgb"
-    return f"synthesis.{layer}.{G_PARTS[part]}"
-
-
-def official_judge_name(name):
-    if name in D_LAYERS:
-        return D_LAYERS[name]
-    _, number, part = name.split(".", 2)
-    return f"b{64 >> int(number)}.{D_PARTS[part]}"
-
-
-def renamed(net, shapes, rename):
-    state = net.state_dict()
-    for name, shape in shapes.items():
-        target = state.pop(rename(name))
-        target.copy_(stored(name, shape).view(target.shape))
-    assert {name.split(".")[-1] for name in state} <= {*FIXED, "w_avg"}
-    return net.eval()
-
-
 @pytest.mark.slow
 def test_rosinalitys_layout():
+    """Its tensors are renamed by `official`; a wrong name or shape would change the figures."""
     case, z = OTHER_LAYOUT, normal("z", (4, 64))
-    net = renamed(Generator(32, z_dim=64, w_dim=64), case["generator_params"], official_name)
-    net.mapping.w_avg.copy_(stored("latent_avg", (64,)))
+    shapes = {**case["generator_params"], "latent_avg": (64,)}
+    net, judge = Generator(32, z_dim=64, w_dim=64).eval(), Discriminator(32).eval()
+    for one, named in ((net, shapes), (judge, case["discriminator_params"])):
+        tensors = {name: stored(name, shape) for name, shape in named.items()}
+        one.load_state_dict(official(tensors))
+        assert named.keys() == {n for n in rosinality(one.state_dict()) if "kernel" not in n}
     with torch.no_grad():
         agrees(net(z), case["image"])
         agrees(net(z, psi=0.7, psi_layers=8), case["image_truncation0_7_latent_avg"])
-        judge = renamed(Discriminator(32), case["discriminator_params"], official_judge_name)
         real = normal("real", (4, 3, 32, 32)) * 0.5
         agrees(judge(real), case["discriminator_scores"])
 

@@ -170,20 +170,16 @@ def test_a_truncated_log(tmp_path):
     assert found.text == "the log ends in epoch 7 of 9"  # it ends as a whole log does
 
 
-def test_a_run_of_another_stage_is_refused(tmp_path):
-    folder = study(tmp_path)
-    (folder / "config.json").write_text('{"epochs": 9}')
-    with pytest.raises(ValueError, match="has no concept; give a run of stage 5"):
-        failures.of_training(healthy(), folder, CONCEPT)
-
-
-def test_a_base_made_anew_after_the_run(tmp_path):
+def test_a_base_made_anew_after_the_run_is_told_and_a_run_of_another_stage_refused(tmp_path):
     folder = study(tmp_path)
     base = start_run("02_train_base", {"study": "s"}, root=tmp_path, start_anew=True)
     (base.path / "generator.safetensors").write_bytes(b"another")
     base.finish()
     (found,) = failures.of_training(healthy(), folder, CONCEPT)
     assert found.rule == "other input"
+    (folder / "config.json").write_text('{"epochs": 9}')
+    said = complaint(failures.of_training, healthy(), folder, CONCEPT)
+    assert "has no concept; give a run of stage 5" in said
 
 
 # ---- inputs, before anything is trained
@@ -230,10 +226,9 @@ def test_the_interval_of_an_auroc_holds_the_true_one():
 
 
 def test_few_images_are_told():
-    found = {images: failures.of_count(images) for images in (1, 7, 8, 49, 50)}
+    found = {images: failures.of_count(images) for images in (1, 8, 49, 50)}
     assert found[50] == []
     assert found[1][0].text.startswith("1 image is too few to fine-tune on (at least 8): loosen")
-    assert found[7][0].text.startswith("7 images are too few")
     assert all("were selected" in found[images][0].text for images in (8, 49))
     assert "7 images are too few" in complaint(failures.check_enough, 7)
 
@@ -275,10 +270,8 @@ def test_a_rare_class_leaves_the_auroc_uncertain():
 
 
 def test_cnns_that_a_ridge_regression_beats_are_called_out():
-    auroc = {"judge": {"hat": 0.9}, failures.RIDGE.format("judge"): {"hat": 0.93}}
-    results = {"auroc": auroc, "auroc_high": {"judge": {"hat": 0.92}}}
-    (finding,) = failures.of_cnns(results, ["hat"])
-    assert finding.rule == "ridge"
-    assert "hat (judge 0.90, ridge 0.93)" in str(finding)
-    auroc[failures.RIDGE.format("judge")] = {"hat": 0.915}
-    assert failures.of_cnns(results, ["hat"]) == []
+    for ridge, rules in ((0.93, ["ridge"]), (0.915, [])):
+        auroc = {"judge": {"hat": 0.9}, failures.RIDGE.format("judge"): {"hat": ridge}}
+        found = failures.of_cnns({"auroc": auroc, "auroc_high": {"judge": {"hat": 0.92}}}, ["hat"])
+        assert [finding.rule for finding in found] == rules
+        assert "hat (judge 0.90, ridge 0.93)" in str(found) or not rules
