@@ -63,7 +63,7 @@ def make_base(architecture="stylegan1"):
     return Base(Generator(16, z_dim=8, w_dim=8, **sizes), Discriminator(16, **sizes))
 
 
-def open_run(folder, *, pixel_seed=0, evaluator=None, architecture="stylegan1", **changes):
+def open_run(folder, *, pixel_seed=0, architecture="stylegan1", **changes):
     base = make_base(architecture)
     random = torch.Generator().manual_seed(pixel_seed)
     selected = torch.randint(0, 256, (10, 16, 16, 3), dtype=torch.uint8, generator=random)
@@ -73,8 +73,8 @@ def open_run(folder, *, pixel_seed=0, evaluator=None, architecture="stylegan1", 
         "recipe": "v9", "wide_dim": 12, **changes,
     }  # fmt: skip
     settings = {name: values.pop(name) for name in vars(FinetuneSettings()) if name in values}
-    data = (folder, base, selected, evaluator or StandIn())
-    return FinetuneRun(*data, settings=FinetuneSettings(**settings), **values)
+    settings = FinetuneSettings(**settings)
+    return FinetuneRun(folder, base, selected, StandIn(), settings=settings, **values)
 
 
 def names(folder):
@@ -271,15 +271,14 @@ def test_nan_stops_at_that_step_and_keeps_the_last_finite_state(tmp_path, troubl
     assert again.train(lambda _: None)
 
 
-def test_a_nan_score_stops_before_the_row_is_written(tmp_path):
-    class Broken(StandIn):
-        def __call__(self, generator, index):
-            found = super().__call__(generator, index)
-            row = found.row | ({"mean_age_score": float("nan")} if index == 2 else {})
-            return Evaluation(row, found.fixed_images)
+def test_a_nan_score_stops_before_the_row_is_written(tmp_path, monkeypatch):
+    def spoil(run):
+        row = {"mean_age_score": float("nan"), "diversity": 1.0}
+        if len(run.tuner.rows) == 2:
+            monkeypatch.setattr(StandIn, "__call__", lambda *_: Evaluation(row, None))
 
     with pytest.raises(NotFiniteError, match="mean_age_score is nan at epoch 1, batch 0"):
-        open_run(tmp_path, evaluator=Broken()).train(lambda _: None)
+        open_run(tmp_path).train(spoil)
     assert "nan" not in (tmp_path / "train_log.csv").read_text()
 
 

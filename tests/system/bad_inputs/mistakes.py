@@ -121,12 +121,8 @@ def labelled(name: str, table: bytes | str, *words: str, rules: str = "") -> Bad
 POPULATIONS = [
     labelled("a label table without names", "hat\n1\n0\n", "['hat']", "Add `file`"),
     labelled("names of other images", "file,hat\nx,1\ny,0\n", "'x'", "none of its 2 rows"),
-    labelled("labels of chosen images alone", "file,hat,source\na,1,chosen\nb,0,chosen\n",
-             "all 2 images were chosen", "drawn at random"),
     labelled("percentages under a rule", "file,hat_score\na,95\nb,20\n", "hat_score = 95",
              "from 0 to 1", "Divide by 100", rules="label_rules: {hat: hat_score>=0.5}\n"),
-    stage("CelebA without its list", "source: celeba\nimage_folder: faces\n",
-          "list_attr_celeba.txt", "Give CelebA's folder", stem=POPULATION, files=IMAGES),
 ]  # fmt: skip
 
 SCORES = "img_no,gender_score\n0,0.99\n1,0.2\n"
@@ -176,8 +172,6 @@ WEIGHTS = [
          files={"g.pth": zip_bomb}),
     said("a pickle that runs a command", "weights info g.pkl", "g.pkl", "posix.system",
          "Nothing in it was executed", files={"g.pkl": b"cposix\nsystem\n(S'touch trap'\ntR."}),
-    said("a StyleGAN for TensorFlow", "weights convert g.pkl g.safetensors", "g.pkl",
-         "TensorFlow", "legacy.py", files={"g.pkl": b"\x80\x02cdnnlib.tflib.network\nNetwork\n."}),
     said("a header that claims 16 exabytes", f"weights info {SAFE}", SAFE, "Fetch it again",
          files={SAFE: struct.pack("<Q", 2**64 - 1) + b"{}"}),
     said("publishing into a full folder", f"weights publish {SAFE} params", "params", "not empty",
