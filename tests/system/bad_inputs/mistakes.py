@@ -123,6 +123,8 @@ POPULATIONS = [
     labelled("names of other images", "file,hat\nx,1\ny,0\n", "'x'", "none of its 2 rows"),
     labelled("percentages under a rule", "file,hat_score\na,95\nb,20\n", "hat_score = 95",
              "from 0 to 1", "Divide by 100", rules="label_rules: {hat: hat_score>=0.5}\n"),
+    stage("CelebA without its list", "source: celeba\nimage_folder: faces\n",
+          "list_attr_celeba.txt", "Give CelebA's folder", stem=POPULATION, files=IMAGES),
 ]  # fmt: skip
 
 SCORES = "img_no,gender_score\n0,0.99\n1,0.2\n"
