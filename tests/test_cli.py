@@ -172,16 +172,13 @@ def test_doctor_fails_only_for_what_is_needed(call, monkeypatch):
     assert call("doctor")[0] == 1
 
 
-def test_doctor_looks_at_this_machine(tmp_path, monkeypatch):
-    for name in ("params", "notebooks"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "outputs").write_text("in the way")
-    monkeypatch.delenv("OHLORA_ROOT", raising=False)
-    monkeypatch.chdir(tmp_path)
+def test_doctor_looks_at_this_machine(root, monkeypatch):
+    (root / "outputs").write_text("in the way")
+    monkeypatch.chdir(root)
     monkeypatch.setattr("ohlora_lib.nets.compute.bfloat16_flags", list)
     checks = {check.name: check for check in doctor.examine()}
     assert not checks["packages"].todo
-    assert checks["outputs"].todo == f"correct {tmp_path / 'outputs'}"
+    assert checks["outputs"].todo == f"correct {root / 'outputs'}"
     assert "float32" in checks["number format"].found
     assert {"processor", "memory", "GPU", "project", "disk"} <= checks.keys()
     monkeypatch.setattr(doctor, "PACKAGES", "numpy nonesuch")

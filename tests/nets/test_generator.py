@@ -143,7 +143,7 @@ def test_held_kernels_draw_the_same_and_are_released(make, dtype, layout):
 
 
 @torch.no_grad()
-def test_level_of_detail():
+def test_level_of_detail_fades_from_one_output_and_one_input_to_the_next():
     net = small(32)
     wp = net.styles(*latents(net)).w.unsqueeze(1).expand(-1, 8, -1)
     draw = {lod: net.synthesis(wp, "fixed", lod) for lod in (0.0, 0.25, 1.0, 1.5, 2.0)}
@@ -151,6 +151,13 @@ def test_level_of_detail():
     coarse = torch.nn.functional.interpolate(draw[1.0], scale_factor=2.0)
     torch.testing.assert_close(draw[0.25], draw[0.0].lerp(coarse, 0.25))
     assert not torch.allclose(draw[0.0], coarse, atol=0.05)
+    judge, given = Discriminator(32, fmaps_base=128, fmaps_max=32), torch.randn(4, 3, 32, 32)
+    full, half = judge(given), judge(torch.nn.functional.avg_pool2d(given, 2), lod=1.0)
+    gap = (full - half).abs().max().item()
+    assert gap > 1e-3
+    assert (judge(given, lod=1e-6) - full).abs().max().item() < 0.01 * gap
+    assert (judge(given, lod=1 - 1e-6) - half).abs().max().item() < 0.01 * gap
+    assert {judge(images, lod=lod).shape for lod, images in draw.items()} == {(4, 1)}
 
 
 def images(px, count=2):

@@ -32,10 +32,7 @@ def architecture():
 
 
 @pytest.fixture
-def run_folder(tmp_path, architecture):
-    root = tmp_path / "project"
-    (root / "params").mkdir(parents=True)
-    (root / "notebooks").mkdir()
+def run_folder(root, architecture):
     config = {"study": "s", "variant": "v9", "epochs": 3}
     run = start_run("05_finetune_generator", config, root=root)
     for name, net in zip(("generator", "discriminator"), NETS[architecture], strict=True):

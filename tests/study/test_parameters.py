@@ -3,6 +3,7 @@
 import ast
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from papermill import inspect_notebook
@@ -62,6 +63,9 @@ def test_cell_model_and_papermill_agree(notebook, caplog):
     meanings = cells.comments(source)
     assert meanings.keys() == cell.keys()
     assert all(meanings.values()), meanings
+    groups = [line for line in source.splitlines() if line.startswith(cells.ONLY)]
+    for name, values in cells.CONDITION.findall("\n".join(groups)):
+        assert set(values.split(" or ")) <= set(get_args(fields[name].annotation))
 
 
 TRAIN, SELECT, COMPARE = "02_train_base", "04_select_images", "08_compare_runs"

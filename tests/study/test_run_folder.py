@@ -19,14 +19,10 @@ from tests.checks import complaint
 FILES = {"train_log.csv": "log", "g.safetensors": "weights", "checkpoints/state.pt": "state"}
 
 
-@pytest.fixture
-def root(tmp_path, monkeypatch):
-    for name in ("params", "notebooks"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "labels.csv").write_text("file\n")
-    monkeypatch.setenv("OHLORA_ROOT", str(tmp_path))
-    monkeypatch.delenv("OHLORA_COMMAND", raising=False)
-    return tmp_path
+@pytest.fixture(autouse=True)
+def _labels(root, monkeypatch):
+    (root / "labels.csv").write_text("file\n")
+    monkeypatch.setenv("OHLORA_ROOT", str(root))
 
 
 def start(root, *, epochs=2, rate=0.1, **options):

@@ -169,11 +169,14 @@ def zip_bomb(path: Path) -> None:
 SAFE = "g.safetensors"
 FILES = "source: files\ngenerator_file: {}\ndiscriminator_file: d.safetensors"
 NETS = {"d.safetensors": lambda path: save_weights(Discriminator(8, fmaps_base=64), path)}
+COMMAND = b"cposix\nsystem\n(S'touch trap'\ntR."  # a pickle; whoever runs it makes the file `trap`
 WEIGHTS = [
     said("a zip bomb for weights", "weights info g.pth", "g.pth", "compressed", "Fetch it again",
          files={"g.pth": zip_bomb}),
     said("a pickle that runs a command", "weights info g.pkl", "g.pkl", "posix.system",
-         "Nothing in it was executed", files={"g.pkl": b"cposix\nsystem\n(S'touch trap'\ntR."}),
+         "Nothing in it was executed", files={"g.pkl": COMMAND}),
+    said("a .pth that runs a command", "weights info g.pth", "g.pth", "not a plain weight file",
+         files={"g.pth": COMMAND}),
     said("a header that claims 16 exabytes", f"weights info {SAFE}", SAFE, "Fetch it again",
          files={SAFE: struct.pack("<Q", 2**64 - 1) + b"{}"}),
     said("publishing into a full folder", f"weights publish {SAFE} params", "params", "not empty",
