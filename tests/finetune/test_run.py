@@ -185,26 +185,34 @@ def test_other_settings_are_an_error_that_names_them(tmp_path, change):
     assert (tmp_path / "checkpoints" / "state.pt").read_bytes() == before
 
 
+RARELY = {"epochs": 3, "checkpoint_every": 2, "grid_every": 3}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A finished run of 3 epochs that saves every second one."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert open_run(folder, **RARELY).train(lambda _: None)
+    return folder
+
+
 @pytest.mark.parametrize("shorter", [1, 2])
-def test_an_extended_training_equals_one_of_the_full_length(tmp_path, monkeypatch, shorter):
-    """Finishes a shorter run, then extends it to 3 epochs; saves every second epoch."""
-    whole, grown = tmp_path / "whole", tmp_path / "grown"
-    options = {"epochs": 3, "checkpoint_every": 2, "grid_every": 3}
-    assert open_run(whole, **options).train(lambda _: None)
+def test_an_extended_training_equals_one_of_the_full_length(whole, tmp_path, monkeypatch, shorter):
+    """Finishes a shorter run, then extends it to 3 epochs."""
     grids = ["0000-idx00000", "0001-idx00002", "0003-idx00000"]
     assert names(whole / "images") == [f"fixed-epoch{name}.png" for name in grids]
     kept = [path for path in (whole / "checkpoints").iterdir() if path.suffix == ".safetensors"]
     assert {path.stem for path in kept} == {"generator-epoch0002", "generator-epoch0003"}
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint.Pace, "due", lambda *_, **__: True)
-        assert open_run(grown, **options | {"epochs": shorter}).train(lambda _: None)
-    run = open_run(grown, **options)
+        assert open_run(tmp_path, **RARELY | {"epochs": shorter}).train(lambda _: None)
+    run = open_run(tmp_path, **RARELY)
     assert run.resumed
     assert run.tuner.batches_done == 3 * shorter  # no checkpoint has the closing batch
     assert run.train(lambda _: None)
-    same_results(whole, grown)
+    same_results(whole, tmp_path)
     for path in kept:
-        assert same(*(read_tensors(f / "checkpoints" / path.name)[0] for f in (whole, grown)))
+        assert same(*(read_tensors(f / "checkpoints" / path.name)[0] for f in (whole, tmp_path)))
 
 
 @pytest.mark.parametrize("damage", ["none", "empty", "half", "flipped"])

@@ -137,11 +137,9 @@ def test_damage_and_bombs_are_one_line(tmp_path, case):
     content, reason = DAMAGED[case]
     path = tmp_path / "bad.png"
     path.write_bytes(content())
-    with pytest.raises(
-        ValueError, match=rf"bad\.png: not a readable image \(.*({reason})"
-    ) as said:
-        read_image(path, 16)
-    assert "\n" not in str(said.value)
+    said = complaint(read_image, path, 16)
+    assert "bad.png: not a readable image (" in said
+    assert reason in said
 
 
 def test_links_to_folders_are_followed_once_and_hidden_files_are_skipped(tmp_path):

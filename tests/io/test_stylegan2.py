@@ -61,15 +61,6 @@ def test_official_file_is_read_and_its_source_is_never_run(tmp_path, trap):
     trap.unlink()
 
 
-def test_file_without_a_discriminator_says_what_that_means(tmp_path, trap):
-    official_file(tmp_path / "g.pkl", discriminator=False)
-    assert "discriminator_file" in describe(tmp_path / "g.pkl")["discriminator"]
-    torch.save({"g_ema": rosinality(network("generator"))}, tmp_path / "g.pt")
-    assert "none in this file; fine-tuning" in describe(tmp_path / "g.pt")["discriminator"]
-    for name in ("g.pkl", "g.pt"):
-        assert "give another file" in complaint(load_discriminator, tmp_path / name)
-
-
 def test_networks_are_built_and_saved_with_what_tensors_do_not_show(tmp_path, trap):
     path, safe = tmp_path / "network.pkl", tmp_path / "net.safetensors"
     tensors = official_file(path)
@@ -85,17 +76,6 @@ def test_networks_are_built_and_saved_with_what_tensors_do_not_show(tmp_path, tr
     judge = Discriminator(8, mbstd_group_size=2, channel_base=64, c_dim=2)
     save_weights(judge, safe)
     assert load_discriminator(safe).b4.group == 2
-
-
-def test_both_layouts_draw_the_same_picture(tmp_path, trap):
-    official_file(tmp_path / "n.pkl")
-    convert(tmp_path / "n.pkl", tmp_path / "n.pt", layout="rosinality")
-    first, second = (load_generator(tmp_path / name) for name in ("n.pkl", "n.pt"))
-    assert (first.conv_clamp, second.conv_clamp) == (256, None)
-    for layer in first.modules():  # rosinality's layout has no clamp
-        layer.clamp = None
-    z = torch.randn(2, 10)
-    assert torch.equal(first(z), second(z))
 
 
 LABELS = {"c_dim": 3, "mapping_layers": 8}

@@ -231,6 +231,15 @@ def test_a_random_part_then_rounds_for_the_property_with_fewest_of_a_kind(tmp_pa
     assert TRUTH["hat"][chosen["img_no"]].mean() > 2 * RARE
     order = np.random.default_rng(0).permutation(MANY)[:44]
     assert set(order) == set(answers.loc[answers["source"] == "random", "img_no"])
+    table = on_disk(tmp_path)
+    assert table.columns.tolist() == [
+        "img_no", "file", "hat", "smile", "source", "how", "round", "hat_weight",
+    ]  # fmt: skip
+    labelled = table["hat"].notna()
+    assert table.loc[labelled, "hat_weight"].gt(0).all()
+    assert table.loc[~labelled, "hat_weight"].isna().all()
+    assert set(table["how"]) == {"key", "grid"}
+    assert table.loc[table["source"] == "random", ["hat", "smile"]].notna().all(axis=None)
 
 
 def test_a_chosen_image_that_is_drawn_later_counts_as_random(tmp_path):
@@ -318,20 +327,6 @@ def test_a_check_whose_page_was_removed_from_the_record_compares_nothing(tmp_pat
     one = rounds(tmp_path, ["hat"])
     assert one.record.checks() == (0, 0)
     assert one.progress().startswith("2 answers.")
-
-
-def test_the_table_tells_how_each_image_was_labelled(tmp_path):
-    one = rounds(tmp_path)
-    ask(one, lambda page: page.round == 2)
-    table = on_disk(tmp_path)
-    assert table.columns.tolist() == [
-        "img_no", "file", "hat", "smile", "source", "how", "round", "hat_weight",
-    ]  # fmt: skip
-    labelled = table["hat"].notna()
-    assert table.loc[labelled, "hat_weight"].gt(0).all()
-    assert table.loc[~labelled, "hat_weight"].isna().all()
-    assert set(table["how"]) == {"key", "grid"}
-    assert table.loc[table["source"] == "random", ["hat", "smile"]].notna().all(axis=None)
 
 
 def test_records_with_four_columns_resume(tmp_path):
