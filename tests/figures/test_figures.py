@@ -13,6 +13,7 @@ from ohlora_lib import figures
 from ohlora_lib.figures import samples, style, training
 from ohlora_lib.report import show
 from ohlora_lib.study.run_folder import Run
+from ohlora_lib.verdict.logs import read_log
 from ohlora_lib.verdict.verdict import PUBLISHED_CONCEPT as CONCEPT
 from tests import log_samples
 
@@ -109,11 +110,12 @@ def axes_of(figure):
 
 
 def test_lines_are_the_data_with_centred_means_and_a_band_of_the_right_width():
-    log = make_log()
-    raw, smoothed = axes_of(figures.losses(log)).lines[:2]
-    np.testing.assert_array_equal(raw.get_ydata(), log["d_loss"])
-    np.testing.assert_array_equal(raw.get_xdata(), log["time_epochs"])
-    assert smoothed.get_ydata()[10] == pytest.approx(log["d_loss"][9:12].mean())
+    for log, beside in ((make_log(), 1), (read_log(log_samples.PUBLISHED[1]), 12)):
+        raw, smoothed = axes_of(figures.losses(log)).lines[:2]
+        np.testing.assert_array_equal(raw.get_ydata(), log["d_loss"])
+        np.testing.assert_array_equal(raw.get_xdata(), log["time_epochs"])
+        mean = log["d_loss"][12 - beside : 13 + beside].mean()
+        assert smoothed.get_ydata()[12] == pytest.approx(mean)
     series = pd.Series(np.random.default_rng(0).standard_normal(4000))
     band = training._smooth_band(series, 25)
     inside = ((band["low"] < 0) & (band["high"] > 0))[100:-100].mean()

@@ -74,9 +74,7 @@ MISTAKES = {
 
 @pytest.mark.parametrize("text", MISTAKES)
 def test_mistakes_of_a_grid_are_one_line(project, text):
-    with pytest.raises(ValueError, match=MISTAKES[text]) as error:
-        axes_of(project, text)
-    assert "\n" not in str(error.value)
+    assert re.search(MISTAKES[text], complaint(axes_of, project, text))
 
 
 def test_seeds_are_numbers_and_ranges():
@@ -220,6 +218,5 @@ def test_a_dask_cluster_runs_the_points(small):
     assert len(journal(small, "end")) == 2 + 4 * 2 + 1
     written = yaml.safe_load((small / "params" / f"{REPORT}.yaml").read_text())
     assert written["names"] == ["v9 r1_gamma=1"] * 2 + ["v9 r1_gamma=10"] * 2  # seeds are pooled
-    with pytest.raises(ValueError, match="cannot be reached") as error:
-        run_sweep("params/tiny", scheduler="nothing://1", status=Listening())
-    assert "\n" not in str(error.value)
+    said = complaint(run_sweep, "params/tiny", scheduler="nothing://1", status=Listening())
+    assert "cannot be reached" in said
