@@ -8,7 +8,7 @@ from ohlora_lib.io.stylegan2.rosinality import rosinality
 from ohlora_lib.io.weights import save_weights
 from ohlora_lib.nets import Generator, stylegan2
 from ohlora_lib.nets.samples import sample_images
-from ohlora_lib.runner.stages import LOOKS
+from ohlora_lib.runner.stages import look
 from ohlora_lib.study.parameters import TrainBase
 from tests.checks import same
 from tests.io.test_weights import complaint
@@ -38,7 +38,7 @@ def test_an_official_file_alone_is_a_base(tmp_path, classes):
     assert (base.generator.conv_clamp, base.discriminator.conv_clamp) == (256, 256)
     (images,) = sample_images(base.generator, 3, seed=0)
     assert images.shape == (3, 16, 16, 3)
-    LOOKS["generator_file"](stage(path), path, tmp_path)
+    look("generator_file", stage(path), path, tmp_path)
 
 
 def stage(path, source="files"):
@@ -72,7 +72,7 @@ def test_a_file_without_a_discriminator_is_refused_before_the_run(tmp_path, monk
         save_weights(Generator(8, z_dim=4, w_dim=4, fmaps_base=16), path)
     for refused in (
         complaint(lambda given: import_base(tmp_path, given, given), path),
-        complaint(lambda given: LOOKS["generator_file"](stage(given), given, tmp_path), path),
+        complaint(lambda given: look("generator_file", stage(given), given, tmp_path), path),
     ):
         assert "discriminator_file, or set `source: generator`" in refused
-    LOOKS["generator_file"](stage(path, "generator"), path, tmp_path)  # that remedy works
+    look("generator_file", stage(path, "generator"), path, tmp_path)  # that remedy works

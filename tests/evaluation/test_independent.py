@@ -12,7 +12,7 @@ import torch
 from ohlora_lib.evaluation import independent
 from ohlora_lib.evaluation.evaluator import Evaluator
 from ohlora_lib.nets import Generator
-from ohlora_lib.runner.stages import LOOKS
+from ohlora_lib.runner.stages import look
 from ohlora_lib.study.parameters import EvaluateSamples
 from ohlora_lib.study.records import FILES, input_paths
 from tests.checks import complaint
@@ -117,7 +117,7 @@ def test_a_study_is_checked_before_it_starts(tmp_path):
     config, path = load(tmp_path).config, tmp_path / "own.onnx"
     assert input_paths(config.config(), FILES) == [("onnx_files", "own.onnx")]
     path.write_bytes(b"<html>")
-    said = complaint(LOOKS["onnx_files"], config, path, tmp_path)
+    said = complaint(look, "onnx_files", config, path, tmp_path)
     assert "own.onnx: not a readable ONNX model (" in said
     path.unlink()
     said = complaint(independent.load_independent, config, tmp_path)

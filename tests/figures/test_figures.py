@@ -7,12 +7,9 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib import font_manager
 
 from ohlora_lib import figures
 from ohlora_lib.figures import samples, style, training
-from ohlora_lib.report import show
-from ohlora_lib.study.run_folder import Run
 from ohlora_lib.verdict.logs import read_log
 from ohlora_lib.verdict.verdict import PUBLISHED_CONCEPT as CONCEPT
 from tests import log_samples
@@ -180,34 +177,10 @@ def test_files_are_the_same_again_and_settings_are_left_alone():
     assert not mpl.pyplot.get_fignums() if "matplotlib.pyplot" in sys.modules else True
 
 
-@pytest.fixture
-def only_bundled_fonts(monkeypatch):
-    """Only the fonts that matplotlib brings, whatever the machine has."""
-    manager = font_manager.fontManager
-    own = [e for e in manager.ttflist if str(e.fname).startswith(mpl.get_data_path())]
-    monkeypatch.setattr(manager, "ttflist", own)
-    monkeypatch.setattr(font_manager, "findSystemFonts", list)
-
-
-@pytest.mark.usefixtures("only_bundled_fonts")
-def test_letters_come_from_whatever_font_has_them_and_else_a_sentence_says_so(
-    tmp_path, monkeypatch, caplog
-):
-    script, korean = "\U0001d4d0", "\ubcc4\uc131"  # a script A, which DejaVu Sans has not
-    for name, missing in ((script, ""), (korean, korean)):
-        log = make_log().rename(columns={"mean_gender_score": f"mean_{name}_score"})
-        figure = figures.scores(log, [name], {name: 1.0}, {name: [script, "b"]})
-        assert style.find_fonts(figure.drawing) == missing
-        (label,) = axes_of(figure).get_legend().texts
-        assert label.get_text() == f"{name} (1 = b, 0 = {script})"
-        files = font_manager.fontManager._find_fonts_by_props(label.get_fontproperties())
-        assert any(ord(script) in font_manager.get_font(file).get_charmap() for file in files)
-    said = []
-    monkeypatch.setattr(show, "sentence", said.append)
-    monkeypatch.setattr(show, "display", lambda _: None)
-    show.figure(Run(tmp_path, "07_report_run", {}, {}), figure)
-    assert said[0] == figure.reading
-    assert f"the letters {korean};" in said[1]
-    files = sorted(path.suffix for path in (tmp_path / "figures").iterdir())
-    assert files == [".png", ".svg"]
-    assert caplog.records == []  # nor does matplotlib report a font on the page
+def test_letters_that_the_first_font_lacks_come_from_another():
+    script, none = "\U0001d4d0", "\U0001f9ff"  # a script A, which another font has; an amulet
+    log = make_log().rename(columns={"mean_gender_score": f"mean_{script}_score"})
+    style.drawn(figures.scores(log, [script], {script: 1.0}).drawing, "png")  # no warning
+    log = log.rename(columns={f"mean_{script}_score": f"mean_{none}_score"})
+    with pytest.warns(UserWarning, match="Glyph"):
+        style.drawn(figures.scores(log, [none], {none: 1.0}).drawing, "png")

@@ -1,5 +1,9 @@
 """Devices and number formats are picked by name; unknown names raise."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -9,6 +13,14 @@ from ohlora_lib.nets.samples import sample_images
 from tests.checks import complaint
 
 CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(("given", "wanted"), [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7")])
+def test_waiting_threads_soon_sleep_unless_the_user_says_otherwise(given, wanted):
+    env = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"} | given
+    code = "import ohlora_lib, os; print(os.environ['GOMP_SPINCOUNT'])"
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert done.stdout == f"{wanted}\n"
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ohlora_lib import cli
 from ohlora_lib.io.disk import write_atomic
 from ohlora_lib.study.parameters import FinetuneGenerator
 from ohlora_lib.study.records import read_config, read_summary, write_failure
-from ohlora_lib.study.run_folder import earlier_runs, start_run
+from ohlora_lib.study.run_folder import start_run
 from tests.checks import complaint
 
 FILES = {"train_log.csv": "log", "g.safetensors": "weights", "checkpoints/state.pt": "state"}
@@ -199,21 +198,6 @@ def test_manual_work_stays_in_place(root):
     again = start_run("label_images", {"study": "tiny", "count": 9}, in_place=True, root=root)
     assert (again.path / "labels.csv").is_file()
     assert read_summary(again.path)
-
-
-def test_clean_shows_sizes_and_asks(root, finished, monkeypatch):
-    start(root, epochs=3)  # shares its checkpoint with the run that is kept
-    kept = kept_by(finished)
-    own = {name: len(data) for name, data in held(kept).items() if name not in FILES}
-    own["g.safetensors"] = len(FILES["g.safetensors"])
-    assert earlier_runs(root / "outputs", "tiny") == {kept: sum(own.values())}
-    monkeypatch.setattr("typer.confirm", lambda text: "1 earlier run," not in text)
-    assert cli.exit_status(["clean", "--earlier", "tiny"], debug=False) == 0
-    assert kept.is_dir()
-    assert cli.exit_status(["clean"], debug=False) == 1
-    assert cli.exit_status(["clean", "--earlier", "--yes"], debug=False) == 0
-    assert not kept.exists()
-    assert (finished / "checkpoints" / "state.pt").is_file()
 
 
 LACKS = [

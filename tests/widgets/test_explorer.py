@@ -19,7 +19,6 @@ from ohlora_lib.widgets.explorer import Explorer, ExploreWidget, Latent, write_f
 
 PLAIN, NETS = Latent(), ("before", "after")
 CHANGES = {"other_seed": 9, "way": 0.3, "mix_from": 3, "psi": 0.7, "noise_seed": 2}
-ODD = ["", [], {"seed": -1}, {"psi": "1"}, {"way": 2}, {"mix_from": 1.5}, {"mix_from": 15}]
 
 
 BASES = {
@@ -95,16 +94,6 @@ def test_widget_draws_saves_and_loads(explorer, tmp_path):
     assert widget.saved.value == "latent-003.json"  # never over another
 
 
-@pytest.mark.parametrize("facts", ODD)
-def test_latents_that_cannot_be_drawn_change_nothing(explorer, tmp_path, facts):
-    (tmp_path / "latent-001.json").write_text(facts if facts == "" else json.dumps(facts))
-    widget = ExploreWidget(explorer, tmp_path, MEANING)
-    widget.saved.value = "latent-001.json"
-    widget.load()
-    assert widget.said.value == "latent-001.json: not a valid latent for generators of 6 layers."
-    assert widget.latent == PLAIN
-
-
 def test_scores_are_shown_with_their_meaning(explorer, tmp_path, monkeypatch):
     scores = pd.DataFrame({"gender": [0.957, 0.1], "hat": [0.5, 0.5]}, ["before", "after"])
     view = ex.View(explorer.view(PLAIN).images, scores, 0.0)
@@ -141,17 +130,9 @@ def test_mp4(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
 
 
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("a.mp4", r"pip install 'ohlora\[video\]'"),
-        ("a.gif", r"ends in \.mp4 or"),
-        ("a", "ends in"),
-    ],
-)
-def test_films_that_cannot_be_written_are_errors(tmp_path, monkeypatch, name, words):
-    monkeypatch.setattr(ex, "find_spec", lambda _: None)
-    with pytest.raises(ValueError, match=words):
+@pytest.mark.parametrize("name", ["a.gif", "a"])
+def test_films_that_cannot_be_written_are_errors(tmp_path, name):
+    with pytest.raises(ValueError, match=r"ends in \.mp4 or"):
         write_film(frames(), tmp_path / name, fps=6)
     assert not list(tmp_path.iterdir())
 
