@@ -53,3 +53,13 @@ def pytest_runtest_call(item):
         if took > QUICK_SEC * slowness:
             pytest.fail(f"took {took:.1f} s of processor time; mark it slow, or make it quicker")
     return result
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """A project with empty folders."""
+    for name in ("params", "notebooks"):
+        (tmp_path / name).mkdir()
+    for name in ("OHLORA_ROOT", "OHLORA_COMMAND"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path

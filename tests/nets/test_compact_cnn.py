@@ -28,9 +28,3 @@ def test_calibration_scales_and_shifts_the_logits():
     net.calibration.copy_(torch.tensor([[2.0, 0.5], [1.0, -1.0]]))
     torch.testing.assert_close(net.logits(images)[:, 0], 2 * as_trained[:, 0] + 1)
     torch.testing.assert_close(net.logits(images)[:, 1], as_trained[:, 1] / 2 - 1)
-
-
-@pytest.mark.parametrize("px", [8, 48])
-def test_sizes_that_do_not_halve_to_four_are_refused(px):
-    with pytest.raises(ValueError, match=f"image_px is {px}; .* two .* `architecture: published`"):
-        CompactCNN(["a"], image_px=px)

@@ -89,18 +89,9 @@ def test_widget_draws_saves_and_loads(explorer, tmp_path):
     widget.saved.value = "latent-002.json"
     widget.load()
     assert widget.latent == Latent(seed=1, **CHANGES)
-
-
-def test_saved_latents_are_never_overwritten(explorer, tmp_path):
-    widget = ExploreWidget(explorer, tmp_path, MEANING)
-    for _ in range(3):
-        widget.save()
     (tmp_path / "latent-001.json").unlink()
-    kept = (tmp_path / "latent-003.json").read_bytes()
-    widget.another()
     widget.save()
-    assert widget.saved.value == "latent-004.json"
-    assert (tmp_path / "latent-003.json").read_bytes() == kept
+    assert widget.saved.value == "latent-003.json"  # never over another
 
 
 def test_scores_are_shown_with_their_meaning(explorer, tmp_path, monkeypatch):
@@ -122,12 +113,11 @@ def test_webp(tmp_path):
     assert write_film(frames(), tmp_path / "a.webp", fps=10) == 5
     with Image.open(tmp_path / "a.webp") as film:
         assert (film.n_frames, film.size) == (5, (528, 256))
-        means = []
         for k in range(5):
             film.seek(k)
-            means.append(np.asarray(film.convert("RGB")).mean())
+            mean = np.asarray(film.convert("RGB")).mean()
+            assert mean == pytest.approx(20 + 40 * k, abs=4)
         assert film.info["duration"] == 100
-    assert means == pytest.approx([20, 60, 100, 140, 180], abs=4)
 
 
 @pytest.mark.skipif(not find_spec("imageio_ffmpeg"), reason="needs imageio-ffmpeg")
