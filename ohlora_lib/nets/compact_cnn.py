@@ -1,38 +1,28 @@
 """The compact property CNN: probabilities of several properties from one pass over an image.
 
 Axes: B batch, H image height, P properties, C channels of the last block.
-Source: residual blocks of He et al., "Deep Residual Learning for Image Recognition", 2016,
-https://arxiv.org/abs/1512.03385. In evaluation mode, batch normalisation uses the training
-statistics, so the score of an image does not depend on the rest of its batch.
+In evaluation mode, batch normalisation uses the training statistics, so the score of an image
+does not depend on the rest of its batch.
 """
 
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ohlora_lib.nets.layers import check_shape
 
-CHANNELS = (24, 32, 64, 96, 128)  # of the stem and the blocks at width 1; the last one repeats
+CHANNELS = (12, 24, 48, 96, 128)  # of the stem and the blocks at width 1; the last one repeats
 LAST_PX = 4  # side of the last feature map
 
 
-class Block(nn.Module):
-    """A residual block that halves the resolution."""
+def pooled(inputs: int, outputs: int) -> nn.Sequential:
+    """Maps (B, inputs, h, h) to (B, outputs, h/2, h/2) and keeps fine detail.
 
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False)
-        self.norm1 = nn.BatchNorm2d(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
-        self.norm2 = nn.BatchNorm2d(outputs)
-        self.skip = nn.Conv2d(inputs, outputs, 1, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Maps (B, inputs, h, h) to (B, outputs, h/2, h/2)."""
-        y = self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))
-        return F.relu(y + self.skip(F.avg_pool2d(x, 2)))
+    Max-pooling comes before normalisation, which then takes a quarter of the time.
+    """
+    convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+    return nn.Sequential(convolution, nn.MaxPool2d(2), nn.BatchNorm2d(outputs), nn.ReLU())
 
 
 class CompactCNN(nn.Module):
@@ -60,15 +50,14 @@ class CompactCNN(nn.Module):
         self.properties, self.image_px, self.width = tuple(properties), image_px, width
         channels = [*CHANNELS, *[CHANNELS[-1]] * blocks][: blocks + 1]
         channels = [max(1, round(count * width)) for count in channels]
-        stem = nn.Conv2d(3, channels[0], 3, stride=2, padding=1, bias=False)
-        self.stem = nn.Sequential(stem, nn.BatchNorm2d(channels[0]), nn.ReLU())
-        self.blocks = nn.Sequential(*map(Block, channels, channels[1:]))
+        self.stem = pooled(3, channels[0])
+        self.blocks = nn.Sequential(*map(pooled, channels, channels[1:]))
         self.dropout = nn.Dropout(0.2)
         self.head = nn.Linear(channels[-1] * LAST_PX**2, len(self.properties))
         self.register_buffer(
             "calibration", torch.tensor([[1.0], [0.0]]).repeat(1, len(properties))
         )
-        self.widest_map = channels[0] * (image_px // 2) ** 2  # elements of the widest feature map
+        self.widest_map = channels[0] * image_px**2  # elements of the widest feature map
 
     def _maps(self, images: Tensor) -> Tensor:
         """Maps images (B, 3, H, H) in [0, 1] to the last feature maps, (B, C, 4, 4)."""

@@ -30,8 +30,8 @@ class CNNSettings:
     architecture: str = "compact"  # compact: one CNN for all properties; published: one each
     folds: int = 3
     width: float = 1.0
-    batch: int = 64
-    max_epochs: int = 14
+    batch: int = 32
+    max_epochs: int = 11
     patience: int = 10  # epochs without a lower validation loss
     learning_rate: Mapping[str, float] = field(default_factory=dict)
     loss_limit: Mapping[str, float] = field(default_factory=dict)  # highest validation loss

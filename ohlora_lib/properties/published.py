@@ -3,6 +3,7 @@
 Source: the published study's training (BCE, AdamW, cosine schedule of period 10, early stop).
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pandas as pd
@@ -19,19 +20,21 @@ WHOLE = (0.0, 1.0, 0.0, 1.0)  # crop
 COSINE_PERIOD = 10  # epochs; stepped every epoch, so the learning rate then rises again
 
 
-def choose_crop(lesson: Lesson, rows: Rows) -> Lesson:
-    """Chooses between the property's published crop and the whole image.
+def with_crop(lesson: Lesson, crop: Sequence[float] | None) -> Lesson:
+    """Returns the lesson for CNNs that see this crop; None is the property's own."""
+    return replace(lesson, settings=replace(lesson.settings, crops={lesson.name: crop}))
 
-    Trains a CNN with each on one fold, and returns the lesson with the higher validation AUROC.
+
+def choose_crop(lesson: Lesson, fold: int, rows: Rows) -> Fold:
+    """Trains a fold with the property's own crop and with the whole image.
+
+    Returns the one with the higher validation AUROC; its network has the crop.
     """
     own = LAYOUTS.get(lesson.name, LAYOUTS["gender"]).crop
     tried = [
-        replace(lesson, settings=replace(lesson.settings, crops={lesson.name: crop}))
-        for crop in dict.fromkeys((own, WHOLE))
+        train_fold(with_crop(lesson, crop), fold, rows) for crop in dict.fromkeys((own, WHOLE))
     ]
-    if len(tried) == 1:
-        return tried[0]
-    return max(tried, key=lambda one: train_fold(one, 0, rows).auroc[one.name])
+    return max(tried, key=lambda one: one.auroc[lesson.name])
 
 
 def train_fold(lesson: Lesson, fold: int, rows: Rows) -> Fold:

@@ -101,16 +101,17 @@ def train_ensemble(
             chosen = [lesson.weights, lesson.drawn, *([] if soft is None else [soft])]
             facts[f"weights_{lesson.name}_sha256"] = _sha256(np.column_stack(chosen))
         splits = stratified_folds(lesson)
-        if settings.crops == "auto":
-            lesson = published.choose_crop(lesson, splits[0])
         for k, split in enumerate(splits):
             path = folder / f"{lesson.name}-fold{k}.safetensors"
             state = folder / "checkpoints" / f"state-{path.stem}.pt"
             fold = _read_fold(state, lesson, facts)
             if fold is None:
-                fold = TRAINERS[settings.architecture](lesson, k, split)
-                plain = {"net": fold.net.state_dict(), "history": fold.history.to_dict("list")}
-                save_state(state, vars(fold) | plain, facts)
+                choose = lesson.settings.crops == "auto"
+                train = published.choose_crop if choose else TRAINERS[settings.architecture]
+                fold = train(lesson, k, split)
+                save_state(state, _plain(fold), facts)
+            if settings.crops == "auto":  # the first fold chose
+                lesson = published.with_crop(lesson, fold.net.crop)
             auroc = ", ".join(f"{value:.4f}" for value in fold.auroc.values())
             save_weights(fold.net, path, validation_auroc=auroc)
             made.add(path)
@@ -141,12 +142,19 @@ def _sha256(labels: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(labels, dtype=np.float64)).hexdigest()
 
 
+def _plain(fold: Fold) -> dict[str, Any]:
+    """A fold as plain values and tensors, with the crop that its network sees, if any."""
+    crop = getattr(fold.net, "crop", None)
+    history = fold.history.to_dict("list")
+    return vars(fold) | {"net": fold.net.state_dict(), "history": history, "crop": crop}
+
+
 def _read_fold(path: Path, lesson: Lesson, facts: Mapping[str, Any]) -> Fold | None:
     """Loads a fold from its checkpoint; None if it must be trained."""
     state = load_unchanged(path, facts)
-    if state is None or state.keys() != Fold.__dataclass_fields__.keys():
+    if state is None or state.keys() != {*Fold.__dataclass_fields__, "crop"}:
         return None  # not trained yet, or saved by an older version in another format
-    net = lesson.new_net()
+    net = published.with_crop(lesson, state.pop("crop")).new_net()
     net.load_state_dict(state["net"])
     return Fold(**state | {"net": net.eval(), "history": pd.DataFrame(state["history"])})
 

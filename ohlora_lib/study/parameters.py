@@ -134,8 +134,8 @@ class TrainPropertyCNN(NotebookParameters, Compute, Meaning):
     folds: AtLeastTwo = 3
     judge_folds: AtLeastTwo = 3
     width: PositiveFloat = 1.0
-    batch: AtLeastTwo = 64
-    max_epochs: PositiveInt = 14
+    batch: AtLeastTwo = 32
+    max_epochs: PositiveInt = 11
     patience: PositiveInt = 10
     mirror: bool = True
     selector_folder: str = ""

@@ -16,7 +16,7 @@ def test_scores_of_every_property_do_not_depend_on_the_other_images(px, blocks):
     assert scores.shape == (3, 3)
     assert scores.std(dim=0).min().item() > 0
     torch.testing.assert_close(scores[1:2], net(images[1:2]))
-    assert net.features(images).shape == (3, net.blocks[-1].conv2.out_channels)
+    assert net.features(images).shape == (3, net.head.in_features // 4**2)
 
 
 @torch.no_grad()

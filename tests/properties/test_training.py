@@ -150,8 +150,8 @@ def test_auto_takes_the_crop_with_the_higher_auroc():
     images = images.clone()
     images[:, :24] = torch.randint(0, 256, (len(images), 24, 32, 3), dtype=torch.uint8)
     below = Lesson(images, labels[:, None], ("age",), CNNSettings(**SETTINGS | {"crops": "auto"}))
-    rows = stratified_folds(below)[0]
-    assert choose_crop(below, rows).settings.crops == {"age": WHOLE}  # its own crop ends above it
+    fold = choose_crop(below, 0, stratified_folds(below)[0])
+    assert fold.net.crop == WHOLE  # its own crop ends above it
 
 
 def train(folder, stop_after=99, bright=0, blank=False, **changes):
@@ -192,6 +192,26 @@ def test_resuming_after_a_fold_equals_an_uninterrupted_training(whole, tmp_path,
         name = f"{a.name}-fold{a.fold}.safetensors"
         there, here = (load_property_cnn(f / name).state_dict() for f in (whole[0], tmp_path))
         assert all(torch.equal(there[k], here[k]) for k in there)
+
+
+def test_crops_tried_are_trained_once_and_kept_when_resuming(tmp_path, monkeypatch):
+    crops = []
+
+    def count(one, fold, rows):
+        crops.append((one.settings.crops["age"], fold))
+        return train_fold(one, fold, rows)
+
+    monkeypatch.setattr(published, "train_fold", count)
+    monkeypatch.setitem(training.TRAINERS, "published", count)
+    images, labels = planted(96)
+    settings = CNNSettings(**SETTINGS | {"crops": "auto", "max_epochs": 1})
+    data = (images, pd.DataFrame({"age": labels}), np.arange(96), ["age"], settings, tmp_path)
+    first = next(train_ensemble(*data))
+    folds = list(train_ensemble(*data))
+    own = published.LAYOUTS["age"].crop
+    assert crops == [(own, 0), (WHOLE, 0), (first.net.crop, 1)]
+    assert [fold.net.crop for fold in folds] == [first.net.crop] * 2
+    assert torch.equal(folds[0].net.fc1[0].weight, first.net.fc1[0].weight)
 
 
 def test_only_the_given_rows_are_trained_on(whole, tmp_path):
