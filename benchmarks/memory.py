@@ -60,8 +60,8 @@ class PeakMemory:
         self.peak = max(self.peak, status_mib("RssAnon"))
 
 
-def new_stage(folder: Path, count: int) -> tuple[SelectImages, Run]:
-    """Saves small networks, with thresholds that about a quarter of the samples pass."""
+def new_stage(folder: Path, count: int, quantile: float) -> tuple[SelectImages, Run]:
+    """Saves small networks; the thresholds are a quantile of each score, 0.5 keeps a quarter."""
     torch.manual_seed(0)
     small = {"z_dim": 16, "w_dim": 16, "fmaps_base": 128}
     save_weights(Generator(IMAGE_PX, **small), folder / "generator.safetensors")
@@ -70,7 +70,8 @@ def new_stage(folder: Path, count: int) -> tuple[SelectImages, Run]:
         save_weights(net, folder / "selector" / f"{prop}-fold0.safetensors")
     records.write_atomic(folder / "summary.json", "{}")
     sample = next(sample_images(load_generator(folder / "generator.safetensors"), 100, seed=1))
-    scores = load_ensemble(folder / "selector", ["gender", "age"]).table(sample).median()
+    table = load_ensemble(folder / "selector", ["gender", "age"]).table(sample)
+    scores = table.quantile(quantile)
     given = {"base_run": "base", "cnn_run": "cnns", "samples": count}
     given |= {"concept": {"gender": 1.0, "age": 1.0}}
     given |= {"keep": {name: float(scores[f"{name}_score"]) for name in ("gender", "age")}}
@@ -90,12 +91,12 @@ def select_candidates(config: SelectImages, run: Run) -> cd.Chosen:
     return chosen
 
 
-def measure(count: int) -> dict[str, float]:
+def measure(count: int, quantile: float) -> dict[str, float]:
     """Peak memory of one run in this process, in MiB."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        select_candidates(*new_stage(Path(folder), 200))  # warm-up: loads the libraries
-        stage = new_stage(Path(folder), count)
+        select_candidates(*new_stage(Path(folder), 200, quantile))  # loads the libraries
+        stage = new_stage(Path(folder), count, quantile)
         with PeakMemory() as memory:
             chosen = select_candidates(*stage)
         found = {"candidates": count, "kept": len(chosen.kept)}
@@ -103,9 +104,10 @@ def measure(count: int) -> dict[str, float]:
         return found | {"resident_mib": status_mib("VmHWM")}
 
 
-def measured_apart(count: int) -> dict[str, float]:
+def measured_apart(count: int, quantile: float) -> dict[str, float]:
     """Peak memory of one run in a new process, in MiB."""
     command = [sys.executable, "-m", "benchmarks.memory", "--one", str(count)]
+    command += ["--quantile", str(quantile)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout)
 
@@ -136,13 +138,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__)
     parser.add_argument("counts", nargs="*", type=int, default=[10_000, 200_000])
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--quantile", type=float, default=0.5, help="the thresholds' quantile")
     parser.add_argument("--out", type=Path, help="path of the JSON file")
     parser.add_argument("--step", choices=("plain", "float32", "bfloat16"), help="a v9 step")
     given = parser.parse_args()
     if given.one or given.step:
-        print(json.dumps(measure(given.one) if given.one else measure_step(given.step)))
+        one = measure(given.one, given.quantile) if given.one else measure_step(given.step)
+        print(json.dumps(one))
         return
-    rows = [measured_apart(count) for count in sorted(given.counts)]
+    rows = [measured_apart(count, given.quantile) for count in sorted(given.counts)]
     for row in rows:
         print(
             "{candidates:9,} candidates, {kept:7,} kept: peak {peak_mib:.0f} MiB anonymous "

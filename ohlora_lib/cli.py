@@ -6,7 +6,6 @@ Each subcommand imports what it needs when it runs, so that `--help` is fast.
 import json
 import os
 import shlex
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -253,33 +252,6 @@ def merge(
         typer.echo(f"To settle: open label_images.ipynb with settle_csv: {by_person}")
     if merged.left_out:
         typer.echo(f"Left out, because they hold no labels: {', '.join(merged.left_out)}.")
-
-
-@app.command()
-def clean(
-    study: Annotated[str, Argument(help="Name of one study; all studies if omitted.")] = "",
-    earlier: Annotated[bool, Option("--earlier", help="Delete runs that were replaced.")] = False,
-    yes: Annotated[bool, Option("--yes", help="Do not ask.")] = False,
-) -> None:
-    """Free disk space: show how much, and ask before deleting."""
-    from ohlora_lib.study.records import project_root
-    from ohlora_lib.study.run_folder import earlier_runs
-
-    if not earlier:
-        raise ValueError("nothing to delete; `ohlora clean --earlier` deletes replaced runs")
-    outputs = project_root() / "outputs"
-    found = earlier_runs(outputs, Path(study).name)  # also accepts params/quickstart
-    if not found:
-        typer.echo("There are no earlier runs.")
-        return
-    for folder, size in found.items():
-        typer.echo(f"{size / 1e6:9,.1f} MB  {folder.relative_to(outputs.parent)}")
-    plural = "s" * (len(found) > 1)
-    total = f"{len(found)} earlier run{plural}, {sum(found.values()) / 1e6:,.1f} MB"
-    if yes or typer.confirm(f"Delete {total}?"):
-        for folder in found:
-            shutil.rmtree(folder)
-        typer.echo(f"Deleted {total}.")
 
 
 @weights_app.command()

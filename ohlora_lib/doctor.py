@@ -1,10 +1,10 @@
 """The machine checks behind `ohlora doctor`."""
 
-import importlib
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import NamedTuple
 
 from ohlora_lib.io.disk import make_folder
@@ -27,14 +27,8 @@ class Check(NamedTuple):
 
 def examine() -> list[Check]:
     """Checks packages first; if none is missing, hardware, kernel and project too."""
-    missing = []
-    for name in PACKAGES.split():
-        try:
-            importlib.import_module(name)
-        except ImportError as error:
-            missing.append(Check(name, f"not usable: {error}", "run: make setup"))
-    if missing:
-        return missing
+    if missing := [name for name in PACKAGES.split() if not find_spec(name)]:
+        return [Check(name, "not installed", "run: make setup") for name in missing]
     versions = ", ".join(f"{name} {version}" for name, version in machine.versions().items())
     return [Check("packages", versions), *_hardware(), *_project()]
 

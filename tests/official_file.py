@@ -9,7 +9,8 @@ import warnings
 import numpy as np
 import torch
 
-from ohlora_lib.io.stylegan2.layout import expected_shapes, fixed_filter
+from ohlora_lib.nets.stylegan2 import Discriminator, Generator
+from ohlora_lib.nets.stylegan2.layers import fixed_filter
 
 SIZES = {"image_px": 16, "c_dim": 0, "z_dim": 10, "w_dim": 12, "mapping_layers": 2}
 SIZES |= {"channel_base": 128, "channel_max": 16, "conv_clamp": 256}
@@ -20,8 +21,9 @@ JUDGE |= {"mbstd_group_size": 4}
 def network(kind, seed=0, **own):
     """Random tensors of a small network under official names."""
     draw = torch.Generator().manual_seed(seed)
-    shapes = expected_shapes(kind, {**(SIZES if kind == "generator" else JUDGE), **own})
-    tensors = {name: torch.randn(shape, generator=draw) for name, shape in shapes.items()}
+    make, sizes = (Generator, SIZES) if kind == "generator" else (Discriminator, JUDGE)
+    blank = make(**{**sizes, **own}).state_dict()
+    tensors = {name: torch.randn(old.shape, generator=draw) for name, old in blank.items()}
     return {n: fixed_filter() if n.endswith("filter") else t for n, t in tensors.items()}
 
 

@@ -21,7 +21,7 @@ from ohlora_lib.nets.samples import draw_latents, to_uint8
 from ohlora_lib.nets.style_generator import StyleGenerator
 from ohlora_lib.population.faces.faces import render_faces
 from ohlora_lib.population.labels import save_table
-from ohlora_lib.training.checkpoint import Pace, images_sha256, load_newest, tensors_sha256
+from ohlora_lib.training.checkpoint import Pace, images_sha256, load_unchanged, tensors_sha256
 from ohlora_lib.training.losses import check_finite
 from ohlora_lib.training.stopping import stop_on_interrupt
 
@@ -165,7 +165,7 @@ class BaseRun:
             self.facts["generator_sha256"] = tensors_sha256(nets.generator.state_dict())
         ours = (net.to(images.device) for net in (nets.generator, nets.discriminator))
         self.trainer = trainer(*ours, images, settings)
-        if state := load_newest(self.state_path, self.facts):
+        if state := load_unchanged(self.state_path, self.facts):
             self.trainer.load(state)
 
     def train(self, every_kimg: float) -> pd.DataFrame:

@@ -4,7 +4,6 @@ Axes: S samples, N selected images, F features, H image height.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -17,7 +16,7 @@ from ohlora_lib.population.labels import drawn_at_random
 from ohlora_lib.properties.ensemble import Ensemble, unseen_auroc
 
 BINS, DRAWS = 10, 500  # intervals of the score; resamples of the images
-COPIED_RATIO = 0.5  # a sample at a lower ratio of distances, see `Nearest`, counts as a copy
+COPIED_RATIO = 0.5  # a sample at a lower ratio, see `nearest_selected`, counts as a copy
 
 
 def at_random(unseen: Mapping[str, pd.DataFrame], labels: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -104,36 +103,29 @@ def member_table(ensembles: Mapping[str, Ensemble], images: Images) -> pd.DataFr
     return pd.DataFrame(rows, columns=columns)
 
 
-@dataclass(frozen=True)
-class Nearest:
-    """The selected image nearest to each sample, on the judge's features."""
+def nearest_selected(samples: Tensor, selected: Tensor) -> pd.DataFrame:
+    """Finds the selected image nearest to each sample; features are (S, F) and (N, F).
 
-    rows: np.ndarray  # index into the selected images, (S,)
-    ratio: np.ndarray  # distance / median distance of selected images to their nearest, (S,)
-
-    def closest(self, count: int) -> np.ndarray:
-        """The samples nearest to a selected image, nearest first."""
-        return np.argsort(self.ratio)[:count]
-
-    def sentence(self) -> str:
-        """States how many samples look like copies."""
-        if np.isnan(self.ratio).any():
-            return "There are fewer than two selected images, so copies cannot be recognised."
-        copies = (self.ratio < COPIED_RATIO).sum()
-        return (
-            f"{copies} of {len(self.ratio)} samples look like copies: they are nearer to a "
-            f"selected image than {COPIED_RATIO:g} times the usual distance between selected "
-            f"neighbours. The median sample is at {np.median(self.ratio):.2f} times that."
-        )
-
-
-def nearest_selected(samples: Tensor, selected: Tensor) -> Nearest:
-    """Finds the nearest selected image of each sample; features are (S, F) and (N, F)."""
+    One row per sample, nearest first, with the sample's number as index: `row` of the selected
+    image, and `ratio` of the distance to the median between a selected image and its nearest.
+    """
     own = torch.cdist(selected.float(), selected.float())  # (N, N)
     own.fill_diagonal_(float("inf") if len(selected) > 1 else float("nan"))
     usual = own.min(dim=1).values.median().clamp(min=1e-12)
     distance, rows = torch.cdist(samples.float(), selected.float()).min(dim=1)
-    return Nearest(rows.cpu().numpy(), (distance / usual).cpu().numpy())
+    found = {"row": rows.cpu().numpy(), "ratio": (distance / usual).cpu().numpy()}
+    return pd.DataFrame(found).sort_values("ratio", kind="stable")
+
+
+def copies_sentence(ratio: pd.Series) -> str:
+    """States how many samples look like copies, by the `ratio` of `nearest_selected`."""
+    if ratio.isna().any():
+        return "There are fewer than two selected images, so copies cannot be recognised."
+    return (
+        f"{(ratio < COPIED_RATIO).sum()} of {len(ratio)} samples look like copies: they are "
+        f"nearer to a selected image than {COPIED_RATIO:g} times the usual distance between "
+        f"selected neighbours. The median sample is at {ratio.median():.2f} times that."
+    )
 
 
 def examples(

@@ -3,8 +3,9 @@
 Axes: N images, H image height, B batch, C columns of an output.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -31,7 +32,16 @@ class OnnxModel:
     """
 
     def __init__(self, path: Path, config: EvaluateSamples) -> None:
-        self.path, self.config, self.session = path, config, _open(path)
+        check_file(path, "ONNX model")
+        try:
+            import onnxruntime as ort  # an extra
+        except ImportError as error:
+            raise ValueError("ONNX models need onnxruntime: pip install 'ohlora[onnx]'") from error
+        options = ort.SessionOptions()
+        options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 4
+        with _one_line(f"{path}: not a readable ONNX model", "Fetch it again."):
+            self.session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self.path, self.config = path, config
         self.input, *others = self.session.get_inputs()
         axes = [size if isinstance(size, int) else 0 for size in self.input.shape]  # 0: any size
         self.channels_last = len(axes) == 4 and axes[3] == 3 != axes[1]
@@ -60,20 +70,16 @@ class OnnxModel:
         """Float outputs (N, C) by name, for uint8 images (N, H, H, 3)."""
         kinds = ("tensor(float", "tensor(double")
         names = [o.name for o in self.session.get_outputs() if o.type.startswith(kinds)]
+        remedy = "Set onnx_px if the model leaves its input size open."
         parts = []
         for first in range(0, len(images), self.batch):
             rows = torch.arange(first, first + self.batch) % len(images)  # pads the last batch
             pixels = self.pixels(images[rows.to(images.device)])
-            try:
+            with _one_line(f"{self.path}: fails on input {pixels.shape}", remedy):
                 values = self.session.run(names, {self.input.name: pixels})
-                parts.append([value.reshape(self.batch, -1) for value in values])
-            except Exception as error:  # onnxruntime's errors share no base class
-                raise ValueError(
-                    f"{self.path}: fails on input {pixels.shape} ({_line(error)}). Set onnx_px "
-                    "if the model leaves its input size open."
-                ) from error
-        found = [np.concatenate(values)[: len(images)] for values in zip(*parts, strict=True)]
-        return {n: torch.from_numpy(v).double() for n, v in zip(names, found, strict=True)}
+                parts.append([torch.from_numpy(v).double().view(self.batch, -1) for v in values])
+        found = (torch.cat(values)[: len(images)] for values in zip(*parts, strict=True))
+        return dict(zip(names, found, strict=True))
 
 
 class IndependentJudge:
@@ -134,22 +140,10 @@ def scored_by(config: EvaluateSamples, base_run: Path, cnn_run: Path) -> str:
     return said
 
 
-def _open(path: Path) -> Any:
-    check_file(path, "ONNX model")
+@contextmanager
+def _one_line(what: str, remedy: str) -> Iterator[None]:
+    """Raises the errors of onnxruntime, which share no base class, as a one-line ValueError."""
     try:
-        import onnxruntime  # an extra
-    except ImportError as error:
-        raise ValueError("an ONNX model needs onnxruntime: pip install 'ohlora[onnx]'") from error
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 4
-    try:
-        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's errors share no base class
-        reason = _line(error)
-        raise ValueError(
-            f"{path}: not a readable ONNX model ({reason}). Fetch it again."
-        ) from error
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+        yield
+    except Exception as error:
+        raise ValueError(f"{what} ({' '.join(str(error).split())[:200]}). {remedy}") from error

@@ -21,9 +21,3 @@ from ohlora_lib.figures.training import (
     property_groups,
     scores,
 )
-
-__all__ = [
-    "Figure", "auroc", "calibration", "diversity", "fold_losses", "heldout", "judges",
-    "label_curve", "label_scores", "leakage", "losses", "progress", "property_comparison",
-    "property_groups", "sample_scores", "scores", "selection_costs",
-]  # fmt: skip

@@ -4,11 +4,9 @@ Colours are seaborn's colour-blind palette, and each series has a dash and a mar
 """
 
 import io
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import seaborn as sns
@@ -17,7 +15,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 from matplotlib.font_manager import FontProperties
 from matplotlib.mathtext import MathTextParser
-from matplotlib.text import Text
 from matplotlib.transforms import ScaledTranslation
 
 from ohlora_lib.study.look import Meanings, meaning_of
@@ -29,7 +26,10 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINE_GREY = "0.35"
 HOLLOW: dict[str, Any] = {"ls": DASHES[2], "mfc": "white"}  # a second line of one colour
 RULE: dict[str, Any] = {"color": LINE_GREY, "ls": ":", "lw": 1.4, "zorder": 1.5}
-FONT = "DejaVu Sans"  # matplotlib brings it
+FONTS = (  # in order, where installed; matplotlib brings the first two
+    *("DejaVu Sans", "DejaVu Math TeX Gyre", "Noto Sans CJK JP", "Noto Sans CJK SC"),
+    *("WenQuanYi Zen Hei", "Arial Unicode MS", "Microsoft YaHei", "Malgun Gothic"),
+)
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ class Figure:
 def house_style() -> Iterator[None]:
     """Sets size, typography and palette inside a block or, as a decorator, a function only."""
     rc = {
-        "font.family": FONT, "font.size": 11, "axes.titlesize": 12, "axes.titleweight": "bold",
+        "font.family": [name for name in FONTS if name in font_manager.get_font_names()],
+        "font.size": 11, "axes.titlesize": 12, "axes.titleweight": "bold",
         "axes.titlelocation": "left", "axes.labelsize": 11, "xtick.labelsize": 10,
         "ytick.labelsize": 10, "legend.fontsize": 10, "grid.color": "0.9",
         "axes.edgecolor": "0.6", "svg.hashsalt": "ohlora", "axes.formatter.useoffset": False,
@@ -67,9 +68,7 @@ def new_axes(*, width_in: float = 7.2, height_in: float = 4.2) -> Axes:
 def drawn(drawing: Drawing, kind: str, *, dpi: int = 150) -> bytes:
     """A figure as "png" or "svg"; the same figure gives the same bytes."""
     buffer, metadata = io.BytesIO(), {"Date": None} if kind == "svg" else None
-    with warnings.catch_warnings():  # `find_fonts` reports these
-        warnings.filterwarnings("ignore", r"Glyph .* missing from", UserWarning)
-        drawing.savefig(buffer, format=kind, dpi=dpi, metadata=metadata)
+    drawing.savefig(buffer, format=kind, dpi=dpi, metadata=metadata)
     return buffer.getvalue()
 
 
@@ -82,41 +81,6 @@ def formula(tex: str) -> tuple[bytes, str]:
     drawing.text(0, depth / height, f"${tex}$", fontproperties=look)
     css = f"width: {width / 10:.2f}em; vertical-align: {-depth / 10:.2f}em"
     return drawn(drawing, "svg"), css
-
-
-def find_fonts(drawing: Drawing) -> str:
-    """Gives the texts of a figure the installed fonts that have their letters.
-
-    Returns:
-        Letters that no font has, which are drawn as boxes.
-    """
-    texts, names = drawing.findobj(Text), [FONT]
-    letters = {c for text in texts for c in text.get_text() if c.isprintable()}
-    missing = letters - _letters_of(font_manager.findfont(FONT))
-    for entry in _plainest_fonts() if missing else ():
-        if missing & _letters_of(entry.fname):
-            names.append(entry.name)
-            missing -= _letters_of(entry.fname)
-    for text in texts if len(names) > 1 else ():
-        text.set_fontfamily(names)
-    return "".join(sorted(missing))
-
-
-def _plainest_fonts() -> list[font_manager.FontEntry]:
-    """Fonts, for plain text first; includes fonts installed after matplotlib made its list."""
-    manager = font_manager.fontManager
-    known = {str(entry.fname) for entry in manager.ttflist}
-    for file in sorted(set(font_manager.findSystemFonts()) - known):
-        with suppress(OSError, RuntimeError, ValueError, NotImplementedError):  # odd fonts
-            manager.addfont(file)
-    real = [e for e in manager.ttflist if not e.name.startswith("Last Resort")]  # only boxes
-    return sorted(real, key=lambda e: (e.style != "normal", e.weight != 400, e.name))
-
-
-@lru_cache(maxsize=1024)
-def _letters_of(file: str) -> frozenset[str]:
-    """The letters that a font file has."""
-    return frozenset(map(chr, font_manager.get_font(file).get_charmap()))
 
 
 def series(order: int, rows: int) -> dict[str, Any]:

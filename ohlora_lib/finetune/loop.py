@@ -23,14 +23,8 @@ from ohlora_lib.nets import Discriminator
 from ohlora_lib.nets.compute import autocast
 from ohlora_lib.nets.samples import to_signed
 from ohlora_lib.nets.style_generator import StyleGenerator
+from ohlora_lib.training import losses
 from ohlora_lib.training.checkpoint import random_states, set_random_states
-from ohlora_lib.training.losses import (
-    check_finite,
-    discriminator_loss,
-    finite_loss,
-    generator_loss,
-    with_gradient,
-)
 from ohlora_lib.training.ranks import ALONE, Ranks
 
 PARTS = ("generator", "discriminator", "g_optimizer", "d_optimizer", "average")
@@ -187,8 +181,8 @@ class FineTuner:
         self.last_g_loss = g_loss
         self.images_seen += len(real) * self.ranks.size
         self.pool.append(tuple(self.ranks.gather(scores) for scores in self.last_scores))
-        losses = {"d_loss": d_loss, "g_loss": g_loss}
-        return losses | {"d_train_count": d_count, "g_train_count": g_count}
+        counts = {"d_train_count": d_count, "g_train_count": g_count}
+        return {"d_loss": d_loss, "g_loss": g_loss, **counts}
 
     def update_discriminator(self, real: Tensor) -> Tensor:
         """Updates once; returns loss and largest gradient, (2,); stores the scores, (b,) each."""
@@ -197,10 +191,9 @@ class FineTuner:
         real = real.detach().requires_grad_(self.settings.r1_gamma > 0)
         with only_trainable(self.discriminator, self.d_names):
             with autocast(self.device, self.settings.precision):
-                real_scores = self.discriminator(real)
-                fake_scores = self.discriminator(fake.detach())
-            loss = discriminator_loss(real, real_scores, fake_scores, self.settings.r1_gamma)
-            self.last_scores = (real_scores.detach().flatten(), fake_scores.detach().flatten())
+                scores = self.discriminator(real), self.discriminator(fake.detach())
+            loss = losses.discriminator_loss(real, *scores, self.settings.r1_gamma)
+            self.last_scores = tuple(part.detach().flatten() for part in scores)
             return self._step(loss, self.d_optimizer)
 
     def update_generator(self, real: Tensor) -> Tensor:
@@ -208,7 +201,7 @@ class FineTuner:
         with only_trainable(self.generator, self.g_names), only_trainable(self.discriminator, []):
             with autocast(self.device, self.settings.precision):
                 fake = self.generator(*self.latents(len(real)), noise="random")
-                loss = generator_loss(self.discriminator(fake))
+                loss = losses.generator_loss(self.discriminator(fake))
             return self._step(loss, self.g_optimizer)
 
     def _step(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> Tensor:
@@ -216,7 +209,7 @@ class FineTuner:
         loss.backward()
         loss = self.ranks.mean_gradients(loss, optimizer.param_groups[0]["params"])
         optimizer.step()
-        return with_gradient(loss, optimizer)
+        return losses.with_gradient(loss, optimizer)
 
     def record(
         self, epoch: int, idx: int, batch: Mapping[str, float], evaluation: Evaluation
@@ -240,7 +233,7 @@ class FineTuner:
         }  # fmt: skip
         self.rows.append(row | evaluation.row)
         self.pool = []
-        check_finite(self.rows[-1])
+        losses.check_finite(self.rows[-1])
 
 
 def _until_caught_up(
@@ -249,7 +242,7 @@ def _until_caught_up(
     """Updates one network until its rule is met; returns the last loss and the update count."""
     loss, taken = math.nan, 0
     while taken == 0 or not rule.caught_up(loss, other_loss, taken):
-        loss = finite_loss(update(), name)  # the only host sync: the rule needs the loss
+        loss = losses.finite_loss(update(), name)  # the only host sync: the rule needs the loss
         taken += 1
     return loss, taken
 

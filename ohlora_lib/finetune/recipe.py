@@ -13,7 +13,6 @@ from torch import nn
 
 from ohlora_lib.nets import Discriminator, stylegan2
 from ohlora_lib.nets.style_generator import StyleGenerator
-from ohlora_lib.verdict.verdict import listed
 
 Network = StyleGenerator | Discriminator | stylegan2.Discriminator
 
@@ -76,8 +75,7 @@ RECIPES = {
 def trainable_names(net: Network, places: Sequence[str]) -> list[str]:
     """Names of the parameters that the layer groups in `places` leave unfrozen.
 
-    Raises:
-        ValueError: If the network lacks one of these groups.
+    ValueError if the network lacks one of these groups.
     """
     known = net.groups()
     for place in places:
@@ -88,18 +86,6 @@ def trainable_names(net: Network, places: Sequence[str]) -> list[str]:
             )
     prefixes = tuple(prefix for place in places for prefix in known[place])
     return [name for name, _ in net.named_parameters() if name.startswith(prefixes)]
-
-
-def shown_places(net: Network, places: Sequence[str]) -> str:
-    """Describes the layer groups that a network has, as in "mapping; layers at 4 and 8 px"."""
-    sizes: dict[str, list[str]] = {}
-    for place in places:
-        if not net.groups()[place]:
-            continue
-        kind, _, px = place.partition("@")
-        sizes.setdefault(kind, []).append(px.removesuffix("px"))
-    words = (f"{kind} at {listed(px)} px" if all(px) else kind for kind, px in sizes.items())
-    return "; ".join(words)
 
 
 @contextmanager

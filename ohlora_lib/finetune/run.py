@@ -7,8 +7,8 @@ Axes: N selected images, H image height.
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, InitVar, dataclass
-from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Self
 
 import pandas as pd
@@ -17,7 +17,7 @@ import torch
 from ohlora_lib.base.base import Base, load_base
 from ohlora_lib.evaluation.evaluator import Evaluation, Evaluator
 from ohlora_lib.finetune.loop import FineTuner, FinetuneSettings, finetune
-from ohlora_lib.finetune.recipe import RECIPES, shown_places, trainable_names
+from ohlora_lib.finetune.recipe import RECIPES, trainable_names
 from ohlora_lib.io.disk import write_atomic
 from ohlora_lib.io.images import Images, grid_image, hold, open_store, save_png
 from ohlora_lib.io.weights import save_weights
@@ -27,14 +27,7 @@ from ohlora_lib.nets.style_generator import StyleGenerator
 from ohlora_lib.properties.ensemble import load_ensemble
 from ohlora_lib.study.parameters import FinetuneGenerator, load
 from ohlora_lib.study.run_folder import Run, start_anew_words
-from ohlora_lib.training.checkpoint import (
-    Pace,
-    cannot_resume,
-    images_sha256,
-    load_newest,
-    save_state,
-    tensors_sha256,
-)
+from ohlora_lib.training import checkpoint
 from ohlora_lib.training.losses import NotFiniteError
 from ohlora_lib.training.ranks import ALONE, Ranks, join, leave
 from ohlora_lib.training.stopping import stop_on_interrupt
@@ -70,7 +63,7 @@ class FinetuneRun:
 
     def __post_init__(self, base: Base, selected: Images, checkpoint_minutes: float) -> None:
         self.state_path = self.folder / "checkpoints" / "state.pt"
-        self.pace = Pace(checkpoint_minutes)
+        self.pace = checkpoint.Pace(checkpoint_minutes)
         self.grid: Path | None = None  # newest grid
         nets = starting_nets(base, self.recipe, self.wide_dim, self.settings.seed)
         nets = (net.to(selected.device) for net in nets)
@@ -82,17 +75,17 @@ class FinetuneRun:
             **{"recipe": self.recipe, "wide_dim": self.wide_dim, "device": selected.device.type},
             **vars(self.settings),
             **self.evaluator.facts(),
-            "base_sha256": tensors_sha256(tensors),
-            "selected_sha256": images_sha256(selected),
+            "base_sha256": checkpoint.tensors_sha256(tensors),
+            "selected_sha256": checkpoint.images_sha256(selected),
         }
-        state = load_newest(self.state_path, self.facts, free=["epochs"])
+        state = checkpoint.load_unchanged(self.state_path, self.facts, free=["epochs"])
         self.resumed = state is not None
         if self.resumed:
             self.tuner.load(state)
         if self.tuner.batches_done >= self.tuner.total_batches:
             (trained, _), epochs = self.tuner.place(self.tuner.batches_done), self.settings.epochs
             why = f"epochs is now {epochs}, but {trained} epochs are already trained"
-            raise cannot_resume(self.state_path, why)
+            raise checkpoint.cannot_resume(self.state_path, why)
         if self.ranks.first:
             self._settle_files()
 
@@ -147,7 +140,7 @@ class FinetuneRun:
 
         Raises:
             NotFiniteError: On all ranks, if a loss, gradient or score is NaN or infinite. The last
-                checkpoint stays, and the diverged state is saved next to it.
+                checkpoint stays.
         """
         tuner, first, shown = self.tuner, self.ranks.first, time.monotonic()
         try:
@@ -164,8 +157,12 @@ class FinetuneRun:
                 if first and not tuner.finished:
                     self.pace.save(self.state_path, tuner.state(), self.facts)
         except NotFiniteError as error:
-            message = self.ranks.from_first(partial(self._post_mortem, str(error)))
-            raise NotFiniteError(message) from None
+            epoch, idx = tuner.place(tuner.batches_done - 1)
+            raise NotFiniteError(
+                f"{error} at epoch {epoch}, batch {idx}: training diverged. The last checkpoint "
+                f"in {self.state_path.parent} is finite. Lower learning_rate or raise r1_gamma, "
+                f"then start anew {start_anew_words()}"
+            ) from None
         if first and tuner.finished:
             save_weights(tuner.result, self.folder / "generator.safetensors")
             save_weights(tuner.discriminator, self.folder / "discriminator.safetensors")
@@ -189,19 +186,6 @@ class FinetuneRun:
         if last or (not tuner.finished and self.pace.due(epoch_ended=tuner.epoch_ended)):
             self.pace.save(self.state_path, tuner.state(), self.facts)
 
-    def _post_mortem(self, reason: str) -> str:
-        """Saves the state in which a value was not finite; returns a one-line message."""
-        tuner, path = self.tuner, self.state_path.with_name("not-finite.pt")
-        save_state(path, tuner.state() | {"reason": reason}, self.facts)
-        epoch, idx = tuner.place(tuner.batches_done - 1)
-        last = self.state_path.name if self.state_path.exists() else "none yet"
-        return (
-            f"{reason} at epoch {epoch}, batch {idx}: training diverged. "
-            f"Kept in {path.parent}: the last finite checkpoint ({last}) and this state "
-            f"({path.name}). Lower learning_rate or raise r1_gamma, then start anew "
-            f"{start_anew_words()}"
-        )
-
 
 def starting_nets(
     base: Base, recipe: str, wide_dim: int, seed: int
@@ -223,7 +207,7 @@ def what_is_trained(config: FinetuneGenerator, run: Run) -> pd.DataFrame:
         trained = sum(net.get_parameter(name).numel() for name in trainable_names(net, parts))
         total = sum(weights.numel() for weights in net.parameters())
         table[type(net).__name__.lower()] = {
-            "trained": shown_places(net, parts),
+            "trained": ", ".join(part for part in parts if net.groups()[part]),
             "weights trained": f"{trained:,} of {total:,} ({trained / total:.0%})",
             "updates per batch": str(rule),
         }
@@ -245,24 +229,12 @@ def write_log(path: Path, rows: list[dict[str, float]]) -> None:
     write_atomic(path, table.to_csv(float_format="%.4f", lineterminator="\n"))
 
 
-@dataclass(frozen=True)
-class FinishedTraining:
-    """Stands in for a fine-tuning run that has already finished."""
-
-    notes: dict[str, Any]
-    resumed: bool = False
-
-    def train(self, watch: Callable[[FinetuneRun], None]) -> bool:
-        """Returns True without training."""
-        return True
-
-
 def open_training(
     config: FinetuneGenerator, run: Run, ranks: Ranks = ALONE
-) -> FinetuneRun | FinishedTraining:
-    """Loads the inputs of an open run and sets up its training."""
+) -> FinetuneRun | SimpleNamespace:
+    """Loads the inputs of an open run and sets up its training, which may be over already."""
     if run.finished:
-        return FinishedTraining(run.before["facts"])
+        return SimpleNamespace(notes=run.before["facts"], resumed=False, train=lambda watch: True)
     place = ranks.device(config.device)
     precision = ranks.from_first(lambda: pick_precision(config.precision, place))
     selected = hold(open_store(run.inputs["selection_run"] / "images" / "selected.npy"), place)

@@ -8,70 +8,54 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ohlora_lib.io.disk import atomic_path
+from ohlora_lib.io.disk import atomic_path, complaint
 from ohlora_lib.io.stylegan2 import layout as stylegan2
 from ohlora_lib.io.stylegan2.plain import plain
 from ohlora_lib.io.stylegan2.rosinality import official, rosinality
 from ohlora_lib.io.tensors import read_networks
 from ohlora_lib.io.weights import (
     ARCHITECTURES,
+    DOES_NOT_FIT,
     build_network,
     choose_network,
     count_not_finite,
     kind_of,
-    naming,
     read_tensors,
     write_network,
 )
-from ohlora_lib.nets import CompactCNN, Generator, PropertyCNN
-from ohlora_lib.nets.style_generator import StyleGenerator
+from ohlora_lib.nets import CompactCNN
+from ohlora_lib.nets.style_generator import StyleGenerator, arguments
 
 DOUBLE = {"img_resolution", "img_channels"}  # facts that repeat a size or never vary
-LOST = {"conv_clamp": None, "mbstd_group_size": 4}  # assumed for a file without metadata
+HIDDEN_IF_0 = {"layer_features", "wide_dim"}
 
 
 def describe(path: Path | str) -> dict[str, Any]:
     """Returns a weight file's kind, sizes, parameters, metadata; raises as `load_generator`."""
     tables, facts = read_networks(path)
     taken = choose_network(tables, path)
+    with complaint(path, DOES_NOT_FIT):
+        tensors = official(tables[taken])
+    kinds = [kind_of(table) for table in tables.values()]
     own = facts.get(taken, {})
-    with naming(path):
-        tables[taken] = official(tables[taken])
-    sizes = _measure(tables[taken], own, path)
-    megabytes = math.ceil(Path(path).stat().st_size / 1e4) / 100
+    net = build_network(tensors, own, source=path)
     own = {name: text for name, text in own.items() if name not in DOUBLE}
-    found = {**own, "kind": kind_of(tables[taken]), **sizes, "megabytes": megabytes}
+    megabytes = math.ceil(Path(path).stat().st_size / 1e4) / 100
+    found = {**own, "kind": kind_of(tensors), **_sizes(net), "megabytes": megabytes}
     if len(tables) > 1:
         found |= {"network": taken, "networks": list(tables)}
-    if (
-        taken
-        and stylegan2.kind_of(tables[taken])
-        and "discriminator" not in map(kind_of, tables.values())
-    ):
+    if taken and stylegan2.kind_of(tensors) and "discriminator" not in kinds:
         found["discriminator"] = f"none in this file; {stylegan2.NO_DISCRIMINATOR}"
-    if bad := count_not_finite(tables[taken]):
+    if bad := count_not_finite(tensors):
         found["numbers that are not finite"] = bad
     return found
 
 
-def _measure(
-    tensors: dict[str, Tensor], facts: Mapping[str, str], source: Path | str
-) -> dict[str, Any]:
-    """Returns the sizes of a network; a StyleGAN2, under official names, is not built."""
-    if not stylegan2.kind_of(tensors):
-        return _sizes(build_network(tensors, facts, source=source))
-    with naming(source):
-        sizes = stylegan2.measure(tensors, facts)
-    sizes = {"architecture": "stylegan2", **sizes}
-    return sizes | {"parameters": stylegan2.count_parameters(tensors)}
-
-
 def _sizes(net: nn.Module) -> dict[str, Any]:
     """Returns a network's architecture, constructor arguments and number of parameters."""
-    names = [*Generator.SIZES, "wide_dim", "properties", "width", "crop"]
-    found: dict[str, Any] = {"architecture": ARCHITECTURES[type(net)]}
-    found |= {name: getattr(net, name) for name in names if hasattr(net, name)}
-    return found | {"parameters": sum(p.numel() for p in net.parameters())}
+    sizes = {k: v for k, v in arguments(net).items() if v or k not in HIDDEN_IF_0}
+    parameters = sum(p.numel() for p in net.parameters())
+    return {"architecture": ARCHITECTURES[type(net)], **sizes, "parameters": parameters}
 
 
 def convert(
@@ -108,17 +92,11 @@ def convert(
     if wide_dim:
         tensors = _split(tensors, facts, source, wide_dim, seed)
     if plain_mapping:
-        with naming(source, "not converted"):
+        with complaint(source, "not converted"):
             tensors, facts = plain(tensors), {k: v for k, v in facts.items() if k != "w_dim"}
-    if stylegan2.kind_of(tensors):
-        return _convert_stylegan2(source, target, tensors, facts)
     net = build_network(tensors, facts, source=source)
-    if target.suffix == ".pth" and isinstance(net, CompactCNN):
-        raise ValueError(f"{target}: cannot store the names of properties. Write .safetensors.")
-    if target.suffix == ".pth" and isinstance(net, PropertyCNN):
-        published = build_network(tensors, {}, source=target)  # what a reader will take it for
-        if _sizes(published) != _sizes(net):
-            raise ValueError(f"{target}: cannot store this CNN's crop. Write .safetensors.")
+    if target.suffix == ".pth" and (lost := _lost(net, tensors, target)):
+        raise ValueError(f"{target}: cannot store {lost}. Write .safetensors.")
     write_network(net, tensors, target, facts)
     return _sizes(net)
 
@@ -132,28 +110,19 @@ def _split(
         raise ValueError(
             f"{source}: only a generator with a plain mapping can be split. Remove --split."
         )
-    with naming(source, "not split"):
+    with complaint(source, "not split"):
         net = net.split(wide_dim, torch.Generator().manual_seed(seed))
     form = tensors[min(tensors)].dtype
     new = {k: v.to(form) for k, v in net.state_dict().items() if k not in tensors}
     return {**tensors, **new}
 
 
-def _convert_stylegan2(
-    source: Path, target: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, str]
-) -> dict[str, Any]:
-    """Writes one StyleGAN2 network under official names."""
-    sizes = _measure(dict(tensors), facts, source)
-    if target.suffix == ".pth" and (lost := _lost(sizes)):
-        raise ValueError(f"{target}: cannot store {lost}. Write .safetensors.")
-    own = {name: str(sizes[name]) for name in (*LOST, "architecture") if name in sizes}
-    write_network(None, tensors, target, {**facts, **own})
-    return sizes
-
-
-def _lost(sizes: Mapping[str, Any]) -> str:
-    """Names the sizes of a StyleGAN2 that files without metadata cannot store."""
-    return ", ".join(name for name, value in LOST.items() if sizes.get(name, value) != value)
+def _lost(net: nn.Module, tensors: dict[str, Tensor], target: Path) -> str:
+    """Names the sizes of a network that a file without metadata cannot store."""
+    if isinstance(net, CompactCNN):
+        return "the names of properties"
+    bare = _sizes(build_network(tensors, {}, source=target))
+    return ", ".join(name for name, value in _sizes(net).items() if bare.get(name) != value)
 
 
 def _convert_to_rosinality(
@@ -171,20 +140,19 @@ def _convert_to_rosinality(
             f"{source}: --to rosinality needs a StyleGAN2 generator; the file holds "
             f"{kind_of(tables[taken]) or 'another network'}"
         )
-    other = choose_network(tables, source, "discriminator")
-    kept = {"g_ema": taken}
-    if stylegan2.kind_of(tables[other]) == "discriminator":
-        kept["d"] = other
-    content, sizes = dict[str, Any](), dict[str, dict[str, Any]]()
+    kept = {"g_ema": taken, "d": choose_network(tables, source, "discriminator")}
+    if stylegan2.kind_of(tables[kept["d"]]) != "discriminator":
+        del kept["d"]
+    content, sizes, lost = {}, {}, {}
     for theirs, name in kept.items():
-        with naming(source):
+        with complaint(source, DOES_NOT_FIT):
             tensors = official(tables[name])
-        sizes[theirs] = _measure(tensors, facts.get(name, {}), source)
-        with naming(source, "not converted"):
+        net = build_network(tensors, facts.get(name, {}), source=source)
+        with complaint(source, "not converted"):
             content[theirs] = rosinality(tensors)
+        sizes[theirs], lost[theirs] = _sizes(net), _lost(net, tensors, source)
     content["latent_avg"] = content["g_ema"].pop("latent_avg")
     with atomic_path(target) as temporary:
         torch.save(content, temporary)
     told = {"networks": list(content), **sizes["g_ema"]}
-    lost = {name: text for name, own in sizes.items() if (text := _lost(own))}
-    return told | ({"not stored": lost} if lost else {})
+    return told | ({"not stored": lost} if any(lost.values()) else {})

@@ -18,8 +18,8 @@ REMEDIES = {
     "Make its folder writable again": RIGHTS,
     "Mount its disk again, or restore its folder": MOUNT,
 }
+locked: set[Path] = set()  # this process's run folders; one lost with its disk is not recreated
 NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES}  # of a folder
-held: dict[Path, Path] = {}  # folders that this process has locked, by the lock file of each
 
 
 class WriteError(OSError):
@@ -71,29 +71,45 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.{secrets.token_hex(6)}{PARTIAL}{path.suffix}")
+    ours = {None, *map(str, (path, temporary, path.parent))}
     try:
-        for mark, folder in tuple(held.items()):  # do not recreate a folder lost with its disk
-            if folder in path.parents and not (folder.is_dir() and mark.is_file()):
-                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        if any(folder in path.parents and not folder.is_dir() for folder in list(locked)):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         make_folder(path.parent)
         yield temporary
         _sync(temporary)
         os.replace(temporary, path)
         _sync(path.parent)
-    except BaseException as error:
-        with suppress(OSError):  # the error being raised already names the fault
-            temporary.unlink(missing_ok=True)
-        ours = {None, *map(str, (path, temporary, path.parent))}  # others: of reading another file
-        told = not isinstance(error, OSError) or isinstance(error, WriteError)
-        if told or (error.filename not in ours and error.errno not in ROOM):
+    except OSError as error:
+        other = error.filename not in ours and error.errno not in ROOM  # of reading another file
+        if other or isinstance(error, WriteError):
             raise
         raise WriteError(error.errno, error.strerror, str(path)) from error
+    finally:
+        with suppress(OSError):  # an error being raised already names the fault
+            temporary.unlink(missing_ok=True)
 
 
 def write_atomic(path: Path | str, data: bytes | str) -> None:
     """Writes a file atomically; text as UTF-8."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+@contextmanager
+def complaint(
+    path: Path | str,
+    what: str,
+    remedy: str = "",
+    errors: type[Exception] | tuple[type[Exception], ...] = Exception,
+) -> Iterator[None]:
+    """Turns errors inside the block into a ValueError of one line: PATH: WHAT (REASON). REMEDY."""
+    try:
+        yield
+    except errors as error:
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        reason = " ".join((getattr(error, "strerror", None) or f"{kind}{error}").split())[:300]
+        raise ValueError(f"{path}: {what} ({reason}). {remedy}".rstrip()) from error
 
 
 def check_file(path: Path, kind: str, remedy: str = "Check the path.") -> None:

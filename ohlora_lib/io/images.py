@@ -19,7 +19,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from ohlora_lib.io.disk import atomic_path, check_file
+from ohlora_lib.io.disk import atomic_path, check_file, complaint
 from ohlora_lib.io.pictures import read_image
 
 CHUNK = 256  # files decoded together and held in memory together
@@ -96,10 +96,8 @@ def open_store(path: Path | str) -> np.ndarray:
     """Opens a store memory-mapped, uint8 (N, H, H, 3); ValueError for any other file."""
     path = Path(path)
     check_file(path, "image store", "Run the stage that writes it first.")
-    try:
+    with complaint(path, "not an image store", "Run its stage again."):
         images = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise ValueError(f"{path}: not an image store ({error}). Run its stage again.") from error
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
         found = f"{images.dtype} {images.shape}"
         raise ValueError(f"{path}: holds {found}; an image store is uint8 (N, H, H, 3)")

@@ -1,13 +1,14 @@
 """Checks CSV files for ragged rows and duplicate columns, which pandas would accept."""
 
 import csv
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ohlora_lib.io.disk import check_file
+from ohlora_lib.io.disk import check_file, complaint
 
 
 def read_header(path: Path, *, kind: str = "table", short_rows: bool = True) -> list[str]:
@@ -17,44 +18,36 @@ def read_header(path: Path, *, kind: str = "table", short_rows: bool = True) -> 
     header. Messages call the file a `kind`; `short_rows` allows rows with missing fields.
     """
     check_file(path, kind)
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
-            header = next((row for row in reader if row), [])
-            twice = [name for k, name in enumerate(header) if name in header[:k]]
-            if twice:
-                raise ValueError(f"{path}: column {twice[0]!r} appears twice. Remove one.")
-            if len(header) == 1 and any(mark in header[0] for mark in ";\t|"):
-                raise ValueError(f"{path}: its first line is one name, {header[0][:80]!r}. "
-                                 "Separate cells with commas.")  # fmt: skip
-            for row in reader:
-                short = row and len(row) < len(header) and not short_rows
-                if short or len(row) > len(header):
-                    raise ValueError(
-                        f"{path}: line {reader.line_num} has {len(row)} fields, but the header "
-                        f"has {len(header)}. Correct or remove that line; if it is the last, "
-                        f"the file was truncated."
-                    )
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise _unreadable(path, error) from error
+    with _readable(path), path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.reader(file)
+        header = next((row for row in reader if row), [])
+        twice = [name for k, name in enumerate(header) if name in header[:k]]
+        if twice:
+            raise ValueError(f"{path}: column {twice[0]!r} appears twice. Remove one.")
+        if len(header) == 1 and any(mark in header[0] for mark in ";\t|"):
+            raise ValueError(f"{path}: its first line is one name, {header[0][:80]!r}. "
+                             "Separate cells with commas.")  # fmt: skip
+        for row in reader:
+            short = row and len(row) < len(header) and not short_rows
+            if short or len(row) > len(header):
+                raise ValueError(
+                    f"{path}: line {reader.line_num} has {len(row)} fields, but the header has "
+                    f"{len(header)}. Correct or remove that line; if it is the last, the file "
+                    f"was truncated."
+                )
     return header
 
 
 def parse(path: Path, **options: Any) -> pd.DataFrame:
     """Parses a CSV that `read_header` has checked; ValueError if pandas cannot."""
-    try:
+    with _readable(path):
         return pd.read_csv(path, index_col=False, low_memory=False, **options)
-    except (pd.errors.ParserError, OverflowError) as error:
-        raise _unreadable(path, error) from error
 
 
-def _unreadable(path: Path, error: Exception) -> ValueError:
-    reason = " ".join(str(getattr(error, "strerror", None) or error).split())
-    if isinstance(error, UnicodeDecodeError):
-        reason = f"byte {error.start} is not UTF-8"
-    return ValueError(
-        f"{path}: not a readable CSV table ({reason}). Save it as CSV, UTF-8, with commas."
-    )
+def _readable(path: Path) -> AbstractContextManager[None]:
+    errors = OSError, UnicodeDecodeError, csv.Error, pd.errors.ParserError, OverflowError
+    remedy = "Save it as CSV, UTF-8, with commas."
+    return complaint(path, "not a readable CSV table", remedy, errors)
 
 
 def numbers(column: pd.Series) -> pd.Series:

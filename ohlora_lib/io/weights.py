@@ -6,8 +6,7 @@ The architecture is inferred from tensor names and shapes, so nobody has to spec
 import io
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,9 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from ohlora_lib.io.disk import write_atomic
+from ohlora_lib.io.disk import complaint, write_atomic
 from ohlora_lib.io.stylegan2 import layout as stylegan2
+from ohlora_lib.io.stylegan2.layout import Shapes
 from ohlora_lib.io.stylegan2.rosinality import official
 from ohlora_lib.io.tensors import read_networks
 from ohlora_lib.nets import CompactCNN, Discriminator, Generator, PropertyCNN
@@ -31,12 +31,12 @@ PREFERRED = (  # of several networks in one file
     *("generator_smooth", "generator_ema", "G_ema", "g_ema", "generator", "discriminator"),
     *("D", "d"),
 )
+DOES_NOT_FIT = "its tensors do not fit a StyleGAN2"
 ARCHITECTURES = {
     Generator: "stylegan1", Discriminator: "stylegan1",
     StyleGAN2Generator: "stylegan2", StyleGAN2Discriminator: "stylegan2",
     PropertyCNN: "published", CompactCNN: "compact",
 }  # fmt: skip
-Shapes = Mapping[str, Sequence[int]]  # by tensor name
 
 
 def save_weights(net: nn.Module, path: Path | str, **facts: str) -> None:
@@ -45,7 +45,7 @@ def save_weights(net: nn.Module, path: Path | str, **facts: str) -> None:
 
 
 def write_network(
-    net: nn.Module | None, tensors: Mapping[str, Tensor], path: Path, facts: Mapping[str, str]
+    net: nn.Module, tensors: Mapping[str, Tensor], path: Path, facts: Mapping[str, str]
 ) -> None:
     """Writes a network's tensors in the number format that they have."""
     tensors = {
@@ -58,9 +58,7 @@ def write_network(
         torch.save(tensors, buffer)
         write_atomic(path, buffer.getvalue())
         return
-    own = {"kind": kind_of(tensors)}
-    if net is not None:
-        own["architecture"] = ARCHITECTURES[type(net)]
+    own = {"kind": kind_of(tensors), "architecture": ARCHITECTURES[type(net)]}
     if isinstance(net, PropertyCNN | CompactCNN):
         own |= {"image_px": str(net.image_px), "width": str(net.width)}
     if isinstance(net, PropertyCNN):
@@ -70,7 +68,7 @@ def write_network(
     if isinstance(net, StyleGAN2Generator | StyleGAN2Discriminator):
         own |= {"conv_clamp": str(net.conv_clamp)}
     if isinstance(net, StyleGAN2Discriminator):
-        own |= {"mbstd_group_size": str(net.b4.group)}
+        own |= {"mbstd_group_size": str(net.mbstd_group_size)}
     write_atomic(path, _in_order(save(tensors, metadata={**facts, **own})))
 
 
@@ -93,18 +91,8 @@ def read_tensors(
     """
     tables, facts = read_networks(path)
     taken = choose_network(tables, path, kind, network)
-    with naming(path):
+    with complaint(path, DOES_NOT_FIT):
         return official(tables[taken]), facts.get(taken, {})
-
-
-@contextmanager
-def naming(path: Path | str, what: str = "does not fit a StyleGAN2") -> Iterator[None]:
-    """Turns an error about the tensors of a StyleGAN2 into one line that names the file."""
-    try:
-        yield
-    except Exception as error:  # damaged shapes may raise any error
-        reason = " ".join(str(error).split())[:300]
-        raise ValueError(f"{path}: {what}: {reason}.") from error
 
 
 def choose_network(
@@ -127,15 +115,7 @@ def _count(shapes: Shapes, pattern: str) -> int:
     return sum(bool(re.fullmatch(pattern, name)) for name in shapes)
 
 
-def _feature_maps(channels: Mapping[int, int]) -> dict[str, int]:
-    """Finds base and max of the rule min(base / px, max) from the channels by resolution."""
-    base = max((px * n for px, n in channels.items() if n > 1), default=1)  # 1 is the minimum
-    return {"fmaps_base": base, "fmaps_max": max(channels.values())}
-
-
-def _generator(shapes: Shapes, facts: Mapping[str, str]) -> StyleGenerator:
-    if stylegan2.kind_of(shapes):
-        return StyleGAN2Generator(**stylegan2.sizes(shapes, facts))
+def _generator(shapes: Shapes, _: Mapping[str, str]) -> Generator:
     blocks = _count(shapes, r"synthesis\.output\d+\.weight")
     channels = {4 * 2**k: shapes[f"synthesis.output{k}.weight"][1] for k in range(blocks)}
     properties = shapes.get("mapping.label_weight", (0,))[0]
@@ -146,38 +126,27 @@ def _generator(shapes: Shapes, facts: Mapping[str, str]) -> StyleGenerator:
         w_dim=w_dim,
         num_properties=properties,
         wide_dim=shapes.get("mapping.dense_new0.weight", (0,))[0],
-        **_feature_maps(channels),
+        **stylegan2.channel_rule(channels, "fmaps"),
     )
 
 
-def _discriminator(
-    shapes: Shapes, facts: Mapping[str, str]
-) -> Discriminator | StyleGAN2Discriminator:
-    if stylegan2.kind_of(shapes):
-        return StyleGAN2Discriminator(**stylegan2.sizes(shapes, facts))
+def _discriminator(shapes: Shapes, _: Mapping[str, str]) -> Discriminator:
     blocks = _count(shapes, r"input\d+\.weight")
     image_px = 4 * 2 ** (blocks - 1)
     channels = {image_px // 2**k: shapes[f"input{k}.weight"][0] for k in range(blocks)}
     hidden = channels[2] = shapes[f"layer{2 * blocks - 1}.weight"][0]
     properties = shapes[f"layer{2 * blocks}.weight"][1] - hidden
-    return Discriminator(image_px, num_properties=properties, **_feature_maps(channels))
+    return Discriminator(
+        image_px, num_properties=properties, **stylegan2.channel_rule(channels, "fmaps")
+    )
 
 
 def _property_cnn(shapes: Shapes, facts: Mapping[str, str]) -> PropertyCNN | CompactCNN:
-    if "stem.0.weight" in shapes:
-        return CompactCNN(
-            json.loads(facts["properties"]),
-            image_px=int(facts["image_px"]),
-            width=float(facts["width"]),
-            residual="blocks.0.skip.weight" in shapes,
-        )
-    if "property" in facts:
-        return PropertyCNN(
-            facts["property"],
-            image_px=int(facts["image_px"]),
-            width=float(facts["width"]),
-            crop=json.loads(facts["crop"]),
-        )
+    if "image_px" in facts:
+        sizes = {"image_px": int(facts["image_px"]), "width": float(facts["width"])}
+        if "properties" in facts:
+            return CompactCNN(json.loads(facts["properties"]), **sizes)
+        return PropertyCNN(facts["property"], crop=json.loads(facts["crop"]), **sizes)
     width = shapes["conv1.0.weight"][0] / CHANNELS[0]
     flat = shapes["fc1.0.weight"][1]
     for prop in ("gender", "age", "quality", "glass"):
@@ -209,16 +178,13 @@ def build_network(
         hint = f"; {stylegan2.NO_DISCRIMINATOR}" if lacks else ""
         raise ValueError(f"{source}: holds {holds}, not a {kind or ' or '.join(KINDS)}{hint}.")
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
-    make = partial(KINDS[found][1], shapes, facts)
-    try:
+    make = partial(stylegan2.make if stylegan2.kind_of(shapes) else KINDS[found][1], shapes, facts)
+    misfit = f"its tensors and metadata do not fit a {found}"
+    with complaint(source, misfit, "Fetch it again."):
         with torch.device("meta"):  # tensors that do not fit must not take memory
             make().load_state_dict(tensors, assign=True)
         net = make()
         net.load_state_dict(tensors)
-    except Exception as error:  # damaged shapes and metadata may raise any error
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        why = f"{source}: its tensors and metadata do not fit a {found} ({reason[:300]})"
-        raise ValueError(f"{why}. Fetch it again.") from error
     return net.eval()
 
 

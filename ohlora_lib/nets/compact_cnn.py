@@ -8,13 +8,11 @@ does not depend on the rest of its batch.
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ohlora_lib.nets.layers import check_shape
 
-# Channels of the stem and the blocks at width 1; the last number repeats.
-CHANNELS, RESIDUAL = (12, 24, 48, 96, 128), (24, 32, 64, 96, 128)
+CHANNELS = (12, 24, 48, 96, 128)  # of the stem and the blocks at width 1; the last one repeats
 LAST_PX = 4  # side of the last feature map
 
 
@@ -27,27 +25,6 @@ def pooled(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(convolution, nn.MaxPool2d(2), nn.BatchNorm2d(outputs), nn.ReLU())
 
 
-class Block(nn.Module):
-    """A residual block that halves the resolution, for files of earlier versions.
-
-    Source: He et al., "Deep Residual Learning for Image Recognition", 2016,
-    https://arxiv.org/abs/1512.03385.
-    """
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False)
-        self.norm1 = nn.BatchNorm2d(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
-        self.norm2 = nn.BatchNorm2d(outputs)
-        self.skip = nn.Conv2d(inputs, outputs, 1, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Maps (B, inputs, h, h) to (B, outputs, h/2, h/2)."""
-        y = self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))
-        return F.relu(y + self.skip(F.avg_pool2d(x, 2)))
-
-
 class CompactCNN(nn.Module):
     """Predicts several properties from a whole image; they share all layers but the last.
 
@@ -55,19 +32,13 @@ class CompactCNN(nn.Module):
         properties: Names of the properties, in the order of the columns.
         image_px: Side H of the images, a power of two of at least 16.
         width: Multiplier of all channel counts.
-        residual: Builds the network of earlier versions, which lost fine detail.
 
     Raises:
         ValueError: If H is not such a power of two.
     """
 
     def __init__(
-        self,
-        properties: Sequence[str],
-        *,
-        image_px: int = 64,
-        width: float = 1.0,
-        residual: bool = False,
+        self, properties: Sequence[str], *, image_px: int = 64, width: float = 1.0
     ) -> None:
         super().__init__()
         blocks = image_px.bit_length() - 1 - (2 * LAST_PX - 1).bit_length()
@@ -77,13 +48,10 @@ class CompactCNN(nn.Module):
                 f"Choose one, or set `architecture: published`."
             )
         self.properties, self.image_px, self.width = tuple(properties), image_px, width
-        counts = RESIDUAL if residual else CHANNELS
-        counts = [*counts, *[counts[-1]] * blocks][: blocks + 1]
-        channels = [max(1, round(count * width)) for count in counts]
-        strided = nn.Conv2d(3, channels[0], 3, stride=2, padding=1, bias=False)
-        earlier = nn.Sequential(strided, nn.BatchNorm2d(channels[0]), nn.ReLU())
-        self.stem = earlier if residual else pooled(3, channels[0])
-        self.blocks = nn.Sequential(*map(Block if residual else pooled, channels, channels[1:]))
+        channels = [*CHANNELS, *[CHANNELS[-1]] * blocks][: blocks + 1]
+        channels = [max(1, round(count * width)) for count in channels]
+        self.stem = pooled(3, channels[0])
+        self.blocks = nn.Sequential(*map(pooled, channels, channels[1:]))
         self.dropout = nn.Dropout(0.2)
         self.head = nn.Linear(channels[-1] * LAST_PX**2, len(self.properties))
         self.register_buffer(

@@ -10,8 +10,6 @@ import sys
 
 import torch
 
-from ohlora_lib.nets import cores
-
 PRECISIONS = ("auto", "float32", "bfloat16")
 MAP_NUMBERS = 2**23  # elements of the widest feature map of all images in one pass on a CPU
 LEAST_AT_ONCE, MOST_AT_ONCE = 4, 250  # images
@@ -33,7 +31,6 @@ def pick_device(name: str) -> torch.device:
         raise ValueError(f"device is {name!r}; this machine allows {', '.join(known)}")
     torch.set_flush_denormal(True)  # denormal numbers slow a CPU down a hundredfold
     _keep_freed_memory()
-    cores.share()
     return torch.device(name)
 
 

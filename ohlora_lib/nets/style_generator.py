@@ -5,6 +5,7 @@ Source: Karras et al., "A Style-Based Generator Architecture for GANs", 2019, ht
 """
 
 import contextlib
+import inspect
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,6 +28,11 @@ def count_blocks(image_px: int) -> int:
 def feature_maps(image_px: int, fmaps_base: int, fmaps_max: int) -> int:
     """Returns the number of channels at a resolution."""
     return max(1, min(fmaps_base // image_px, fmaps_max))
+
+
+def arguments(net: nn.Module) -> dict[str, Any]:
+    """Returns a network's constructor arguments, which are attributes of the same names."""
+    return {name: getattr(net, name) for name in inspect.signature(type(net)).parameters}
 
 
 @dataclass(frozen=True)
@@ -84,16 +90,14 @@ class StyleSynthesis(nn.Module):
 class StyleGenerator(nn.Module):
     """A generator with the parts `mapping`, `truncation` and `synthesis`.
 
-    Each generation's class has `SIZES`, the names of its constructor's arguments but `wide_dim`,
-    and `groups`, the prefixes of parameter names by layer group, such as `layers@16px`.
+    Each generation's class has `groups`, the prefixes of parameter names by layer group, such as
+    `layers@16px`.
     """
-
-    SIZES: tuple[str, ...]
 
     @property
     def sizes(self) -> dict[str, Any]:
         """Constructor arguments of a network like this, with a plain mapping."""
-        return {name: getattr(self, name) for name in self.SIZES}
+        return {k: v for k, v in arguments(self).items() if k != "wide_dim"}
 
     @torch.no_grad()
     def split(self, wide_dim: int, random: torch.Generator) -> Self:

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from scipy.spatial.distance import cdist
 from scipy.special import expit
 from torch import Tensor
 
@@ -172,20 +173,14 @@ def _choose(
     unsure = -np.abs(_committee(features, labels, rows, seed) - 0.5)  # (N,)
     pool = rest[np.argsort(-unsure[rest], kind="stable")[: POOL * count]]
     value = unsure[pool] - unsure[pool].min() + FLOOR
-    nearest = _distance(features[pool], features[rows]).min(1)  # to what is or will be answered
+    nearest = cdist(features[pool], features[rows]).min(1)  # to what is or will be answered
     chosen: list[int] = []
     for _ in range(count):
         gain = value * nearest
         gain[chosen] = -1
         chosen.append(int(np.argmax(gain)))
-        nearest = np.minimum(nearest, _distance(features[pool], features[pool[chosen[-1:]]])[:, 0])
+        nearest = np.minimum(nearest, cdist(features[pool], features[pool[chosen[-1:]]])[:, 0])
     return pool[chosen]
-
-
-def _distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Euclidean distances, (len(a), len(b))."""
-    squared = np.square(a).sum(1)[:, None] + np.square(b).sum(1) - 2 * a @ b.T
-    return np.sqrt(np.maximum(squared, 0))
 
 
 def _committee(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ohlora_lib.io.disk import check_file
+from ohlora_lib.io.disk import check_file, complaint
 from ohlora_lib.io.pictures import ATTRIBUTE_LISTS, find_images, walk
 from ohlora_lib.population.labels import match_rows, read_table, with_properties
 from ohlora_lib.study.parameters import LabelImages, MakePopulation
@@ -72,20 +72,15 @@ def read_attributes(path: Path) -> pd.DataFrame:
     if path.suffix == ".csv":
         return read_table(path)
     check_file(path, "attribute list")
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            count, names = int(file.readline()), ["file", *file.readline().split()]
-            columns = [*names, ""]  # "": surplus values
-            table = pd.read_csv(file, sep=r"\s+", names=columns, dtype={"file": str})
+    what = "not CelebA's attribute list: a count, a line of names, one line per image"
+    with complaint(path, what, "Fetch it again."), path.open(encoding="utf-8-sig") as file:
+        count, names = int(file.readline()), ["file", *file.readline().split()]
+        columns = [*names, ""]  # "": surplus values
+        table = pd.read_csv(file, sep=r"\s+", names=columns, dtype={"file": str})
         ragged = table[names].isna().any(axis=1) | table[""].notna()
         if len(table) != count or ragged.any():
             raise ValueError(
                 f"it declares {count} images and lists {len(table)}; lines with too few or too "
                 f"many values: {ragged.sum()}"
             )
-    except (OSError, ValueError, OverflowError) as error:
-        raise ValueError(
-            f"{path}: not CelebA's attribute list: a count, a line of names, one line per image "
-            f"({' '.join(str(error).split())}). Fetch it again."
-        ) from error
     return table[names]

@@ -23,7 +23,7 @@ from ohlora_lib.population.labels import (
 from ohlora_lib.properties import compact, published
 from ohlora_lib.properties.lesson import CNNSettings, Fold, Lesson, deal, stratified_folds
 from ohlora_lib.study.parameters import TrainPropertyCNN
-from ohlora_lib.training.checkpoint import images_sha256, load_newest, save_state
+from ohlora_lib.training.checkpoint import images_sha256, load_unchanged, save_state
 
 TRAINERS = {"compact": compact.train_fold, "published": published.train_fold}
 
@@ -151,7 +151,7 @@ def _plain(fold: Fold) -> dict[str, Any]:
 
 def _read_fold(path: Path, lesson: Lesson, facts: Mapping[str, Any]) -> Fold | None:
     """Loads a fold from its checkpoint; None if it must be trained."""
-    state = load_newest(path, facts)
+    state = load_unchanged(path, facts)
     if state is None or state.keys() != {*Fold.__dataclass_fields__, "crop"}:
         return None  # not trained yet, or saved by an older version in another format
     net = published.with_crop(lesson, state.pop("crop")).new_net()

@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import pandas as pd
 from jinja2 import Environment, FileSystemLoader
 
 from ohlora_lib.io.disk import write_atomic
@@ -131,22 +132,14 @@ def _head(cards: list[dict[str, Any]]) -> dict[str, Any]:
 def _numbers(stage: str, results: dict[str, Any], config: dict[str, Any]) -> Iterator[tuple]:
     """The results on a run's card: each number with its label."""
     meaning, targets = config.get("meaning", MEANING), config.get("concept", {})
+    (found,) = pd.json_normalize(results).to_dict("records")  # keyed by dotted names
     for _, pattern, label, kind in (row for row in SHOWN if row[0] == stage):
-        for name, value in _flat(results):
+        for name, value in found.items():
             match = re.fullmatch(re.escape(pattern).replace(r"\*", "(.+)"), name)
             if match and isinstance(value, int | float):
                 prop = "".join(match.groups())
                 words = {"one": meaning.get(prop, ("", prop))[1], "target": targets.get(prop, 0)}
                 yield label.format(prop=prop, **words), format(value, kind)
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The values of nested mappings, keyed by dotted names."""
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def _picture(path: Path, width_px: int, *, half: bool = False) -> dict[str, Any] | None:

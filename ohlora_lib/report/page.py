@@ -152,13 +152,11 @@ def _page_of(notebook: str, folder: Path) -> str:
     """Address of a notebook's page: of an input, the same variant, no variant, or its card."""
     config = records.read_json(folder / "config.json")  # empty if it is not a run folder
     root, same = records.root_of(folder), "".join([notebook, *folder.name.partition("-")[1:]])
-    runs = [root / text for _, text in records.input_paths(config, records.RUNS)]
-    others = [folder.with_name(name) for name in (same, notebook)]
-    pages = [page for run in runs if (page := run / f"{notebook}.html").is_file()]
-    pages = pages or [page for run in others if (page := run / f"{notebook}.html").is_file()]
-    pages.sort(key=lambda page: page.parent.name != same)
-    if pages and (len(set(pages)) == 1 or pages[0].parent.name == same):
-        return Path(os.path.relpath(pages[0], folder)).as_posix()
+    inputs = [root / text for _, text in records.input_paths(config, records.RUNS)]
+    for runs in (inputs, [folder.with_name(same)], [folder.with_name(notebook)]):
+        pages = {page for run in runs if (page := run / f"{notebook}.html").is_file()}
+        if len(pages) == 1:
+            return Path(os.path.relpath(pages.pop(), folder)).as_posix()
     return f"../index.html#{notebook}"
 
 

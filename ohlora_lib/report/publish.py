@@ -24,17 +24,13 @@ def write_folder(source: Path, folder: Path) -> list[Path]:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder}: exists and is not empty. Give a new folder.")
-    summary, config = dict[str, Any](), dict[str, Any]()
+    summary, config, paths = dict[str, Any](), dict[str, Any](), [source]
     if source.is_dir():
         summary, config = read_summary(source), read_config(source)
-        paths = {name: source / f"{name}.safetensors" for name in NETS}
-        files = {name: path for name, path in paths.items() if path.is_file()}
-        if not files:
+        paths = [path for name in NETS if (path := source / f"{name}.safetensors").is_file()]
+        if not paths:
             raise ValueError(f"{source}: has no {' or '.join(NETS)}.safetensors to publish")
-    else:
-        files = {describe(source)["kind"]: source}
-    for path in files.values():
-        _check(path)
+    files = {_kind(path): path for path in paths}
     written = {name: folder / f"{name}.safetensors" for name in files}
     networks = {name: convert(files[name], out) for name, out in written.items()}
     facts = {"library_name": "ohlora", "networks": networks, "parameters": config}
@@ -48,7 +44,8 @@ def write_folder(source: Path, folder: Path) -> list[Path]:
     return [*written.values(), folder / "config.json", folder / "README.md"]
 
 
-def _check(path: Path) -> None:
+def _kind(path: Path) -> str:
+    """The kind of network in a weight file; ValueError if it cannot be published."""
     facts = describe(path)
     if len(facts.get("networks", [])) > 1:
         raise ValueError(
@@ -57,3 +54,4 @@ def _check(path: Path) -> None:
         )
     if "numbers that are not finite" in facts:
         raise ValueError(f"{path}: has numbers that are not finite, so it cannot be used")
+    return facts["kind"]

@@ -6,6 +6,7 @@ Every picture carries an alternative text, so the exported page can be read with
 import base64
 import io
 import re
+import warnings
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
@@ -29,14 +30,16 @@ def figure(run: Run, figure: Figure, *, number: int | None = None) -> None:
     The file names begin with the figure's number in a report, if there is one.
     """
     path = run.path / figure_file(figure.name, number)
-    missing = style.find_fonts(figure.drawing)
-    for kind in ("png", "svg"):
-        write_atomic(path.with_suffix(f".{kind}"), style.drawn(figure.drawing, kind))
+    with warnings.catch_warnings(record=True) as told:  # of letters that no font has
+        warnings.simplefilter("always")
+        for kind in ("png", "svg"):
+            write_atomic(path.with_suffix(f".{kind}"), style.drawn(figure.drawing, kind))
     picture(path, figure.alt, figure.reading)
-    if missing:
+    if told:
         sentence(
-            f"No installed font has the letters {missing}; the figure shows boxes for them. "
-            "Install a font that has them, such as Noto Sans CJK, and run this again."
+            f"Matplotlib warns: {str(told[0].message).rstrip('.')}. If the figure shows boxes in "
+            "place of letters, install a font that has them, such as Noto Sans CJK, and run this "
+            "again."
         )
 
 
@@ -113,10 +116,10 @@ def table(data: pd.DataFrame, *, digits: int = 3) -> None:
     corner = data.index.name or data.columns.name
     data = data.rename_axis(index=None, columns=corner)
     options = {"border": 0, "index": not isinstance(data.index, pd.RangeIndex)}
+
+    def written(x: float) -> str:
+        return f"{x:,.{0 if x % 1 == 0 and abs(x) > 1 else digits}f}"
+
     with pd.option_context("display.max_colwidth", None):
-        shown = data.to_html(float_format=lambda x: _written(x, digits), **options)
+        shown = data.to_html(float_format=written, **options)
     display(HTML(WORDS.sub(r'<td style="text-align: left">', shown)))
-
-
-def _written(number: float, digits: int) -> str:
-    return f"{number:,.{0 if number % 1 == 0 and abs(number) > 1 else digits}f}"

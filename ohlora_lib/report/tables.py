@@ -71,17 +71,17 @@ def method_sentence(table: pd.DataFrame) -> str:
     """Explains the intervals of a verdict table, and what they are based on."""
     compared, near = "rows_a" in table, table["near_rows"].max()
     first, last = table[["rows_a", "rows_b"] if compared else ["start_rows", "end_rows"]].max()
-    parts = f"the first {first} and the last {last} rows"
-    if compared:
-        parts = f"{first} rows of one run and {last} of the other"
-    how = f"{parts}, with noise that includes the slow wander of the mean score"
-    if first and not near:
+    if table.attrs.get("seeds", [1, 1]) != [1, 1]:
+        how = f"Welch's, over seeds ({first} and {last})"
+    elif first and not near:
         how = (
             f"a bootstrap over the latents of {first} and {last} samples, with the wander of the "
             "score of the same latents at the end of training"
         )
-    if table.attrs.get("seeds", [1, 1]) != [1, 1]:
-        how = f"Welch's, over seeds ({first} and {last})"
+    else:
+        rows = f"{first} rows of one run and {last} of the other"
+        rows = rows if compared else f"the first {first} and the last {last} rows"
+        how = f"{rows}, with noise that includes the slow wander of the mean score"
     words = f"Intervals are 95 %, for all {len(table)} properties at once: {how}."
     if 0 < near < KNOWN_ROWS:
         words += (
@@ -145,18 +145,15 @@ def judged_runs(
 
     ValueError if one judged a run that is not compared, or two judged the same run.
     """
-    left = {run.resolve(): name for name, run in zip(names, runs, strict=False)}
-    found: dict[str, Path] = {}
-    for folder in dict.fromkeys(evaluations):
-        judged = read_config(folder)["finetune_run"]
-        name = left.pop((root_of(folder) / judged).resolve(), None)
-        if name is None:
-            raise ValueError(
-                f"evaluation_runs: {folder.name} judged {judged}, which is not in finetune_runs "
-                "or already has an evaluation; name one evaluation per run of finetune_runs"
-            )
-        found[name] = folder
-    return {name: found[name] for name in names if name in found}
+    judged = {(root_of(e) / read_config(e)["finetune_run"]).resolve(): e for e in evaluations}
+    places = dict(zip(names, [run.resolve() for run in runs], strict=False))
+    found = {name: judged[place] for name, place in places.items() if place in judged}
+    if spare := {*evaluations} - {*found.values()}:
+        raise ValueError(
+            f"evaluation_runs: {min(spare).name} judged a run that is not in finetune_runs or has "
+            "another evaluation; name one evaluation per run of finetune_runs"
+        )
+    return found
 
 
 def compared_samples(names: Sequence[str], judged: Mapping[str, Path]) -> dict[str, list[Sampled]]:

@@ -32,18 +32,15 @@ from papermill.log import logger
 from traitlets.config import Config
 
 from ohlora_lib.runner.outcomes import GRACE_SEC, Ended, Outcome, of_disk, of_error, of_exit
-from ohlora_lib.study import machine
-from ohlora_lib.study.run_folder import STARTED
 
 IOPUB_TIMEOUT = 120  # seconds; nbclient's default of 4 fails notebooks on a busy machine
 ENGINE = "ohlora"
 START_TIMEOUT = 300  # seconds
-LINE_REWRITTEN = re.compile(r"[^\n]*\r(?=[^\n\r])")
 Report = Callable[..., None]  # receives progress: the running `cell`, its last printed `text`
 
 
 class PrivateClient(PapermillNotebookClient):
-    """Executes the cells, reports each one and merges their printed text as it arrives."""
+    """Executes the cells, and reports each one and the text it prints."""
 
     def __init__(self, nb_man: Any, report: Report, **options: Any) -> None:
         super().__init__(nb_man, **options)
@@ -54,8 +51,6 @@ class PrivateClient(PapermillNotebookClient):
         manager = super().create_kernel_manager()
         if manager.kernel_name == NATIVE_KERNEL_NAME:
             manager.kernel_spec_manager.kernel_dirs = []
-        elif (python := manager.format_kernel_cmd()[0]) != sys.executable:
-            self.log.warning(f"Kernel {manager.kernel_name!r} is {python}, not {sys.executable}.")
         return manager
 
     @contextmanager
@@ -95,7 +90,6 @@ class PrivateClient(PapermillNotebookClient):
             lines = [line.strip() for line in re.split(r"[\r\n]", output.text) if line.strip()]
             if lines:
                 self.report(text=lines[-1])
-            merge_last_streams(cell.outputs)
         return output
 
     def stop(self, number: int, _: FrameType | None) -> None:
@@ -128,17 +122,6 @@ class PrivateClient(PapermillNotebookClient):
             raise KeyboardInterrupt if ctrl_c else SystemExit(128 + self.stopped)
 
 
-def merge_last_streams(outputs: list) -> None:
-    """Joins the last two outputs if both went to the same stream, applying carriage returns."""
-    if len(outputs) < 2 or any(output.output_type != "stream" for output in outputs[-2:]):
-        return
-    first, second = outputs[-2:]
-    if first.name == second.name:
-        text = (first.text + second.text).replace("\r\n", "\n")
-        first.text = LINE_REWRITTEN.sub("", text)
-        del outputs[-1]
-
-
 class PrivateKernelEngine(NBClientEngine):
     """papermill's engine with kernels on private sockets."""
 
@@ -157,6 +140,7 @@ class PrivateKernelEngine(NBClientEngine):
         options.pop("input_path", None)
         options = {"iopub_timeout": IOPUB_TIMEOUT, "timeout": execution_timeout, **options}
         options |= {"kernel_name": kernel_name, "startup_timeout": start_timeout, "log": logger}
+        options |= {"coalesce_streams": True}  # progress bars as a terminal shows them
         with private_sockets() as config:
             client = PrivateClient(nb_man, report, config=config, **options)
             with client.stopping():
@@ -180,7 +164,7 @@ def run_notebook(job: dict[str, Any], report: Report) -> Outcome:
     """
     from ohlora_lib.report.page import export_run  # a slow import that plain papermill never needs
 
-    output, kills = Path(job["output"]), machine.memory_kills()
+    output = Path(job["output"])
     working = output.with_name(f".{output.stem}.running.ipynb")
     outcome = Outcome(Ended.DONE)
     try:
@@ -193,7 +177,7 @@ def run_notebook(job: dict[str, Any], report: Report) -> Outcome:
         reason = of_error(error.ename, error.evalue)
         outcome = Outcome(Ended.FAILED, f"cell [{error.exec_count}]: {reason}")
     except DeadKernelError as error:
-        outcome = of_exit("its kernel", error.exit_code, kills)
+        outcome = of_exit("its kernel", error.exit_code)
     except (RuntimeError, TimeoutError) as error:
         outcome = Outcome(Ended.FAILED, of_error("its kernel did not answer", str(error)))
     except KeyboardInterrupt:  # SIGTERM instead ends this process: it leaves no time for a page
@@ -225,7 +209,6 @@ def main() -> None:
         while True:
             job = pipe.recv()
             os.environ["OHLORA_COMMAND"] = job["command"]
-            os.environ[STARTED] = "/".join(Path(job["output"]).parts[-3:-1])
             try:
                 outcome = run_notebook(job, report)
             except OSError as error:  # from the executed notebook or its page: a full disk, say

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ohlora_lib.io.disk import WriteError
-from ohlora_lib.study import machine
 
-SMALLER = "Use a smaller batch or fewer samples"
+SMALLER = "use a smaller batch or fewer samples"
 GO_ON = "a training run resumes from its last checkpoint"
 CAUSES = (  # pattern for `CLASS: text` of an error, and the message shown instead
-    ("^OutOfMemoryError|CUDA.* out of memory", f"the GPU ran out of memory ({{}}). {SMALLER}"),
-    (r"^\w*MemoryError|(can't allocate|not enough) memory", f"memory ran out ({{}}). {SMALLER}"),
+    ("^OutOfMemoryError|CUDA.* out of memory", f"the GPU ran out of memory ({{}}); {SMALLER}"),
+    (r"^\w*MemoryError|(can't allocate|not enough) memory", f"memory ran out ({{}}); {SMALLER}"),
     ("No space left", f"the disk is full ({{}}). Free some space and start again: {GO_ON}"),
 )
 GRACE_SEC = {signal.SIGINT: 300, signal.SIGTERM: 7}  # time for a stopped stage to save its state
@@ -42,28 +41,24 @@ def of_stop(number: int) -> Outcome:
     return Outcome(Ended.INTERRUPTED, f"stopped by {STOPPED_BY[number]}", 128 + number)
 
 
-def of_exit(who: str, exit_code: int | None, memory_kills: int | None = None) -> Outcome:
-    """Returns the outcome of a stage whose process exited before its notebook finished.
+def of_exit(who: str, exit_code: int | None) -> Outcome:
+    """Returns the outcome of a stage when a process, `who`, exited before its notebook finished.
 
-    Args:
-        who: Name of the process in the message, such as "its kernel".
-        exit_code: Exit status, or the negated number of the fatal signal; None if unknown.
-        memory_kills: `machine.memory_kills()` at the start of the stage.
+    The exit code is the negated number of a fatal signal, and None if it is unknown.
     """
     if exit_code is not None and exit_code >= 0:
         return Outcome(Ended.FAILED, f"{who} ended (exit status {exit_code})")
-    how = f"died ({signal.Signals(-exit_code).name})" if exit_code else "died"
-    if exit_code == -signal.SIGTERM:
-        how = f"was ended by SIGTERM. Start again: {GO_ON}"
-    elif exit_code == -signal.SIGKILL and memory_kills in {None, machine.memory_kills()}:
-        how = f"died (killed, most often for lack of memory: {SMALLER.replace('Use', 'use')})"
-    elif exit_code == -signal.SIGKILL:
-        how = f"was killed by the system because memory ran out. {SMALLER}"
+    known = {
+        None: "died",
+        -signal.SIGTERM: f"was ended by SIGTERM. Start again: {GO_ON}",
+        -signal.SIGKILL: f"died (killed, most often for lack of memory: {SMALLER})",
+    }
+    how = known.get(exit_code) or f"died ({signal.Signals(-exit_code).name})"
     return Outcome(Ended.KILLED, f"{who} {how}")
 
 
 def of_error(name: str, text: str) -> str:
-    """Describes a cell's error in one line, given its class name and text."""
+    """Describes an error in one line, given its class name and text."""
     line = next((part.strip() for part in text.splitlines() if part.strip()), "")
     if name in {"WriteError", "NotFiniteError"}:
         return line
@@ -77,15 +72,6 @@ def of_error(name: str, text: str) -> str:
 
 def of_disk(error: OSError, path: str) -> str:
     """Describes in one line why the executed notebook or its page at `path` was not written."""
-    if isinstance(error, WriteError):
-        return str(error)
     if error.errno is None:  # papermill's own message for a missing folder
         return f"{str(error).rstrip('.')}. Mount its disk and start again: {GO_ON}"
     return str(WriteError(error.errno, error.strerror, str(error.filename or path)))
-
-
-def last_error(text: str) -> str:
-    """Returns the error line of the last traceback in a text, or else the last line."""
-    ignored = re.compile(r"^Exception ignored.*\nTraceback.*\n(?: .*\n)*\S.*", re.MULTILINE)
-    raised = re.findall(r"^Traceback \(.*\n(?: .*\n)+(\S.*)", ignored.sub("", text), re.MULTILINE)
-    return (raised or text.strip().splitlines() or [""])[-1]

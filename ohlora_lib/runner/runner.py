@@ -16,10 +16,10 @@ from typing import Any
 
 from ohlora_lib.report.index import write_index
 from ohlora_lib.runner import stages
-from ohlora_lib.runner.outcomes import GRACE_SEC, Ended, Outcome, last_error, of_exit, of_stop
+from ohlora_lib.runner.outcomes import GRACE_SEC, Ended, Outcome, of_exit, of_stop
 from ohlora_lib.runner.stages import Stage
 from ohlora_lib.runner.status import Status
-from ohlora_lib.study import machine, records
+from ohlora_lib.study import records
 from ohlora_lib.study.machine import duration
 from ohlora_lib.study.run_folder import FolderLock
 from ohlora_lib.training.stopping import stop_on_interrupt
@@ -63,14 +63,8 @@ def run_study(
         stops: Source of stop signals. If None, Ctrl-C and SIGTERM, which needs the main thread.
         env: Additional environment variables for the notebooks.
 
-    Returns:
-        The study's page.
-
-    Raises:
-        ValueError: If a parameter or an input is invalid; nothing has been started.
-        StageError: If a stage failed.
-        StageInterrupted: If a stage was stopped.
-        WriteError: If the disk is full or cannot be written.
+    Returns the study's page. Raises ValueError, before anything starts, if a parameter or an input
+    is invalid; StageError if a stage failed, and StageInterrupted if it was stopped.
     """
     status = status or Status()
     folder, root = stages.find_study(folder)
@@ -131,16 +125,15 @@ class Worker:
         """Runs a job's notebook; see `kernel.run_notebook` for the keys."""
         if self.process is None:
             self._start()
-        kills = machine.memory_kills()
         with suppress(OSError):  # the worker has exited; `_news` reports it
             self.pipe.send(job)
         with nullcontext() if self.stops else stop_on_interrupt(pass_on=False) as asked:
-            return self._follow(self.stops or (lambda: asked), kills)
+            return self._follow(self.stops or (lambda: asked))
 
-    def _follow(self, stops: Stops, kills: int | None) -> Outcome:
+    def _follow(self, stops: Stops) -> Outcome:
         """Shows progress and forwards stop signals until there is an outcome."""
         deadline, passed = math.inf, 0
-        while isinstance(news := self._news(kills), dict):
+        while isinstance(news := self._news(), dict):
             if news:
                 self.status.update(**news)
             self.status.tick()
@@ -155,7 +148,7 @@ class Worker:
         asked = stops()
         return of_stop(asked[-1]) if asked else news
 
-    def _news(self, kills: int | None) -> dict[str, Any] | Outcome:
+    def _news(self) -> dict[str, Any] | Outcome:
         """Returns the next message: empty after half a second of silence, an outcome at exit."""
         ended = self.process.poll() is not None  # its children may still hold the pipe open
         with suppress(EOFError, OSError):
@@ -163,11 +156,10 @@ class Worker:
                 return self.pipe.recv()
             if not ended:
                 return {}
-        code = self.process.wait()
+        outcome = of_exit("its process", self.process.wait())
         self.errors.seek(0)
-        said = last_error(self.errors.read().decode(errors="replace"))
-        outcome = of_exit("its process", code, kills)
-        return replace(outcome, reason=f"{outcome.reason} {said}".rstrip())
+        last = self.errors.read().decode(errors="replace").strip().rpartition("\n")[2]
+        return replace(outcome, reason=f"{outcome.reason} {last}".rstrip())
 
     def close(self) -> None:
         """Ends the worker process, if it is running, and with it the kernel."""
@@ -211,24 +203,20 @@ def _run_stage(
         if outcome.ended == Ended.DONE and not there:
             outcome = Outcome(Ended.FAILED, "the notebook ended without run.finish()")
         if outcome.ended != Ended.DONE:
-            note = {} if there else {"notebook": stage.notebook.stem, "command": redo}
-            raise _failure(stage, outcome, note, root, fresh=anew)
+            facts = {"notebook": stage.notebook.stem, "command": redo}
+            with suppress(OSError):  # the disk may be full, as the reason says then
+                if not there:
+                    records.write_failure(stage.folder, outcome.ended, outcome.reason, **facts)
+            raise _failure(stage, outcome, root, fresh=anew)
     finally:
         if outcome:  # None if the stage never started
             status.end(outcome.ended)
         lock.release()
 
 
-def _failure(
-    stage: Stage, outcome: Outcome, note: dict[str, str], root: Path, *, fresh: bool
-) -> StageError:
-    """Returns the error of a failed stage; if `note` is not empty, also records it."""
+def _failure(stage: Stage, outcome: Outcome, root: Path, *, fresh: bool) -> StageError:
+    """Returns the error of a stage that did not finish."""
     message = f"{stage.name}: {outcome.reason}"
-    try:
-        if note:
-            records.write_failure(stage.folder, outcome.ended, outcome.reason, **note)
-    except OSError as error:
-        message += f" (and summary.json could not be written: {error.strerror})"
     if outcome.ended == Ended.INTERRUPTED:
         again = "Without --force, the same command" if fresh else "The same command"
         found: StageError = StageInterrupted(f"{message}. {again} resumes from there.")

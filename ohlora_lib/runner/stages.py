@@ -11,7 +11,7 @@ from ohlora_lib.io.disk import dangling_link, file_name
 from ohlora_lib.population import inputs
 from ohlora_lib.study import parameters, records, run_folder
 from ohlora_lib.study.look import conditions
-from ohlora_lib.study.parameters import EvaluateSamples, NotebookParameters, SelectImages
+from ohlora_lib.study.parameters import NotebookParameters
 from ohlora_lib.verdict.logs import read_log
 
 
@@ -42,10 +42,9 @@ class Stage:
 
 
 def find_study(folder: Path | str) -> tuple[Path, Path]:
-    """Finds a study's params folder and project root; `params` or the study may be a symlink.
+    """Finds a study's params folder and project root; ValueError if the folder does not exist.
 
-    Raises:
-        ValueError: If the folder does not exist.
+    `params` or the study may be a symlink.
     """
     given = Path(folder)
     if given.is_file():
@@ -57,13 +56,8 @@ def find_study(folder: Path | str) -> tuple[Path, Path]:
         given = records.project_root() / given
     if not given.is_dir():
         raise ValueError(f"{folder}: no such folder. Name a study in params/.")
-    given = Path(os.path.abspath(given))
-    root = records.project_root(given)
-    for path in (given, given.resolve()):
-        for home in path.parents:
-            if home.resolve() == root:
-                return root / path.relative_to(home), root
-    return given, root
+    given = Path(os.path.abspath(given))  # a symlink stays one
+    return given, records.project_root(given)
 
 
 def read_study(folder: Path, root: Path, seed: int | None = None) -> list[Stage]:
@@ -195,50 +189,34 @@ def _check_inputs(model: NotebookParameters, made: Collection[Path], root: Path)
             reason = dangling_link(path) or f"Correct the path; it is relative to {root}."
             raise ValueError(f"{name} is {text!r}, but there is no such {kind}. {reason}")
         try:
-            LOOKS.get(name, lambda *_: None)(model, path, root)
+            look(name, model, path, root)
         except ValueError as error:
             raise ValueError(f"{name}: {str(error).replace(f'{root}/', '')}") from None
 
 
-def _look_at_log(model: NotebookParameters, path: Path, _: Path) -> None:
-    read_log(path, **model.pick("columns complete"))
+def look(name: str, model: Any, path: Path, root: Path) -> None:
+    """Checks an input, named by its parameter, as its stage will read it hours later."""
+    match name:  # what imports torch is imported only if needed
+        case "log_csv" | "log_csvs" | "earlier_csv":
+            read_log(path, **model.pick("columns complete"))
+        case "image_folder":
+            inputs.check_images(model, path, root)
+        case "labels_csv":
+            inputs.check_labels(model, path, root)
+        case "scores_csv":
+            from ohlora_lib.selection.select import read_scores
 
+            read_scores(path, conditions(model.concept, model.keep))
+        case "onnx_files":
+            from ohlora_lib.evaluation.independent import load_independent
 
-def _look_at_generator(model: NotebookParameters, path: Path, _: Path) -> None:
-    from ohlora_lib.io.weights import check_weights  # imports torch
+            load_independent(model, root)
+        case "generator_file" | "discriminator_file":
+            from ohlora_lib.io.weights import check_weights
 
-    check_weights(path, "generator")
-    if getattr(model, "source", "") == "files" and not model.discriminator_file:
-        check_weights(path, "discriminator")  # the file must hold both
-
-
-def _look_at_discriminator(_: NotebookParameters, path: Path, __: Path) -> None:
-    from ohlora_lib.io.weights import check_weights  # imports torch
-
-    check_weights(path, "discriminator")
-
-
-def _look_at_scores(model: SelectImages, path: Path, _: Path) -> None:
-    from ohlora_lib.selection.select import read_scores  # imports torch
-
-    read_scores(path, conditions(model.concept, model.keep))
-
-
-def _look_at_onnx(model: EvaluateSamples, _: Path, root: Path) -> None:
-    from ohlora_lib.evaluation.independent import load_independent  # imports torch
-
-    load_independent(model, root)
-
-
-LOOKS = {  # check an input before the run, as its stage will read it hours later
-    **dict.fromkeys(("log_csv", "log_csvs", "earlier_csv"), _look_at_log),
-    "generator_file": _look_at_generator,
-    "discriminator_file": _look_at_discriminator,
-    "scores_csv": _look_at_scores,
-    "onnx_files": _look_at_onnx,
-    "image_folder": inputs.check_images,
-    "labels_csv": inputs.check_labels,
-}
+            check_weights(path, name.removesuffix("_file"))
+            if getattr(model, "source", "") == "files" and not model.discriminator_file:
+                check_weights(path, "discriminator")  # the file must hold both
 
 
 def reason_to_run(stage: Stage, root: Path) -> str | None:

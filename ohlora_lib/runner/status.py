@@ -12,15 +12,11 @@ QUIET_SEC = 8.0  # longest gap between plain lines
 
 
 class Status:
-    """Prints one line per stage.
-
-    Args:
-        console: Where to write; standard output if None.
-    """
+    """Prints one line per stage, on standard output unless a console is given."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(highlight=False, soft_wrap=True)
-        self._live: Live | None = None
+        self._live = Live(console=self.console, transient=True, auto_refresh=False)
         self._label = self._cell = self._text = ""
         self._started = self._spoke = time.monotonic()
 
@@ -34,7 +30,6 @@ class Status:
         self._label, self._cell, self._text = label, "", ""
         self._started = time.monotonic()
         if self.console.is_terminal:
-            self._live = Live(console=self.console, transient=True, auto_refresh=False)
             self._live.start()
         else:
             self.say(f"{label}  {why}")
@@ -45,19 +40,15 @@ class Status:
 
     def tick(self) -> None:
         """Shows the progress; call it at least once a second."""
-        if self._live is not None:
-            line = Text(self._line(), no_wrap=True, overflow="ellipsis", style="cyan")
-            self._live.update(line, refresh=True)
+        elapsed = duration(time.monotonic() - self._started)
+        line = "  ".join(filter(None, (self._label, elapsed, self._cell, self._text)))
+        if self._live.is_started:
+            text = Text(line, no_wrap=True, overflow="ellipsis", style="cyan")
+            self._live.update(text, refresh=True)
         elif time.monotonic() - self._spoke >= QUIET_SEC:
-            self.say(self._line())
+            self.say(line)
 
     def end(self, outcome: str) -> None:
         """Ends a stage with a permanent line."""
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
+        self._live.stop()
         self.say(f"{self._label}  {outcome}  {duration(time.monotonic() - self._started)}")
-
-    def _line(self) -> str:
-        elapsed = duration(time.monotonic() - self._started)
-        return "  ".join(x for x in (self._label, elapsed, self._cell, self._text) if x)

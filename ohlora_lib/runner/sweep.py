@@ -82,13 +82,9 @@ def run_sweep(
         scheduler: Address of a Dask scheduler whose workers run the studies instead.
         status: Where progress is shown; standard output if None.
 
-    Returns:
-        The sweep's page; `points.csv` lies in the same folder.
-
-    Raises:
-        ValueError: If an axis, a parameter or the scheduler is invalid; nothing has been started.
-        StageError: If a point failed; all other points ran to the end.
-        StageInterrupted: If the sweep was stopped.
+    Returns the sweep's page; `points.csv` lies in the same folder. Raises ValueError, before
+    anything starts, if an axis, a parameter or the scheduler is invalid; StageError if a point
+    failed, after all others ran to the end; and StageInterrupted if the sweep was stopped.
     """
     status = status or Status()
     folder, root = stages.find_study(folder)
@@ -129,8 +125,7 @@ def run_sweep(
 def parse_grid(texts: Sequence[str], study: Sequence[Stage]) -> list[Axis]:
     """Parses grid axes: NAME=VALUE,VALUE or STAGE.NAME=VALUE,VALUE, where STAGE is a glob.
 
-    Raises:
-        ValueError: If a name or a value is invalid, in one line.
+    An invalid name or value raises a one-line ValueError.
     """
     axes: list[Axis] = []
     for text in texts:

@@ -164,9 +164,6 @@ def _score_chunks(
 ) -> pd.DataFrame:
     """Scores the chunks missing on disk; stores samples that meet all conditions with them."""
     folder = chunk_folder(run, offered)
-    for left in folder.parent.glob("*"):
-        if left != folder:
-            shutil.rmtree(left)
     options = {"device": offered.device, "precision": offered.precision}
     selector = load_ensemble(run.inputs["cnn_run"] / "selector", list(config.concept), **options)
     sizes = {net.image_px for nets in selector.members.values() for net in nets}

@@ -62,21 +62,6 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
 
 
-def memory_kills() -> int | None:
-    """Number of processes killed so far for lack of memory; None if the system does not report it.
-
-    Counts this process's control group, set by a scheduler or container, or else the whole
-    machine.
-    """
-    with suppress(OSError):
-        group = Path("/proc/self/cgroup").read_text(encoding="utf-8").rpartition("0::")[2].strip()
-        for path in (Path(f"/sys/fs/cgroup{group}", "memory.events"), Path("/proc/vmstat")):
-            text = path.read_text(encoding="utf-8") if path.is_file() else ""
-            if kills := re.search(r"^oom_kill (\d+)$", text, re.MULTILINE):
-                return int(kills[1])
-    return None
-
-
 def hardware() -> dict[str, Any]:
     """Processor, cores, memory (GiB, None if unknown), GPUs and operating system.
 

@@ -21,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from ohlora_lib.io.disk import complaint
 from ohlora_lib.study import cells
 from ohlora_lib.study.records import project_root, read_json
 from ohlora_lib.study.run_folder import Run, start_run
@@ -44,14 +45,10 @@ class StrictLoader(yaml.SafeLoader):
 
 def read_yaml(path: Path) -> Any:
     """Reads a YAML file without executing anything in it; one-line ValueError if malformed."""
-    try:
+    remedy = "Correct the path, or write plain `name: value` lines as UTF-8, indented with spaces."
+    errors = OSError, yaml.YAMLError, ValueError  # or not UTF-8, an impossible date
+    with complaint(path, "not readable YAML", remedy, errors):
         return yaml.load(path.read_text(encoding="utf-8-sig"), Loader=StrictLoader)  # noqa: S506
-    except (OSError, yaml.YAMLError, ValueError) as error:  # or not UTF-8, an impossible date
-        reason = " ".join((getattr(error, "strerror", "") or str(error)).split())
-        raise ValueError(
-            f"{path}: not readable YAML ({reason}). Correct the path, or write plain "
-            f"`name: value` lines as UTF-8, indented with spaces."
-        ) from error
 
 
 def _check_name(name: str) -> str:

@@ -5,13 +5,11 @@ overwritten: the same parameters and inputs show it again; with others, the whol
 `.earlier` before the new run starts.
 """
 
-import errno
 import json
 import os
 import re
 import shutil
 import socket
-import sys
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -21,59 +19,48 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ohlora_lib.io.disk import PARTIAL, held, make_folder, sha256, write_atomic
+from ohlora_lib.io.disk import PARTIAL, locked, make_folder, sha256, write_atomic
 from ohlora_lib.study import machine, records
 
-STARTED = "OHLORA_STAGE"  # environment variable: the run folder a runner started this kernel for
 EARLIER = ".earlier"  # folder in a study's outputs for runs that were moved aside
 STATE = "checkpoints/state.pt"  # a longer run resumes from this file ...
 RESUMED_FROM = ("checkpoints/*", "images/*", "*_log.csv")  # ... and these
 STATES = "state*.pt"  # deleted once a stage has finished
-NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
-TOLD = "OHLORA_NO_LOCKS"  # set once the warning was printed; kernels inherit it
 
 
 class FolderLock:
     """Lock for one writer per folder; the system releases it when its holder exits or crashes.
 
     The lock file lies next to the folder, so the folder can be moved. The holding process may
-    acquire it again, as when a notebook cell runs twice. On a file system without locks, it
-    prints one warning and continues.
+    acquire it again, as when a notebook cell runs twice.
 
     Raises:
         ValueError: If another process holds the lock; names it and the time it started.
-        OSError: If the lock file cannot be created.
+        OSError: If the lock file cannot be created or locked.
     """
 
     def __init__(self, folder: Path, name: str = ".lock") -> None:
         self.path = folder.parent / ".locks" / f"{folder.name}{name}"
-        self.holder = self.path.with_name(f"{self.path.name}.json")
-        # A soft lock would outlive a killed process. Other threads may release the lock.
-        how = {"thread_local": False, "fallback_to_soft": False, "is_singleton": True}
-        self._lock = FileLock(self.path, **how)
+        holder = self.path.with_name(f"{self.path.name}.json")
+        # Other threads may release the lock.
+        self._lock = FileLock(self.path, thread_local=False, is_singleton=True)
         try:
             make_folder(self.path.parent)
             self._lock.acquire(blocking=False)
         except Timeout:
-            pid, host, since = list(records.read_json(self.holder).values()) or "???"
+            pid, host, since = list(records.read_json(holder).values()) or "???"
             raise ValueError(f"{folder}: process {pid} on {host} (since {since}) is writing here. "
                              "Wait for it or stop it; then start again.") from None  # fmt: skip
         except OSError as error:
-            if error.errno not in NO_LOCKS:
-                raise OSError(error.errno, error.strerror, str(self.path)) from error
-            if TOLD not in os.environ:
-                os.environ[TOLD] = "told"
-                sys.stderr.write(
-                    f"This file system has no locks ({error.strerror}), so nothing stops two runs "
-                    f"from writing to the same folder. Start each stage only once.\n"
-                )
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
         facts = {"pid": os.getpid(), "host": socket.gethostname(), "since": records.now()}
-        self.holder.write_text(json.dumps(facts), encoding="utf-8")
-        held[self.holder] = folder
+        holder.write_text(json.dumps(facts), encoding="utf-8")
+        self.folder = folder
+        locked.add(folder)
 
     def release(self) -> None:
         """Releases the lock; a second call does nothing."""
-        held.pop(self.holder, None)
+        locked.discard(self.folder)
         self._lock.release(force=True)
 
 
@@ -184,18 +171,12 @@ def start_run(
         root: The project; if None, found by `project_root`.
 
     Raises:
-        ValueError: If an input has not finished, another process holds the folder, or a runner
-            started this kernel for another folder.
+        ValueError: If an input has not finished or another process holds the folder.
         OSError: If the folder cannot be written.
     """
     root = (root or records.project_root()).resolve()
     stage = "-".join(filter(None, (notebook, config.get("variant"))))
     opened = f"{config['study']}/{stage}"
-    if (asked := os.environ.get(STARTED, opened)) != opened:
-        raise ValueError(
-            f"the notebook opens outputs/{opened} but was started for outputs/{asked}: a cell "
-            f"sets study or variant after the injected parameters. Remove that line."
-        )
     inputs: dict[str, Any] = {}
     for name, text in records.input_paths(config, records.RUNS):
         folder = records.check_input(name, text, root)
@@ -281,12 +262,3 @@ def _link_states(kept: Path, folder: Path) -> bool:
         except OSError:  # a file system without links
             shutil.copy2(path, place)
     return True
-
-
-def earlier_runs(outputs: Path, study: str = "") -> dict[Path, int]:
-    """Runs moved aside in one study or all, with the bytes that deleting each would free."""
-    found = {}
-    for folder in sorted(outputs.glob(f"{study or '*'}/{EARLIER}/*/")):
-        facts = [path.stat() for path in folder.rglob("*") if path.is_file()]
-        found[folder] = sum(fact.st_size for fact in facts if fact.st_nlink == 1)
-    return found

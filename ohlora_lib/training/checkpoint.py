@@ -1,8 +1,5 @@
-"""Checkpoints of training: plain values and tensors, verified when read; the last two are kept.
+"""Checkpoints of training: tensors, plain values, and the facts the run was started with.
 
-A file is a line that names the format, a line of JSON (the hash of the rest and the facts it was
-trained with), then the output of `torch.save`. The newest is `state.pt`, the previous one
-`state-before.pt`: if the newest is damaged, training resumes from the previous one.
 Axes: N images, H image height.
 """
 
@@ -22,71 +19,49 @@ from ohlora_lib.io.images import Images
 from ohlora_lib.study.records import differences, to_json
 from ohlora_lib.study.run_folder import start_anew_words
 
-FORM = b"ohlora checkpoint 1"
 MOST_SHARE = 0.02  # of the training time that checkpoints may take
 HASHED_AT_ONCE = 1000  # images
 
 
-def _before(path: Path) -> Path:
-    """Returns the path of the previous checkpoint."""
-    return path.with_name(f"{path.stem}-before{path.suffix}")
+def _plain(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns facts as they come back from JSON."""
+    return json.loads(to_json(dict(facts)))
 
 
 def save_state(path: Path, state: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-    """Writes a state of tensors and plain values; keeps the one it replaces as the previous one.
-
-    A run can resume only if its facts (plain values) are unchanged.
-    """
-    buffer = io.BytesIO()
-    torch.save(dict(state), buffer)
-    data = buffer.getbuffer()
-    head = {"sha256": hashlib.sha256(data).hexdigest(), "facts": dict(facts)}
+    """Writes a state of tensors and plain values; a run can resume if its facts are unchanged."""
+    buffer = io.BytesIO()  # writing to a full disk, torch.save would not name the cause
+    torch.save({"facts": _plain(facts), "state": dict(state)}, buffer)
     with atomic_path(path) as new:
-        new.write_bytes(b"\n".join((FORM, to_json(head).replace("\n", "").encode(), data)))
-        if path.exists():
-            path.replace(_before(path))
+        new.write_bytes(buffer.getbuffer())
 
 
 def load_state(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Reads a state and its facts; executes nothing in the file. Raises ValueError if damaged."""
-    form, _, rest = path.read_bytes().partition(b"\n")
-    line, _, data = rest.partition(b"\n")
     try:
-        head = json.loads(line) if form == FORM else {}
-        if hashlib.sha256(data).hexdigest() != head["sha256"]:
-            raise ValueError("truncated or changed")
-        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except (KeyError, TypeError, ValueError, pickle.UnpicklingError, RuntimeError) as error:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        return saved["state"], saved["facts"]
+    except (EOFError, KeyError, TypeError, pickle.UnpicklingError, RuntimeError) as error:
         why = f"{path}: damaged checkpoint. Delete it to start the stage anew."
         raise ValueError(why) from error
-    return state, head["facts"]
 
 
-def load_newest(
+def load_unchanged(
     path: Path, facts: Mapping[str, Any], *, free: Collection[str] = ()
 ) -> dict[str, Any] | None:
-    """Reads the newest undamaged checkpoint of a training run; None if it has no checkpoint.
+    """Reads the checkpoint of a training run; None if there is none.
 
-    If the newest is damaged, reads the previous one. `facts` describe the current run; facts
-    named in `free` may differ from the checkpoint's.
+    `facts` describe the current run; facts named in `free` may differ from the checkpoint's.
 
     Raises:
-        ValueError: If another fact differs, with its name, or if every checkpoint is damaged.
+        ValueError: If another fact differs, with its name, or if the checkpoint is damaged.
     """
-    there = [p for p in (path, _before(path)) if p.is_file()]
-    for candidate in there:
-        try:
-            state, saved = load_state(candidate)
-        except ValueError as error:
-            if candidate == there[-1]:
-                raise
-            print(f"{str(error).partition(' Delete')[0]} Resuming from the previous one.")  # noqa: T201
-            continue
-        wanted = json.loads(to_json(dict(facts)))
-        if why := differences(saved, wanted, but=free):
-            raise cannot_resume(candidate, ", ".join(why.values()))
-        return state
-    return None
+    if not path.is_file():
+        return None
+    state, saved = load_state(path)
+    if why := differences(saved, _plain(facts), but=free):
+        raise cannot_resume(path, ", ".join(why.values()))
+    return state
 
 
 def cannot_resume(path: Path, why: str) -> ValueError:

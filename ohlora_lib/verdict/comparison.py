@@ -14,18 +14,12 @@ from scipy import stats
 
 from ohlora_lib.study.records import read_json
 from ohlora_lib.verdict import logs as training_logs
+from ohlora_lib.verdict import sampling
 from ohlora_lib.verdict import verdict as trends
 from ohlora_lib.verdict.bootstrap import chance_of_improvement, effect_word
 from ohlora_lib.verdict.findings import judged_sentence, of_training
 from ohlora_lib.verdict.logs import who
-from ohlora_lib.verdict.sampling import (
-    Sampled,
-    find_evaluation,
-    read_sampled,
-    samples_change,
-    samples_verdict,
-    who_sampled,
-)
+from ohlora_lib.verdict.sampling import Sampled, find_evaluation, read_sampled
 
 COMPARED_COLUMNS = (
     *("distance_a", "distance_b", "difference", "difference_low", "difference_high"),
@@ -81,16 +75,16 @@ def compare_groups(
     sides = [groups[name] for name in (a, b)]
     ends = [(samples or {}).get(name, []) for name in (a, b)]
     sampled, seeds = [*map(len, ends)] == [*map(len, sides)], [*map(len, sides)]
-    by = (
-        who_sampled(source, [*ends[0], *ends[1]]) if sampled else who(source, *sides[0], *sides[1])
-    )
+    by = who(source, *sides[0], *sides[1])
+    if sampled:
+        by = sampling.who_sampled(source, [*ends[0], *ends[1]])
     columns = ("run_a", "run_b", *COMPARED_COLUMNS)  # run names in place of means
     windows = [[(log, trends.end_of) for log in side] for side in sides]
     if seeds != [1, 1]:
         columns = (*columns, "improved", "improved_low", "improved_high")
         change = partial(_seeds_change, ends if sampled else windows, source)
     elif sampled:
-        change = partial(samples_change, [ends[0][0], ends[1][0]], source)
+        change = partial(sampling.samples_change, [ends[0][0], ends[1][0]], source)
     else:
         change = partial(trends.rows_change, [windows[0][0], windows[1][0]], source)
     table = trends.change_table(change, columns, concept, source, seed, by)
@@ -143,16 +137,8 @@ def compare_files(
         `properties`, the rows by the selecting CNNs; and `heldout`, the rows by the held-out
         judge if there are such scores, on which the sentence is then based.
     """
-    given = concept or trends.PUBLISHED_CONCEPT
-    targets = {prop: float(target) for prop, target in given.items()}
+    targets = dict(concept or trends.PUBLISHED_CONCEPT)
     names, logs = training_logs.read_logs(paths, names, columns=columns, complete=complete)
-    for log in logs:
-        scored = training_logs.properties_of(log)
-        if absent := [prop for prop in targets if prop not in scored]:
-            raise ValueError(
-                f"{log.attrs['file']}: no score of {trends.listed(absent)}; the log scores "
-                f"{trends.listed(scored)}. Name targets for these, such as --concept {scored[0]}=1"
-            )
     groups = group_logs(names, logs)
     runs = []
     sampled = _sampled(paths)
@@ -188,12 +174,12 @@ def _run_facts(
 ) -> dict[str, Any]:
     epochs, steps = round(float(log["time_epochs"].iloc[-1]), 2), float(log["idx"].iloc[-1])
     time = {"epochs": None, "steps": steps} if log.attrs["by_step"] else {"epochs": epochs}
+    finished = read_json(path / "summary.json").get("status") == "finished"
+    findings = of_training(log, path if finished else None, concept)  # checks the concept
     judge = partial(trends.run_verdict, log, concept)
     if sampled:
-        judge = partial(samples_verdict, sampled, concept)
+        judge = partial(sampling.samples_verdict, sampled, concept)
     table, judged = _judged(judge, bool(sampled), [log])
-    finished = read_json(path / "summary.json").get("status") == "finished"
-    findings = of_training(log, path if finished else None, concept)
     said = {"sentence": judged_sentence(table, findings), **judged}
     return {"rows": len(log), **time, **said, "findings": [asdict(found) for found in findings]}
 

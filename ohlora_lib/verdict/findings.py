@@ -15,15 +15,9 @@ import numpy as np
 import pandas as pd
 
 from ohlora_lib.study.records import read_config, read_json, results_sha256, root_of
+from ohlora_lib.verdict import verdict as trends
 from ohlora_lib.verdict.logs import properties_of, sources_of
-from ohlora_lib.verdict.verdict import (
-    COLLAPSED_DIVERSITY,
-    MIN_ROWS,
-    end_of,
-    listed,
-    run_verdict,
-    verdict_sentence,
-)
+from ohlora_lib.verdict.verdict import listed
 
 DIVERGED_LOSS = 5.0
 SATURATED_D_LOSS = 0.1
@@ -63,7 +57,7 @@ def _broken(rules: Iterable[tuple[str, Any, str]]) -> list[Finding]:
 
 def judged_sentence(table: pd.DataFrame, findings: Sequence[Finding]) -> str:
     """States the findings, then the verdict of `run_verdict`."""
-    return f"{findings_sentence(findings)} {verdict_sentence(table)}"
+    return f"{findings_sentence(findings)} {trends.verdict_sentence(table)}"
 
 
 def findings_sentence(findings: Sequence[Finding]) -> str:
@@ -96,12 +90,12 @@ def of_log(log: pd.DataFrame, concept: Mapping[str, float]) -> list[Finding]:
     whole = log.attrs.get("complete") or log.attrs.get("by_step") or (idx == 0 and epoch > 0)
     fixed = log.filter([f"fixed_{prop}_score" for prop in properties_of(log)])
     unmoved = not fixed.empty and (fixed.max() - fixed.min() <= UNMOVED).all()
-    verdict = run_verdict(log, concept)
+    verdict = trends.run_verdict(log, concept)
     away = list(verdict.loc[verdict["effect"] == "moved away", "property"])
     jump, fooled = _jump(log, concept), _fooled(log, concept, verdict)
     rows = f"{len(log)} row{'s' * (len(log) > 1)}"
     return stability(log) + _broken([
-        ("untrained", unmoved and len(log) >= MIN_ROWS,
+        ("untrained", unmoved and len(log) >= trends.MIN_ROWS,
          "the same latents score the same in every row, so nothing was trained (is the learning "
          "rate 0?)"),
         ("cut off", not whole,
@@ -110,7 +104,7 @@ def of_log(log: pd.DataFrame, concept: Mapping[str, float]) -> list[Finding]:
         ("jump", jump, jump),
         ("fooled", fooled,
          f"the selecting CNNs see a gain that the held-out judge does not: {fooled}"),
-        ("few rows", len(log) < 2 * MIN_ROWS,
+        ("few rows", len(log) < 2 * trends.MIN_ROWS,
          f"the log has {rows}, too few to say whether training was stable"),
         ("moved away", away,
          f"{listed(away)} moved away from the target (is it the target that was trained toward?)"),
@@ -119,7 +113,7 @@ def of_log(log: pd.DataFrame, concept: Mapping[str, float]) -> list[Finding]:
 
 def stability(log: pd.DataFrame) -> list[Finding]:
     """Finds faults of training; all rules except "not finite" look at its end only."""
-    end = log[end_of(log["time_epochs"].to_numpy(float))]
+    end = log[trends.end_of(log["time_epochs"].to_numpy(float))]
     middle = end.median()
     d_loss, g_loss = middle["d_loss"], middle["g_loss"]
     auroc = middle.get("pooled_auroc", middle.get("real_fake_auroc", np.nan))
@@ -133,9 +127,9 @@ def stability(log: pd.DataFrame) -> list[Finding]:
           for name, loss in {"d_loss": d_loss, "g_loss": g_loss}.items()),
         ("saturated", d_loss < SATURATED_D_LOSS or won,
          f"the discriminator tells real from fake too well: d_loss {d_loss:.3f}{seen}"),
-        ("collapsed", diversity < COLLAPSED_DIVERSITY,
+        ("collapsed", diversity < trends.COLLAPSED_DIVERSITY,
          f"diversity ends at {diversity:.2f} of the selected images' own, under "
-         f"{COLLAPSED_DIVERSITY:g}"),
+         f"{trends.COLLAPSED_DIVERSITY:g}"),
     ])  # fmt: skip
 
 
@@ -186,7 +180,7 @@ def _fooled(log: pd.DataFrame, concept: Mapping[str, float], verdict: pd.DataFra
     """Lists properties whose gain by the selecting CNNs the held-out judge does not see."""
     if "heldout" not in sources_of(log):
         return ""
-    judge = run_verdict(log, concept, source="heldout")
+    judge = trends.run_verdict(log, concept, source="heldout")
     gain, seen = _gains(log, verdict), _gains(log, judge)
     fooled = (gain > FOOLED_SCORE) & (seen < FOOLED_SHARE * gain)
     fooled &= gain - seen > FOOLED_SCORE
@@ -212,8 +206,6 @@ def of_training(
     if folder is None:
         return of_log(log, concept)
     config, root = read_config(folder), root_of(folder)
-    if missing := {"epochs", "concept"} - config.keys():
-        raise ValueError(f"{folder}: config.json has no {min(missing)}; give a run of stage 5.")
     made_from = read_json(folder / "summary.json").get("made_from", {})
     runs = {k: read_json(root / config[k] / "summary.json") for k in INPUTS if k in config}
     inputs = {name: run for name, run in runs.items() if run.get("status") == "finished"}

@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ohlora_lib.io.tables import read_header
 from ohlora_lib.population.labels import read_table
 from ohlora_lib.study.records import read_config, read_json, root_of
 from ohlora_lib.verdict.bootstrap import distance_change, effect_word, latent_errors
@@ -58,9 +57,7 @@ class Sampled:
 
 
 def read_sampled(folder: Path) -> tuple[Sampled, Sampled]:
-    """Base and last checkpoint in a run of 06_evaluate_samples; ValueError without latents."""
-    if not _has_latents(folder):
-        raise ValueError(f"{folder}: an earlier version wrote it, without latents; run it again")
+    """Base and last checkpoint in a run of 06_evaluate_samples."""
     table = read_table(folder / "scores.csv", ["epoch", *LATENT])
     base = table["stage"] == "base"
     last = ~base & (table["epoch"] == table["epoch"].max())
@@ -74,13 +71,9 @@ def find_evaluation(run: Path) -> Path | None:
         finished = read_json(folder / "summary.json").get("status") == "finished"
         judged = read_json(folder / "config.json").get("finetune_run", "")
         same = (root_of(folder) / judged).resolve() == run.resolve()
-        if finished and same and _has_latents(folder):
+        if finished and same:
             return folder
     return None
-
-
-def _has_latents(folder: Path) -> bool:
-    return {*LATENT} <= {*read_header(folder / "scores.csv", kind="table")}
 
 
 def who_sampled(source: str, sides: Sequence[Sampled]) -> str:

@@ -53,8 +53,8 @@ def scores_of(log: pd.DataFrame, window: Window, source: str, prop: str) -> Scor
     column = f"{source}_{prop}_score"
     if column not in log:
         raise ValueError(
-            f"the log has no column {column!r}; it has properties {properties_of(log)} "
-            f"and sources {sources_of(log)}. Check `concept` and `source`"
+            f"{log.attrs.get('file', 'the log')}: no column {column!r}; it has scores of "
+            f"{listed(properties_of(log))}, by {listed(sources_of(log))}. Correct the concept."
         )
     found = log.loc[np.isfinite(log[column]), ["time_epochs", column]].to_numpy(float)
     first, last = log["time_epochs"].iloc[[0, -1]]

@@ -14,11 +14,13 @@ Source of the restricted likelihood: Harville, "Bayesian inference for variance 
 only error contrasts", 1974, doi:10.1093/biomet/61.2.383.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-from scipy.linalg import solve_triangular
+from scipy.linalg import solve_triangular, toeplitz
+from threadpoolctl import threadpool_limits
 
 from ohlora_lib.verdict.bootstrap import DRAWS
 
@@ -41,6 +43,7 @@ class WindowMean:
     near_rows: int  # rows that its noise was estimated from
 
 
+@threadpool_limits.wrap(limits=1, user_api="blas")  # threads of a busy machine wait
 def window_mean(
     time: np.ndarray,
     score: np.ndarray,
@@ -61,8 +64,8 @@ def window_mean(
     trend = basis @ np.linalg.lstsq(basis, y, rcond=None)[0]
     shape = (PRIOR_ROWS + basis.shape[0] - basis.shape[1]) / 2
     weighed, squares, variances = [], [], []
-    for rho, lam in product(RHO, LAM):
-        covariance = _covariance(trend, rho, lam, SCORES_PER_ROW * (10_000 if fixed else 1))
+    covariances = _covariances(trend, SCORES_PER_ROW * (10_000 if fixed else 1))
+    for (rho, lam), covariance in zip(product(RHO, LAM), covariances, strict=True):
         root = np.linalg.cholesky(covariance)
         white = solve_triangular(root, np.column_stack([basis, y]), lower=True)
         upper = np.abs(np.linalg.qr(white, mode="r"))  # (K + 1, K + 1)
@@ -84,9 +87,12 @@ def _trend_basis(u: np.ndarray) -> np.ndarray:
     return np.stack([np.ones_like(u), np.sqrt(u), u][: 3 if len(u) >= 12 else 2], axis=1)
 
 
-def _covariance(trend: np.ndarray, rho: float, lam: float, samples: int) -> np.ndarray:
-    """Covariance of the rows, (N, N), for a correlation and a deviation of the wander."""
+def _covariances(trend: np.ndarray, samples: int) -> Iterator[np.ndarray]:
+    """Yields the covariance of the rows, (N, N), for each correlation and deviation."""
     p = np.clip(trend, 1 / SCORES_PER_ROW, 1 - 1 / SCORES_PER_ROW)
-    lag = np.abs(np.subtract.outer(np.arange(len(p)), np.arange(len(p))))
+    sampling = np.diag(p * (1 - p) / samples)
     slope = np.outer(p * (1 - p), p * (1 - p))  # of the score by the logit, for two rows
-    return np.diag(p * (1 - p) / samples) + lam**2 * slope * rho**lag
+    for rho in RHO:
+        alike = toeplitz(rho ** np.arange(len(p)))
+        for lam in LAM:
+            yield sampling + lam**2 * slope * alike

@@ -9,7 +9,6 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -171,21 +170,14 @@ class ExploreWidget(iw.VBox):
         self.said.value = f"Saved {path.name} and its image."
 
     def load(self) -> None:
-        """Sets the controls from the chosen file, if it fits these generators."""
-        name, layers = self.saved.value, self.explorer.layers
-        if not name:
+        """Sets the controls from the chosen file."""
+        if not self.saved.value:
             self.said.value = "Choose a saved latent first."
             return
-        try:
-            latent = Latent.model_validate_json((self.folder / name).read_text("utf-8"))
-        except (OSError, ValueError):
-            latent = None
-        if latent is None or latent.mix_from >= layers:
-            self.said.value = f"{name}: not a valid latent for generators of {layers} layers."
-            return
+        latent = Latent.model_validate_json((self.folder / self.saved.value).read_text("utf-8"))
         for field, value in latent.model_dump().items():
             self.controls[field].value = value
-        self.said.value = f"Loaded {name}."
+        self.said.value = f"Loaded {self.saved.value}."
 
     def _list_saved(self) -> None:
         self.saved.options = sorted(path.name for path in self.folder.glob("latent-*.json"))
@@ -237,15 +229,13 @@ def training_film(folder: Path) -> Iterator[np.ndarray]:
 def write_film(frames: Iterable[np.ndarray], path: Path, *, fps: int) -> int:
     """Writes equally sized frames, uint8 (H, W, 3), as a film; returns their number.
 
-    Raises ValueError if the path ends in neither .mp4 nor .webp, or no MP4 encoder is installed.
+    Raises ValueError if the path ends in neither .mp4 nor .webp, or `ohlora[video]`, which encodes
+    MP4, is not installed.
     """
     webp = {"duration": round(1000 / fps), "loop": 0, "quality": 80}
     kinds = {".webp": webp, ".mp4": {"fps": fps, "macro_block_size": 2}}  # H.264 needs even sides
     if path.suffix not in kinds:
         raise ValueError(f"{path}: choose a name that ends in .mp4 or .webp")
-    if path.suffix == ".mp4" and not find_spec("imageio_ffmpeg"):
-        remedy = "pip install 'ohlora[video]', or choose a name that ends in .webp"
-        raise ValueError(f"MP4 needs imageio-ffmpeg: {remedy}")
     count = 0
     with atomic_path(path) as temporary, get_writer(temporary, **kinds[path.suffix]) as writer:
         for count, frame in enumerate(frames, start=1):  # noqa: B007

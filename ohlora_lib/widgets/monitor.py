@@ -1,23 +1,20 @@
 """Live monitor of a fine-tuning run.
 
-JupyterLab shows figures redrawn in place; a batch run prints only a progress line.
+It prints a progress line; JupyterLab also shows figures redrawn in place.
 """
 
-import html
 import os
 import time
 from collections.abc import Mapping
-from typing import Any
 
 import pandas as pd
-from IPython.display import HTML, DisplayHandle, Image, display
+from IPython.display import HTML, Image, display
 from tqdm import tqdm
 
 from ohlora_lib import figures
 from ohlora_lib.figures import style
 from ohlora_lib.finetune.loop import FineTuner
 from ohlora_lib.finetune.run import FinetuneRun
-from ohlora_lib.study.machine import duration
 from ohlora_lib.verdict import findings
 from ohlora_lib.verdict.logs import time_epochs
 
@@ -43,7 +40,8 @@ class Monitor:
         self.drawn_rows = 0  # rows of the log last drawn
         self.warned: set[str] = set()  # broken rules of `findings.stability`
         self.bar: tqdm | None = None
-        self.places: dict[str, DisplayHandle] = {}  # displays by name
+        names = ("trends", "grid") if self.live else ()
+        self.places = {name: display(HTML(""), display_id=True) for name in names}
         if resumed:
             print("Resuming from the checkpoint of an earlier start.")  # noqa: T201
 
@@ -54,11 +52,8 @@ class Monitor:
         self.log, self.grid = log.assign(time_epochs=times), training.grid
         if len(log) >= WARNED_ROWS:
             self._warn()
-        if not self.live:
-            self._print(tuner)
-            return
-        self._show("line", HTML(progress_line(tuner, self.concept)))
-        if len(log) >= max(MIN_ROWS, self.drawn_rows + 1):
+        self._print(tuner)
+        if self.live and len(log) >= max(MIN_ROWS, self.drawn_rows + 1):
             spent, cost = sum(self.drawn), sum(self.drawn) / max(len(self.drawn), 1)
             if not self.drawn or spent + cost <= MOST_SHARE * tuner.elapsed_sec:
                 self._draw()
@@ -84,39 +79,16 @@ class Monitor:
         if self.bar is None:
             self.bar = tqdm(total=total, initial=done - 1, desc="Fine-tuning", ncols=100)
         self.bar.n = done
-        self.bar.set_postfix_str(latest_scores(tuner, self.concept), refresh=True)
+        scores = {prop: f"{tuner.rows[-1][f'mean_{prop}_score']:.2f}" for prop in self.concept}
+        self.bar.set_postfix(scores)
 
     def _draw(self) -> None:
         began = time.perf_counter()
         figure = figures.progress(self.log, self.concept)
-        style.find_fonts(figure.drawing)
-        self._show("trends", Image(style.drawn(figure.drawing, "png", dpi=80), alt=figure.alt))
+        trends = Image(style.drawn(figure.drawing, "png", dpi=80), alt=figure.alt)
+        self.places["trends"].update(trends)
         if self.grid is not None:
             alt = "Newest samples from the fixed latents."
-            self._show("grid", Image(filename=self.grid, alt=alt))
+            self.places["grid"].update(Image(filename=self.grid, alt=alt))
         self.drawn_rows = len(self.log)
         self.drawn.append(time.perf_counter() - began)
-
-    def _show(self, name: str, what: Any) -> None:
-        """Displays an object, or updates it in place."""
-        if name in self.places:
-            self.places[name].update(what)
-        else:
-            self.places[name] = display(what, display_id=True)
-
-
-def progress_line(tuner: FineTuner, concept: Mapping[str, float]) -> str:
-    """Progress, remaining time and newest scores, as HTML."""
-    done, total, batches = tuner.batches_done, tuner.total_batches, tuner.batches_per_epoch
-    left_sec = tuner.elapsed_sec / done * (total - done)
-    return (
-        f'<progress value="{done}" max="{total}" aria-label="Fine-tuning"></progress> '
-        f"{done:,} of {total:,} batches ({(total - 1) // batches:,} epochs of {batches:,}, plus "
-        f"one closing batch), {duration(left_sec)} left. "
-        f"{html.escape(latest_scores(tuner, concept))}"
-    )
-
-
-def latest_scores(tuner: FineTuner, concept: Mapping[str, float]) -> str:
-    """The newest mean scores, in short form."""
-    return " ".join(f"{prop} {tuner.rows[-1][f'mean_{prop}_score']:.2f}" for prop in concept)

@@ -28,12 +28,11 @@ def test_copies_are_found():
     samples = torch.randn(20, 32)
     samples[3] = selected[17] + 0.001
     nearest = evidence.nearest_selected(samples, selected)
-    assert nearest.closest(1).tolist() == [3]
-    assert nearest.rows[3] == 17
-    assert nearest.sentence().startswith("1 of 20 samples")
+    assert (nearest.index[0], nearest["row"].iloc[0]) == (3, 17)
+    assert evidence.copies_sentence(nearest["ratio"]).startswith("1 of 20 samples")
     nearest = evidence.nearest_selected(samples, selected[:1])
-    assert "fewer than two selected images" in nearest.sentence()
-    assert len(nearest.closest(3)) == 3
+    assert "fewer than two selected images" in evidence.copies_sentence(nearest["ratio"])
+    assert len(nearest.head(3)) == 3
 
 
 def test_best_median_and_worst():

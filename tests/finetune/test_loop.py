@@ -4,15 +4,10 @@ import pytest
 import torch
 
 from ohlora_lib.evaluation.evaluator import Evaluation
-from ohlora_lib.finetune.loop import (
-    FineTuner,
-    FinetuneSettings,
-    _until_caught_up,
-    auroc,
-    finetune,
-)
+from ohlora_lib.finetune.loop import FineTuner, FinetuneSettings, auroc, finetune
 from ohlora_lib.finetune.recipe import RECIPES
 from ohlora_lib.nets import Discriminator, Generator, stylegan2
+from tests.checks import same
 
 SETTINGS = {
     "epochs": 2, "batch": 4, "learning_rate": 1e-2, "every_batches": 2, "first_epoch_every": 2,
@@ -20,25 +15,20 @@ SETTINGS = {
 }  # fmt: skip
 
 
-def tuner(version="v9", images=10, seed=0, **changes):
+def tuner(version="v9", images=10, seed=0, architecture="stylegan1", image_px=32, **changes):
     """Builds a new tuner on each call: training changes the networks in place."""
     torch.manual_seed(seed)
-    sizes = {"z_dim": 8, "w_dim": 8, "fmaps_base": 64, "wide_dim": 12 * (version == "v9")}
-    generator, discriminator = Generator(32, **sizes), Discriminator(32, fmaps_base=64)
-    pixels = torch.randint(0, 256, (images, 32, 32, 3), dtype=torch.uint8)
-    settings = FinetuneSettings(**SETTINGS | changes)
-    return FineTuner(generator, discriminator, pixels, RECIPES[version], settings)
-
-
-def tuner_of_stylegan2(version, image_px=32, images=10, **changes):
-    torch.manual_seed(0)
-    sizes = {"channel_base": max(64, image_px), "channel_max": 8}
-    wide_dim = 12 * (version == "v9")
-    generator = stylegan2.Generator(image_px, z_dim=8, w_dim=8, wide_dim=wide_dim, **sizes)
-    judge = stylegan2.Discriminator(image_px, **sizes)
+    widths = {"z_dim": 8, "w_dim": 8, "wide_dim": 12 * (version == "v9")}
+    if architecture == "stylegan1":
+        sizes = {"fmaps_base": 64}
+        nets = Generator(image_px, **widths, **sizes), Discriminator(image_px, **sizes)
+    else:
+        sizes = {"channel_base": max(64, image_px), "channel_max": 8}
+        net = stylegan2.Generator(image_px, **widths, **sizes)
+        nets = net, stylegan2.Discriminator(image_px, **sizes)
     pixels = torch.randint(0, 256, (images, image_px, image_px, 3), dtype=torch.uint8)
     settings = FinetuneSettings(**SETTINGS | changes)
-    return FineTuner(generator, judge, pixels, RECIPES[version], settings)
+    return FineTuner(*nets, pixels, RECIPES[version], settings)
 
 
 def evaluate(generator, index):
@@ -68,50 +58,38 @@ def weights(one):
     }
 
 
-def same(a, b):
-    assert a.keys() == b.keys()
-    return [name for name in a if not torch.equal(a[name], b[name])] == []
-
-
-@pytest.mark.parametrize("version", ["v8", "v9"])
-def test_trainable_parameters_move_and_frozen_ones_stay_bit_equal(version):
-    one = tuner(version, epochs=1)
+@pytest.mark.parametrize(
+    ("architecture", "version", "image_px", "precision", "idle"),
+    [
+        *(("stylegan1", "v8", 32, "float32", 2), ("stylegan1", "v9", 32, "float32", 10)),
+        *(("stylegan2", "v8", 32, "bfloat16", 0), ("stylegan2", "v9", 32, "float32", 0)),
+        *(("stylegan2", "v8", 256, "float32", 0), ("stylegan2", "v9", 64, "bfloat16", 0)),
+    ],
+)
+def test_trainable_parameters_move_and_frozen_ones_stay_bit_equal(
+    architecture, version, image_px, precision, idle
+):
+    kind = {"architecture": architecture, "image_px": image_px, "precision": precision}
+    one = tuner(version, 4, epochs=1, **kind)
     before = weights(one)
     nets = (one.generator, one.discriminator)
     flags = [p.requires_grad for net in nets for p in net.parameters()]
     assert train(one)
-    after = weights(one)
-    moved = {name for name in before if not torch.equal(before[name], after[name])}
-    trainable = {f"generator.{n}" for n in one.g_names}
-    trainable |= {f"discriminator.{n}" for n in one.d_names}
-    # Full-size images use only the last output and the first input; these get no gradient.
-    idle = {n for n in trainable if "synthesis.output" in n or ".input" in n}
-    assert len(idle) == {"v8": 2, "v9": 10}[version]
-    assert moved == trainable - idle | {"generator.truncation.w_avg"}
-    assert [p.requires_grad for net in nets for p in net.parameters()] == flags
-
-
-@pytest.mark.parametrize(
-    ("version", "image_px", "precision"),
-    [
-        *(("v8", 32, "bfloat16"), ("v9", 32, "float32")),
-        *(("v8", 256, "float32"), ("v9", 256, "bfloat16")),
-    ],
-)
-def test_in_a_stylegan2_every_trainable_parameter_moves_and_no_other(version, image_px, precision):
-    one = tuner_of_stylegan2(version, image_px, 4, epochs=1, precision=precision)
-    before = weights(one)
-    assert train(one)
     moved = {name for name, value in weights(one).items() if not torch.equal(before[name], value)}
     trainable = {f"generator.{n}" for n in one.g_names}
     trainable |= {f"discriminator.{n}" for n in one.d_names}
-    assert moved == trainable | {"generator.mapping.w_avg"}
+    # A StyleGAN1's full-size images use only the last output and the first input.
+    without = {n for n in trainable if "synthesis.output" in n or ".input" in n}
+    assert len(without) == idle
+    average = "truncation" if architecture == "stylegan1" else "mapping"
+    assert moved == trainable - without | {f"generator.{average}.w_avg"}
+    assert [p.requires_grad for net in nets for p in net.parameters()] == flags
 
 
 def test_bfloat16_gives_a_stylegan2_nearly_the_same_first_losses():
     found = {}
     for precision in ("float32", "bfloat16"):
-        one = tuner_of_stylegan2("v9", precision=precision, r1_gamma=100.0)
+        one = tuner(architecture="stylegan2", precision=precision, r1_gamma=100.0)
         batch = one.train_batch(next(one.batches())[2])
         found[precision] = [batch["d_loss"], batch["g_loss"]]
     assert found["bfloat16"] != found["float32"]
@@ -135,18 +113,6 @@ def test_the_discriminator_learns_to_tell_real_from_fake():
     assert last["d_loss"] < 0.7 * first["d_loss"]
     assert last["real_scores_mean"] - last["fake_scores_mean"] > 0.5
     assert last["real_fake_auroc"] > 0.9
-
-
-@pytest.mark.parametrize(("losses", "count"), [([9, 9, 1, 9], 3), ([9] * 9, 4), ([1], 1)])
-def test_updates_go_on_until_caught_up(losses, count):
-    left = iter(losses)
-    rule = RECIPES["v9"].generator_rule
-
-    def update():
-        return torch.tensor(float(next(left)))
-
-    loss, taken = _until_caught_up(update, rule, 1.0, "loss")
-    assert (loss, taken) == (losses[count - 1], count)
 
 
 def test_every_image_is_used_once_per_epoch_including_the_last_short_batch():
@@ -197,31 +163,17 @@ def test_averaged_weights_lag_behind_and_do_not_affect_training():
     assert torch.equal(averaged.average.truncation.w_avg, w_avg)
 
 
-def conditional():
-    """A tuner of a class-conditional StyleGAN2; keeps the labels that its mappings receive."""
-    torch.manual_seed(0)
+def test_a_class_conditional_stylegan2_gets_labels_and_its_discriminator_zeros():
     both = {"c_dim": 3, "channel_base": 64, "channel_max": 8}
     nets = stylegan2.Generator(16, z_dim=8, w_dim=8, **both), stylegan2.Discriminator(16, **both)
     pixels = torch.randint(0, 256, (8, 16, 16, 3), dtype=torch.uint8)
     one = FineTuner(*nets, pixels, RECIPES["v8"], FinetuneSettings(**SETTINGS | {"epochs": 1}))
-    seen = [], []
-    for net, labels in zip(nets, seen, strict=True):
+    drawn, judged = [], []
+    for net, labels in zip(nets, (drawn, judged), strict=True):
         net.mapping.register_forward_pre_hook(lambda _, given, keep=labels: keep.append(given[1]))
-    return one, *seen
-
-
-def test_a_class_conditional_stylegan2_gets_labels_and_its_discriminator_zeros():
-    whole, drawn, judged = conditional()
-    assert train(whole)
+    assert train(one)
     labels = torch.cat(drawn)
     assert labels.sum(1).eq(1).all()
     assert labels.max(1).values.eq(1).all()
     assert labels.sum(0).gt(0).all()  # every class
     assert not torch.cat(judged).any()
-    first, *_ = conditional()
-    steps = finetune(first, evaluate, [])
-    next(steps)
-    resumed, *_ = conditional()
-    resumed.load(first.state())
-    assert train(resumed)
-    assert same(weights(resumed), weights(whole))

@@ -9,7 +9,6 @@ from ohlora_lib.finetune.recipe import (
     RECIPES,
     StepRule,
     only_trainable,
-    shown_places,
     trainable_names,
 )
 from ohlora_lib.nets import Discriminator, Generator, stylegan2
@@ -78,14 +77,9 @@ def test_other_resolutions_train_the_same_resolutions(image_px):
 
 
 BLOCKS = {"v8": ("4",), "v9": ("4", "8", "16")}
-WORDS = {  # of the discriminator's layers
-    ("v8", 256): "layers at 4 px",
-    ("v9", 16): "layers at 16, 8 and 4 px",  # its largest block, but not what reads the image
-    ("v9", 256): "layers at 16, 8 and 4 px",
-}
 
 
-@pytest.mark.parametrize(("version", "image_px"), WORDS)
+@pytest.mark.parametrize(("version", "image_px"), [("v8", 256), ("v9", 16), ("v9", 256)])
 def test_a_stylegan2_trains_the_blocks_of_these_resolutions(version, image_px):
     sizes = {"channel_base": 256, "channel_max": 4}
     recipe, wide_dim = RECIPES[version], 12 * (version == "v9")
@@ -100,10 +94,6 @@ def test_a_stylegan2_trains_the_blocks_of_these_resolutions(version, image_px):
     for (one, prefixes), parts in zip(wanted.items(), places, strict=True):
         within = [name for name, _ in one.named_parameters() if name.startswith(prefixes)]
         assert trainable_names(one, parts) == [n for n in within if ".fromrgb." not in n]
-    assert shown_places(judge, places[1]) == WORDS[version, image_px]
-    sizes = {"v8": "4", "v9": "4, 8 and 16"}[version]
-    wanted = f"mapping; layers at {sizes} px; output at {sizes} px"
-    assert shown_places(net, places[0]) == wanted
 
 
 def test_unknown_layer_group(nets):

@@ -17,6 +17,7 @@ from ohlora_lib.io.images import (
     take,
 )
 from ohlora_lib.io.pictures import find_images
+from tests.checks import complaint
 
 
 @pytest.fixture
@@ -39,8 +40,7 @@ def test_a_store_grows_batch_by_batch_and_reads_as_one(tmp_path, images):
 
 def test_bad_stores(tmp_path):
     path = tmp_path / "x.npy"
-    with pytest.raises(ValueError, match=r"x\.npy: no such image store"):
-        open_store(path)
+    assert "x.npy: no such image store" in complaint(open_store, path)
     for array in (np.zeros((2, 8, 8, 3)), np.zeros((2, 8, 8), np.uint8)):
         np.save(path, array)
         with pytest.raises(ValueError, match=r"x\.npy: holds .* an image store is uint8"):
@@ -50,8 +50,7 @@ def test_bad_stores(tmp_path):
     np.save(path, np.array([{}], dtype=object))
     for content in (path.read_bytes(), b"", data[:50], data[:-10]):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=r"x\.npy: not an image store"):
-            open_store(path)
+        assert "x.npy: not an image store" in complaint(open_store, path)
 
 
 def test_grid_places_images_row_by_row(tmp_path, images):

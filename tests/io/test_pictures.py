@@ -9,6 +9,7 @@ from PIL import Image, PngImagePlugin, features
 
 from ohlora_lib.io.pictures import FORMATS, find_images, read_image
 from ohlora_lib.study.records import content_hash
+from tests.checks import complaint
 from tests.system.bad_inputs.mistakes import png_bomb
 
 
@@ -110,8 +111,7 @@ def test_measured_grey_keeps_its_shades(tmp_path, top, kind, suffix):
 @pytest.mark.parametrize("value", [np.nan, -1, 1e9])
 def test_measured_grey_out_of_range_is_one_line(tmp_path, value):
     Image.fromarray(np.full((8, 8), value, dtype=np.float32)).save(tmp_path / "f.tif")
-    with pytest.raises(ValueError, match="not from 0 to 65,535"):
-        read_image(tmp_path / "f.tif", 8)
+    assert "not from 0 to 65,535" in complaint(read_image, tmp_path / "f.tif", 8)
 
 
 def long_text():
@@ -137,11 +137,9 @@ def test_damage_and_bombs_are_one_line(tmp_path, case):
     content, reason = DAMAGED[case]
     path = tmp_path / "bad.png"
     path.write_bytes(content())
-    with pytest.raises(
-        ValueError, match=rf"bad\.png: not a readable image \(.*({reason})"
-    ) as said:
-        read_image(path, 16)
-    assert "\n" not in str(said.value)
+    said = complaint(read_image, path, 16)
+    assert "bad.png: not a readable image (" in said
+    assert reason in said
 
 
 def test_links_to_folders_are_followed_once_and_hidden_files_are_skipped(tmp_path):
@@ -168,8 +166,6 @@ def test_the_hash_of_a_folder_sees_what_is_read_and_nothing_else(tmp_path):
 
 
 def test_no_folder_and_no_images(tmp_path):
-    with pytest.raises(ValueError, match="no such folder"):
-        find_images(tmp_path / "absent")
+    assert "no such folder" in complaint(find_images, tmp_path / "absent")
     (tmp_path / "notes.txt").write_text("")
-    with pytest.raises(ValueError, match=r"holds no images, only \['.txt'\]"):
-        find_images(tmp_path)
+    assert "holds no images, only ['.txt']" in complaint(find_images, tmp_path)

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from ohlora_lib.io.weights import load_property_cnn, save_weights
 from ohlora_lib.nets import CompactCNN
 
 
@@ -29,18 +28,3 @@ def test_calibration_scales_and_shifts_the_logits():
     net.calibration.copy_(torch.tensor([[2.0, 0.5], [1.0, -1.0]]))
     torch.testing.assert_close(net.logits(images)[:, 0], 2 * as_trained[:, 0] + 1)
     torch.testing.assert_close(net.logits(images)[:, 1], as_trained[:, 1] / 2 - 1)
-
-
-@pytest.mark.parametrize("px", [8, 48])
-def test_sizes_that_do_not_halve_to_four_are_refused(px):
-    with pytest.raises(ValueError, match=f"image_px is {px}; .* two .* `architecture: published`"):
-        CompactCNN(["a"], image_px=px)
-
-
-@torch.no_grad()
-def test_files_of_earlier_residual_networks_are_read(tmp_path):
-    net = CompactCNN(["a"], image_px=32, width=0.25, residual=True).eval()
-    save_weights(net, tmp_path / "compact-fold0.safetensors")
-    images = torch.rand(2, 3, 32, 32)
-    read = load_property_cnn(tmp_path / "compact-fold0.safetensors")
-    torch.testing.assert_close(read(images), net(images))

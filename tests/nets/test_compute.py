@@ -1,13 +1,26 @@
 """Devices and number formats are picked by name; unknown names raise."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
 from ohlora_lib.nets import Generator, compute
 from ohlora_lib.nets.compute import choice_sentence, images_at_once, pick_device, pick_precision
 from ohlora_lib.nets.samples import sample_images
+from tests.checks import complaint
 
 CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(("given", "wanted"), [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7")])
+def test_waiting_threads_soon_sleep_unless_the_user_says_otherwise(given, wanted):
+    env = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"} | given
+    code = "import ohlora_lib, os; print(os.environ['GOMP_SPINCOUNT'])"
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert done.stdout == f"{wanted}\n"
 
 
 @pytest.mark.parametrize(
@@ -42,8 +55,7 @@ def test_auto_goes_by_the_flags_of_the_processor(monkeypatch, flags, wanted, sai
         assert pick_precision(name, CPU) == name
         with compute.autocast(CPU, name):
             assert str(torch.ones(1, 1).mm(torch.ones(1, 1)).dtype) == f"torch.{name}"
-    with pytest.raises(ValueError, match=r"precision is 'float16'; it must be one of"):
-        pick_precision("float16", CPU)
+    assert "precision is 'float16'; it must be one of" in complaint(pick_precision, "float16", CPU)
 
 
 def test_a_cpu_limits_the_images_of_one_pass(monkeypatch):

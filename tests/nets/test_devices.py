@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.cases import QUICK, new_tuner
+from benchmarks.cases import QUICK, QUICK_2, new_tuner
 from ohlora_lib.finetune import loop
 from ohlora_lib.nets import Generator, PropertyCNN
 from ohlora_lib.nets.samples import sample_images, to_signed
@@ -42,12 +42,10 @@ def meta(monkeypatch):
         monkeypatch.setattr(module, "autocast", lambda *_: contextlib.nullcontext())
 
 
-@pytest.fixture
-def tuner(meta):
-    return new_tuner(QUICK, META, "float32")
-
-
-def test_an_update_never_reads_a_value(tuner):
+@pytest.mark.usefixtures("meta")
+@pytest.mark.parametrize("sizes", [QUICK, QUICK_2], ids=lambda sizes: sizes.architecture)
+def test_an_update_never_reads_a_value(sizes):
+    tuner = new_tuner(sizes, META, "float32")
     tuner.latents = lambda batch: (torch.randn(batch, tuner.generator.z_dim, device=META), None)
     real = to_signed(tuner.images)
     for _ in range(2):  # in the second, the optimizers have a state

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from ohlora_lib.nets import Discriminator, Generator, stylegan2
+from ohlora_lib.nets import CompactCNN, Discriminator, Generator, PropertyCNN, stylegan2
+from tests.checks import complaint
 
 
 def small(image_px=16, **options):
@@ -43,18 +44,19 @@ def test_every_layout_draws_and_trains_every_parameter_in_use(wide_dim, num_prop
     assert without == {f"{name}.{part}" for name in outputs for part in ("weight", "bias")}
 
 
-def test_running_mean_follows_w_in_training_only():
-    net = small()
+def small_stylegan2(image_px=32, **options):
+    torch.manual_seed(0)
+    return stylegan2.Generator(image_px, z_dim=16, channel_base=256, **options).eval()
+
+
+@pytest.mark.parametrize("make", [small, small_stylegan2])
+def test_running_mean_follows_w_in_training_only(make):
+    net = make()
     z, properties = latents(net)
     net(z, properties)
     assert not net.truncation.w_avg.any()
     w = net.train().styles(z, properties).w
     torch.testing.assert_close(net.truncation.w_avg, 0.005 * w.mean(dim=0).detach())
-
-
-def small_stylegan2(**options):
-    torch.manual_seed(0)
-    return stylegan2.Generator(32, z_dim=16, channel_base=128, **options).eval()
 
 
 @torch.no_grad()
@@ -101,18 +103,17 @@ def test_the_last_two_layers_of_a_stylegan2_are_split(layers):
     assert not torch.equal(net.styles(z).w1_, styles.w1_)
 
 
-def test_a_mapping_of_one_layer_cannot_be_split():
-    with pytest.raises(
-        ValueError, match=r"^mapping_layers is 1; it must be at least 2 to be split; r"
-    ):
-        small_stylegan2(mapping_layers=1).split(24, torch.Generator())
-
-
 @torch.no_grad()
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(
+    ("make", "layout"),
+    [
+        *((small, layout) for layout in (torch.contiguous_format, torch.channels_last)),
+        (small_stylegan2, torch.contiguous_format),
+    ],
+)
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16])
-def test_held_kernels_draw_the_same_and_are_released(dtype, layout):
-    net = small(64, fmaps_base=512).to(memory_format=layout)
+def test_held_kernels_draw_the_same_and_are_released(make, dtype, layout):
+    net = make(64).to(memory_format=layout)
     z, properties = latents(net, 2)
     exact = net(z, properties)
     with torch.autocast("cpu", torch.bfloat16, enabled=dtype is not None):
@@ -120,8 +121,12 @@ def test_held_kernels_draw_the_same_and_are_released(dtype, layout):
         assert (wanted - exact).norm() < 0.05 * exact.norm()
         with net.synthesis.hold_kernels(dtype):
             held = net(z, properties)
+            summed = dtype is None or make is small_stylegan2  # its pictures, in float32
+            assert (held.dtype == torch.float32) == summed
             assert (held - wanted).norm() < (0.05 if dtype else 1e-5) * wanted.norm()
-            net.synthesis.layer3.weight.zero_()
+            for name, parameter in net.synthesis.named_parameters():
+                if name in ("layer3.weight", "b8.conv1.weight"):
+                    parameter.zero_()
             assert torch.equal(net(z, properties), held)  # computed once
         assert not torch.allclose(net(z, properties), wanted, atol=0.1)
     with pytest.raises(RuntimeError, match="midway"), net.synthesis.hold_kernels(dtype):
@@ -131,7 +136,7 @@ def test_held_kernels_draw_the_same_and_are_released(dtype, layout):
 
 
 @torch.no_grad()
-def test_level_of_detail():
+def test_level_of_detail_fades_from_one_output_and_one_input_to_the_next():
     net = small(32)
     wp = net.styles(*latents(net)).w.unsqueeze(1).expand(-1, 8, -1)
     draw = {lod: net.synthesis(wp, "fixed", lod) for lod in (0.0, 0.25, 1.0, 1.5, 2.0)}
@@ -139,23 +144,47 @@ def test_level_of_detail():
     coarse = torch.nn.functional.interpolate(draw[1.0], scale_factor=2.0)
     torch.testing.assert_close(draw[0.25], draw[0.0].lerp(coarse, 0.25))
     assert not torch.allclose(draw[0.0], coarse, atol=0.05)
+    judge, given = Discriminator(32, fmaps_base=128, fmaps_max=32), torch.randn(4, 3, 32, 32)
+    full, half = judge(given), judge(torch.nn.functional.avg_pool2d(given, 2), lod=1.0)
+    gap = (full - half).abs().max().item()
+    assert gap > 1e-3
+    assert (judge(given, lod=1e-6) - full).abs().max().item() < 0.01 * gap
+    assert (judge(given, lod=1 - 1e-6) - half).abs().max().item() < 0.01 * gap
+    assert {judge(images, lod=lod).shape for lod, images in draw.items()} == {(4, 1)}
 
 
-def test_bad_arguments():
-    for image_px in (4, 12, 2048, 0):
-        for net in (Generator, Discriminator):
-            with pytest.raises(ValueError, match=f"image_px is {image_px}; it must be a power of"):
-                net(image_px)
-    net = small(8)
-    z, properties = latents(net)
-    with pytest.raises(ValueError, match="noise is 'none'"):
-        net(z, properties, noise="none")
-    with pytest.raises(ValueError, match=r"z has shape \(4, 15\); it must be \(any, 16\)"):
-        net(z[:, :-1], properties)
-    with pytest.raises(ValueError, match="properties has shape"):
-        net(z, properties[:, :-1])
-    judge = Discriminator(8, fmaps_base=64)
-    with pytest.raises(ValueError, match=r"images has shape \(2, 3, 4, 4\)"):
-        judge(torch.zeros(2, 3, 4, 4))
-    with pytest.raises(ValueError, match="properties has shape"):
-        judge(torch.zeros(2, 3, 8, 8), torch.zeros(2, 3))
+def images(px, count=2):
+    return torch.zeros(count, 3, px, px)
+
+
+POWER = "it must be a power of"
+REFUSED = [  # a call that must fail, its message
+    *((lambda px=px: Generator(px), f"image_px is {px}; {POWER}") for px in (4, 12, 2048, 0)),
+    *((lambda px=px: Discriminator(px), f"image_px is {px}; {POWER}") for px in (4, 12, 2048, 0)),
+    (lambda: stylegan2.Generator(48), f"image_px is 48; {POWER}"),
+    (lambda: stylegan2.Generator(8, mapping_layers=0), "mapping_layers is 0; it must be"),
+    (lambda: small(8)(torch.zeros(4, 16), noise="none"), "noise is 'none'"),
+    (lambda: small(8)(torch.zeros(4, 15)), "z has shape (4, 15); it must be (any, 16)"),
+    (lambda: small(8)(torch.zeros(4, 16), torch.zeros(4, 6)), "properties has shape"),
+    (lambda: Discriminator(8, fmaps_base=64)(images(4)), "images has shape (2, 3, 4, 4)"),
+    (
+        lambda: Discriminator(8, fmaps_base=64)(images(8), torch.zeros(2, 3)),
+        "properties has shape",
+    ),
+    (lambda: stylegan2.Discriminator(16, channel_base=64)(images(8)), "images has shape"),
+    (lambda: PropertyCNN("gender", image_px=32, width=0.125)(images(64)), "images has shape"),
+    (
+        lambda: PropertyCNN("quality", image_px=8),
+        "image_px 8 leaves a crop of 2x4 pixels for 'quality'",
+    ),
+    *((lambda px=px: CompactCNN(["a"], image_px=px), f"image_px is {px}; ") for px in (8, 48)),
+    (
+        lambda: small_stylegan2(mapping_layers=1).split(24, torch.Generator()),
+        "mapping_layers is 1; it must be at least 2 to be split; r",
+    ),
+]
+
+
+@pytest.mark.parametrize(("call", "said"), REFUSED, ids=[said for _, said in REFUSED])
+def test_arguments_that_do_not_fit_are_refused(call, said):
+    assert said in complaint(call)

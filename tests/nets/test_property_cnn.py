@@ -44,11 +44,3 @@ def test_signal_survives_the_convolutions():
     net = PropertyCNN("gender", image_px=64).eval()
     features = net.features(torch.rand(8, 3, 64, 64) * torch.rand(8, 3, 1, 1))
     assert features.std(dim=0).mean().item() > 0.05
-
-
-def test_bad_arguments():
-    with pytest.raises(ValueError, match=r"image_px 8 leaves a crop of 2x4 pixels for 'quality'"):
-        PropertyCNN("quality", image_px=8)
-    net = PropertyCNN("gender", image_px=32, width=0.125)
-    with pytest.raises(ValueError, match="images has shape"):
-        net(torch.zeros(1, 3, 64, 64))

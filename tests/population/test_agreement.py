@@ -7,6 +7,7 @@ from sklearn.metrics import cohen_kappa_score
 
 from ohlora_lib.population.agreement import agreement, in_words, merge_tables, to_settle
 from ohlora_lib.population.labels import save_table
+from tests.checks import complaint
 
 
 def merged(tmp_path, anna, otto):
@@ -36,13 +37,12 @@ def test_merging_two_people(tmp_path):
     [
         ("name,hat\na,1\n", "no common column"),
         ("file,hat\n001,1\n001,0\n", "row 1 has file = '001'; that image appears twice"),
-        ("file,hat\n001,1\nb.jpg,yes\n", r"otto\.csv: row 1 has hat = 'yes';"),
-        ("file,hat\n001,1\nb.jpg,0.7\n", r"otto\.csv: row 1 has hat = 0.7;"),
+        ("file,hat\n001,1\nb.jpg,yes\n", "otto.csv: row 1 has hat = 'yes';"),
+        ("file,hat\n001,1\nb.jpg,0.7\n", "otto.csv: row 1 has hat = 0.7;"),
     ],
 )
 def test_tables_that_cannot_be_merged_are_rejected(tmp_path, otto, words):
-    with pytest.raises(ValueError, match=words):
-        merged(tmp_path, "file,hat\n001,1\nb.jpg,0\n", otto)
+    assert words in complaint(merged, tmp_path, "file,hat\n001,1\nb.jpg,0\n", otto)
 
 
 def test_accents_written_by_macos_match(tmp_path):
@@ -138,12 +138,6 @@ def test_disagreements_are_found_among_the_images_to_label(tmp_path):
     path = tmp_path / "by-person.csv"
     save_table(path, answers_of(2, 1, 1, 0))
     assert to_settle(path, ["3.png", "x.png", "2.png", "0.png"]) == [0, 2]
-    for table, words in (
-        (answers_of(2, 0, 0, 2), "no disagreements"),
-        (None, "none of its 2 rows"),
-    ):
-        if table is not None:
-            save_table(tmp_path / "t.csv", table)
-        with pytest.raises(ValueError, match=words) as caught:
-            to_settle(path if table is None else tmp_path / "t.csv", ["y.png"])
-        assert "\n" not in str(caught.value)
+    assert "none of its 2 rows" in complaint(to_settle, path, ["y.png"])
+    save_table(path, answers_of(2, 0, 0, 2))
+    assert "no disagreements" in complaint(to_settle, path, ["y.png"])

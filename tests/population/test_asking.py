@@ -5,8 +5,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from ohlora_lib.population import asking
-from ohlora_lib.population.asking import PENALTY, features, guess, next_images, weights
+from ohlora_lib.population.asking import features, guess, next_images, weights
 
 COUNT, NUMBERS = 2500, 24
 ASKED = 1500  # the first of them, where the others test
@@ -89,19 +88,6 @@ def test_guesses_from_chosen_answers_are_calibrated():
             np.abs(np.bincount(tenth, probability - truth[ASKED:])).sum() / (COUNT - ASKED)
         )
     assert np.mean(gaps) < 0.02  # .017; .023 where bootstrap members that left it out calibrate
-
-
-def test_a_logit_without_its_own_answer_is_that_of_a_fit_without_it(made):
-    found, truth = (part[:200] for part in made)
-    fitted, curve = asking._fit(found, truth, np.ones(200), PENALTY)
-    logits = found @ fitted[:-1] + fitted[-1]
-    without, refitted = asking._without_own(found, truth, logits, curve), logits.copy()
-    for k in range(200):
-        others = np.arange(200) != k
-        again, _ = asking._fit(found[others], truth[others], np.ones(199), PENALTY)
-        refitted[k] = found[k] @ again[:-1] + again[-1]
-    assert np.abs(logits - refitted).max() > 1  # 2.8
-    assert np.abs(without - refitted).max() < 0.4  # .21
 
 
 def test_one_seed_gives_one_order(made):

@@ -16,6 +16,7 @@ from ohlora_lib.population.labels import (
     split_halves,
     with_properties,
 )
+from tests.checks import complaint
 
 
 def test_round_trip(tmp_path):
@@ -38,10 +39,9 @@ def test_round_trip(tmp_path):
 def test_unreadable(tmp_path, content, words):
     if content is not None:
         (tmp_path / "t.csv").write_bytes(content)
-    with pytest.raises(ValueError, match=words) as caught:
-        read_table(tmp_path / "t.csv")
-    assert str(caught.value).startswith(str(tmp_path / "t.csv"))
-    assert "\n" not in str(caught.value)
+    said = complaint(read_table, tmp_path / "t.csv")
+    assert said.startswith(str(tmp_path / "t.csv"))
+    assert words in said
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 1000])
@@ -127,6 +127,5 @@ def test_without_sources_those_columns_are_like_any_other(own):
     ],
 )
 def test_wrong_facts_about_labels_are_rejected(columns, words):
-    with pytest.raises(ValueError, match=f"^t.csv: {words}") as caught:
-        with_properties(chosen_table(**columns), {}, "t.csv")
-    assert "\n" not in str(caught.value)
+    said = complaint(with_properties, chosen_table(**columns), {}, "t.csv")
+    assert said.startswith(f"t.csv: {words}")

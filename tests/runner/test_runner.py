@@ -3,12 +3,12 @@
 import io
 import json
 import os
+import re
 import signal
 import sys
 import time
 from pathlib import Path
 
-import nbformat
 import pytest
 from jupyter_client import AsyncKernelManager
 from papermill.execute import execute_notebook
@@ -21,6 +21,7 @@ from ohlora_lib.runner.status import Status
 from ohlora_lib.study import records
 from ohlora_lib.study.records import read_json
 from ohlora_lib.study.run_folder import start_run
+from tests.checks import complaint
 from tests.stand_ins import (
     PACKAGE_ROOT,
     Finetune,
@@ -149,9 +150,6 @@ def test_a_study_may_be_a_link_to_another_disk(project, tmp_path_factory, monkey
         stages.find_study(elsewhere)
     monkeypatch.setenv("OHLORA_ROOT", str(project))
     assert stages.find_study(elsewhere) == (elsewhere, project)
-    link = tmp_path_factory.mktemp("home") / "project"
-    link.symlink_to(project)
-    assert stages.find_study(link / "params/tiny") == (project / "params/tiny", project)
 
 
 def test_a_study_with_a_seed_has_its_own_name_and_outputs(project):
@@ -195,23 +193,21 @@ def test_a_study_that_cannot_run_gives_one_line_before_anything_starts(project, 
     if case.startswith("study: "):  # the text of a params file
         (project / f"params/tiny/{TUNE}.yaml").write_text(case)
     folder, only, message = CANNOT_RUN[case]
-    with pytest.raises(ValueError, match=message) as error:
-        run_study(folder, only=only, status=Listening())
-    assert "\n" not in str(error.value)
+    said = complaint(run_study, folder, only=only, status=Listening())
+    assert re.search(message, said)
 
 
 @pytest.mark.slow
 def test_a_failing_cell_is_named_and_kept(project):
-    """The cell fails because it opens a run of another study than the one started."""
-    write_notebook(project, First, "start_run('01_first', {**config, 'study': 'other'})")
+    write_notebook(project, First, "raise ValueError('the labels are upside down')")
     with pytest.raises(StageError) as error:
         run_study("params/tiny", status=Listening())
-    reason = "cell [4]: ValueError: the notebook opens outputs/other/01_first but was started for"
-    assert str(error.value).startswith(f"01_first: {reason} outputs/tiny/01_first")
+    reason = "cell [4]: ValueError: the labels are upside down"
+    assert str(error.value).startswith(f"01_first: {reason}")
     kept = "(output so far: outputs/tiny/01_first/01_first.ipynb)"
     assert str(error.value).endswith(kept)
     folder = project / "outputs/tiny/01_first"
-    assert "opens outputs/other" in (folder / "01_first.html").read_text()
+    assert "upside down" in (folder / "01_first.html").read_text()
     failure = read_json(folder / "summary.json")
     assert failure["status"] == "failed"
     assert failure["reason"].startswith(reason)
@@ -319,18 +315,6 @@ def test_plain_lines_are_never_far_apart(monkeypatch):
     assert listening.lines[1] == "[1/2] 01_first  8 s  cell 2/9  epoch 3 of 9"
     listening.end("done")
     assert listening.lines[-1] == "[1/2] 01_first  done  1 min 0 s"
-
-
-def test_printed_text_is_merged_as_a_terminal_shows_it():
-    new = nbformat.v4.new_output
-    outputs = []
-    for text in ("\r 0%", "\r 50%", "\r100%", "\nnext", " line\n"):
-        outputs.append(new("stream", name="stderr", text=text))
-        kernel.merge_last_streams(outputs)
-    assert [output.text for output in outputs] == ["100%\nnext line\n"]
-    outputs.append(new("stream", name="stdout", text="other"))
-    kernel.merge_last_streams(outputs)
-    assert len(outputs) == 2
 
 
 def test_kernels_have_their_own_sockets():

@@ -16,6 +16,7 @@ from ohlora_lib.runner.runner import StageError, StageInterrupted
 from ohlora_lib.runner.sweep import lay_out, parse_grid, parse_seeds, run_sweep
 from ohlora_lib.study import machine, records
 from ohlora_lib.study.model import NAME
+from tests.checks import complaint
 from tests.runner.test_runner import Listening
 from tests.stand_ins import (
     PACKAGE_ROOT,
@@ -73,17 +74,14 @@ MISTAKES = {
 
 @pytest.mark.parametrize("text", MISTAKES)
 def test_mistakes_of_a_grid_are_one_line(project, text):
-    with pytest.raises(ValueError, match=MISTAKES[text]) as error:
-        axes_of(project, text)
-    assert "\n" not in str(error.value)
+    assert re.search(MISTAKES[text], complaint(axes_of, project, text))
 
 
 def test_seeds_are_numbers_and_ranges():
     assert parse_seeds("0-2,7") == [0, 1, 2, 7]
     assert parse_seeds("") == []
     for text in ("3-1", "a", "1,", "-1", "0-99999", "1.5", "0-2,1"):
-        with pytest.raises(ValueError, match="--seeds has"):
-            parse_seeds(text)
+        assert "--seeds has" in complaint(parse_seeds, text)
 
 
 def test_a_point_has_the_affected_stages_and_reads_the_rest_from_its_parent(project):
@@ -104,8 +102,7 @@ def test_a_point_has_the_affected_stages_and_reads_the_rest_from_its_parent(proj
     assert [s.parameters for s in read] == [s.parameters for s in last.stages]
     own = project / "params" / last.name / "notes.yaml"
     own.touch()
-    with pytest.raises(ValueError, match=r"notes.yaml was not written by a sweep"):
-        sweep.write_study(last, project)
+    assert "notes.yaml was not written by a sweep" in complaint(sweep.write_study, last, project)
     assert own.exists()
     (parent,), (point,) = laid_out(project, seeds=[4])  # without a grid
     assert (point.name, point.stages, point.shared) == ("tiny-seed4", [], parent.stages)
@@ -221,6 +218,5 @@ def test_a_dask_cluster_runs_the_points(small):
     assert len(journal(small, "end")) == 2 + 4 * 2 + 1
     written = yaml.safe_load((small / "params" / f"{REPORT}.yaml").read_text())
     assert written["names"] == ["v9 r1_gamma=1"] * 2 + ["v9 r1_gamma=10"] * 2  # seeds are pooled
-    with pytest.raises(ValueError, match="cannot be reached") as error:
-        run_sweep("params/tiny", scheduler="nothing://1", status=Listening())
-    assert "\n" not in str(error.value)
+    said = complaint(run_sweep, "params/tiny", scheduler="nothing://1", status=Listening())
+    assert "cannot be reached" in said

@@ -3,19 +3,14 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
-from typing import get_args
 
-import nbformat
 import pytest
 
-from ohlora_lib.study import cells, parameters
+from ohlora_lib.study import cells
+from tests.study.test_parameters import ROOT, source_of
 
-ROOT = Path(__file__).parents[2]
 NOTEBOOK = "05_finetune_generator"
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-NODE = nbformat.read(ROOT / "notebooks" / f"{NOTEBOOK}.ipynb", as_version=4)
-(CELL,) = [c.source for c in NODE.cells if "parameters" in c.metadata.get("tags", [])]
+CELL = source_of(ROOT / "notebooks" / f"{NOTEBOOK}.ipynb")
 TAKE = (
     "from ohlora_lib.study import parameters\n"
     "config = parameters.FinetuneGenerator.from_cell(globals())"
@@ -112,17 +107,6 @@ def test_parameters_of_another_choice_are_not_shown():
     assert cells.unused(GROUPED, {"source": "shipped", **small}) == {"a", "b", "c", "e"}
     assert cells.unused(GROUPED, {"source": "train", "size": "large"}) == {"e"}
     assert cells.comments(GROUPED)["b"] == "more weights"
-
-
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_groups_name_a_parameter_and_its_values(path):
-    (cell,) = [
-        c.source for c in nbformat.read(path, 4).cells if c.metadata.get("tags") == ["parameters"]
-    ]
-    fields = parameters.MODELS[path.stem].model_fields
-    groups = [line for line in cell.splitlines() if line.startswith(cells.ONLY)]
-    for name, values in cells.CONDITION.findall("\n".join(groups)):
-        assert set(values.split(" or ")) <= set(get_args(fields[name].annotation))
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,8 @@
 
 import ast
 import json
-import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from papermill import inspect_notebook
@@ -13,6 +13,7 @@ from ohlora_lib.study import cells, parameters
 from ohlora_lib.study.parameters import MODELS
 from ohlora_lib.study.records import FILES as FILE_INPUTS
 from ohlora_lib.study.records import RUNS, input_paths
+from tests.checks import complaint
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted(ROOT.glob("params/*/*.yaml"))
@@ -62,6 +63,9 @@ def test_cell_model_and_papermill_agree(notebook, caplog):
     meanings = cells.comments(source)
     assert meanings.keys() == cell.keys()
     assert all(meanings.values()), meanings
+    groups = [line for line in source.splitlines() if line.startswith(cells.ONLY)]
+    for name, values in cells.CONDITION.findall("\n".join(groups)):
+        assert set(values.split(" or ")) <= set(get_args(fields[name].annotation))
 
 
 TRAIN, SELECT, COMPARE = "02_train_base", "04_select_images", "08_compare_runs"
@@ -71,6 +75,7 @@ HAT = LOOK.replace("keep: {gender", "keep: {hat")
 AGE = "concept: {age: 0.0}\n"
 EVALUATE = "06_evaluate_samples"
 OWN = f"{INPUTS}selection_run: c\nfinetune_run: d\n{AGE}onnx_files: [m.onnx]\nonnx_outputs: "
+NEW2, SG1 = "source: train\narchitecture: stylegan2\n", "needs `architecture: stylegan1`"
 BAD = {  # file name, text, parts of the message
     "unknown parameter": (TRAIN, "totl_kimg: 3.0", ["'totl_kimg'", "'total_kimg'"]),
     "1e-4 as text": (TRAIN, "learning_rate: 1e-4", ["learning_rate", "'1e-4'", "1.0e-4"]),
@@ -82,6 +87,11 @@ BAD = {  # file name, text, parts of the message
     ),
     "unknown property": (SELECT, INPUTS + HAT, ["'hat'", "use ['gender']"]),
     "missing": (SELECT, LOOK + "base_run: a", ["'base' needs cnn_run"]),
+    "a new discriminator without images": (
+        TRAIN, "source: generator\ngenerator_file: g.pkl", ["'generator' needs population_run"]
+    ),
+    "a StyleGAN2 does not grow": (TRAIN, NEW2 + 'grow_kimg: {"16": 1.0}', ["grow_kimg", SG1]),
+    "a StyleGAN2 without scores": (TRAIN, NEW2 + "num_properties: 3", ["num_properties", SG1]),
     "an output without columns": (EVALUATE, f"{OWN}{{age: old}}", ["'old'", "0[3]"]),
     "an output of no property": (EVALUATE, f"{OWN}{{hat: '0[1]'}}", ["'hat'", "use ['age']"]),
     "a classifier without outputs": (EVALUATE, f"{OWN}{{}}", ["onnx_outputs", "give both"]),
@@ -107,11 +117,8 @@ def test_errors_are_one_line(tmp_path, case):
     name, text, wanted = BAD[case]
     path = tmp_path / f"{name}.yaml"
     path.write_text(text)
-    with pytest.raises(ValueError, match=re.escape(str(path))) as caught:
-        parameters.load(path)
-    message = str(caught.value)
-    assert "\n" not in message
-    assert [part for part in wanted if part not in message] == [], message
+    message = complaint(parameters.load, path)
+    assert [part for part in (str(path), *wanted) if part not in message] == [], message
 
 
 def test_inputs_are_recognised_by_name():

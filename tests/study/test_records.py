@@ -10,15 +10,8 @@ from ohlora_lib.study import records
 from ohlora_lib.study.records import differences, notebook_code, project_root, root_of, to_json
 
 
-@pytest.fixture
-def root(tmp_path, monkeypatch):
-    monkeypatch.delenv("OHLORA_ROOT", raising=False)
-    for name in ("params", "notebooks", "outputs/tiny/01_first"):
-        (tmp_path / name).mkdir(parents=True)
-    return tmp_path
-
-
 def test_the_root_is_the_same_from_everywhere(root, tmp_path_factory, monkeypatch):
+    (root / "outputs/tiny/01_first").mkdir(parents=True)
     for start_in in (".", "notebooks", "outputs/tiny/01_first"):
         monkeypatch.chdir(root / start_in)
         assert project_root() == root
@@ -45,7 +38,7 @@ def test_differences_are_named_and_facts_of_only_one_side_ignored():
 def test_the_remedy_for_a_study_with_a_seed_is_a_working_command(root):
     with pytest.raises(ValueError, match=r"ohlora run params/tiny --seed 3 --only 01_first"):
         records.read_summary(root / "outputs" / "tiny-seed3" / "01_first")
-    (root / "params" / "tiny-seed3").mkdir(parents=True)  # as a sweep creates
+    (root / "params" / "tiny-seed3").mkdir()  # as a sweep creates
     with pytest.raises(ValueError, match=r"ohlora run params/tiny-seed3 --only 01_first"):
         records.read_summary(root / "outputs" / "tiny-seed3" / "01_first")
 

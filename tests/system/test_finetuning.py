@@ -1,7 +1,6 @@
 """`ohlora finetune`: outputs of one process, and two ranks that resume after an interrupt."""
 
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from ohlora_lib.study.parameters import FinetuneGenerator
 from ohlora_lib.study.records import read_config, read_summary, to_json
 from ohlora_lib.training.ranks import Ranks
 from ohlora_lib.widgets.monitor import Monitor
+from tests.checks import complaint
 from tests.training.rank_worker import lively
 
 SECONDS = 120  # after which a run counts as hung
@@ -126,29 +126,18 @@ def test_two_ranks_save_when_one_is_interrupted_and_resume(root):
     assert read_summary(folder)["facts"]["processes"] == 2
 
 
-def test_an_open_run_is_sent_to_the_other_ranks_without_its_lock(root):
-    opened = run._open(params_file(root, "sent")[0], 2, False)[1]
-    sent = pickle.loads(pickle.dumps(opened))
-    assert (sent.lock, sent.path, sent.inputs) == (None, opened.path, opened.inputs)
-    opened.lock.release()
+def refused(path):
+    return complaint(run.finetune_file, path, Monitor, start_anew=False)
 
 
-def refused(path, said):
-    with pytest.raises(ValueError, match=said):
-        run.finetune_file(path, Monitor, start_anew=False)
-
-
-def test_a_batch_that_ranks_cannot_share_is_refused_in_one_line(root, monkeypatch):
+def test_a_batch_that_ranks_cannot_share_and_another_stage_are_refused(root, monkeypatch):
     monkeypatch.setattr(run, "join", lambda: Ranks(0, 2))
     monkeypatch.setattr(Ranks, "from_first", lambda _, make: make())
     path, _ = params_file(root, "five", batch=5)
-    refused(path, r"batch is 5, but 2 processes share it; set it to a multiple of 2")
-
-
-def test_params_of_another_notebook_are_refused(root):
-    path = root / "params" / "tiny" / "02_train_base.yaml"
+    assert "batch is 5, but 2 processes share it; set it to a multiple of 2" in refused(path)
+    path = path.with_name("02_train_base.yaml")
     path.write_text("study: tiny\n")
-    refused(path, "holds parameters of 02_train_base")
+    assert "holds parameters of 02_train_base" in refused(path)
 
 
 def test_too_few_images_are_refused_before_anything_starts(root):
@@ -157,5 +146,5 @@ def test_too_few_images_are_refused_before_anything_starts(root):
         store.append(np.zeros((3, 32, 32, 3), np.uint8))
     write_atomic(selection / "summary.json", '{"status": "finished", "results": {"kept": 3}}')
     path, folder = params_file(root, "three", selection_run=str(selection.relative_to(root)))
-    refused(path, r"^3 images are too few to fine-tune on \(at least 8\)")
+    assert refused(path).startswith("3 images are too few to fine-tune on (at least 8)")
     assert not [left for left in folder.rglob("*") if left.suffix in {".csv", ".pt", ".png"}]

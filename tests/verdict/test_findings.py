@@ -21,6 +21,7 @@ from ohlora_lib.study.run_folder import start_run
 from ohlora_lib.verdict import findings as failures
 from ohlora_lib.verdict import logs as training_logs
 from ohlora_lib.verdict import verdict
+from tests.checks import complaint
 from tests.log_samples import DATA, PUBLISHED
 
 ROOT = Path(__file__).parents[2]
@@ -66,21 +67,11 @@ def test_rules_err_as_rarely_as_the_documentation_says():
 # ---- planted failures
 
 
-@pytest.mark.parametrize(
-    ("change", "rule"),
-    [
-        ({"g_loss": 9.0}, "diverged"),
-        ({"d_loss": 0.02}, "saturated"),
-        ({"diversity": 0.4}, "collapsed"),
-        ({"d_loss": np.nan, "g_loss": np.nan}, "not finite"),
-        ({"mean_age_score": np.nan}, "not finite"),
-        ({"d_loss": np.inf}, "not finite"),
-    ],
-)
-def test_numbers_that_go_wrong_from_some_row_on(change, rule):
+def test_both_losses_that_stop_are_one_finding_and_a_high_one_is_unstable():
     log = healthy()
-    log.loc[log.index >= 20, list(change)] = list(change.values())
-    assert rule in called(log)
+    log.loc[log.index >= 20, ["d_loss", "g_loss"]] = np.nan
+    assert called(log) == ["not finite"]
+    assert called(healthy().assign(g_loss=9.0)) == ["diverged"]
 
 
 def test_a_judge_that_began_near_the_target_is_not_fooled():
@@ -169,13 +160,6 @@ def test_a_truncated_log(tmp_path):
     assert found.text == "the log ends in epoch 7 of 9"  # it ends as a whole log does
 
 
-def test_a_run_of_another_stage_is_refused(tmp_path):
-    folder = study(tmp_path)
-    (folder / "config.json").write_text('{"epochs": 9}')
-    with pytest.raises(ValueError, match="has no concept; give a run of stage 5"):
-        failures.of_training(healthy(), folder, CONCEPT)
-
-
 def test_a_base_made_anew_after_the_run(tmp_path):
     folder = study(tmp_path)
     base = start_run("02_train_base", {"study": "s"}, root=tmp_path, start_anew=True)
@@ -229,13 +213,11 @@ def test_the_interval_of_an_auroc_holds_the_true_one():
 
 
 def test_few_images_are_told():
-    found = {images: failures.of_count(images) for images in (1, 7, 8, 49, 50)}
+    found = {images: failures.of_count(images) for images in (1, 8, 49, 50)}
     assert found[50] == []
     assert found[1][0].text.startswith("1 image is too few to fine-tune on (at least 8): loosen")
-    assert found[7][0].text.startswith("7 images are too few")
     assert all("were selected" in found[images][0].text for images in (8, 49))
-    with pytest.raises(ValueError, match="7 images are too few"):
-        failures.check_enough(7)
+    assert "7 images are too few" in complaint(failures.check_enough, 7)
 
 
 def bars(count):
@@ -275,10 +257,8 @@ def test_a_rare_class_leaves_the_auroc_uncertain():
 
 
 def test_cnns_that_a_ridge_regression_beats_are_called_out():
-    auroc = {"judge": {"hat": 0.9}, failures.RIDGE.format("judge"): {"hat": 0.93}}
-    results = {"auroc": auroc, "auroc_high": {"judge": {"hat": 0.92}}}
-    (finding,) = failures.of_cnns(results, ["hat"])
-    assert finding.rule == "ridge"
-    assert "hat (judge 0.90, ridge 0.93)" in str(finding)
-    auroc[failures.RIDGE.format("judge")] = {"hat": 0.915}
-    assert failures.of_cnns(results, ["hat"]) == []
+    for ridge, rules in ((0.93, ["ridge"]), (0.915, [])):
+        auroc = {"judge": {"hat": 0.9}, failures.RIDGE.format("judge"): {"hat": ridge}}
+        found = failures.of_cnns({"auroc": auroc, "auroc_high": {"judge": {"hat": 0.92}}}, ["hat"])
+        assert [finding.rule for finding in found] == rules
+        assert "hat (judge 0.90, ridge 0.93)" in str(found) or not rules

@@ -7,6 +7,7 @@ from scipy import stats
 
 from ohlora_lib.verdict import findings, logs, verdict
 from ohlora_lib.verdict.comparison import compare_files
+from tests.checks import complaint
 from tests.log_samples import PUBLISHED, make_log, write
 
 CONCEPT = verdict.PUBLISHED_CONCEPT
@@ -17,7 +18,10 @@ CONCEPT = verdict.PUBLISHED_CONCEPT
 
 @pytest.mark.parametrize(
     ("rows", "epochs", "rho", "runs"),
-    [(24, 4, 0, 40), (24, 4, 0.6, 40), (958, 72, 0, 8), (958, 72, 0.6, 8)],
+    [
+        *((24, 4, 0, 20), (24, 4, 0.6, 20)),
+        *(pytest.param(958, 72, rho, 8, marks=pytest.mark.slow) for rho in (0, 0.6)),
+    ],
 )
 def test_unmoved_runs_are_not_called(rows, epochs, rho, runs):
     """Learning rate 0: at most 5 % of runs may be called on any property.
@@ -38,6 +42,12 @@ def test_moved_runs_are_called_with_their_direction():
     tables = [verdict.run_verdict(make_log(k, ends=ends), CONCEPT) for k in range(10)]
     right = [dict(zip(t["property"], t["effect"], strict=True)) == want for t in tables]
     assert np.mean(right) >= 0.8
+    for table in tables:
+        shown = (table["change_low"] > 0) | (table["change_high"] < 0)
+        assert list(shown) == list(table["effect"] != "not shown")
+        assert table["confidence"].eq(0.9875).all()
+    again = verdict.run_verdict(make_log(0, ends=ends), CONCEPT)
+    pd.testing.assert_frame_equal(again, tables[0])  # the seed repeats
 
 
 def test_interval_holds_the_true_change():
@@ -50,16 +60,6 @@ def test_interval_holds_the_true_change():
         inside.append(row["change_low"] <= truth <= row["change_high"])
         assert row["change_low"] < row["change"] < row["change_high"]
     assert np.mean(inside) >= 0.9
-
-
-def test_effect_agrees_with_the_interval_and_the_seed_repeats():
-    log = make_log(3, ends={"gender": 0.9})
-    table = verdict.run_verdict(log, CONCEPT, seed=7)
-    pd.testing.assert_frame_equal(table, verdict.run_verdict(log, CONCEPT, seed=7))
-    shown = (table["change_low"] > 0) | (table["change_high"] < 0)
-    assert list(shown) == list(table["effect"] != "not shown")
-    assert table["confidence"].eq(0.9875).all()
-    assert table["near_rows"].eq(12).all()  # half of the log
 
 
 def test_constant_scores_and_a_target_in_between():
@@ -98,11 +98,15 @@ def test_other_sources_and_gaps_between_evaluations():
 # ---- reading
 
 
-def test_own_log_reads_as_it_was_written(tmp_path):
+def test_a_log_reads_as_it_was_written(tmp_path):
     log = make_log()
     read = logs.read_log(write(log, tmp_path / "train_log.csv"))
     pd.testing.assert_frame_equal(read, log)
     assert logs.properties_of(read) == list(CONCEPT)
+    log = logs.read_log(PUBLISHED[1])
+    assert list(log)[:-1] == list(pd.read_csv(PUBLISHED[1], index_col=0))
+    assert log["time_epochs"].is_monotonic_increasing
+    assert log["time_epochs"].iloc[-1] == 72
 
 
 @pytest.mark.parametrize(
@@ -121,28 +125,18 @@ def test_own_log_reads_as_it_was_written(tmp_path):
 def test_spoilt_files_are_refused_in_one_line(tmp_path, spoil, words):
     path = write(make_log(), tmp_path / "train_log.csv")
     path.write_text(spoil(path.read_text()))
-    with pytest.raises(ValueError, match="train_log.csv: ") as caught:
-        logs.read_log(path)
-    assert words in str(caught.value)
-    assert "\n" not in str(caught.value)
-    assert ";" in str(caught.value) or "?" in str(caught.value)  # a remedy follows
+    said = complaint(logs.read_log, path)
+    assert "train_log.csv: " in said
+    assert words in said
+    assert ";" in said or "?" in said  # a remedy follows
 
 
 @pytest.mark.parametrize("concept", [{}, {"gender": 1.5}, {"gender": float("nan")}])
 def test_impossible_concepts_are_refused(concept):
-    with pytest.raises(ValueError, match="targets 0 to 1"):
-        verdict.run_verdict(make_log(), concept)
+    assert "targets 0 to 1" in complaint(verdict.run_verdict, make_log(), concept)
 
 
 # ---- files
-
-
-def test_published_log_keeps_its_columns():
-    log = logs.read_log(PUBLISHED[1])
-    raw = pd.read_csv(PUBLISHED[1], index_col=0)
-    assert list(log)[:-1] == list(raw)
-    assert log["time_epochs"].is_monotonic_increasing
-    assert log["time_epochs"].iloc[-1] == 72
 
 
 def foreign(tmp_path, **changes):
@@ -158,8 +152,7 @@ def foreign(tmp_path, **changes):
 @pytest.mark.parametrize("auroc", [{}, {"real_fake_auroc": np.nan}])
 def test_a_log_of_another_program_is_read_by_what_it_calls_its_columns(tmp_path, auroc):
     path, names = foreign(tmp_path, **auroc)
-    with pytest.raises(ValueError, match="without d_loss, g_loss, mean_<property>_score"):
-        logs.read_log(path)
+    assert "without d_loss, g_loss, mean_<property>_score" in complaint(logs.read_log, path)
     log = logs.read_log(path, columns=names)
     assert logs.properties_of(log) == ["gender"]
     assert log["time_epochs"].between(0, 1).all()  # of a log by step, the share
@@ -170,14 +163,11 @@ def test_a_log_of_another_program_is_read_by_what_it_calls_its_columns(tmp_path,
     assert (run["epochs"], run["steps"]) == (None, 6000)
 
 
-def test_batches_counted_from_the_start_are_a_step(tmp_path):
+def test_a_reader_may_name_the_step_and_say_that_a_log_is_whole(tmp_path):
     path = write(make_log().assign(idx=range(0, 240, 10)), tmp_path / "log.csv")
     with pytest.raises(ValueError, match="idx must restart at 0 .* --column step=idx"):
         logs.read_log(path)
     assert logs.read_log(path, columns={"step": "idx"}).attrs["by_step"]
-
-
-def test_somebody_may_say_that_a_log_is_whole(tmp_path):
     path = write(make_log().iloc[:-1], tmp_path / "log.csv")
     for complete, rules in ((False, ["cut off"]), (True, [])):
         log = logs.read_log(path, complete=complete)

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ohlora_lib.io.stylegan2.layout import measure
+from ohlora_lib.io.stylegan2.layout import sizes
 
 
 def plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -21,7 +21,7 @@ def plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     if "mapping.fc_new0.weight" not in tensors:
         raise ValueError("--plain needs a StyleGAN2 generator with a split mapping (recipe v9)")
-    own = measure(tensors, {})
+    own = sizes({name: tensor.shape for name, tensor in tensors.items()}, {})
     layers, width = own["mapping_layers"], own["w_dim"]
     found = {}
     for name, tensor in tensors.items():

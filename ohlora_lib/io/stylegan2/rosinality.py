@@ -6,24 +6,15 @@ without clamps.
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ohlora_lib.io.stylegan2.layout import (
-    FILTER,
-    MARKS,
-    MOST_PX,
-    kind_of,
-    measure,
-    resolutions,
-    with_filters,
-)
+from ohlora_lib.io.stylegan2.layout import FILTER, MARKS, kind_of, sizes, with_filters
+from ohlora_lib.nets.stylegan2.generator import Mapping as MappingNetwork
 
 UP_GAIN = 4  # of the filters in rosinality's generator, which has them scaled for doubling
 MAPPING_SEED, MAPPING_SAMPLES = 0, 4096  # for the average of w where a file has none
-MOST_NUMBERS = 2**22  # of these samples at a time, for odd files with very wide layers
 LAYER = {
     "weight": "conv.weight",
     "affine.weight": "conv.modulation.weight",
@@ -59,7 +50,7 @@ TOP = {
 
 def _names(kind: str, image_px: int, mapping_layers: int) -> dict[str, str]:
     """Returns rosinality's name by official name."""
-    pixels = resolutions(image_px)[1:]
+    pixels = [2**k for k in range(3, image_px.bit_length())]
     if kind == "discriminator":
         names = {f"b{image_px}.fromrgb.{end}": f"convs.0.{k}.{end}" for k, end in ENDS}
         for i, px in enumerate(reversed(pixels), 1):
@@ -98,51 +89,41 @@ def _axes(name: str) -> tuple[int, int]:
 def official(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Returns a StyleGAN2's tensors under official names, others unchanged; copies no kernel.
 
-    ValueError if one does not fit. Missing filters and a missing average of w are added.
+    ValueError if a name is unknown. Missing filters and a missing average of w are added.
     """
     kind = kind_of(tensors)
     if not kind:
         return dict(tensors)
     if MARKS[kind][0] in tensors:
-        return with_filters(kind, tensors, measure(tensors, {}))
+        return with_filters(tensors)
     draws = kind == "generator"
     pattern = r"to_rgbs\.\d+\.bias" if draws else r"convs\.\d+\.skip\.1\.weight"
     doublings = sum(bool(re.fullmatch(pattern, name)) for name in tensors)
     layers = sum(bool(re.fullmatch(r"style\.\d+\.weight", name)) for name in tensors)
-    if doublings > len(resolutions(MOST_PX)) - 1:
-        raise ValueError(f"it doubles the resolution {doublings} times, beyond {MOST_PX} px")
-    names = _names(kind, 4 * 2**doublings, layers)
+    names = _names(kind, 4 << doublings, layers)
     if unknown := sorted(tensors.keys() - set(names.values())):
         raise ValueError(f"tensor {unknown[0]!r} is unknown in rosinality's {kind}")
     found = {}
     for ours, theirs in names.items():
         if theirs in tensors:
             value, (before, behind) = tensors[theirs], _axes(ours)
-            shape = value.shape[before : value.dim() - behind]
-            value = value.reshape(shape)
+            value = value.reshape(value.shape[before : value.dim() - behind])
             found[ours] = value / UP_GAIN if draws and ours.endswith(FILTER) else value
-    averaged = not draws or "mapping.w_avg" in found
-    if not averaged:
-        found["mapping.w_avg"] = torch.zeros(found["mapping.fc0.bias"].shape)  # until checked
-    own = measure(found, {})
-    if not averaged:
-        found["mapping.w_avg"] = _average_w(found, own)
-    return with_filters(kind, found, own)
+    if draws and "mapping.w_avg" not in found:
+        found["mapping.w_avg"] = _average_w(found)
+    return with_filters(found)
 
 
-def _average_w(tensors: Mapping[str, Tensor], own: Mapping[str, Any]) -> Tensor:
+def _average_w(tensors: Mapping[str, Tensor]) -> Tensor:
     """Returns the mean style vector of random latents, shape (W)."""
+    named = {n.removeprefix("mapping."): t for n, t in tensors.items() if n.startswith("mapping")}
+    (width, z_dim), form = named["fc0.weight"].shape, named["fc0.weight"].dtype
+    with torch.device("meta"):  # draws no random numbers
+        net = MappingNetwork(z_dim, 0, width, len(named) // 2, keeps_mean=False)
+    net.load_state_dict({name: tensor.float() for name, tensor in named.items()}, assign=True)
     draw = torch.Generator().manual_seed(MAPPING_SEED)
-    samples = min(MAPPING_SAMPLES, max(1, MOST_NUMBERS // max(own["z_dim"], own["w_dim"])))
-    x = torch.randn(samples, own["z_dim"], generator=draw)  # (B, Z)
-    x = x / (x.square().mean(1, keepdim=True) + 1e-8).sqrt()
-    for k in range(own["mapping_layers"]):
-        weight, bias = (
-            tensors[f"mapping.fc{k}.{end}"].float() * 0.01 for end in ("weight", "bias")
-        )
-        x = nn.functional.linear(x, weight / weight.shape[1] ** 0.5, bias)  # (B, W)
-        x = nn.functional.leaky_relu(x, 0.2) * 2**0.5
-    return x.mean(0).to(tensors["mapping.fc0.weight"].dtype)
+    with torch.no_grad():
+        return net(torch.randn(MAPPING_SAMPLES, z_dim, generator=draw)).w.mean(0).to(form)
 
 
 def rosinality(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -151,8 +132,8 @@ def rosinality(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     ValueError if the network is class-conditional, or its mapping has two branches or layers of
     another width than w: that layout cannot store them.
     """
-    own, kind = measure(tensors, {}), kind_of(tensors)
-    if "wide_dim" in own or "layer_features" in own:
+    own = sizes({name: tensor.shape for name, tensor in tensors.items()}, {})
+    if own.get("wide_dim") or own.get("layer_features"):
         raise ValueError(
             "its mapping has two branches (recipe v9) or several widths, which rosinality's "
             "layout cannot store. Write .safetensors; --plain suits the official code"
@@ -162,7 +143,7 @@ def rosinality(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
             f"it has {own['c_dim']} classes, which rosinality's layout cannot store. Write "
             f".safetensors"
         )
-    found = {}
+    found, kind = {}, kind_of(tensors)
     for ours, theirs in _names(kind, own["image_px"], own.get("mapping_layers", 0)).items():
         value, (before, behind) = tensors[ours], _axes(ours)
         if kind == "generator" and ours.endswith(FILTER):

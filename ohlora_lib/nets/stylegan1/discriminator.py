@@ -28,6 +28,7 @@ class Discriminator(nn.Module):
     ) -> None:
         super().__init__()
         self.image_px, self.num_properties = image_px, num_properties
+        self.fmaps_base, self.fmaps_max = fmaps_base, fmaps_max
         self.register_buffer("lod", torch.zeros(()))
         self.num_blocks = count_blocks(image_px)
         last = 2 * (self.num_blocks - 1)

@@ -173,8 +173,6 @@ class Generator(StyleGenerator):
         ValueError: If `image_px` is not allowed.
     """
 
-    SIZES = ("image_px", "z_dim", "w_dim", "num_properties", "fmaps_base", "fmaps_max")
-
     def __init__(
         self,
         image_px: int = 256,

@@ -86,8 +86,10 @@ class Discriminator(nn.Module):
         mapping_layers: int = 8,
     ) -> None:
         super().__init__()
-        self.image_px, self.c_dim, self.conv_clamp = image_px, c_dim, conv_clamp
+        self.image_px, self.conv_clamp = image_px, conv_clamp
+        self.c_dim = self.num_properties = c_dim  # as StyleGAN1's discriminator calls it
         self.channel_base, self.channel_max = channel_base, channel_max
+        self.mbstd_group_size, self.mapping_layers = mbstd_group_size, mapping_layers
         self.num_blocks = count_blocks(image_px)
         for k in range(self.num_blocks - 1):
             px = image_px >> k
@@ -97,11 +99,6 @@ class Discriminator(nn.Module):
         if c_dim:
             self.mapping = Mapping(0, c_dim, last, mapping_layers, keeps_mean=False)
         self.b4 = Epilogue(last, last if c_dim else 1, mbstd_group_size, conv_clamp)
-
-    @property
-    def num_properties(self) -> int:
-        """Number P of property scores, as StyleGAN1's discriminator calls it."""
-        return self.c_dim
 
     def groups(self) -> dict[str, tuple[str, ...]]:
         """Prefixes of parameter names by layer group; only the largest block reads an image."""

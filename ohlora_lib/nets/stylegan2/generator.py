@@ -165,11 +165,6 @@ class Generator(StyleGenerator):
         ValueError: If `image_px` or `mapping_layers` is not allowed.
     """
 
-    SIZES = (
-        *("image_px", "z_dim", "c_dim", "w_dim", "mapping_layers"),
-        *("channel_base", "channel_max", "conv_clamp", "layer_features"),
-    )
-
     def __init__(
         self,
         image_px: int,
@@ -189,18 +184,14 @@ class Generator(StyleGenerator):
             raise ValueError(
                 f"mapping_layers is {mapping_layers}; it must be at least {least}{why}"
             )
-        self.image_px, self.z_dim, self.c_dim, self.w_dim = image_px, z_dim, c_dim, w_dim
+        self.image_px, self.z_dim, self.w_dim = image_px, z_dim, w_dim
+        self.c_dim = self.num_properties = c_dim  # as StyleGAN1's generator calls it
         self.mapping_layers, self.conv_clamp = mapping_layers, conv_clamp
         self.channel_base, self.channel_max, self.wide_dim = channel_base, channel_max, wide_dim
         self.layer_features = layer_features
         sizes = z_dim, c_dim, w_dim, mapping_layers, wide_dim
         self.mapping = Mapping(*sizes, layer_features=layer_features)
         self.synthesis = Synthesis(image_px, w_dim, channel_base, channel_max, conv_clamp)
-
-    @property
-    def num_properties(self) -> int:
-        """Number P of property scores, as StyleGAN1's generator calls it."""
-        return self.c_dim
 
     def groups(self) -> dict[str, tuple[str, ...]]:
         """Prefixes of parameter names by layer group."""

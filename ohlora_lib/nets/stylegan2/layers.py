@@ -24,23 +24,28 @@ UP_GAIN = 4.0  # of the filter after doubling, which puts three zeros beside eac
 DEMODULATION_EPS = 1e-8  # added to a kernel's sum of squares
 
 
+def fixed_filter() -> Tensor:
+    """Returns the filter of all doublings and halvings, (4, 4)."""
+    line = torch.tensor(TAPS) / sum(TAPS)
+    return torch.outer(line, line)
+
+
 def add_filter(layer: nn.Module) -> None:
     """Adds the buffer `resample_filter`, (4, 4), which official files store with every layer.
 
     The layers don't read it: each has its own form of the same filter. Loading a file with another
     filter raises ValueError.
     """
-    line = torch.tensor(TAPS) / sum(TAPS)
-    layer.register_buffer("resample_filter", torch.outer(line, line))
+    layer.register_buffer("resample_filter", fixed_filter())
     layer.register_load_state_dict_post_hook(_check_filter)
 
 
 def _check_filter(layer: nn.Module, _: object) -> None:
-    line = layer.resample_filter.sum(0)  # (4,)
-    if not line.is_meta and (line * sum(TAPS)).tolist() != [*TAPS]:
+    line = layer.resample_filter.sum(0) * sum(TAPS)  # (4,)
+    if not line.is_meta and line.tolist() != [*TAPS]:
         raise ValueError(
-            f"resample_filter is {(line * sum(TAPS)).tolist()}; only {[*TAPS]} is supported. "
-            f"Use a network trained with StyleGAN2's own filter."
+            f"resample_filter is {line.tolist()}; only {[*TAPS]} is supported. Use a network "
+            f"trained with StyleGAN2's own filter."
         )
 
 

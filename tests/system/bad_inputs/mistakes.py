@@ -121,8 +121,6 @@ def labelled(name: str, table: bytes | str, *words: str, rules: str = "") -> Bad
 POPULATIONS = [
     labelled("a label table without names", "hat\n1\n0\n", "['hat']", "Add `file`"),
     labelled("names of other images", "file,hat\nx,1\ny,0\n", "'x'", "none of its 2 rows"),
-    labelled("labels of chosen images alone", "file,hat,source\na,1,chosen\nb,0,chosen\n",
-             "all 2 images were chosen", "drawn at random"),
     labelled("percentages under a rule", "file,hat_score\na,95\nb,20\n", "hat_score = 95",
              "from 0 to 1", "Divide by 100", rules="label_rules: {hat: hat_score>=0.5}\n"),
     stage("CelebA without its list", "source: celeba\nimage_folder: faces\n",
@@ -171,13 +169,14 @@ def zip_bomb(path: Path) -> None:
 SAFE = "g.safetensors"
 FILES = "source: files\ngenerator_file: {}\ndiscriminator_file: d.safetensors"
 NETS = {"d.safetensors": lambda path: save_weights(Discriminator(8, fmaps_base=64), path)}
+COMMAND = b"cposix\nsystem\n(S'touch trap'\ntR."  # a pickle; whoever runs it makes the file `trap`
 WEIGHTS = [
     said("a zip bomb for weights", "weights info g.pth", "g.pth", "compressed", "Fetch it again",
          files={"g.pth": zip_bomb}),
     said("a pickle that runs a command", "weights info g.pkl", "g.pkl", "posix.system",
-         "Nothing in it was executed", files={"g.pkl": b"cposix\nsystem\n(S'touch trap'\ntR."}),
-    said("a StyleGAN for TensorFlow", "weights convert g.pkl g.safetensors", "g.pkl",
-         "TensorFlow", "legacy.py", files={"g.pkl": b"\x80\x02cdnnlib.tflib.network\nNetwork\n."}),
+         "Nothing in it was executed", files={"g.pkl": COMMAND}),
+    said("a .pth that runs a command", "weights info g.pth", "g.pth", "not a plain weight file",
+         files={"g.pth": COMMAND}),
     said("a header that claims 16 exabytes", f"weights info {SAFE}", SAFE, "Fetch it again",
          files={SAFE: struct.pack("<Q", 2**64 - 1) + b"{}"}),
     said("publishing into a full folder", f"weights publish {SAFE} params", "params", "not empty",

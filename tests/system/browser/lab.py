@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -48,8 +49,9 @@ def _jupyterlab(project: Path) -> Iterator[str]:
                f"--port={port}", f"--IdentityProvider.token={TOKEN}", "--allow-root",
                "--LabApp.expose_app_in_browser=True",
                f"--ServerApp.root_dir={project}"]  # fmt: skip
-    home = {"JUPYTER_CONFIG_DIR": project / "c", "JUPYTER_DATA_DIR": project / "d"}
-    env = {**os.environ, **{name: str(path) for name, path in home.items()}}
+    # A new home each time: JupyterLab would reopen the last server's notebooks and run those.
+    home = tempfile.mkdtemp(dir=project)
+    env = os.environ | {"JUPYTER_CONFIG_DIR": f"{home}/config", "JUPYTER_DATA_DIR": f"{home}/data"}
     with (project / "server.log").open("wb") as log:
         server = subprocess.Popen(command, cwd=project, env=env, stdout=log, stderr=log)
     base = f"http://127.0.0.1:{port}"

@@ -37,8 +37,9 @@ def test_trends_are_redrawn_in_place_and_an_interrupt_saves(project):
     given |= {"variant": "watched", "epochs": 400, "grid_every": 1, "every_batches": 1}
     with lab_page(project, TUNE, height=4000, **given) as (page, run_all):
         run_all()
-        page.locator("progress").wait_for(timeout=WAIT_MS)
-        cell = page.locator(".jp-CodeCell", has=page.locator("progress"))
+        line = page.locator(".jp-OutputArea-output pre", has_text="Fine-tuning:")
+        line.wait_for(timeout=WAIT_MS)
+        cell = page.locator(".jp-CodeCell", has=line)
         pictures = cell.locator(".jp-OutputArea-output img")
         pictures.nth(1).wait_for(timeout=WAIT_MS)  # trends and the latest grid
         seen = [pictures.first.get_attribute("src")]
@@ -49,7 +50,7 @@ def test_trends_are_redrawn_in_place_and_an_interrupt_saves(project):
             seen += [source] if source not in seen else []
         assert len(seen) == 2
         assert pictures.count() == 2
-        assert page.locator("progress").count() == 1
+        assert line.count() == 1
         cell.scroll_into_view_if_needed()
         page.evaluate("void window.jupyterapp.commands.execute('notebook:interrupt-kernel')")
         page.get_by_text("Interrupted; the checkpoint is saved.").wait_for(timeout=WAIT_MS)
