@@ -18,7 +18,7 @@ REMEDIES = {
     "Make its folder writable again": RIGHTS,
     "Mount its disk again, or restore its folder": MOUNT,
 }
-locked: set[Path] = set()  # this process's run folders; one lost with its disk is not recreated
+locked: dict[Path, Path] = {}  # run folders that this process has locked, by the file of each lock
 NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES}  # of a folder
 
 
@@ -73,8 +73,9 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     temporary = path.with_name(f".{path.stem}.{secrets.token_hex(6)}{PARTIAL}{path.suffix}")
     ours = {None, *map(str, (path, temporary, path.parent))}
     try:
-        if any(folder in path.parents and not folder.is_dir() for folder in list(locked)):
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        for mark, folder in list(locked.items()):  # do not recreate one lost with its disk
+            if folder in path.parents and not (folder.is_dir() and mark.is_file()):
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         make_folder(path.parent)
         yield temporary
         _sync(temporary)

@@ -55,12 +55,11 @@ class FolderLock:
             raise OSError(error.errno, error.strerror, str(self.path)) from error
         facts = {"pid": os.getpid(), "host": socket.gethostname(), "since": records.now()}
         holder.write_text(json.dumps(facts), encoding="utf-8")
-        self.folder = folder
-        locked.add(folder)
+        locked[self.path] = folder  # a folder may have several locks
 
     def release(self) -> None:
         """Releases the lock; a second call does nothing."""
-        locked.discard(self.folder)
+        locked.pop(self.path, None)
         self._lock.release(force=True)
 
 
