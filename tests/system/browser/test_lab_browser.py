@@ -34,7 +34,7 @@ def test_trends_are_redrawn_in_place_and_an_interrupt_saves(project):
     """Trains for enough epochs to see the figure change."""
     folder = project / "outputs" / "smoke" / f"{TUNE}-watched"
     given = yaml.safe_load((project / "params" / "smoke" / f"{TUNE}-v9.yaml").read_text())
-    given |= {"variant": "watched", "epochs": 400, "grid_every": 1, "every_batches": 1}
+    given |= {"variant": "watched", "epochs": 2000, "grid_every": 1, "every_batches": 1}
     with lab_page(project, TUNE, height=4000, **given) as (page, run_all):
         run_all()
         line = page.locator(".jp-OutputArea-output pre", has_text="Fine-tuning:")
@@ -43,7 +43,7 @@ def test_trends_are_redrawn_in_place_and_an_interrupt_saves(project):
         pictures = cell.locator(".jp-OutputArea-output img")
         pictures.nth(1).wait_for(timeout=WAIT_MS)  # trends and the latest grid
         seen = [pictures.first.get_attribute("src")]
-        until = time.monotonic() + 90
+        until = time.monotonic() + 300  # a redraw may take 2 % of the training so far
         while len(seen) < 2 and time.monotonic() < until:  # until the figure is replaced
             page.wait_for_timeout(200)
             source = pictures.first.get_attribute("src")
@@ -57,7 +57,7 @@ def test_trends_are_redrawn_in_place_and_an_interrupt_saves(project):
         page.get_by_text("Interrupted: saved; run this notebook again").wait_for(timeout=WAIT_MS)
     assert (folder / "checkpoints" / "state.pt").is_file()
     assert not (folder / "summary.json").exists()
-    assert json.loads((folder / "config.json").read_text())["epochs"] == 400
+    assert json.loads((folder / "config.json").read_text())["epochs"] == 2000
     rows = (folder / "train_log.csv").read_text().splitlines()
     assert len(rows) > 5
 
