@@ -49,7 +49,7 @@ def load_state(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 def load_unchanged(
     path: Path, facts: Mapping[str, Any], *, free: Collection[str] = ()
 ) -> dict[str, Any] | None:
-    """Reads the checkpoint of a training run; None if there is none.
+    """Reads a training run's checkpoint. Returns None if the file does not exist.
 
     `facts` describe the current run; facts named in `free` may differ from the checkpoint's.
 
