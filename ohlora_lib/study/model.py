@@ -67,6 +67,7 @@ class NotebookParameters(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
     NOTEBOOK: ClassVar[str] = ""
     NEEDS: ClassVar[dict[str, str]] = {}  # what each `source` or `candidates` requires
+    MAKES: ClassVar[tuple[str, ...]] = ()  # files without which a run has not finished
     LONGER: ClassVar[str] = ""  # parameter that resumes a finished run if it grows
     IN_PLACE: ClassVar[bool] = False  # whether the run folder holds manual work: never moved
     SHOWN: ClassVar[frozenset[str]] = frozenset()  # shown on the page only: no reason to rerun
@@ -157,7 +158,7 @@ class NotebookParameters(BaseModel):
             pick_device(self.device)
         self.check_trained(project_root())
         how = {"longer": self.LONGER, "in_place": self.IN_PLACE, "start_anew": self.start_anew}
-        return start_run(self.NOTEBOOK, self.config(), **how)
+        return start_run(self.NOTEBOOK, self.config(), makes=self.MAKES, **how)
 
     def pick(self, names: str | type, *, but: str = "") -> dict[str, Any]:
         """Values by name: names in `"a b c"` or of a dataclass's fields, except names in `but`."""

@@ -59,6 +59,7 @@ class MakePopulation(NotebookParameters):
     """Parameters of 01_make_population."""
 
     NOTEBOOK = "01_make_population"
+    MAKES = ("images/images.npy",)
     NEEDS = {"folder": "image_folder", "celeba": "image_folder", "generator": "generator_file"}
     source: Literal["faces", "folder", "celeba", "generator"] = "faces"
     image_px: Side = 64
@@ -84,6 +85,7 @@ class TrainBase(NotebookParameters, Compute):
     """Parameters of 02_train_base."""
 
     NOTEBOOK = "02_train_base"
+    MAKES = ("generator.safetensors", "discriminator.safetensors")
     NEEDS = {"files": "generator_file", "generator": "generator_file population_run"}
     source: Literal["shipped", "files", "generator", "train"] = "shipped"
     generator_file: str = ""
@@ -127,6 +129,7 @@ class TrainPropertyCNN(NotebookParameters, Compute, Meaning):
     """Parameters of 03_train_property_cnn."""
 
     NOTEBOOK = "03_train_property_cnn"
+    MAKES = ("judge-folds.csv", "judge-unseen-scores.csv")
     SHOWN = frozenset({"meaning"})
     population_run: str
     properties: Names
@@ -164,6 +167,7 @@ class SelectImages(NotebookParameters, Compute, Look):
     """Parameters of 04_select_images."""
 
     NOTEBOOK = "04_select_images"
+    MAKES = ("images/selected.npy", "scores.csv")
     NEEDS = {"base": "base_run cnn_run", "population": "population_run cnn_run",
              "table": "scores_csv"}  # fmt: skip
     candidates: Literal["base", "population", "table"] = "base"
@@ -187,6 +191,7 @@ class FinetuneGenerator(NotebookParameters, Compute, Look):
     """Parameters of 05_finetune_generator."""
 
     NOTEBOOK = "05_finetune_generator"
+    MAKES = ("generator.safetensors", "train_log.csv")
     LONGER = "epochs"
     SHOWN = frozenset({"meaning"})
     base_run: str
@@ -213,6 +218,7 @@ class EvaluateSamples(NotebookParameters, Compute, Look):
     """Parameters of 06_evaluate_samples."""
 
     NOTEBOOK = "06_evaluate_samples"
+    MAKES = ("evaluations.csv", "scores.csv")
     base_run: str
     cnn_run: str
     selection_run: str
@@ -247,6 +253,7 @@ class ReportRun(NotebookParameters, Look, OtherLogs):
     """Parameters of 07_report_run."""
 
     NOTEBOOK = "07_report_run"
+    MAKES = ("verdict.csv",)
     finetune_run: str = f"{QUICKSTART}/05_finetune_generator-v9"
     log_csv: str = ""
     evaluation_run: str = ""
@@ -258,6 +265,7 @@ class CompareRuns(NotebookParameters, Look, OtherLogs):
     """Parameters of 08_compare_runs."""
 
     NOTEBOOK = "08_compare_runs"
+    MAKES = ("comparison.csv",)
     finetune_runs: list[str] = [f"{QUICKSTART}/05_finetune_generator-{v}" for v in ("v8", "v9")]
     evaluation_runs: list[str] = [f"{QUICKSTART}/06_evaluate_samples-{v}" for v in ("v8", "v9")]
     log_csvs: list[str] = []

@@ -11,7 +11,7 @@ import re
 import shutil
 import socket
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -73,6 +73,7 @@ class Run:
     inputs: Mapping[str, Any]  # parameter: run folder, or a list of them
     made_from: Mapping[str, Any] = field(default_factory=dict)
     before: dict[str, Any] | None = None  # summary of a finished run that is shown again
+    makes: Sequence[str] = ()  # files without which the run has not finished
     longer: str = ""
     lock: FolderLock | None = None  # held until the run has finished
     _facts: dict[str, Any] = field(default_factory=dict)
@@ -100,7 +101,15 @@ class Run:
         Args:
             **results: Final numbers; for the study's page also `verdict`, a sentence, and
                 `thumbnail`, the path of a PNG relative to the run folder.
+
+        Raises:
+            ValueError: If a file is missing, as when cells in between did not run.
         """
+        if missing := [name for name in self.makes if not (self.path / name).is_file()]:
+            raise ValueError(
+                f"{self.path.name} has not finished: it has no {' or '.join(missing)}. Run all "
+                f"cells, from the first."
+            )
         made = self._how_it_was_made() if self.before is None else self.before
         summary = {**made, "results": results, "artefacts": self._artefacts()}
         write_atomic(self.path / "summary.json", records.to_json(summary) + "\n")
@@ -152,6 +161,7 @@ def start_run(
     notebook: str,
     config: Mapping[str, Any],
     *,
+    makes: Sequence[str] = (),
     longer: str = "",
     in_place: bool = False,
     start_anew: bool = False,
@@ -164,6 +174,7 @@ def start_run(
     Args:
         notebook: Stem of its file name.
         config: Resolved parameters, flat; `study` and `variant` name the folder.
+        makes: Files, relative to the folder, without which the run has not finished.
         longer: Parameter that resumes a finished run if it alone changed and has grown.
         in_place: Whether the folder holds manual work and must not be moved.
         start_anew: Whether to start from the beginning even if a run exists.
@@ -196,7 +207,7 @@ def start_run(
         write_atomic(path / "config.json", records.to_json(dict(config)) + "\n")
     if line:
         print(line.replace(f"{root}/", ""), flush=True)  # noqa: T201
-    return Run(path, notebook, config, inputs, wanted, before, longer, lock)
+    return Run(path, notebook, config, inputs, wanted, before, makes, longer, lock)
 
 
 def changes(

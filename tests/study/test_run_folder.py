@@ -83,6 +83,15 @@ def test_the_summary_records_results_and_the_command_to_repeat_the_run(root):
     assert summary["command"].endswith("-f outputs/tiny/01_first-v9/config.json")
 
 
+def test_a_run_without_its_files_has_not_finished(root):
+    """In a notebook, someone may run the first cells and then the last."""
+    run = start_run("05_stage", {"study": "tiny"}, root=root, makes=["train_log.csv"])
+    assert "05_stage has not finished: it has no train_log.csv." in complaint(run.finish)
+    assert not (run.path / "summary.json").exists()
+    write_atomic(run.path / "train_log.csv", "log")
+    run.finish()
+
+
 def test_inputs_must_be_finished_and_unchanged(root):
     with pytest.raises(ValueError, match=r"base_run is 'outputs/tiny/02_base'\. .*does not exist"):
         start(root)
@@ -214,7 +223,10 @@ def test_a_missing_device_or_cnn_is_reported_before_anything_moves(root, monkeyp
     start_run("03_cnn", {"study": "tiny", "properties": ["age", "glass"]}, root=root).finish()
     config = {"study": "tiny", "concept": {"glass": 0.0}, "cnn_run": "outputs/tiny/03_cnn"}
     config |= {"base_run": base, "selection_run": base}
-    FinetuneGenerator.checked(config, "a file").open_run().finish()
+    run = FinetuneGenerator.checked(config, "a file").open_run()
+    for name in run.makes:
+        write_atomic(run.path / name, "made")
+    run.finish()
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
         FinetuneGenerator.checked(config | given, "a file").open_run()
