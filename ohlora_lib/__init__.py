@@ -1,4 +1,4 @@
-"""Teach a StyleGAN one look, and prove it did."""
+"""Teach a StyleGAN one look, and measure whether it learned it."""
 
 import os
 

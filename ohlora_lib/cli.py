@@ -50,7 +50,7 @@ def options(
     version: Annotated[bool, Option("--version", callback=_show_version, is_eager=True)] = False,
     debug: Annotated[bool, Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
-    """Teach a StyleGAN one look, and prove it did."""
+    """Teach a StyleGAN one look, and measure whether it learned it."""
 
 
 @app.command()
