@@ -28,9 +28,9 @@ class Muon(torch.optim.Optimizer):
         """Takes one step with Nesterov momentum."""
         for group in self.param_groups:
             for filters in group["params"]:
-                memory = self.state[filters].setdefault("sum", torch.zeros_like(filters))
-                memory.mul_(group["momentum"]).add_(filters.grad)
-                step = filters.grad.add(memory, alpha=group["momentum"]).flatten(1)
+                momentum, state = group["momentum"], self.state[filters]
+                memory = state["sum"] = state.get("sum", 0.0) * momentum + filters.grad
+                step = filters.grad.add(memory, alpha=momentum).flatten(1)
                 filters.mul_(len(filters) ** 0.5 / filters.norm())
                 filters.sub_(group["lr"] * orthogonal(step).view_as(filters))
 
