@@ -239,16 +239,16 @@ def test_weights_are_converted_shown_and_published(call, tmp_path):
 
 
 def test_label_tables_are_merged(call, tmp_path):
-    (tmp_path / "anna.csv").write_text("file,hat\na,1\nb,0\n")
-    (tmp_path / "otto.csv").write_text("file,hat\na,1\nb,1\n")
-    tables = (str(tmp_path / "anna.csv"), str(tmp_path / "otto.csv"))
+    (tmp_path / "mine.csv").write_text("file,hat\na,1\nb,0\n")
+    (tmp_path / "hers.csv").write_text("file,hat\na,1\nb,1\n")
+    tables = (str(tmp_path / "mine.csv"), str(tmp_path / "hers.csv"))
     code, out, _ = call("labels", "merge", *tables, "--out", str(tmp_path / "both.csv"))
     assert code == 0
     assert "2 images, 1 disagreement left empty" in out
-    assert "hat: anna and otto agree on 1 of 2 images; kappa 0.00" in out
+    assert "hat: mine and hers agree on 1 of 2 images; kappa 0.00" in out
     assert (tmp_path / "both.csv").read_text() == "file,hat\na,1\nb,\n"
     by_person = tmp_path / "both-by-person.csv"
-    assert by_person.read_text() == "file,property,anna,otto\na,hat,1,1\nb,hat,0,1\n"
+    assert by_person.read_text() == "file,property,mine,hers\na,hat,1,1\nb,hat,0,1\n"
     assert f"settle_csv: {by_person}" in out
     (tmp_path / "we.csv").write_text("file,hat\nb,1\n")
     settled = ("--settled", str(tmp_path / "we.csv"))

@@ -3,8 +3,6 @@
 Axes: N images, H image height, B batch, C columns of an output.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ohlora_lib.io.disk import check_file
+from ohlora_lib.io.disk import check_file, complaint
 from ohlora_lib.study.look import parse_output
 from ohlora_lib.study.parameters import EvaluateSamples
 from ohlora_lib.study.records import project_root, read_json, root_of
@@ -39,7 +37,7 @@ class OnnxModel:
             raise ValueError("ONNX models need onnxruntime: pip install 'ohlora[onnx]'") from error
         options = ort.SessionOptions()
         options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 4
-        with _one_line(f"{path}: not a readable ONNX model", "Fetch it again."):
+        with complaint(path, "not a readable ONNX model", "Fetch it again."):
             self.session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         self.path, self.config = path, config
         self.input, *others = self.session.get_inputs()
@@ -75,7 +73,7 @@ class OnnxModel:
         for first in range(0, len(images), self.batch):
             rows = torch.arange(first, first + self.batch) % len(images)  # pads the last batch
             pixels = self.pixels(images[rows.to(images.device)])
-            with _one_line(f"{self.path}: fails on input {pixels.shape}", remedy):
+            with complaint(self.path, f"fails on input {pixels.shape}", remedy):
                 values = self.session.run(names, {self.input.name: pixels})
                 parts.append([torch.from_numpy(v).double().view(self.batch, -1) for v in values])
         found = (torch.cat(values)[: len(images)] for values in zip(*parts, strict=True))
@@ -138,12 +136,3 @@ def scored_by(config: EvaluateSamples, base_run: Path, cnn_run: Path) -> str:
     if base.get("source") == "shipped" or population.get("source") == "faces":
         said += " Such a judge is meant for photographs of people; these faces are drawn."
     return said
-
-
-@contextmanager
-def _one_line(what: str, remedy: str) -> Iterator[None]:
-    """Raises the errors of onnxruntime, which share no base class, as a one-line ValueError."""
-    try:
-        yield
-    except Exception as error:
-        raise ValueError(f"{what} ({' '.join(str(error).split())[:200]}). {remedy}") from error

@@ -4,6 +4,7 @@ Colours are seaborn's colour-blind palette, and each series has a dash and a mar
 """
 
 import io
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ FONTS = (  # in order, where installed; matplotlib brings the first two
     *("DejaVu Sans", "DejaVu Math TeX Gyre", "Noto Sans CJK JP", "Noto Sans CJK SC"),
     *("WenQuanYi Zen Hei", "Arial Unicode MS", "Microsoft YaHei", "Malgun Gothic"),
 )
+logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # some have no bold face
 
 
 @dataclass(frozen=True)

@@ -265,7 +265,7 @@ def test_shares_come_from_images_drawn_at_random(tmp_path):
 def test_only_disagreements_are_labelled_again(tmp_path):
     images, _ = write_faces(tmp_path / "in")
     (tmp_path / "t.csv").write_text(
-        "file,property,anna,otto\n000003.png,hat,0,1\n000004.png,hat,1,1\n000009.png,hat,1,0\n"
+        "file,property,mine,hers\n000003.png,hat,0,1\n000004.png,hat,1,1\n000009.png,hat,1,0\n"
     )
     given = {"image_folder": str(tmp_path / "in"), "settle_csv": str(tmp_path / "t.csv")}
     config = LabelImages.model_construct(image_px=32, **given)

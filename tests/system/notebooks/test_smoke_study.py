@@ -1,5 +1,6 @@
 """The runner runs every notebook: `params/smoke`, a sweep, and a StyleGAN2 on CelebA's layout."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -49,6 +50,19 @@ def test_every_stage_writes_its_summary_and_page(study):
         folder = study / "outputs" / "smoke" / stage
         assert changed_file(folder, read_summary(folder)) == ""
         assert len(list(folder.glob("*.html"))) == 1
+
+
+@pytest.mark.slow
+def test_notebooks_print_no_warnings(study):
+    seen = 0
+    for path in (study / "outputs" / "smoke").glob("0*/*.ipynb"):
+        for cell in json.loads(path.read_text())["cells"]:
+            for output in cell.get("outputs", []):
+                if output.get("name") == "stderr":
+                    lines = "".join(output["text"]).strip().splitlines()
+                    assert all("%|" in line for line in lines), (path, lines)  # progress bars
+                    seen += 1
+    assert seen > 5
 
 
 @pytest.mark.slow
