@@ -146,8 +146,7 @@ def _show_verdict(part: dict[str, Any]) -> None:
     heads = {"start": "start score", "end": "end score", "change": "change of distance"}
     if "b" in part:
         rows = [row | {"effect": FARTHER.get(row["effect"], row["effect"])} for row in rows]
-        heads = {"effect": f"{part['b']} is"}
-        heads |= {f"distance_{side}": f"distance of {part[side]}" for side in "ab"}
+        heads = {f"distance_{side}": f"distance of {part[side]}" for side in "ab"}
     shown = [heads.get(name, name.rpartition("_")[2]) for name in columns]
     show_table(shown, ([row[name] for name in columns] for row in rows))
     typer.echo(f"{part['sentence']}\n")
