@@ -88,9 +88,10 @@ def _steppers(net: CompactCNN, steps: int) -> Steppers:
         Muon(filters, FILTER_RATE),
         torch.optim.AdamW(others, LEARNING_RATE, weight_decay=WEIGHT_DECAY),
     ]
+    steps = max(steps, 3)  # torch divides by the length of the rise and of the fall
     one_cycle = partial(
         torch.optim.lr_scheduler.OneCycleLR,
-        total_steps=steps, pct_start=WARM_UP, cycle_momentum=False,
+        total_steps=steps, pct_start=max(WARM_UP, 2 / steps), cycle_momentum=False,
     )  # fmt: skip
     return [*optimizers, *(one_cycle(each, each.defaults["lr"]) for each in optimizers)]
 

@@ -20,7 +20,7 @@ from ohlora_lib.runner.outcomes import GRACE_SEC, Ended, Outcome, of_exit, of_st
 from ohlora_lib.runner.stages import Stage
 from ohlora_lib.runner.status import Status
 from ohlora_lib.study import records
-from ohlora_lib.study.machine import duration
+from ohlora_lib.study.machine import counted, duration
 from ohlora_lib.study.run_folder import FolderLock
 from ohlora_lib.training.stopping import stop_on_interrupt
 
@@ -91,7 +91,7 @@ def run_study(
     finally:
         worker.close()
     index = write_index(outputs)
-    status.say(f"{len(chosen)} stages in {duration(time.monotonic() - began)}")
+    status.say(f"{counted(len(chosen), 'stage')} in {duration(time.monotonic() - began)}")
     status.say(str(stages.shown_path(index, Path.cwd())))
     return index
 
@@ -187,7 +187,7 @@ def _run_stage(
         if line := stages.make_way(stage, root, anew=anew):
             status.say(f"{label}  {line}")
         stage.folder.mkdir(exist_ok=True)
-        status.start(label, why)
+        status.start(label, "" if line else why)
         outcome = Outcome(Ended.FAILED)
         outcome = worker.run(
             {
@@ -203,7 +203,8 @@ def _run_stage(
         if outcome.ended == Ended.DONE and not there:
             outcome = Outcome(Ended.FAILED, "the notebook ended without run.finish()")
         if outcome.ended != Ended.DONE:
-            facts = {"notebook": stage.notebook.stem, "command": redo}
+            resume = redo.removesuffix(" --force")
+            facts = {"notebook": stage.notebook.stem, "command": resume}
             with suppress(OSError):  # the disk may be full, as the reason says then
                 if not there:
                     records.write_failure(stage.folder, outcome.ended, outcome.reason, **facts)

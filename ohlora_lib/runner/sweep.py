@@ -27,10 +27,10 @@ from ohlora_lib.report.index import write_index
 from ohlora_lib.runner import stages
 from ohlora_lib.runner.runner import StageError, StageInterrupted, run_study
 from ohlora_lib.runner.stages import Stage
-from ohlora_lib.runner.status import Status
+from ohlora_lib.runner.status import Status, SweepProgress
 from ohlora_lib.study import machine, parameters
 from ohlora_lib.study.cells import check_known
-from ohlora_lib.study.machine import duration
+from ohlora_lib.study.machine import counted, duration
 from ohlora_lib.study.records import read_summary
 
 TRAINING = "05_finetune_generator"  # the stage a bare parameter name refers to, if it has it
@@ -39,6 +39,7 @@ COMPARISON = "08_compare_runs"
 EVERYWHERE = ("concept", "device", "image_px", "precision")  # have one meaning in every stage
 OWN = {"study", "variant", "seed"}  # set by the sweep itself
 HIDDEN = ["label", "path", "evaluation"]  # columns only the comparison uses
+LOOK_SEC = 2.0  # between looks at the studies' logs
 HEADER = "# Written by `ohlora sweep`, which overwrites it. To change it, copy the folder.\n"
 
 
@@ -83,9 +84,12 @@ def run_sweep(
         status: Where progress is shown; standard output if None.
 
     Returns the sweep's page; `points.csv` lies in the same folder. Raises ValueError, before
-    anything starts, if an axis, a parameter or the scheduler is invalid; StageError if a point
-    failed, after all others ran to the end; and StageInterrupted if the sweep was stopped.
+    anything starts, if there is neither a grid nor a seed, or an axis, a parameter or the
+    scheduler is invalid; StageError if a point failed, after all others ran to the end; and
+    StageInterrupted if the sweep was stopped.
     """
+    if not grid and not seeds.strip():
+        raise ValueError("a sweep needs --grid r1_gamma=0.1,0.2 or --seeds 0-2, or both")
     status = status or Status()
     folder, root = stages.find_study(folder)
     study = stages.read_study(folder, root)
@@ -101,18 +105,26 @@ def run_sweep(
     for point in points * bool(axes):
         write_study(point, root)
     pool = cluster(scheduler, root) if scheduler else threads(workers)
-    with pool as (executor, env):
+    progress = SweepProgress(status, len(every))
+    with pool as (executor, env), status.live("sweep"):
 
         def run(studies: Sequence[Study]) -> list[str]:
-            begun = {executor.submit(run_point, s, root, env, stop): s.name for s in studies}
-            return follow(begun, stop, status)
+            begun = {}
+            for one in studies:
+                log = log_file(one, root)
+                log.unlink(missing_ok=True)  # of an earlier sweep
+                begun[executor.submit(run_point, one, root, env, stop)] = log
+            return follow(begun, stop, progress)
 
-        status.say(f"{len(points)} points, {len(every)} stages")
+        size = f"{counted(len(points), 'point')}, {counted(len(every), 'stage')}"
+        status.say(f"{size}; progress of each study: outputs/<study>/sweep.log")
         failed = run([parent for parent in parents if parent.stages])
         failed += run([point for point in points if point.stages])
         done = {stage.folder for stage in every if stages.reason_to_run(stage, root) is None}
         table = tabulate(points, done)
-        failed += run(comparison(name, table, study, root))
+        compared = comparison(name, table, study, root)
+        progress.left += len(compared)
+        failed += run(compared)
     page = write_points(table, home)
     if stop.exists():
         raise StageInterrupted("stopped by Ctrl-C. The same command resumes from there.")
@@ -248,42 +260,47 @@ def cluster(address: str, root: Path) -> Iterator[tuple[futures.Executor, dict[s
         yield executor, {}
 
 
-def follow(running: dict[futures.Future, str], stop: Path, status: Status) -> list[str]:
-    """Waits for all studies to end and returns the names of failed studies.
+def log_file(study: Study, root: Path) -> Path:
+    """Returns the file in which a worker logs a study's progress."""
+    return root / "outputs" / study.name / "sweep.log"
+
+
+def follow(running: dict[futures.Future, Path], stop: Path, progress: SweepProgress) -> list[str]:
+    """Waits for all studies to end, each with its log, and returns the names of failed studies.
 
     Ctrl-C lets running studies save their state and exit: each press appends a byte to the file
     `stop`, which workers on other machines also watch.
     """
-    failed = []
+    failed, say = [], progress.status.say
     while running:
         try:
-            done, _ = futures.wait(running, 60, futures.FIRST_COMPLETED)
+            done, _ = futures.wait(running, LOOK_SEC, futures.FIRST_COMPLETED)
+            progress.show({log.parent.name: log for log in running.values()})
             for future in done:
-                name = running.pop(future)
+                name = running.pop(future).parent.name
                 error = futures.CancelledError() if future.cancelled() else future.exception()
                 failed += [name] * bool(error)
-                ended = "stopped" if isinstance(error, StageInterrupted) else f"failed: {error}"
-                status.say(f"{name}  {ended[:300] if error else 'done'}, {len(running)} left")
-            if not done:
-                status.say(f"{len(running)} left")
+                if error:
+                    stopped = isinstance(error, StageInterrupted)
+                    say(f"{name}  {'stopped' if stopped else f'failed: {error}'[:300]}")
         except KeyboardInterrupt:
             with stop.open("a") as file:
                 file.write("x")
-            status.say("stopping: stages save their state (Ctrl-C again to end them now)")
+            say("stopping: stages save their state (Ctrl-C again to end them now)")
     return failed
 
 
 def run_point(study: Study, root: Path, env: Mapping[str, str], stop: Path) -> None:
     """Runs a study in a worker; its progress goes to `sweep.log` in its output folder."""
-    home = root / "outputs" / study.name
-    home.mkdir(parents=True, exist_ok=True)
+    log_path = log_file(study, root)
+    log_path.parent.mkdir(parents=True, exist_ok=True)
 
     def stops() -> list[int]:
         return [signal.SIGINT] * (stop.stat().st_size if stop.exists() else 0)
 
     if stops():
         raise StageInterrupted("stopped")
-    with (home / "sweep.log").open("w", encoding="utf-8") as log:
+    with log_path.open("w", encoding="utf-8") as log:
         run_study(
             study.folder,
             only=",".join(stage.name for stage in study.stages),

@@ -11,20 +11,33 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import ohlora_lib
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 PACKAGES = ("torch", "numpy", "pandas")  # their versions can change a result
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b.")  # terminal control sequences
 T = TypeVar("T")
 
 
-def track(items: Iterable[T], label: str, *, total: int | None = None) -> Iterator[T]:
-    """Yields the items and shows progress on standard error, as plain text everywhere."""
+def progress_line(items: Iterable[T] | None = None, **options: Any) -> "tqdm[T]":
+    """Returns a tqdm that writes plain text to standard error; the options are tqdm's.
+
+    Only JupyterLab shows a bar: at 80 columns, the remaining time and the scores need its room.
+    """
     from tqdm import tqdm  # imported here: the core works without it
 
-    yield from tqdm(items, desc=label, total=total, mininterval=1.0, ncols=88)
+    bar = " |{bar:20}| {n_fmt}/{total_fmt}" if "JPY_SESSION_NAME" in os.environ else ""
+    form = "{desc} {percentage:.0f}%" + bar + ", {remaining} left{postfix}"
+    return tqdm(items, bar_format=form, ncols=None if sys.stderr.isatty() else 200, **options)
+
+
+def track(items: Iterable[T], label: str, *, total: int | None = None) -> Iterator[T]:
+    """Yields the items and shows progress."""
+    yield from progress_line(items, desc=label, total=total, mininterval=1.0)
 
 
 def printable(text: str) -> str:
@@ -38,6 +51,11 @@ def duration(seconds: float) -> str:
     if minutes >= 60:
         return f"{minutes // 60} h {minutes % 60} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def counted(count: int, noun: str) -> str:
+    """Formats a count with its noun: `1 stage`, `2 stages`."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def without_places(text: str, root: Path) -> str:

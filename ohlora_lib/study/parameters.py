@@ -168,6 +168,7 @@ class SelectImages(NotebookParameters, Compute, Look):
 
     NOTEBOOK = "04_select_images"
     MAKES = ("images/selected.npy", "scores.csv")
+    CURRENT = {"cnn_run": "population_run"}
     NEEDS = {"base": "base_run cnn_run", "population": "population_run cnn_run",
              "table": "scores_csv"}  # fmt: skip
     candidates: Literal["base", "population", "table"] = "base"
@@ -192,6 +193,7 @@ class FinetuneGenerator(NotebookParameters, Compute, Look):
 
     NOTEBOOK = "05_finetune_generator"
     MAKES = ("generator.safetensors", "train_log.csv")
+    CURRENT = {"selection_run": "base_run cnn_run"}
     LONGER = "epochs"
     SHOWN = frozenset({"meaning"})
     base_run: str

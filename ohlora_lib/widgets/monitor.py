@@ -15,6 +15,7 @@ from ohlora_lib import figures
 from ohlora_lib.figures import style
 from ohlora_lib.finetune.loop import FineTuner
 from ohlora_lib.finetune.run import FinetuneRun
+from ohlora_lib.study.machine import progress_line
 from ohlora_lib.verdict import findings
 from ohlora_lib.verdict.logs import time_epochs
 
@@ -77,7 +78,7 @@ class Monitor:
     def _print(self, tuner: FineTuner) -> None:
         done, total = tuner.batches_done, tuner.total_batches
         if self.bar is None:
-            self.bar = tqdm(total=total, initial=done - 1, desc="Fine-tuning", ncols=100)
+            self.bar = progress_line(total=total, initial=done - 1, desc="Fine-tuning")
         self.bar.n = done
         scores = {prop: f"{tuner.rows[-1][f'mean_{prop}_score']:.2f}" for prop in self.concept}
         self.bar.set_postfix(scores)

@@ -9,7 +9,15 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from ohlora_lib.properties.compact import _calibration, _loss, augment, calibrate, class_weights
+from ohlora_lib.nets import CompactCNN
+from ohlora_lib.properties.compact import (
+    _calibration,
+    _loss,
+    _steppers,
+    augment,
+    calibrate,
+    class_weights,
+)
 from ohlora_lib.properties.ensemble import import_cnns, load_ensemble
 from ohlora_lib.properties.lesson import CNNSettings, Lesson, stratified_folds
 from ohlora_lib.properties.training import fold_table, train_ensemble
@@ -47,6 +55,21 @@ def test_both_properties_are_learnt_and_scores_are_calibrated(trained):
         truth = table[prop].to_numpy()[300:]
         assert roc_auc_score(truth, scores[:, k]) > 0.9
         assert scores[:, k].mean() == pytest.approx(truth.mean(), abs=0.08)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 9])
+def test_a_training_of_few_steps_warms_up_and_ends_slowly(steps):
+    """Torch's schedule divides by zero where its rise or its fall takes one step."""
+    net = CompactCNN(["a"], image_px=16)
+    steppers, rates = _steppers(net, steps), []
+    for _ in range(steps):
+        net.zero_grad()
+        net.raw_logits(torch.rand(4, 3, 16, 16)).sum().backward()
+        rates.append(steppers[1].param_groups[0]["lr"])
+        for stepper in steppers:
+            stepper.step()
+    assert rates[0] < 0.1 * max(rates) or steps == 1
+    assert rates[-1] < 0.01 * max(rates) or steps < 3
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Sweeps over a study of tiny notebooks; tests that start kernels or a cluster are slow."""
 
 import csv
+import io
 import re
 import signal
 import threading
@@ -10,9 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 import psutil
 import pytest
 import yaml
+from rich.console import Console
 
 from ohlora_lib.runner import stages, sweep
 from ohlora_lib.runner.runner import StageError, StageInterrupted
+from ohlora_lib.runner.status import Status, SweepProgress
 from ohlora_lib.runner.sweep import lay_out, parse_grid, parse_seeds, run_sweep
 from ohlora_lib.study import machine, records
 from ohlora_lib.study.model import NAME
@@ -108,6 +111,27 @@ def test_a_point_has_the_affected_stages_and_reads_the_rest_from_its_parent(proj
     assert (point.name, point.stages, point.shared) == ("tiny-seed4", [], parent.stages)
 
 
+def test_a_sweep_without_a_grid_or_seeds_is_refused(project):
+    assert "needs --grid" in complaint(run_sweep, "params/tiny")
+    assert not (project / "outputs").exists()
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_sweep_says_which_stages_have_ended_and_how_many_are_left(tmp_path, terminal):
+    log, file = tmp_path / "sweep.log", io.StringIO()
+    said = Status(Console(file=file, force_terminal=terminal, width=80))
+    lines = ["[1/3] a  unchanged, skipped", "[2/3] b  8 s  done  1", "[2/3] b  done  9 s"]
+    log.write_text("\n".join([*lines, "[3/3] c  5 s  cell 2/9"]))
+    progress = SweepProgress(said, 4)
+    with said.live("sweep"):
+        progress.show({"tiny": log})
+        progress.show({"tiny": log})
+    text = machine.printable(file.getvalue())
+    for line, left in ((lines[0], 3), (lines[2], 2)):
+        assert text.count(f"tiny  {line}, {left} left") == 1
+    assert ("0 s  2 left  tiny  [3/3] c  5 s  cell 2/9" in text) == terminal
+
+
 def test_names_are_safe_short_and_unique():
     texts = ["a/../../etc", "a b", "a_b", "x" * 500, "x" * 501]
     names = {stages.seeded(stages.folder_name(text), 10**8) for text in texts}
@@ -171,6 +195,9 @@ def test_a_killed_point_fails_alone_and_the_next_start_resumes(small):
     listening = Listening()
     with pytest.raises(StageError, match="did not finish: tiny-r1_gamma-10[.]"):
         run_sweep("params/tiny", grid=GRID, workers=2, status=listening)
+    assert re.search(
+        r"^tiny  \[1/1\] 01_first  done  \d+ s, 4 left$", "\n".join(listening.lines), re.M
+    )
     assert any(
         "tiny-r1_gamma-10  failed: 05_finetune_generator-v9: its process died" in line
         for line in listening.lines
@@ -218,5 +245,5 @@ def test_a_dask_cluster_runs_the_points(small):
     assert len(journal(small, "end")) == 2 + 4 * 2 + 1
     written = yaml.safe_load((small / "params" / f"{REPORT}.yaml").read_text())
     assert written["names"] == ["v9 r1_gamma=1"] * 2 + ["v9 r1_gamma=10"] * 2  # seeds are pooled
-    said = complaint(run_sweep, "params/tiny", scheduler="nothing://1", status=Listening())
+    said = complaint(run_sweep, "params/tiny", seeds="0", scheduler="nothing://1")
     assert "cannot be reached" in said

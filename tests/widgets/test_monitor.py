@@ -45,14 +45,17 @@ def test_time_of_the_first_epoch_is_known_from_its_batches(monkeypatch):
     assert width > 2 * height > 400
 
 
-def test_batch_runs_print_one_line_and_draw_nothing(monkeypatch, capsys):
+@pytest.mark.parametrize("server", [False, True])
+def test_the_progress_line_has_a_bar_only_in_jupyterlab(monkeypatch, capsys, server):
     monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
-    monitor = Monitor(CONCEPT)
+    if server:
+        monkeypatch.setenv("JPY_SESSION_NAME", "a.ipynb")
+    monitor = Monitor(CONCEPT, live=False)
     monitor(training(log(6), 3, 10))
     monitor.close(finished=False)
     said = capsys.readouterr()
-    assert "3/10" in said.err
-    assert "gender=0.70, age=0.25" in said.err
+    bar = f" |{'█' * 6}{' ' * 14}| 3/10" * server
+    assert said.err.strip().endswith(f"Fine-tuning 30%{bar}, 00:00 left, gender=0.70, age=0.25")
     assert said.out.strip() == "Interrupted; the checkpoint is saved."
     assert not monitor.drawn
 

@@ -37,7 +37,7 @@ def test_trends_are_redrawn_in_place_and_an_interrupt_saves(project):
     given |= {"variant": "watched", "epochs": 2000, "grid_every": 1, "every_batches": 1}
     with lab_page(project, TUNE, height=4000, **given) as (page, run_all):
         run_all()
-        line = page.locator(".jp-OutputArea-output pre", has_text="Fine-tuning:")
+        line = page.locator(".jp-OutputArea-output pre", has_text="Fine-tuning ")
         line.wait_for(timeout=WAIT_MS)
         cell = page.locator(".jp-CodeCell", has=line)
         pictures = cell.locator(".jp-OutputArea-output img")
