@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from ohlora_lib.study.machine import counted
 from ohlora_lib.study.records import read_json
 from ohlora_lib.verdict import logs as training_logs
 from ohlora_lib.verdict import sampling
@@ -35,7 +36,8 @@ def group_logs(
     ValueError if the numbers of names and logs differ, or a log appears twice as two seeds.
     """
     if len(names) != len(logs):
-        raise ValueError(f"{len(names)} names for {len(logs)} logs, {names}; give each log a name")
+        given = f"{counted(len(names), 'name')} for {counted(len(logs), 'log')}"
+        raise ValueError(f"{given}, {names}; give each log a name")
     groups = {
         name: [log for n, log in zip(names, logs, strict=True) if n == name] for name in names
     }

@@ -121,6 +121,11 @@ def test_errors_are_one_line(tmp_path, case):
     assert [part for part in (str(path), *wanted) if part not in message] == [], message
 
 
+def test_a_missing_params_file_or_a_folder_is_named(tmp_path):
+    assert "No such file. Correct the path." in complaint(parameters.load, tmp_path / "nope.yaml")
+    assert "is a folder" in complaint(parameters.load, tmp_path)
+
+
 def test_inputs_are_recognised_by_name():
     given = {"finetune_runs": ["a", "b"], "evaluation_runs": [], "log_csvs": ["c.csv"]}
     config = MODELS[COMPARE].checked({**given, "concept": {"age": 0.0}, "names": []}, "here")
