@@ -1,16 +1,17 @@
 """Active learning: chooses the images to ask a person about, and predicts the open answers.
 
-A committee of logistic regressions, each fitted to a bootstrap sample of the answers, reads frozen
-features of the shipped discriminator. It asks about images of which it is least sure (for a rare
-label, those most likely to have it), and spreads them in feature space. One logistic regression,
-fitted to all answers, predicts the others.
-Axes: N images, F features, M members, n answers.
+A Bayesian logistic regression, fitted to the answers, reads frozen features of the shipped
+discriminator. Its coefficients are uncertain, so it is less sure of images unlike the answered
+ones. It asks about images of which it is least sure (for a rare label, those most likely to have
+it), and spreads them in feature space. It also predicts the open answers.
+Axes: N images, F features, n answers.
 Sources: uncertainty sampling, Lewis and Gale, "A Sequential Algorithm for Training Text
-Classifiers", 1994, https://arxiv.org/abs/cmp-lg/9407020; query by committee, Seung, Opper and
-Sompolinsky, "Query by Committee", 1992, https://doi.org/10.1145/130385.130417; core-set, Sener
-and Savarese, "Active Learning for Convolutional Neural Networks: A Core-Set Approach", 2018,
-https://arxiv.org/abs/1708.00489; scores without one answer, Pregibon, "Logistic Regression
-Diagnostics", 1981, https://doi.org/10.1214/aos/1176345513; scale and shift of logits, Platt, 1999.
+Classifiers", 1994, https://arxiv.org/abs/cmp-lg/9407020; probabilities under uncertain
+coefficients, MacKay, "The Evidence Framework Applied to Classification Networks", 1992,
+https://doi.org/10.1162/neco.1992.4.5.720; core-set, Sener and Savarese, "Active Learning for
+Convolutional Neural Networks: A Core-Set Approach", 2018, https://arxiv.org/abs/1708.00489; scores
+without one answer, Pregibon, "Logistic Regression Diagnostics", 1981,
+https://doi.org/10.1214/aos/1176345513; scale and shift of logits, Platt, 1999.
 """
 
 from importlib.resources import files
@@ -31,8 +32,8 @@ DISCRIMINATOR = files("ohlora_lib") / "assets" / "base64-discriminator.safetenso
 AT_ONCE = 64  # images per forward pass
 TAPS = (3, 4)  # layers whose activations, at 16 px, are pooled
 NUMBERS = 256  # features kept
-MEMBERS = 8  # of the committee
 PENALTY = 4.0  # of the squared coefficients
+OWN = 0.6  # share of an answered image's logit that learned from its own answer
 FEWEST = 3  # answers of each class, to calibrate on
 BINS = 10  # of the predicted probability, for the weights
 POOL = 5  # how many of the most uncertain images compete for each place
@@ -83,8 +84,8 @@ def guess(
 
     Logits are calibrated, with the weights, on the answered images, each predicted without its own
     answer, so that neither overfitting nor the choice of images biases the probabilities. The
-    result for an answered image is halfway between its logits with and without its answer: the
-    former are overconfident, but chosen images are so spread out that the latter are less
+    result for an answered image lies between its logits with and without its answer: the former
+    are overconfident, but chosen images are so spread out that the latter are less
     confident than for an image that was never asked about.
 
     Args:
@@ -98,11 +99,8 @@ def guess(
     rows = np.flatnonzero(~np.isnan(labels))
     if len(np.unique(labels[rows])) < 2:
         return np.full(len(features), np.nan)
-    found, curve = _fit(features[rows], labels[rows], np.ones(len(rows)), PENALTY)
-    logits = features @ found[:-1] + found[-1]
-    without = _without_own(features[rows], labels[rows], logits[rows], curve)
+    logits, without = _logits(features, labels, rows)
     scale, shift = _calibrate(without, labels[rows], weights)
-    logits[rows] = (logits[rows] + without) / 2
     return expit(scale * logits + shift)
 
 
@@ -137,7 +135,7 @@ def next_images(
     found = np.empty(count, dtype=np.int64)
     found[at_random] = left[:draws]
     if draws < count:
-        found[~at_random] = _choose(features, labels, rows, left[draws:], count - draws, seed)
+        found[~at_random] = _choose(features, labels, rows, left[draws:], count - draws)
     return pd.DataFrame({"img_no": found, "source": np.where(at_random, "random", "chosen")})
 
 
@@ -167,10 +165,9 @@ def _choose(
     rows: np.ndarray,
     rest: np.ndarray,
     count: int,
-    seed: int,
 ) -> np.ndarray:
-    """The images of `rest` of which the committee is least sure, spread in feature space."""
-    unsure = -np.abs(_committee(features, labels, rows, seed) - 0.5)  # (N,)
+    """The images of `rest` whose labels are least sure, spread in feature space."""
+    unsure = -np.abs(expit(_logits(features, labels, rows)[0]) - 0.5)  # (N,)
     pool = rest[np.argsort(-unsure[rest], kind="stable")[: POOL * count]]
     value = unsure[pool] - unsure[pool].min() + FLOOR
     nearest = cdist(features[pool], features[rows]).min(1)  # to what is or will be answered
@@ -183,20 +180,27 @@ def _choose(
     return pool[chosen]
 
 
-def _committee(
-    features: np.ndarray, labels: np.ndarray, rows: np.ndarray, seed: int
-) -> np.ndarray:
-    """The members' mean probability, (N,)."""
-    random, votes = np.random.default_rng(seed), np.empty((MEMBERS, len(features)))
-    for k in range(MEMBERS):
-        times = np.zeros(len(rows))
-        for value in (0, 1):  # each member sees both answers
-            mine = np.flatnonzero(labels[rows] == value)
-            times += np.bincount(random.choice(mine, len(mine)), minlength=len(rows))
-        seen = times > 0
-        found, _ = _fit(features[rows[seen]], labels[rows[seen]], times[seen], PENALTY)
-        votes[k] = expit(features @ found[:-1].astype(np.float32) + found[-1])
-    return votes.mean(0)
+def _logits(
+    features: np.ndarray, labels: np.ndarray, rows: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Logits of all images, (N,), and of the answered ones without their own answer, (n,).
+
+    Both are shrunk, so that they give the mean probability over the uncertain coefficients. One
+    Newton step leaves an answer out.
+    """
+    found, curve = _fit(features[rows], labels[rows], np.ones(len(rows)), PENALTY)
+    x = np.c_[features, np.ones(len(features), np.float32)]  # (N, F + 1)
+    logits, variance = x @ found, (x * np.linalg.solve(curve, x.T).T).sum(1)
+    p = expit(logits[rows])
+    variance[rows] /= 1 - variance[rows] * np.maximum(p * (1 - p), FLOOR)  # without the answer
+    without = logits[rows] - variance[rows] * (labels[rows] - p)
+    logits[rows] = OWN * logits[rows] + (1 - OWN) * without
+    return _shrink(logits, variance), _shrink(without, variance[rows])
+
+
+def _shrink(logits: np.ndarray, variance: np.ndarray) -> np.ndarray:
+    """The logit of the mean probability, where logits are normally distributed."""
+    return logits / np.sqrt(1 + np.pi / 8 * variance)
 
 
 def _fit(
@@ -217,15 +221,6 @@ def _fit(
         if np.abs(step).max() < 1e-3:
             break
     return found, curve
-
-
-def _without_own(
-    features: np.ndarray, labels: np.ndarray, logits: np.ndarray, curve: np.ndarray
-) -> np.ndarray:
-    """Each answered image's logit, (n,), had its own answer been left out: one Newton step."""
-    x, p = np.c_[features, np.ones(len(features))], expit(logits)
-    own = (x * np.linalg.solve(curve, x.T).T).sum(1)  # change of the logit per unit of slope
-    return logits - own / (1 - own * np.maximum(p * (1 - p), FLOOR)) * (labels - p)
 
 
 def _calibrate(

@@ -2,7 +2,7 @@
 
 Without `Rounds`, it asks about every image, in order. With them, the first round asks about every
 property of random images. Each later round takes the property whose rarer class has the fewest
-answers, and asks about the images from which its committee learns most (`asking`). The random
+answers, and asks about the images of which a small model is least sure (`asking`). The random
 images are always the first of one permutation, so they stay a simple random sample.
 Axes: N candidates, H image height, F features.
 """

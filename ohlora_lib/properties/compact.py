@@ -8,6 +8,9 @@ Machines", 1999.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import torch
@@ -19,8 +22,12 @@ from torch import Tensor
 from ohlora_lib.nets import CompactCNN
 from ohlora_lib.nets.compute import autocast
 from ohlora_lib.properties.lesson import Fold, Lesson, Rows, fold_seed
+from ohlora_lib.training.muon import Muon
 
-LEARNING_RATE, WEIGHT_DECAY = 4e-3, 0.05
+Steppers = Sequence[torch.optim.Optimizer | torch.optim.lr_scheduler.LRScheduler]
+
+FILTER_RATE = 0.07  # learning rate of the filters, by Muon
+LEARNING_RATE, WEIGHT_DECAY = 1e-3, 0.05  # of all other parameters, by AdamW
 WARM_UP = 0.25  # share of the steps over which the learning rate rises
 SHIFT = 1 / 32  # largest shift of an image, as a share of its side
 BRIGHTNESS = 0.2  # largest relative change of contrast; brightness shifts by at most half
@@ -57,14 +64,10 @@ def _train(
     """Trains on the first rows and validates on the second; returns history and best weights."""
     settings, (train, valid) = lesson.settings, rows
     weights = class_weights(lesson.target[train], lesson.learn[train])
-    optimizer = torch.optim.AdamW(net.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    steps = settings.max_epochs * -(-len(train) // settings.batch)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, LEARNING_RATE, total_steps=steps, pct_start=WARM_UP
-    )
+    steppers = _steppers(net, settings.max_epochs * -(-len(train) // settings.batch))
     losses, state, history = np.empty((0, len(lesson.properties))), {}, []  # losses: (epochs, P)
     for epoch in range(settings.max_epochs):
-        train_loss = _train_epoch(net, optimizer, schedule, lesson, train, weights, random)
+        train_loss = _train_epoch(net, steppers, lesson, train, weights, random)
         each = _loss(lesson.logits(net, valid), lesson.target[valid], weights, lesson.valid[valid])
         losses = np.vstack([losses, each.mean(dim=0).cpu().numpy()])
         valid_loss = float(losses[-1].mean())
@@ -75,6 +78,21 @@ def _train(
         if epoch - losses.argmin(axis=0).max() >= settings.patience:
             break
     return pd.DataFrame(history), state
+
+
+def _steppers(net: CompactCNN, steps: int) -> Steppers:
+    """Optimisers of the filters and of all other parameters, then their one-cycle schedules."""
+    filters = [p for p in net.parameters() if p.ndim == 4]
+    others = [p for p in net.parameters() if p.ndim != 4]
+    optimizers = [
+        Muon(filters, FILTER_RATE),
+        torch.optim.AdamW(others, LEARNING_RATE, weight_decay=WEIGHT_DECAY),
+    ]
+    one_cycle = partial(
+        torch.optim.lr_scheduler.OneCycleLR,
+        total_steps=steps, pct_start=WARM_UP, cycle_momentum=False,
+    )  # fmt: skip
+    return [*optimizers, *(one_cycle(each, each.defaults["lr"]) for each in optimizers)]
 
 
 def class_weights(target: Tensor, known: Tensor) -> Tensor:
@@ -97,8 +115,7 @@ def _loss(logits: Tensor, target: Tensor, weights: Tensor, label_weights: Tensor
 
 def _train_epoch(
     net: CompactCNN,
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
+    steppers: Steppers,
     lesson: Lesson,
     rows: Tensor,
     weights: Tensor,
@@ -113,10 +130,10 @@ def _train_epoch(
         with autocast(rows.device, lesson.settings.precision):
             logits = net.raw_logits(pixels)
         loss = _loss(logits, lesson.target[batch], weights, lesson.learn[batch]).mean()
-        optimizer.zero_grad(set_to_none=True)
+        net.zero_grad(set_to_none=True)
         loss.backward()
-        optimizer.step()
-        schedule.step()
+        for stepper in steppers:
+            stepper.step()
         total += loss.detach() * len(batch)
     return (total / len(rows)).item()
 
@@ -126,17 +143,18 @@ def augment(pixels: Tensor, random: torch.Generator, *, mirror: bool) -> Tensor:
 
     Random numbers are drawn on the CPU, so that a seed gives the same result on every device.
     """
-    count, side = len(pixels), pixels.shape[2]
+    side = pixels.shape[2]
     most = max(1, round(SHIFT * side))
-    draw = torch.rand(5, count, generator=random).to(pixels.device)
+    draw = torch.rand(5, len(pixels), generator=random)
+    starts = (draw[1:3].T * (2 * most + 1)).long().tolist()  # B rows and columns
+    draw = draw.to(pixels.device)
     if mirror:
         pixels = torch.where(draw[0, :, None, None, None] < 0.5, pixels.flip(3), pixels)
     padded = F.pad(pixels, [most] * 4, mode="replicate").permute(0, 2, 3, 1)  # (B, h, h, 3)
-    down, across = (draw[1:3] * (2 * most + 1)).long()[..., None] + torch.arange(
-        side, device=pixels.device
-    )  # (B, H) each: source rows and columns
-    number = torch.arange(count, device=pixels.device)[:, None, None]
-    moved = padded[number, down[:, :, None], across[:, None, :]].permute(0, 3, 1, 2)
+    moved = torch.stack([
+        image[down : down + side, across : across + side]
+        for image, (down, across) in zip(padded, starts, strict=True)
+    ]).permute(0, 3, 1, 2)  # fmt: skip
     contrast, brightness = (BRIGHTNESS * (2 * draw[3:, :, None, None, None] - 1)).unbind()
     return (moved - 0.5) * (1 + contrast) + 0.5 + brightness / 2
 
