@@ -149,11 +149,16 @@ def _epochs(count: float) -> str:
 
 def _show_verdict(part: dict[str, Any]) -> None:
     """Prints a verdict and its table, the held-out judge's if there is one."""
+    from ohlora_lib.verdict.verdict import FARTHER
+
     rows = part.get("heldout", part["properties"])
     columns = [name for name in COLUMNS if name in rows[0]]
-    short = {"distance_a": part.get("a", ""), "distance_b": part.get("b", "")}
-    heads = [short.get(name, name.rpartition("_")[2]) for name in columns]
-    show_table(heads, ([row[name] for name in columns] for row in rows))
+    heads = {"start": "start score", "end": "end score", "change": "change of distance"}
+    if "b" in part:
+        rows = [row | {"effect": FARTHER.get(row["effect"], row["effect"])} for row in rows]
+        heads = {f"distance_{side}": f"distance of {part[side]}" for side in "ab"}
+    shown = [heads.get(name, name.rpartition("_")[2]) for name in columns]
+    show_table(shown, ([row[name] for name in columns] for row in rows))
     typer.echo(f"{part['sentence']}\n")
 
 

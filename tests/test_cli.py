@@ -132,7 +132,8 @@ def compared(monkeypatch):
     row = {"property": "age", "target": 0.0, "start": 0.5, "end": 0.01234, "effect": "closer"}
     facts = {"rows": 9, "epochs": 2.0, "sentence": "It [came] closer.", "properties": [row]}
     against = {"a": "v8", "b": "v9", "sentence": "v9 did better."}
-    against["properties"] = [{"property": "age", "distance_a": 0.1, "distance_b": 0.01}]
+    against["properties"] = [{"property": "age", "distance_a": 0.1, "distance_b": 0.01,
+                              "effect": "moved away"}]  # fmt: skip
     runs = [{"name": name, **facts} for name in ("v8", "v9")]
     found, asked = {"concept": {"age": 0.0}, "runs": runs, "comparisons": [against]}, []
     monkeypatch.setattr(
@@ -149,7 +150,14 @@ def test_compare_prints_sentences_and_tables_or_json(call, compared):
     options = ("--concept", "age=0, glass=0.5", "--names", "x,y", "--column", "d_loss=D")
     code, out, _ = call("compare", "a.csv", "b.csv", *options)
     assert code == 0
-    for words in ("It [came] closer.", "v9 against v8", "v9 did better.", "0.0123"):
+    for words in (
+        "It [came] closer.",
+        "v9 against v8",
+        "v9 did better.",
+        "0.0123",
+        "farther",
+        "distance of v9",
+    ):
         assert words in out
     logs, concept, options = asked[1]
     assert (logs, concept) == ([Path("a.csv"), Path("b.csv")], {"age": 0.0, "glass": 0.5})

@@ -185,8 +185,15 @@ def measure_base(
     Returns:
         Fréchet distance, precision and recall of `base` and of `population`: one half of
         its images against the other, which are the best values attainable.
+
+    Raises:
+        ValueError: If the sizes of the images differ.
     """
-    place = next(generator.parameters()).device
+    place, size = next(generator.parameters()).device, population.shape[1]
+    if generator.image_px != size:
+        raise ValueError(f"the base draws {generator.image_px} px, but the population's images "
+                         f"have {size} px; use one `image_px` for population, base and CNNs"
+                         )  # fmt: skip
     images = population[:: max(len(population) // (2 * MEASURED), 1)][: 2 * MEASURED]
     count = len(images) // 2
     drawn = torch.cat([*sample_images(generator, count, seed=seed, precision=precision)])

@@ -30,7 +30,7 @@ def fold_losses(history: pd.DataFrame, cnn: str) -> Figure:
     ax.fill_between(low.index, low, high, color=look["color"], alpha=0.2, lw=0)
     ax.plot(mean["valid_loss"], label="validation, and its range", **look)
     ax.plot(mean["train_loss"], label="training", **look | style.HOLLOW | {"lw": 1.2})
-    ax.set_ylim(0)
+    ax.set_ylim(0, ax.dataLim.ymax * 1.05)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     best = part.groupby("fold")["valid_loss"].min()
     whose = "all properties" if cnn == "compact" else shown_name(cnn)

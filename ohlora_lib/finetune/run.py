@@ -255,7 +255,7 @@ def results(folder: Path, config: FinetuneGenerator) -> dict[str, Any]:
     """Computes the final results of a finished fine-tuning run, for its summary."""
     log = read_log(folder / "train_log.csv")
     table = verdict.run_verdict(log, config.concept, source=judge_of(log))
-    findings = failures.of_training(log, folder, config.concept)
+    findings = failures.of_training(log, config.concept)
     grid = max((folder / "images").glob("fixed-*.png"))
     return {
         "verdict": failures.judged_sentence(table, findings),

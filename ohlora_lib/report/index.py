@@ -57,19 +57,23 @@ def write_index(study: Path, *, part: str = "") -> Path:
     HTML in `part` stands between the head and the cards.
     """
     begun = {path.parent for path in [*study.glob("*/config.json"), *study.glob("*/summary.json")]}
+    folder = study.parents[1] / "params" / records.study_of(study).partition(" ")[0]
+    names = {path.stem for path in folder.glob("*.yaml")} | {path.name for path in begun}
     cards = [_card(folder) for folder in sorted(begun)]
     told = [card for card in cards if card["verdict"]]
     answers = ([card for card in told if card["stage"] == stage] for stage in ANSWERS)
     loader = FileSystemLoader(TEMPLATES / "ohlora")
     template = Environment(loader=loader, autoescape=True).get_template("study.html.j2")
+    answers = next(filter(None, answers), [])
     html = template.render(
         page={**LOOK, "title": f"{study.name}: study"},
         study=study.name,
         head=_head(cards),
-        answers=next(filter(None, answers), []),
-        warned=any(card["results"].get("findings") for card in cards),
+        answers=answers,
+        warned=any(card["results"].get("findings") for card in answers),
         part=part,
         cards=cards,
+        stages=len(names),
         done=sum(card["status"] == "finished" for card in cards),
         work=duration(sum(card.get("wall_sec", 0) for card in cards)),
     )
@@ -100,6 +104,7 @@ def _card(folder: Path) -> dict[str, Any]:
         "variant": folder.name.partition("-")[2] or "fine-tuned",
         "title": stage_title(folder.name),
         "page": f"{folder.name}/{stage}.html" if (folder / f"{stage}.html").is_file() else "",
+        "command": records.command(folder),
         "took": duration(summary.get("wall_sec", 0)),
         "verdict": " ".join(verdict) if isinstance(verdict, list) else verdict,
         "numbers": list(_numbers(stage, results, config)),

@@ -15,6 +15,7 @@ from ohlora_lib.study.records import in_project, read_config, read_summary, root
 from ohlora_lib.study.run_folder import Run
 from ohlora_lib.verdict.logs import log_names, read_logs, unique_names
 from ohlora_lib.verdict.sampling import Sampled, read_sampled
+from ohlora_lib.verdict.verdict import FARTHER
 from ohlora_lib.verdict.wander import KNOWN_ROWS
 
 JUDGES = {"heldout": "held-out judge", "independent": "independent judge"}  # by their columns
@@ -51,6 +52,7 @@ def verdict_table(table: pd.DataFrame, meaning: Meanings) -> pd.DataFrame:
         a, b = table[["run_a", "run_b"]].iloc[0]
         columns = {"effect": f"{b} is", **both, "distance_a": f"distance of {a}"}
         columns |= {"distance_b": f"distance of {b}", "difference": "difference"}
+        table = table.replace({"effect": FARTHER})
     else:
         columns = {"effect": "verdict", **both, "start": "score at the start"}
         columns |= {"end": "at the end", "change": "change of distance"}
@@ -85,8 +87,8 @@ def method_sentence(table: pd.DataFrame) -> str:
     words = f"Intervals are 95 %, for all {len(table)} properties at once: {how}."
     if 0 < near < KNOWN_ROWS:
         words += (
-            f" {near} rows are too few to show how far the mean wanders, so the interval allows "
-            "for every usual wander."
+            f" With only {near} rows the drift of the mean cannot be estimated, so the interval "
+            "is widened to cover any typical drift."
         )
     return words
 

@@ -27,6 +27,12 @@ def meaning_of(prop: str, meaning: Meanings) -> str:
     return f"1 = {one}, 0 = {zero}"
 
 
+def label_words(prop: str, value: int) -> str:
+    """Describes a label: "male (gender = 0)", or "hat = 0" for a property of the user's own."""
+    words = f"{prop} = {value}"
+    return f"{MEANING[prop][value]} ({words})" if prop in MEANING else words
+
+
 def target_words(prop: str, target: float, meaning: Meanings) -> str:
     """Describes a target: "female" for 1, "male" for 0, otherwise "gender 0.5"."""
     if prop in meaning and target in (0, 1):

@@ -23,7 +23,7 @@ from pydantic import (
 
 from ohlora_lib.io.disk import complaint
 from ohlora_lib.study import cells
-from ohlora_lib.study.records import project_root, read_json
+from ohlora_lib.study.records import command, project_root, read_json, replaced_inputs
 from ohlora_lib.study.run_folder import Run, start_run
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
@@ -67,6 +67,7 @@ class NotebookParameters(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
     NOTEBOOK: ClassVar[str] = ""
     NEEDS: ClassVar[dict[str, str]] = {}  # what each `source` or `candidates` requires
+    CURRENT: ClassVar[dict[str, str]] = {}  # by input: its own inputs that must be as it read them
     LONGER: ClassVar[str] = ""  # parameter that resumes a finished run if it grows
     IN_PLACE: ClassVar[bool] = False  # whether the run folder holds manual work: never moved
     SHOWN: ClassVar[frozenset[str]] = frozenset()  # shown on the page only: no reason to rerun
@@ -137,6 +138,17 @@ class NotebookParameters(BaseModel):
                     f"{cells.did_you_mean(name, there, more)}"
                 )
 
+    def check_current(self, root: Path) -> None:
+        """Raises ValueError if an input was made from an earlier run of its own input."""
+        for name, own in self.CURRENT.items():
+            text = getattr(self, name)
+            gone = replaced_inputs(root / text) if text else {}
+            for earlier in (gone[part] for part in own.split() if part in gone):
+                raise ValueError(
+                    f"{name} is {text!r}, which was made from an earlier {earlier}. Make it again "
+                    f"with: {command(root / text)}"
+                )
+
     @property
     def stage(self) -> str:
         """Name of the run folder: the notebook's name, then the variant's if there is one."""
@@ -150,13 +162,15 @@ class NotebookParameters(BaseModel):
         """Opens the run folder for these parameters; see `start_run`.
 
         Raises:
-            ValueError: If this machine lacks `device`, or a property has no CNN.
+            ValueError: If this machine lacks `device`, a property has no CNN, or an input is out
+                of date.
         """
         if getattr(self, "device", "cpu") not in {"auto", "cpu"}:
             from ohlora_lib.nets.compute import pick_device  # imports torch, so only if needed
 
             pick_device(self.device)
         self.check_trained(project_root())
+        self.check_current(project_root())
         how = {"longer": self.LONGER, "in_place": self.IN_PLACE, "start_anew": self.start_anew}
         return start_run(self.NOTEBOOK, self.config(), **how)
 

@@ -164,6 +164,7 @@ class SelectImages(NotebookParameters, Compute, Look):
     """Parameters of 04_select_images."""
 
     NOTEBOOK = "04_select_images"
+    CURRENT = {"cnn_run": "population_run"}
     NEEDS = {"base": "base_run cnn_run", "population": "population_run cnn_run",
              "table": "scores_csv"}  # fmt: skip
     candidates: Literal["base", "population", "table"] = "base"
@@ -187,6 +188,7 @@ class FinetuneGenerator(NotebookParameters, Compute, Look):
     """Parameters of 05_finetune_generator."""
 
     NOTEBOOK = "05_finetune_generator"
+    CURRENT = {"selection_run": "base_run cnn_run"}
     LONGER = "epochs"
     SHOWN = frozenset({"meaning"})
     base_run: str

@@ -102,7 +102,7 @@ def read_summary(run_folder: Path | str) -> dict[str, Any]:
     state = "has not finished" if folder.is_dir() else "does not exist"
     if "reason" in summary:
         state += f" ({summary['status']}: {summary['reason'].rstrip('.')})"
-    raise ValueError(f"{folder}: this run {state}. {_remedy(folder)}")
+    raise ValueError(f"{folder}: this run {state}. Make it with: {command(folder)}")
 
 
 def write_failure(run_folder: Path, status: str, reason: str, **facts: Any) -> None:
@@ -111,13 +111,18 @@ def write_failure(run_folder: Path, status: str, reason: str, **facts: Any) -> N
     write_atomic(run_folder / "summary.json", to_json(facts) + "\n")
 
 
-def _remedy(folder: Path) -> str:
-    """The command that makes a run folder; a study for one seed may lack its own params."""
-    study = folder.parent.name
+def study_of(outputs: Path) -> str:
+    """The study that `ohlora run` needs to fill a folder of outputs, with `--seed` if it does."""
+    study = outputs.name
     name, _, seed = study.rpartition("-seed")
-    if name and seed.isdigit() and not (root_of(folder) / "params" / study).is_dir():
-        study = f"{name} --seed {seed}"
-    return f"Make it with: ohlora run params/{study} --only {folder.name}"
+    if name and seed.isdigit() and not (outputs.parents[1] / "params" / study).is_dir():
+        return f"{name} --seed {seed}"
+    return study
+
+
+def command(folder: Path) -> str:
+    """The command that makes a run folder."""
+    return f"ohlora run params/{study_of(folder.parent)} --only {folder.name}"
 
 
 def changed_file(folder: Path, summary: Mapping[str, Any]) -> str:
@@ -168,7 +173,7 @@ def check_input(name: str, text: str, root: Path) -> Path:
     try:
         check_inside(folder, root)
         if reason := changed_file(folder, read_summary(folder)):
-            raise ValueError(f"{reason}. {_remedy(folder)} --force")
+            raise ValueError(f"{reason}. Make it with: {command(folder)} --force")
     except ValueError as error:
         reason = str(error).replace(str(folder), text)
         raise ValueError(f"{name} is {text!r}. {reason}") from None
@@ -203,6 +208,16 @@ def differences(
         for name in wanted
         if name in saved and name not in but and saved[name] != wanted[name]
     }
+
+
+def replaced_inputs(run: Path) -> dict[str, str]:
+    """Run folders, by parameter, that a finished run has read and that were made again since."""
+    made, found = read_json(run / "summary.json").get("made_from", {}), {}
+    for name, text in input_paths(made, RUNS):
+        now = read_json(root_of(run) / text / "summary.json")
+        if now.get("status") == "finished" and results_sha256(now) not in made[f"{name}_sha256"]:
+            found[name] = text
+    return found
 
 
 def results_sha256(summary: Mapping[str, Any]) -> str:

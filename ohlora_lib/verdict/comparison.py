@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
-from itertools import combinations
+from itertools import combinations, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,18 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from ohlora_lib.study.machine import counted
-from ohlora_lib.study.records import read_json
 from ohlora_lib.verdict import logs as training_logs
 from ohlora_lib.verdict import sampling
 from ohlora_lib.verdict import verdict as trends
 from ohlora_lib.verdict.bootstrap import chance_of_improvement, effect_word
-from ohlora_lib.verdict.findings import judged_sentence, of_training
+from ohlora_lib.verdict.findings import (
+    Finding,
+    judged_sentence,
+    made_with,
+    of_pair,
+    of_training,
+    warning,
+)
 from ohlora_lib.verdict.logs import who
 from ohlora_lib.verdict.sampling import Sampled, find_evaluation, read_sampled
 
@@ -36,8 +41,7 @@ def group_logs(
     ValueError if the numbers of names and logs differ, or a log appears twice as two seeds.
     """
     if len(names) != len(logs):
-        given = f"{counted(len(names), 'name')} for {counted(len(logs), 'log')}"
-        raise ValueError(f"{given}, {names}; give each log a name")
+        raise ValueError(f"names are {list(names)} for {len(logs)} logs; give each log one name")
     groups = {
         name: [log for n, log in zip(names, logs, strict=True) if n == name] for name in names
     }
@@ -135,49 +139,64 @@ def compare_files(
     `read_log`; the concept is the published one by default.
 
     Returns:
-        The concept and, for each run and comparison: `sentence`; `by`, whose scores it uses;
-        `properties`, the rows by the selecting CNNs; and `heldout`, the rows by the held-out
-        judge if there are such scores, on which the sentence is then based.
+        The concept and, for each run and comparison: `sentence`; `findings`, with which it begins;
+        `by`, whose scores it uses; `properties`, the rows by the selecting CNNs; and `heldout`,
+        the rows by the held-out judge if there are such scores, on which the sentence is then
+        based.
     """
     targets = dict(concept or trends.PUBLISHED_CONCEPT)
     names, logs = training_logs.read_logs(paths, names, columns=columns, complete=complete)
     groups = group_logs(names, logs)
     runs = []
-    sampled = _sampled(paths)
+    evaluations = _evaluations(paths)
+    sampled = [read_sampled(folder) for folder in evaluations]
     samples = {
         name: [s[1] for n, s in zip(names, sampled, strict=False) if n == name] for name in names
     }
     for k, name in enumerate(training_logs.unique_names(names)):
-        path, log = paths[k], logs[k]
-        facts = _run_facts(Path(path), log, sampled[k] if sampled else None, targets)
+        log = logs[k]
+        facts = _run_facts(log, sampled[k] if sampled else None, targets)
         runs.append({"name": name, "file": str(log.attrs["file"]), **facts})
-    first, *others = groups
+    first, unlike = next(iter(groups)), find_unlike(names, logs, evaluations)
     comparisons = []
-    for other in others:
+    for other, findings in unlike.items():
         both = [*groups[first], *groups[other]]
         judge = partial(compare_groups, groups, first, other, targets, samples=samples)
         table, judged = _judged(judge, bool(sampled), both)
-        words = trends.verdict_sentence(table)
-        comparisons.append({"a": first, "b": other, "sentence": words, **judged})
+        words = f"{warning(findings)} {trends.verdict_sentence(table)}".strip()
+        said = {"a": first, "b": other, "sentence": words, **judged}
+        comparisons.append({**said, "findings": [asdict(found) for found in findings]})
     return {"concept": targets, "runs": runs, "comparisons": comparisons}
 
 
-def _sampled(paths: Sequence[str | Path]) -> list[tuple[Sampled, Sampled]]:
-    """Base and last checkpoint of each run; empty if one has no evaluation."""
+def find_unlike(
+    names: Sequence[str], logs: Sequence[pd.DataFrame], evaluations: Sequence[Path] = ()
+) -> dict[str, list[Finding]]:
+    """Findings on each later run against the first, by name; see `findings.of_pair`.
+
+    `evaluations` are those of all logs, if samples decide.
+    """
+    made: dict[str, list[dict[str, str]]] = {}
+    for name, log, evaluation in zip_longest(names, logs, evaluations):
+        made.setdefault(name, []).append(made_with(log, evaluation))
+    first, *others = made
+    return {other: of_pair(first, other, made) for other in others}
+
+
+def _evaluations(paths: Sequence[str | Path]) -> list[Path]:
+    """The evaluation of each run; empty if one has none."""
     found = [find_evaluation(Path(path)) if Path(path).is_dir() else None for path in paths]
-    return [] if None in found else [read_sampled(folder) for folder in found if folder]
+    return [] if None in found else [folder for folder in found if folder]
 
 
 def _run_facts(
-    path: Path,
     log: pd.DataFrame,
     sampled: tuple[Sampled, Sampled] | None,
     concept: Mapping[str, float],
 ) -> dict[str, Any]:
     epochs, steps = round(float(log["time_epochs"].iloc[-1]), 2), float(log["idx"].iloc[-1])
     time = {"epochs": None, "steps": steps} if log.attrs["by_step"] else {"epochs": epochs}
-    finished = read_json(path / "summary.json").get("status") == "finished"
-    findings = of_training(log, path if finished else None, concept)  # checks the concept
+    findings = of_training(log, concept)  # checks the concept
     judge = partial(trends.run_verdict, log, concept)
     if sampled:
         judge = partial(sampling.samples_verdict, sampled, concept)

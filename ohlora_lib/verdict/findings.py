@@ -8,13 +8,14 @@ the text to show if it is.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ohlora_lib.study.records import read_config, read_json, results_sha256, root_of
+from ohlora_lib.study.records import read_config, read_json, replaced_inputs, root_of, to_json
 from ohlora_lib.verdict import verdict as trends
 from ohlora_lib.verdict.logs import properties_of, sources_of
 from ohlora_lib.verdict.verdict import listed
@@ -33,11 +34,11 @@ UNSURE_AUROC = 0.15  # width of its 95 % interval
 WEAK_AUROC, GUESSING_AUROC = 0.8, 0.6  # least AUROC; least low end of its interval
 LEAST_IMAGES, FEW_IMAGES = 8, 50  # diversity needs the former; fewer than the latter invite copies
 OTHER_RATIO = 0.6  # least share of the population's own precision and recall
-CNN_ROLES = {"selector": "selecting", "judge": "judge"}
-INPUTS = {"base_run": "the base", "cnn_run": "the CNNs", "selection_run": "the selection"}
+CNN_ROLES = ("selector", "judge")
+INPUTS = {"base_run": "base", "cnn_run": "set of CNNs", "selection_run": "selection"}
 UNSTABLE = {"not finite", "diverged", "saturated", "collapsed"}  # faults of training itself
 # No reason to doubt the scores, but worth saying first.
-REMARKS = {"few rows", "moved away", "few images", "few labels", "other images"}
+REMARKS = {"few rows", "moved away", "few images", "few labels", "other images", "unlike runs"}
 
 
 @dataclass(frozen=True)
@@ -199,15 +200,20 @@ def _gains(log: pd.DataFrame, verdict: pd.DataFrame) -> pd.Series:
 # ---- rules on the inputs of a run ---------------------------------------------------------------
 
 
-def of_training(
-    log: pd.DataFrame, folder: Path | None, concept: Mapping[str, float]
-) -> list[Finding]:
-    """Finds faults of a fine-tuning run in its log and, if given, in its run folder and inputs."""
+def run_folder(log: pd.DataFrame) -> Path | None:
+    """The run folder of a fine-tuning run, finished or not; None for a log without one."""
+    file = log.attrs["file"]
+    config = read_json(file.parent / "config.json")
+    return file.parent if file.name == "train_log.csv" and INPUTS.keys() <= config.keys() else None
+
+
+def of_training(log: pd.DataFrame, concept: Mapping[str, float]) -> list[Finding]:
+    """Finds faults of a fine-tuning run in its log and, if there is one, in its run folder."""
+    folder = run_folder(log)
     if folder is None:
         return of_log(log, concept)
     config, root = read_config(folder), root_of(folder)
-    made_from = read_json(folder / "summary.json").get("made_from", {})
-    runs = {k: read_json(root / config[k] / "summary.json") for k in INPUTS if k in config}
+    runs = {k: read_json(root / config[k] / "summary.json") for k in INPUTS}
     inputs = {name: run for name, run in runs.items() if run.get("status") == "finished"}
     cnns, chosen = (
         inputs.get(name, {}).get("results", {}) for name in ("cnn_run", "selection_run")
@@ -222,13 +228,18 @@ def of_training(
         *of_count(chosen.get("kept", FEW_IMAGES)),
         *_broken([("overlap", shared, f"the held-out judge also learned from {shared:,} of the "
                    "selected images")]),
-        *_broken(
-            ("other input", made_from.get(f"{name}_sha256", ours) != ours,
-             f"{INPUTS[name]} ({config[name]}) was replaced after this run, which used an "
-             "earlier one")
-            for name, ours in ((name, [results_sha256(run)]) for name, run in inputs.items())
-        ),
+        *of_inputs(folder, INPUTS),
     ]  # fmt: skip
+
+
+def of_inputs(folder: Path, names: Iterable[str]) -> list[Finding]:
+    """Finds inputs of a fine-tuning run, by parameter, that were replaced after the run."""
+    gone = replaced_inputs(folder)
+    return _broken(
+        ("other input", name in gone,
+         f"the run used an earlier {INPUTS[name]} than the one now in {gone.get(name)}")
+        for name in names
+    )  # fmt: skip
 
 
 def _other_targets(
@@ -246,6 +257,47 @@ def _other_targets(
     return _broken(("other target", *rule) for rule in rules)
 
 
+def made_with(log: pd.DataFrame, evaluation: Path | None = None) -> dict[str, str]:
+    """What compared runs should share, as far as known; the evaluation's judge, if one decides."""
+    folder = run_folder(log)
+    if folder is None:
+        return {}
+    config, judged = read_config(folder), evaluation or folder
+    cnns = read_json(root_of(judged) / read_config(judged)["cnn_run"] / "summary.json")
+    base = read_json(root_of(folder) / config["base_run"] / "summary.json")
+    size = base.get("results", {}).get("image_px")
+    facts = {
+        "judges": _weights(cnns, "judge/*"),
+        "bases": _weights(base, "generator.*"),
+        "image sizes": size and f"{size} px",
+        "concepts": to_json(sorted(config["concept"].items())),
+    }
+    return {name: fact for name, fact in facts.items() if fact}
+
+
+def _weights(summary: Mapping[str, Any], pattern: str) -> str:
+    """Hashes of a run's weight files."""
+    files = summary.get("artefacts", [])
+    return " ".join(file["sha256"] for file in files if fnmatch(file["path"], pattern))
+
+
+def of_pair(a: str, b: str, made: Mapping[str, Sequence[Mapping[str, str]]]) -> list[Finding]:
+    """Finds that two runs differ in more than their training, by `made_with` of their seeds.
+
+    Seeds of one run may have different judges, as in a sweep. So a fact differs if each run has a
+    value that the other lacks.
+    """
+    differ = []
+    for fact in ("judges", "bases", "image sizes", "concepts"):
+        ours, theirs = ({seed.get(fact) for seed in made[name]} for name in (a, b))
+        if None not in ours | theirs and ours - theirs and theirs - ours:
+            differ.append(fact)
+    judges = "judges" in differ
+    why = "their scores cannot be compared" if judges else "more than their training differs"
+    return _broken([("other judge" if judges else "unlike runs", differ,
+                     f"{b} and {a} have different {listed(differ)}, so {why}")])  # fmt: skip
+
+
 def of_cnns(results: Mapping[str, Any], properties: Iterable[str]) -> list[Finding]:
     """Finds property CNNs that are weak, by their AUROC on images they never saw.
 
@@ -255,26 +307,26 @@ def of_cnns(results: Mapping[str, Any], properties: Iterable[str]) -> list[Findi
     weak: dict[str, list[str]] = {}
     beaten: list[str] = []
     unsure: list[str] = []
-    for role, who in CNN_ROLES.items():
+    for role in CNN_ROLES:
         columns = ("auroc", "auroc_low", "auroc_high")
         auroc, low, high = (results.get(name, {}).get(role, {}) for name in columns)
         for prop in properties:
             if auroc.get(prop, 1) < WEAK_AUROC:
-                weak.setdefault(prop, []).append(f"{who} {auroc[prop]:.2f}")
+                weak.setdefault(prop, []).append(f"{role} {auroc[prop]:.2f}")
             elif low.get(prop, 1) <= GUESSING_AUROC:
-                weak.setdefault(prop, []).append(f"{who} {low[prop]:.2f} at worst")
+                weak.setdefault(prop, []).append(f"{role} {low[prop]:.2f} at worst")
             elif high.get(prop, 1) - low.get(prop, 1) > UNSURE_AUROC:
-                unsure.append(f"{prop} ({who} {low[prop]:.2f} to {high[prop]:.2f})")
+                unsure.append(f"{prop} ({role} {low[prop]:.2f} to {high[prop]:.2f})")
             ridge = results.get("auroc", {}).get(RIDGE.format(role), {})
             if prop not in weak and ridge.get(prop, 0) > high.get(prop, 1):
-                beaten.append(f"{prop} ({who} {auroc[prop]:.2f}, ridge {ridge[prop]:.2f})")
+                beaten.append(f"{prop} ({role} {auroc[prop]:.2f}, ridge {ridge[prop]:.2f})")
     parts = [f"{prop} ({', '.join(numbers)})" for prop, numbers in weak.items()]
     text = f"by their AUROC on unseen images (0.5 is guessing), CNNs are weak at {listed(parts)}"
     few = f"one class has so few labels that the AUROC is uncertain: {listed(unsure)}"
     linear = f"a ridge regression on small pictures beats the CNNs on {listed(beaten)}"
     return _broken(
         [
-            ("guessing", parts, f"{text}; check the labels"),
+            ("guessing", parts, f"{text}: check the labels, or give more images or epochs"),
             ("few labels", unsure, f"{few}; label more of the rare class"),
             ("ridge", beaten, f"{linear}; train longer, or use `architecture: compact`"),
         ]
@@ -292,9 +344,9 @@ def of_base(measured: pd.DataFrame | None) -> list[Finding]:
     base, own = measured.loc["base", shares], measured.loc["population", shares]
     parts = [f"{name} {base[name]:.2f} where {own[name]:.2f} is possible" for name in shares]
     return _broken([("other images", not (base >= OTHER_RATIO * own).all(),
-                     f"the base's images differ from the population's ({listed(parts)}): train a "
-                     "base on the population (`source: train` in 02_train_base), or select among "
-                     "the population's images (`candidates: population`)")])  # fmt: skip
+                     f"the base's images differ from the population's ({listed(parts)}), which "
+                     "fine-tuning cannot change: train a base on the population (`source: train` "
+                     "in 02_train_base)")])  # fmt: skip
 
 
 def of_count(images: int) -> list[Finding]:

@@ -18,6 +18,7 @@ from ohlora_lib.verdict.wander import window_mean
 PUBLISHED_CONCEPT = {"gender": 1.0, "quality": 1.0, "age": 0.0, "glass": 0.0}
 MIN_ROWS = 3  # least number of rows in a window
 CONFIDENCE = 0.95
+FARTHER = {"moved away": "farther"}  # in words; nothing moves between two runs' ends
 LEAST_SEEDS = 3  # of each run, for a claim about recipes
 COLLAPSED_DIVERSITY = 0.7  # share of the selected images' own; less counts as a collapse
 RUN_COLUMNS = (

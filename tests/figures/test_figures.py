@@ -188,3 +188,9 @@ def test_letters_that_the_first_font_lacks_come_from_another(tmp_path, monkeypat
     monkeypatch.setattr(show, "sentence", said := Mock())
     show.figure(SimpleNamespace(path=tmp_path), figures.scores(log, [none], {none: 1.0}))
     assert "install a font that has them" in said.call_args.args[0]
+
+
+def test_the_first_point_of_a_flat_loss_curve_is_whole():
+    flat = make_history().assign(train_loss=0.69, valid_loss=0.68)
+    (ax,) = figures.fold_losses(flat, "age").drawing.axes
+    assert ax.get_ylim()[1] > 0.72  # a marker is 0.01 high

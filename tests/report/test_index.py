@@ -55,7 +55,8 @@ def test_cards_are_in_order_and_link_to_their_pages(tmp_path):
 def test_the_answer_comes_from_comparison_otherwise_from_reports(tmp_path):
     finish(tmp_path, "07_report_run", "v8", verdict="Nothing was learned.")
     finish(tmp_path, "07_report_run", "v9", verdict="The look was learned.")
-    finish(tmp_path, "06_evaluate_samples", "v9", verdict="Not for the top.")
+    finish(tmp_path, "06_evaluate_samples", "v9", verdict="Not for the top.", findings=["x"])
+    assert not read(tmp_path).select(".answer.warned")  # the answers have no findings
     answers = [p.get_text() for p in read(tmp_path).select(".answer p")]
     assert answers == [
         "Nothing was learned. 07_report_run-v8",
@@ -113,6 +114,14 @@ def test_what_failed_or_runs_is_said(tmp_path):
     assert states == ["not finished", "killed", "not finished"]
     assert "kernel <died>" in page.get_text()
     assert "No verdict yet" in page.get_text()
+    assert [code.get_text() for code in page.select(".said code")] == [
+        "ohlora run params/tiny --only 01_x"
+    ]
+    params = tmp_path / "params" / "tiny"
+    params.mkdir(parents=True)
+    for name in ("00_x", "01_x", "02_x", "03_y"):
+        (params / f"{name}.yaml").touch()
+    assert "0 of 4 stages finished" in read(tmp_path).get_text()
 
 
 @pytest.mark.parametrize(

@@ -115,9 +115,9 @@ def test_tables_put_the_verdict_first_and_join_the_interval():
     assert shown.iloc[0] == "closer"
     assert shown["interval"] == "-0.400 to -0.200"
     row |= {"run_a": "v8", "run_b": "v9", "distance_a": 0.3, "distance_b": 0.1, "difference": -0.2}
-    row |= {"difference_low": -0.25, "difference_high": 0.05}
+    row |= {"difference_low": -0.25, "difference_high": 0.05, "effect": "moved away"}
     shown = verdict_table(pd.DataFrame([row]), {})
-    assert [*shown][0] == "v9 is"
+    assert shown.loc["age", "v9 is"] == "farther"
     assert shown.loc["age", ["distance of v8", "distance of v9"]].tolist() == [0.3, 0.1]
     assert shown.loc["age", "interval"] == "-0.250 to +0.050"
     row |= {"improved": 0.9, "improved_low": 0.7, "improved_high": 1.0}  # over seeds

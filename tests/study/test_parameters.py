@@ -9,10 +9,12 @@ import pytest
 from papermill import inspect_notebook
 from pydantic_core import PydanticUndefined
 
+from ohlora_lib.io.disk import write_atomic
 from ohlora_lib.study import cells, parameters
 from ohlora_lib.study.parameters import MODELS
 from ohlora_lib.study.records import FILES as FILE_INPUTS
 from ohlora_lib.study.records import RUNS, input_paths
+from ohlora_lib.study.run_folder import start_run
 from tests.checks import complaint
 
 ROOT = Path(__file__).parents[2]
@@ -124,6 +126,24 @@ def test_errors_are_one_line(tmp_path, case):
 def test_a_missing_params_file_or_a_folder_is_named(tmp_path):
     assert "No such file. Correct the path." in complaint(parameters.load, tmp_path / "nope.yaml")
     assert "is a folder" in complaint(parameters.load, tmp_path)
+
+
+def test_an_input_made_from_an_earlier_population_is_refused(root):
+    def make(notebook, weights, **inputs):
+        run = start_run(notebook, {"study": "s", **inputs}, root=root, start_anew=True)
+        write_atomic(run.path / "labels.csv", weights)
+        run.finish()
+        return f"outputs/s/{run.path.name}"
+
+    population = make("01_make_population", "400")
+    cnns = make("03_train_property_cnn", "", population_run=population)
+    given = {"cnn_run": cnns, "base_run": cnns, "concept": {"age": 0.0}, "keep": {"age": 0.1}}
+    config = parameters.SelectImages.checked(given, "x")
+    config.check_current(root)
+    make("01_make_population", "397")
+    said = complaint(config.check_current, root)
+    assert f"made from an earlier {population}. Make it again with: ohlora run params/s" in said
+    assert said.endswith("--only 03_train_property_cnn")
 
 
 def test_inputs_are_recognised_by_name():

@@ -135,7 +135,9 @@ def test_a_log_given_twice_is_no_second_seed(tmp_path):
     found = comparison.compare_files(paths, names=["v8", "v8", "v9", "v9"])
     assert [run["name"] for run in found["runs"]] == ["v8 (1)", "v8 (2)", "v9 (1)", "v9 (2)"]
     assert [(c["a"], c["b"]) for c in found["comparisons"]] == [("v8", "v9")]
-    assert "1 name for 4 logs" in complaint(comparison.compare_files, paths, names=["v8"])
+    assert "names are ['v8'] for 4 logs" in complaint(
+        comparison.compare_files, paths, names=["v8"]
+    )
 
 
 @pytest.mark.parametrize("rows", [5, 24])
