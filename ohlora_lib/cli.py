@@ -24,6 +24,12 @@ COLUMNS = (  # printed by `compare`; --json prints all
 )
 COLUMN_HELP = "OURS=THEIRS renames a column of logs written elsewhere; repeatable."
 PLAIN_HELP = "Write a StyleGAN2 of recipe v9 in a form that NVIDIA's code can load."
+SEED_HELP = "Run the study with this seed, as <study>-seed<N>."
+NAMES_HELP = (
+    "One name per log, separated by commas; logs with the same name count as seeds of one recipe."
+)
+SCHEDULER_HELP = "Address of a Dask scheduler, instead of local workers."
+SPLIT_HELP = "Width of a new mapping branch (as recipe v9 has; 0 adds none)."
 COMPLETE_HELP = "Treat logs written elsewhere as complete, however they end."
 INTERRUPTED = 130
 MOST_SEED = 2**31 - 1
@@ -58,7 +64,7 @@ def run(
     study: Study,
     only: Annotated[str, Option(help="Stages to run: globs, separated by commas.")] = "*",
     force: Force = False,
-    seed: Annotated[int | None, Option(min=0, max=MOST_SEED, help="Run as NAME-seedN.")] = None,
+    seed: Annotated[int | None, Option(min=0, max=MOST_SEED, help=SEED_HELP)] = None,
 ) -> None:
     """Run a study's notebooks in order, skipping stages unchanged since they finished."""
     from ohlora_lib.runner.runner import run_study
@@ -93,7 +99,7 @@ def sweep(
     grid: Annotated[list[str] | None, Option(help="NAME=VALUE,VALUE; repeatable.")] = None,
     seeds: Annotated[str, Option(help="Seeds for each combination, such as 0-4.")] = "",
     workers: Annotated[int, Option(min=1, help="Studies run in parallel on this machine.")] = 1,
-    scheduler: Annotated[str, Option(help="Address of a Dask scheduler to use instead.")] = "",
+    scheduler: Annotated[str, Option(help=SCHEDULER_HELP)] = "",
 ) -> None:
     """Run a study for every combination of grid values and seeds, and compare the results.
 
@@ -109,7 +115,7 @@ def compare(
     logs: Annotated[list[Path], Argument(help="train_log.csv files, or run folders.")],
     as_json: AsJson = False,
     concept: Annotated[str, Option(help="Target score of each property.")] = PUBLISHED_CONCEPT,
-    names: Annotated[str, Option(help="One per log: v8,v8,v8,v9,v9,v9 is 3 seeds each.")] = "",
+    names: Annotated[str, Option(help=NAMES_HELP)] = "",
     column: Annotated[list[str] | None, Option(help=COLUMN_HELP)] = None,
     complete: Annotated[bool, Option("--complete", help=COMPLETE_HELP)] = False,
 ) -> None:
@@ -129,12 +135,16 @@ def compare(
         typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return
     for part in found["runs"]:
-        long = f"{part['steps']:,.0f} steps" if "steps" in part else f"{part['epochs']:g} epochs"
+        long = f"{part['steps']:,.0f} steps" if "steps" in part else _epochs(part["epochs"])
         typer.echo(f"{part['name']} ({part['rows']} rows, {long})")
         _show_verdict(part)
     for part in found["comparisons"]:
         typer.echo(f"{part['b']} against {part['a']}")
         _show_verdict(part)
+
+
+def _epochs(count: float) -> str:
+    return f"{count:g} epoch{'s' * (count != 1)}"
 
 
 def _show_verdict(part: dict[str, Any]) -> None:
@@ -204,12 +214,13 @@ def doctor() -> None:
 
 @app.command()
 def film(
-    run_folder: Annotated[Path, Argument(help="Folder of a finished fine-tuning run.")],
+    run_folder: Annotated[Path, Argument(help="Run folder of a fine-tuning.")],
     out: Annotated[Path, Argument(help="Film to write, .webp or .mp4.")],
     walk: Annotated[str, Option(help="Seeds of a latent walk to film instead: 0,5,9.")] = "",
     fps: Annotated[int, Option(min=1, max=60, help="Frames per second.")] = 12,
 ) -> None:
     """Film fixed latents over the course of a fine-tuning run, or a walk between latents."""
+    from ohlora_lib.study.records import read_json
     from ohlora_lib.widgets import explorer
 
     frames = explorer.training_film(run_folder)
@@ -221,7 +232,9 @@ def film(
                 f"{explorer.MOST_SEED}, such as 0,5,9"
             )
         frames = explorer.latent_walk(explorer.explorer_of(run_folder), seeds)
-    typer.echo(f"{out}: {explorer.write_film(frames, out, fps=fps)} frames")
+    finished = read_json(run_folder / "summary.json").get("status") == "finished"
+    note = "" if finished else "; the run has not finished"
+    typer.echo(f"{out}: {explorer.write_film(frames, out, fps=fps)} frames{note}")
 
 
 @labels_app.command()
@@ -272,7 +285,7 @@ def convert(
     file: WeightFile,
     out: Annotated[Path, Argument(help="File to write; its suffix sets the format.")],
     network: Annotated[str, Option(help="Network in the file; see `weights info`.")] = "",
-    split: Annotated[int, Option(min=0, max=65536, help="Width of a new mapping branch.")] = 0,
+    split: Annotated[int, Option(min=0, max=65536, help=SPLIT_HELP)] = 0,
     seed: Annotated[int, Option(min=0, max=MOST_SEED, help="Seed for the new branch.")] = 0,
     to: Annotated[str, Option(help="rosinality: a StyleGAN2 as .pt in that layout.")] = "",
     plain: Annotated[bool, Option("--plain", help=PLAIN_HELP)] = False,

@@ -3,12 +3,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from safetensors.torch import load_file
 
 import ohlora_lib
 from ohlora_lib import cli, doctor
 from ohlora_lib.finetune import run as finetune_run
+from ohlora_lib.io.images import save_png
 from ohlora_lib.io.weights import save_weights
 from ohlora_lib.nets import stylegan2
 from ohlora_lib.runner import runner
@@ -244,6 +246,12 @@ def test_weights_are_converted_shown_and_published(call, tmp_path):
     code, _, err = call("weights", "convert", given, theirs, "--to", "tensorflow")
     assert (code, len(err.splitlines())) == (1, 1)
     assert "rosinality" in err
+
+
+def test_a_film_of_an_interrupted_run_says_so(call, tmp_path):
+    save_png(tmp_path / "run/images/fixed-epoch0000-idx00000.png", np.zeros((8, 8, 3), np.uint8))
+    code, out, _ = call("film", str(tmp_path / "run"), str(tmp_path / "f.webp"))
+    assert (code, "6 frames; the run has not finished" in out) == (0, True)
 
 
 def test_label_tables_are_merged(call, tmp_path):

@@ -88,6 +88,7 @@ def convert(
     if target.suffix not in {".safetensors", ".pth"}:
         hint = " (or .pt with --to rosinality)" if target.suffix == ".pt" else ""
         raise ValueError(f"{target}: the suffix must be .safetensors or .pth{hint}")
+    _check_new(target)
     tensors, facts = read_tensors(source, network=network)
     if wide_dim:
         tensors = _split(tensors, facts, source, wide_dim, seed)
@@ -99,6 +100,12 @@ def convert(
         raise ValueError(f"{target}: cannot store {lost}. Write .safetensors.")
     write_network(net, tensors, target, facts)
     return _sizes(net)
+
+
+def _check_new(target: Path) -> None:
+    """Raises ValueError if a file to write exists."""
+    if target.exists():
+        raise ValueError(f"{target}: exists. Give a new name.")
 
 
 def _split(
@@ -133,12 +140,14 @@ def _convert_to_rosinality(
         raise ValueError(
             f"{target}: --to is {layout!r}; it must be rosinality, and the suffix must be .pt"
         )
+    _check_new(target)
     tables, facts = read_networks(source)
     taken = choose_network(tables, source, "generator", network)
     if stylegan2.kind_of(tables[taken]) != "generator":
+        found = kind_of(tables[taken]) or "network"
         raise ValueError(
             f"{source}: --to rosinality needs a StyleGAN2 generator; the file holds "
-            f"{kind_of(tables[taken]) or 'another network'}"
+            f"a {'stylegan1 ' * (found == 'generator')}{found}"
         )
     kept = {"g_ema": taken, "d": choose_network(tables, source, "discriminator")}
     if stylegan2.kind_of(tables[kept["d"]]) != "discriminator":

@@ -4,6 +4,7 @@ Files are untrusted. Pillow goes by content, not by suffix, and some of its form
 programs (PostScript), so only the formats in `PLUGINS` are tried. Axes: H image height.
 """
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -48,7 +49,8 @@ def walk(folder: Path) -> list[Path]:
 
 
 def _fail(error: OSError) -> None:
-    raise ValueError(f"{error.filename}: {error.strerror}. Correct its permissions.") from error
+    remedy = "Correct the path." if error.errno == errno.ENOENT else "Correct its permissions."
+    raise ValueError(f"{error.filename}: {error.strerror}. {remedy}") from error
 
 
 def files_read(folder: Path) -> list[Path]:
@@ -64,8 +66,8 @@ def find_images(folder: Path) -> list[Path]:
     files = walk(folder)
     paths = [path for path in files if path.suffix.lower() in FORMATS]
     if not paths:
-        there = sorted({path.suffix for path in files})[:8]
-        raise ValueError(f"{folder}: holds no images, only {there}. Known formats: {KNOWN}.")
+        there = ", ".join(sorted({path.suffix or path.name for path in files})[:8]) or "nothing"
+        raise ValueError(f"{folder}: holds no images ({there}). Known formats: {KNOWN}.")
     return paths
 
 

@@ -71,7 +71,7 @@ def check_scores(scores: pd.Series, source: str | Path) -> None:
         remedy = "If they are logits, convert them by 1 / (1 + exp(-x))."
     raise ValueError(
         f"{source}: row {odd.index[0]} has {scores.name} = {odd.iloc[0]:g}; scores must be from "
-        f"0 to 1 ({len(odd)} such rows). {remedy}"
+        f"0 to 1 (such rows: {len(odd)}). {remedy}"
     )
 
 

@@ -100,7 +100,9 @@ def choose_network(
 ) -> str:
     """Returns the name of the network to read; GenForce's files hold three."""
     if network and network not in tables:
-        raise ValueError(f"{path}: holds {list(tables)}, not {network!r}. Correct --network.")
+        holds = "one network, which has no name" if [*tables] == [""] else f"{[*tables]}"
+        remedy = "Leave out --network" if len(tables) == 1 else "Correct --network"
+        raise ValueError(f"{path}: holds {holds}, not {network!r}. {remedy}.")
     fitting = [name for name in tables if kind_of(tables[name]) in ({kind} if kind else KINDS)]
     preferred = [name for name in PREFERRED if name in fitting]
     return network or [*preferred, *fitting, *tables][0]

@@ -39,24 +39,19 @@ class Merged(NamedTuple):
 def merge_tables(paths: Sequence[Path], settled: Path | None = None) -> Merged:
     """Merges label tables of the same images; a label on which people disagree is missing.
 
-    The tables name images in a column common to all; labels are 0, 1 or empty. The labels of the
-    table `settled`, which may be among the paths, replace the others. An image counts as random if
-    anyone's table says so.
-    ValueError if a table is unreadable, contains an image twice, or has another value in a label
-    column.
+    The tables name images in a column that stage 1 reads; labels are 0, 1 or empty. The labels of
+    the table `settled`, which may be among the paths, replace the others. An image counts as
+    random if anyone's table says so.
+    ValueError if there are no two tables, or one is unreadable, contains an image twice, or has
+    another value in a label column.
     """
+    _check_distinct(paths, settled)
     if settled:
         paths = [path for path in paths if path.resolve() != settled.resolve()]
     people = dict(zip(_names(paths), paths, strict=True))
     given = people | ({"settled": settled} if settled else {})
-    tables = {str(path): read_table(path) for path in given.values()}
-    keys = [name for name in (*FILE_COLUMNS, "img_no") if all(name in t for t in tables.values())]
-    if not keys:
-        raise ValueError(
-            f"{', '.join(tables)}: no common column names the images. Add `file` or `img_no` "
-            f"to each table."
-        )
-    key, frames, images = keys[0], {}, []
+    key, tables = _keyed({str(path): read_table(path) for path in given.values()})
+    frames, images = {}, []
     found = [prop for name, table in tables.items() for prop in label_columns(table, name)]
     properties = list(dict.fromkeys(found))
     for person, (name, table) in zip(given, tables.items(), strict=True):
@@ -85,6 +80,31 @@ def merge_tables(paths: Sequence[Path], settled: Path | None = None) -> Merged:
     left_out = [name for name in columns if name not in [key, *properties, *facts]]
     table = labels.join(facts).rename_axis(index=key, columns=None).reset_index()
     return Merged(table, own[kinds > 0].reset_index(), differ, left_out)
+
+
+def _check_distinct(paths: Sequence[Path], settled: Path | None) -> None:
+    """Raises ValueError unless there are two or more tables, each given once."""
+    places = [path.resolve() for path in paths]
+    every = {*places, *([settled.resolve()] if settled else [])}
+    if len(every) < 2 or len(set(places)) < len(places):
+        raise ValueError(f"{paths[0]}: give two or more label tables, each of them once.")
+
+
+def _keyed(tables: dict[str, pd.DataFrame]) -> tuple[str, dict[str, pd.DataFrame]]:
+    """The column that names the images in all tables; renamed to `file` if its names differ."""
+    for key in (*FILE_COLUMNS, "img_no"):
+        if all(key in table for table in tables.values()):
+            return key, tables
+    renamed = {}
+    for path, table in tables.items():
+        column = next((name for name in FILE_COLUMNS if name in table), None)
+        if column is None:
+            raise ValueError(
+                f"{', '.join(tables)}: no common column names the images. Add `file` or `img_no` "
+                f"to each table."
+            )
+        renamed[path] = table.rename(columns={column: "file"})
+    return "file", renamed
 
 
 def _names(paths: Sequence[Path]) -> list[str]:

@@ -13,6 +13,7 @@ import pandas as pd
 from ohlora_lib.io.disk import atomic_path
 from ohlora_lib.io.pictures import FORMATS
 from ohlora_lib.io.tables import check_scores, numbers, parse, read_header
+from ohlora_lib.study.cells import did_you_mean
 from ohlora_lib.study.look import parse_condition
 
 SAME_FOLDER = (0, 1, 3)  # indices into `_spellings` that keep the folder
@@ -36,9 +37,10 @@ def read_table(
     empty = {name: EMPTY for name in header if name not in kinds}
     table = parse(path, keep_default_na=False, dtype=kinds, na_values=empty)
     if missing := [name for name in columns if name not in table.columns]:
+        there = list(table.columns)
+        remedy = did_you_mean(missing[0], there, "Rename a column or remove the property.")
         raise ValueError(
-            f"{path}: column {missing[0]!r} is missing; the table has {list(table.columns)}. "
-            f"Rename a column or remove the property."
+            f"{path}: column {missing[0]!r} is missing; the table has {there}. {remedy}"
         )
     return table
 
@@ -48,7 +50,7 @@ def check_cells(column: pd.Series, good: pd.Series, source: str | Path, rule: st
     if len(bad := column[~good]):
         raise ValueError(
             f"{source}: row {bad.index[0]} has {bad.name} = {bad.tolist()[0]!r}; {rule} "
-            f"({len(bad)} such rows). Correct them or drop the rows."
+            f"(such rows: {len(bad)}). Correct them or drop the rows."
         )
 
 
@@ -186,7 +188,8 @@ def with_properties(
     if not (properties := list(dict.fromkeys([*made, *chosen]))):
         raise ValueError(
             f"{source}: no column contains labels (0 or 1); the table has {list(table.columns)}. "
-            f"Define labels in `label_rules`, for example {{gender: gender_score>=0.5}}."
+            f"Write labels as 1 (yes) and 0 (no), or make them from numbers by `label_rules`, for "
+            f"example {{gender: gender_score>=0.5}}."
         )
     return table, properties
 

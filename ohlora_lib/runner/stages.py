@@ -10,6 +10,7 @@ from typing import Any
 from ohlora_lib.io.disk import dangling_link, file_name
 from ohlora_lib.population import inputs
 from ohlora_lib.study import parameters, records, run_folder
+from ohlora_lib.study.cells import did_you_mean
 from ohlora_lib.study.look import conditions
 from ohlora_lib.study.parameters import NotebookParameters
 from ohlora_lib.verdict.logs import read_log
@@ -55,9 +56,17 @@ def find_study(folder: Path | str) -> tuple[Path, Path]:
     if not given.is_dir():
         given = records.project_root() / given
     if not given.is_dir():
-        raise ValueError(f"{folder}: no such folder. Name a study in params/.")
+        raise ValueError(f"{folder}: no such folder. {_which_study(given)}")
     given = Path(os.path.abspath(given))  # a symlink stays one
     return given, records.project_root(given)
+
+
+def _which_study(given: Path) -> str:
+    """Suggests the study that a wrong folder may stand for, or lists the project's studies."""
+    files = records.project_root(given).glob("params/*/*.yaml")
+    names = sorted({path.parent.name for path in files})
+    listed = f"Name a study in params/: {', '.join(names)}."
+    return did_you_mean(given.name, names, listed, prefix="params/")
 
 
 def read_study(folder: Path, root: Path, seed: int | None = None) -> list[Stage]:
@@ -70,7 +79,7 @@ def read_study(folder: Path, root: Path, seed: int | None = None) -> list[Stage]
         raise ValueError(f"{shown_path(other, root)}: params files end in .yaml. Rename it.")
     files = sorted(folder.glob("*.yaml"))
     if not files:
-        raise ValueError(f"{folder}: has no params files (*.yaml). Add one or name another study.")
+        raise ValueError(f"{folder}: has no params files (*.yaml). {_which_study(folder)}")
     return [_read_stage(path, root, seed) for path in files]
 
 
@@ -151,12 +160,19 @@ def matches(stage: Stage, globs: str) -> bool:
     return any(fnmatch.filter(names, glob) for glob in globs.split(","))
 
 
-def select(stages: Sequence[Stage], only: str) -> list[Stage]:
-    """Returns the stages that match comma-separated globs; ValueError if no stage matches."""
+def select(stages: Sequence[Stage], only: str, kind: str = "stage") -> list[Stage]:
+    """Returns the stages that match comma-separated globs; ValueError if no stage matches.
+
+    `kind` says in the message what the stages have in common.
+    """
     if chosen := [stage for stage in stages if matches(stage, only)]:
         return chosen
     names = [stage.name for stage in stages]
-    raise ValueError(f"{only!r} matches no stage. Choose from {names}.")
+    listed = f"Choose from {names}."
+    wider = (f"{only}*", f"0{only}*")  # for `5`, `05*`
+    globs = [glob for glob in wider if any(matches(stage, glob) for stage in stages)]
+    remedy = f"Did you mean {globs[0]!r}?" if globs else did_you_mean(only, names, listed)
+    raise ValueError(f"{only!r} matches no {kind}. {remedy}")
 
 
 def check_study(stages: Sequence[Stage], root: Path) -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from ohlora_lib.study.machine import duration, printable
+from ohlora_lib.study.machine import counted, duration, printable
 
 QUIET_SEC = 8.0  # longest gap between plain lines
 ENDED = re.compile(r"\[\d+/\d+\] \S+  (done|unchanged, skipped)\b")  # a stage's last line
@@ -93,9 +93,10 @@ class SweepProgress:
             for line in ended[self._ended[study] :]:
                 self._ended[study] += 1
                 self.left -= 1
-                self.status.say(f"{study}  {line}, {self.left} left")
-            if lines and lines[-1] not in ended:
+                self.status.say(f"{study}  {line}, {counted(self.left, 'stage')} left")
+            if lines and lines[-1].startswith("[") and lines[-1] not in ended:
                 running.append(f"{study}  {lines[-1]}")
         if self.status.console.is_terminal:
-            self.status.update(cell=f"{self.left} left", text="\n".join(running))
+            left = f"{counted(self.left, 'stage')} left"
+            self.status.update(cell=left, text="\n".join(running))
             self.status.tick()

@@ -166,7 +166,7 @@ def _stages_of(pattern: str, name: str, study: Sequence[Stage]) -> list[Stage]:
     check_known([name], known, "--grid (of parameters; for seeds there is --seeds)")
     having = [stage for stage in study if name in fields[stage.name]]
     if pattern:
-        return stages.select(having, pattern)
+        return stages.select(having, pattern, f"stage that has {name}")
     usual = "*" if name in EVERYWHERE else TRAINING
     return [stage for stage in having if stages.matches(stage, usual)] or having
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from ohlora_lib.io.tables import check_scores
 from ohlora_lib.population.labels import as_numbers, read_table
+from ohlora_lib.study.cells import did_you_mean
 from ohlora_lib.study.look import Condition
 
 
@@ -95,9 +96,12 @@ def read_scores(path: Path | str, wanted: Sequence[Condition]) -> pd.DataFrame:
         if column not in table:
             table = table.rename(columns={name: column})
         if column not in table:
+            there = list(table.columns)
+            scored = [text.removesuffix("_score") for text in there]
+            remedy = did_you_mean(name, scored, "Correct the condition or the table.")
             raise ValueError(
                 f"{path}: no scores for {name!r}, neither in {column} nor in {name}; columns are "
-                f"{list(table.columns)}. Correct the condition or the table."
+                f"{there}. {remedy}"
             )
         table[column] = as_numbers(table[column], path)
         check_scores(table[column], path)

@@ -48,12 +48,17 @@ def unused(source: str, values: Mapping[str, Any]) -> set[str]:
     return found
 
 
+def did_you_mean(name: str, known: Iterable[str], otherwise: str, *, prefix: str = "") -> str:
+    """Suggests the known name closest to a mistyped one, or returns another remedy."""
+    close = difflib.get_close_matches(name, known, 1)
+    return f"Did you mean {prefix + close[0]!r}?" if close else otherwise
+
+
 def check_known(names: Iterable[str], fields: Collection[str], where: str) -> None:
     """Raises ValueError if a name is not a parameter; suggests the closest match."""
     for name in names:
         if name not in fields:
-            close = difflib.get_close_matches(str(name), fields, 1)
-            remedy = f"Did you mean {close[0]!r}?" if close else "Correct the name or remove it."
+            remedy = did_you_mean(str(name), fields, "Correct the name or remove it.")
             raise ValueError(f"{where}: unknown parameter {name!r}. {remedy}")
 
 

@@ -133,9 +133,10 @@ class NotebookParameters(BaseModel):
         field = "concept" if hasattr(self, "concept") else "properties"
         for name in getattr(self, field):
             if name not in there:
+                more = "Correct the name, or train its CNNs in 03_train_property_cnn."
                 raise ValueError(
                     f"{field} names {name!r}, but the CNNs in {run} score {sorted(there)}. "
-                    f"Correct the name, or train its CNNs in 03_train_property_cnn."
+                    f"{cells.did_you_mean(name, there, more)}"
                 )
 
     def check_current(self, root: Path) -> None:

@@ -332,6 +332,10 @@ MODELS = {model.NOTEBOOK: model for model in NotebookParameters.__subclasses__()
 def load(path: Path | str) -> NotebookParameters:
     """Reads and checks a params file; ValueError names the file, parameter, value and remedy."""
     path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path}: is a folder. Give one of its params files.")
+    if not path.is_file():
+        raise ValueError(f"{path}: No such file. Correct the path.")
     notebook = next((n for n in MODELS if path.stem == n or path.stem.startswith(f"{n}-")), None)
     if notebook is None:
         raise ValueError(f"{path}: no notebook has this name; begin it with one of {list(MODELS)}")

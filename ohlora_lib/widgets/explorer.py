@@ -215,8 +215,10 @@ def latent_walk(explorer: Explorer, seeds: Sequence[int]) -> Iterator[np.ndarray
 def training_film(folder: Path) -> Iterator[np.ndarray]:
     """Yields a fine-tuning run's grids of the same latents in order, uint8 (H, W, 3).
 
-    Raises ValueError if its run folder holds no grids, or one is damaged.
+    Raises ValueError if its run folder is missing or holds no grids, or one is damaged.
     """
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder. Give the run folder of a fine-tuning.")
     grids = grids_over_time(folder, most=10**6).values()
     if not grids:
         raise ValueError(f"{folder}: no grids (images/fixed-*.png); give a run of stage 5")

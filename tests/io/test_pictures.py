@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin, features
 
-from ohlora_lib.io.pictures import FORMATS, find_images, read_image
+from ohlora_lib.io.pictures import FORMATS, find_images, read_image, walk
 from ohlora_lib.study.records import content_hash
 from tests.checks import complaint
 from tests.system.bad_inputs.mistakes import png_bomb
@@ -167,5 +167,6 @@ def test_the_hash_of_a_folder_sees_what_is_read_and_nothing_else(tmp_path):
 
 def test_no_folder_and_no_images(tmp_path):
     assert "no such folder" in complaint(find_images, tmp_path / "absent")
+    assert "Correct the path." in complaint(walk, tmp_path / "absent.csv")
     (tmp_path / "notes.txt").write_text("")
-    assert "holds no images, only ['.txt']" in complaint(find_images, tmp_path)
+    assert "holds no images (.txt)" in complaint(find_images, tmp_path)

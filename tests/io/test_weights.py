@@ -114,6 +114,11 @@ def test_genforce_file_holds_a_base_and_its_discriminator(tmp_path, inside, prop
         convert(path, tmp_path / f"{name}.pth", network=name)
         assert same(read_tensors(tmp_path / f"{name}.pth")[0], states[name])
     assert "'absent'" in complaint(convert, path, tmp_path / "x.pth", network="absent")
+    path, out = tmp_path / "discriminator.pth", tmp_path / "generator.pth"
+    with pytest.raises(ValueError, match="generator.pth: exists. Give a new name"):
+        convert(path, out)
+    out.unlink()
+    assert "no name, not 'D'. Leave out --network" in complaint(convert, path, out, network="D")
 
 
 def test_networks_of_one_name_are_distinguished_and_found_behind_other_tables(tmp_path):

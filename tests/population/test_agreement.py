@@ -45,6 +45,19 @@ def test_tables_that_cannot_be_merged_are_rejected(tmp_path, hers, words):
     assert words in complaint(merged, tmp_path, "file,hat\n001,1\nb.jpg,0\n", hers)
 
 
+def test_a_table_is_not_merged_with_itself(tmp_path):
+    (tmp_path / "a.csv").write_text("file,hat\na,1\n")
+    for names in (["a.csv"], ["a.csv", "a.csv"]):
+        said = complaint(merge_tables, [tmp_path / name for name in names])
+        assert "two or more label tables, each of them once" in said
+
+
+def test_tables_may_name_the_column_of_images_differently(tmp_path):
+    found = merged(tmp_path, "image,hat\na,1\nb,0\n", "file,hat\na,1\nb,1\n")
+    assert found.table["file"].tolist() == ["a", "b"]
+    assert found.disagreements["file"].tolist() == ["b"]
+
+
 def test_accents_written_by_macos_match(tmp_path):
     mac = 'file,smile\nJose\u0301.png,1\nZoe\u0308.png,0\nc.png,1\n"car\rriage.png",0\n'
     typed = 'file,smile\nJos\u00e9.png,1\nZo\u00eb.png,1\nc.png,1\n"car\rriage.png",0\n'

@@ -25,6 +25,7 @@ def test_round_trip(tmp_path):
     pd.testing.assert_frame_equal(read_table(tmp_path / "t.csv"), table, check_dtype=False)
     with pytest.raises(ValueError, match=r"column 'hat' is missing; the table has \['img_no', "):
         read_table(tmp_path / "t.csv", ["age", "hat"])
+    assert "Did you mean 'img_no'?" in complaint(read_table, tmp_path / "t.csv", ["imgno"])
 
 
 @pytest.mark.parametrize(

@@ -214,6 +214,7 @@ NUMBERED = [f"{k:06d}.png" for k in (1, 2, 3)]
 MISFITS = [  # files, label table, rules, words of the message
     (NUMBERED, "file,look\n1.png,1\n000001.png,1\n000001.png,0\n", {}, "more than once"),
     (NUMBERED, "file,look\n000001.png,0.3\n000002.png,0.2\n", {}, "no column contains labels"),
+    (NUMBERED, "file,look\n000001.png,yes\n000002.png,no\n", {}, "labels as 1 (yes) and 0 (no)"),
     (NUMBERED, "file,look\n000001.png,1\n000002,0\n000003,2\n", {}, "row 2 has look = 2"),
     (NUMBERED, "file,look\n,1\n000002.png,0\n", {}, "must name an image"),
     (NUMBERED, "file,word\n000001.png,1\n", {"look": "absent>=1"}, "'absent'"),

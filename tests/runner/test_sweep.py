@@ -71,7 +71,8 @@ MISTAKES = {
     "r1_gamma=1e-4": "write 1.0e-4",
     "r1_gamma=1,2,1.0": "each value once",
     "seed=1,2": "there is --seeds",
-    "07*.r1_gamma=1": "'07.' matches no stage. Choose from .*'05_finetune_generator-v8'",
+    "07*.r1_gamma=1": "'07.' matches no stage that has r1_gamma. Choose from .*'05_finetune_gen",
+    "5.r1_gamma=1": r"'5' matches no stage that has r1_gamma. Did you mean '05\*'\?",
 }
 
 
@@ -128,8 +129,8 @@ def test_a_sweep_says_which_stages_have_ended_and_how_many_are_left(tmp_path, te
         progress.show({"tiny": log})
     text = machine.printable(file.getvalue())
     for line, left in ((lines[0], 3), (lines[2], 2)):
-        assert text.count(f"tiny  {line}, {left} left") == 1
-    assert ("0 s  2 left  tiny  [3/3] c  5 s  cell 2/9" in text) == terminal
+        assert text.count(f"tiny  {line}, {left} stages left") == 1
+    assert ("0 s  2 stages left  tiny  [3/3] c  5 s  cell 2/9" in text) == terminal
 
 
 def test_names_are_safe_short_and_unique():
@@ -196,7 +197,7 @@ def test_a_killed_point_fails_alone_and_the_next_start_resumes(small):
     with pytest.raises(StageError, match="did not finish: tiny-r1_gamma-10[.]"):
         run_sweep("params/tiny", grid=GRID, workers=2, status=listening)
     assert re.search(
-        r"^tiny  \[1/1\] 01_first  done  \d+ s, 4 left$", "\n".join(listening.lines), re.M
+        r"^tiny  \[1/1\] 01_first  done  \d+ s, 4 stages left$", "\n".join(listening.lines), re.M
     )
     assert any(
         "tiny-r1_gamma-10  failed: 05_finetune_generator-v9: its process died" in line

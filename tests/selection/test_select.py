@@ -75,6 +75,12 @@ def test_rows_must_be_in_the_order_of_img_no(tmp_path, second):
         read_scores(tmp_path / "s.csv", [Condition("gender", ">=", 0.1)])
 
 
+def test_a_mistyped_condition_is_corrected(tmp_path):
+    (tmp_path / "s.csv").write_text("gender_score\n0.5\n")
+    said = complaint(read_scores, tmp_path / "s.csv", [Condition("gendre", ">=", 0.1)])
+    assert "Did you mean 'gender'?" in said
+
+
 @pytest.mark.parametrize("text", ["gender>0.9", ">=0.9", "gender>=0.9 age", "gender>=--1"])
 def test_malformed_conditions_are_errors(text):
     assert "is not of the form 'gender>=0.92'" in complaint(parse_condition, text)

@@ -123,6 +123,11 @@ def test_errors_are_one_line(tmp_path, case):
     assert [part for part in (str(path), *wanted) if part not in message] == [], message
 
 
+def test_a_missing_params_file_or_a_folder_is_named(tmp_path):
+    assert "No such file. Correct the path." in complaint(parameters.load, tmp_path / "nope.yaml")
+    assert "is a folder" in complaint(parameters.load, tmp_path)
+
+
 def test_an_input_made_from_an_earlier_population_is_refused(root):
     def make(notebook, weights, **inputs):
         run = start_run(notebook, {"study": "s", **inputs}, root=root, start_anew=True)

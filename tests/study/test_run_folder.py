@@ -212,7 +212,7 @@ def test_manual_work_stays_in_place(root):
 LACKS = [
     ({"device": "cuda"}, "device is 'cuda'; this machine allows auto, cpu"),
     ({"concept": {"glasses": 0.0}}, "concept names 'glasses', but the CNNs in outputs/tiny/03_cnn "
-     "score ['age', 'glass']. Correct the name, or train its CNNs in 03_train_property_cnn."),
+     "score ['age', 'glass']. Did you mean 'glass'?"),
 ]  # fmt: skip
 
 

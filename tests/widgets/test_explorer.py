@@ -151,3 +151,5 @@ def test_training_film_holds_each_grid(tmp_path):
     assert [frame.mean() for frame in film[:: ex.GRID_FRAMES // 2]] == [20, 20, 60, 60, 100, 100]
     with pytest.raises(ValueError, match=r"no grids .*; give a run of stage 5"):
         next(ex.training_film(tmp_path / "images"))
+    with pytest.raises(ValueError, match="absent: no such folder"):
+        next(ex.training_film(tmp_path / "absent"))
