@@ -87,8 +87,8 @@ def method_sentence(table: pd.DataFrame) -> str:
     words = f"Intervals are 95 %, for all {len(table)} properties at once: {how}."
     if 0 < near < KNOWN_ROWS:
         words += (
-            f" With only {near} rows the drift of the mean cannot be estimated, so the interval "
-            "is widened to cover any typical drift."
+            f" {near} rows are too few to estimate the wander of the mean score, so the interval "
+            "is widened to cover the usual wander."
         )
     return words
 
