@@ -89,7 +89,8 @@ def test_sigterm_saves_and_ends(folder, whole, pids):
     status, said, error = stopped(folder, pids)
     line = f"ohlora: {STAGE}: stopped by SIGTERM. The same command resumes from there.\n"
     assert (status, error) == (143, line)
-    assert "stopping: the stage saves its state\n" in said
+    # Signalled with the command, the stage may have saved before the command looks for signals.
+    assert pids is family or "stopping: the stage saves its state\n" in said
     check_unfinished(folder, "interrupted", "stopped by SIGTERM")
     assert (folder / "checkpoints" / "state.pt").exists()
     status, _, error = run(folder)
