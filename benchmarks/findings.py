@@ -43,6 +43,7 @@ def stored(kind: str) -> list[Log]:
     return logs
 
 
+@cache
 def real() -> list[Log]:
     """Logs of training runs without a failure."""
     files = [*sorted(DATA.glob("healthy-*.csv")), *PUBLISHED]
