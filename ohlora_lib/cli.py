@@ -15,6 +15,7 @@ import typer
 from typer import Argument, Option
 
 import ohlora_lib
+from ohlora_lib.study.machine import counted
 from ohlora_lib.terminal import as_text, complain, show_table
 
 PUBLISHED_CONCEPT = "gender=1,quality=1,age=0,glass=0"
@@ -135,16 +136,13 @@ def compare(
         typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return
     for part in found["runs"]:
-        long = f"{part['steps']:,.0f} steps" if "steps" in part else _epochs(part["epochs"])
-        typer.echo(f"{part['name']} ({part['rows']} rows, {long})")
+        unit = "step" if "steps" in part else "epoch"
+        rows, long = counted(part["rows"], "row"), counted(part[f"{unit}s"], unit)
+        typer.echo(f"{part['name']} ({rows}, {long})")
         _show_verdict(part)
     for part in found["comparisons"]:
         typer.echo(f"{part['b']} against {part['a']}")
         _show_verdict(part)
-
-
-def _epochs(count: float) -> str:
-    return f"{count:g} epoch{'s' * (count != 1)}"
 
 
 def _show_verdict(part: dict[str, Any]) -> None:
@@ -262,7 +260,7 @@ def merge(
         show_table(
             list(merged.disagreements), merged.disagreements.astype(str).to_numpy().tolist()
         )
-    left_open = f"{count} disagreement{'s' * (count != 1)} left empty"
+    left_open = f"{counted(count, 'disagreement')} left empty"
     typer.echo(f"{out}: {len(merged.table)} images, {left_open}.")
     for row in agreement.agreement(merged.answers).to_dict("records"):
         typer.echo(agreement.in_words(row))

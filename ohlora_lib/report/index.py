@@ -57,8 +57,8 @@ def write_index(study: Path, *, part: str = "") -> Path:
     HTML in `part` stands between the head and the cards.
     """
     begun = {path.parent for path in [*study.glob("*/config.json"), *study.glob("*/summary.json")]}
-    folder = study.parents[1] / "params" / records.study_of(study).partition(" ")[0]
-    names = {path.stem for path in folder.glob("*.yaml")} | {path.name for path in begun}
+    params, _ = records.study_of(study)
+    names = {path.stem for path in params.glob("*.yaml")} | {path.name for path in begun}
     cards = [_card(folder) for folder in sorted(begun)]
     told = [card for card in cards if card["verdict"]]
     answers = ([card for card in told if card["stage"] == stage] for stage in ANSWERS)

@@ -53,9 +53,9 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def counted(count: int, noun: str) -> str:
+def counted(count: float, noun: str) -> str:
     """Formats a count with its noun: `1 stage`, `2 stages`."""
-    return f"{count:,} {noun}{'s' * (count != 1)}"
+    return f"{count:,.10g} {noun}{'s' * (count != 1)}"
 
 
 def without_places(text: str, root: Path) -> str:

@@ -111,18 +111,19 @@ def write_failure(run_folder: Path, status: str, reason: str, **facts: Any) -> N
     write_atomic(run_folder / "summary.json", to_json(facts) + "\n")
 
 
-def study_of(outputs: Path) -> str:
-    """The study that `ohlora run` needs to fill a folder of outputs, with `--seed` if it does."""
-    study = outputs.name
-    name, _, seed = study.rpartition("-seed")
-    if name and seed.isdigit() and not (outputs.parents[1] / "params" / study).is_dir():
-        return f"{name} --seed {seed}"
-    return study
+def study_of(outputs: Path) -> tuple[Path, str]:
+    """The params folder a folder of outputs is made from, and its `--seed N` or an empty text."""
+    folder = outputs.parents[1] / "params" / outputs.name
+    name, _, seed = folder.name.rpartition("-seed")
+    if name and seed.isdigit() and not folder.is_dir():
+        return folder.with_name(name), f" --seed {seed}"
+    return folder, ""
 
 
 def command(folder: Path) -> str:
     """The command that makes a run folder."""
-    return f"ohlora run params/{study_of(folder.parent)} --only {folder.name}"
+    params, seed = study_of(folder.parent)
+    return f"ohlora run params/{params.name}{seed} --only {folder.name}"
 
 
 def changed_file(folder: Path, summary: Mapping[str, Any]) -> str:

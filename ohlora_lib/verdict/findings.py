@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ohlora_lib.study.machine import counted
 from ohlora_lib.study.records import read_config, read_json, replaced_inputs, root_of, to_json
 from ohlora_lib.verdict import verdict as trends
 from ohlora_lib.verdict.logs import properties_of, sources_of
@@ -94,7 +95,7 @@ def of_log(log: pd.DataFrame, concept: Mapping[str, float]) -> list[Finding]:
     verdict = trends.run_verdict(log, concept)
     away = list(verdict.loc[verdict["effect"] == "moved away", "property"])
     jump, fooled = _jump(log, concept), _fooled(log, concept, verdict)
-    rows = f"{len(log)} row{'s' * (len(log) > 1)}"
+    rows = counted(len(log), "row")
     return stability(log) + _broken([
         ("untrained", unmoved and len(log) >= trends.MIN_ROWS,
          "the same latents score the same in every row, so nothing was trained (is the learning "
