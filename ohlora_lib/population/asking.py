@@ -17,7 +17,6 @@ https://doi.org/10.1214/aos/1176345513; scale and shift of logits, Platt, 1999.
 from importlib.resources import files
 
 import numpy as np
-import pandas as pd
 import torch
 import torch.nn.functional as F
 from scipy.spatial.distance import cdist
@@ -105,38 +104,34 @@ def guess(
 
 
 def next_images(
-    features: np.ndarray,
-    labels: np.ndarray,
-    *,
-    count: int,
-    random_share: float = 0.2,
-    seed: int,
-) -> pd.DataFrame:
-    """Chooses images to ask about, for one property, in the order to ask.
+    features: np.ndarray, labels: np.ndarray, candidates: np.ndarray, count: int
+) -> np.ndarray:
+    """Chooses images to ask about, for one property: those whose labels are least sure, spread.
 
     Args:
         features: From `features`, (N, F).
         labels: 0, 1, or NaN where there is no answer, (N,).
-        count: Number of images; fewer are left if N is reached.
-        random_share: Share of random draws among them, in random places. While one of the two
-            classes has no answer, all are random.
-        seed: With the labels, determines the result.
+        candidates: Images without an answer; the first are chosen while one of the two classes
+            has no answer.
+        count: Number of images; all candidates if they are fewer.
 
     Returns:
-        Columns `img_no` and `source`, "random" or "chosen".
+        The images, in the order to ask.
     """
-    rows = np.flatnonzero(~np.isnan(labels))
-    random = np.random.default_rng([seed, len(rows)])
-    left = random.permutation(np.flatnonzero(np.isnan(labels)))
-    count = min(count, len(left))
-    both = len(np.unique(labels[rows])) == 2
-    draws = int(np.ceil(count * random_share)) if both else count
-    at_random = random.permutation(count) < draws
-    found = np.empty(count, dtype=np.int64)
-    found[at_random] = left[:draws]
-    if draws < count:
-        found[~at_random] = _choose(features, labels, rows, left[draws:], count - draws)
-    return pd.DataFrame({"img_no": found, "source": np.where(at_random, "random", "chosen")})
+    rows, count = np.flatnonzero(~np.isnan(labels)), min(count, len(candidates))
+    if len(np.unique(labels[rows])) < 2 or not count:
+        return candidates[:count]
+    unsure = -np.abs(expit(_logits(features, labels, rows)[0]) - 0.5)[candidates]
+    best = np.argsort(-unsure, kind="stable")[: POOL * count]
+    pool, value = candidates[best], unsure[best] - unsure[best].min() + FLOOR
+    nearest = cdist(features[pool], features[rows]).min(1)  # to what is or will be answered
+    chosen: list[int] = []
+    for _ in range(count):
+        gain = value * nearest
+        gain[chosen] = -1
+        chosen.append(int(np.argmax(gain)))
+        nearest = np.minimum(nearest, cdist(features[pool], features[pool[chosen[-1:]]])[:, 0])
+    return pool[chosen]
 
 
 def weights(probabilities: np.ndarray, rows: np.ndarray, source: np.ndarray) -> np.ndarray:
@@ -157,27 +152,6 @@ def weights(probabilities: np.ndarray, rows: np.ndarray, source: np.ndarray) -> 
     everyone, answered = (np.bincount(part, minlength=BINS) for part in (bins, bins[rows]))
     found = (everyone / np.maximum(answered, 1))[bins[rows]]
     return found / found.mean()
-
-
-def _choose(
-    features: np.ndarray,
-    labels: np.ndarray,
-    rows: np.ndarray,
-    rest: np.ndarray,
-    count: int,
-) -> np.ndarray:
-    """The images of `rest` whose labels are least sure, spread in feature space."""
-    unsure = -np.abs(expit(_logits(features, labels, rows)[0]) - 0.5)  # (N,)
-    pool = rest[np.argsort(-unsure[rest], kind="stable")[: POOL * count]]
-    value = unsure[pool] - unsure[pool].min() + FLOOR
-    nearest = cdist(features[pool], features[rows]).min(1)  # to what is or will be answered
-    chosen: list[int] = []
-    for _ in range(count):
-        gain = value * nearest
-        gain[chosen] = -1
-        chosen.append(int(np.argmax(gain)))
-        nearest = np.minimum(nearest, cdist(features[pool], features[pool[chosen[-1:]]])[:, 0])
-    return pool[chosen]
 
 
 def _logits(

@@ -68,20 +68,20 @@ class LabelWidget(anywidget.AnyWidget):
         if (page := self.session.page) is None:
             self._update("done", "All questions answered. Thank you.")
             return
-        prop = page.questions[0].prop
+        prop = page.iloc[0]["property"]
         words = f"{prop}: {meaning_of(prop, self.meaning)}"
-        pictures = [self.session.images[question.img_no] for question in page.questions]
-        if page.how == "grid":
+        pictures = [self.session.images[k] for k in page["img_no"]]
+        if self.session.how == "grid":
             self._update("grid", words, map(_tile, pictures), self.session.filled_in())
         else:
-            again = "Asked again, to check. " if page.how == "check" else ""
+            again = "Asked again, to check. " if self.session.how == "check" else ""
             self._update("key", again + words, (enlarged(pixels, SIDE_PX) for pixels in pictures))
 
     def _update(
         self, view: str, question: str, pictures: Any = (), filled: list[str] | None = None
     ) -> None:
         page, session = self.session.page, self.session
-        prop = page.questions[0].prop if page else ""
+        prop = "" if page is None else page.iloc[0]["property"]
         with self.hold_sync():
             self.view, self.place, self.question = view, session.place, question
             self.images, self.filled = list(map(to_png, pictures)), filled or []
