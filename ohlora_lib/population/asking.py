@@ -99,7 +99,11 @@ def guess(
     if len(np.unique(labels[rows])) < 2:
         return np.full(len(features), np.nan)
     logits, without = _logits(features, labels, rows)
-    scale, shift = _calibrate(without, labels[rows], weights)
+    scale, shift = 1.0, 0.0
+    if np.bincount(labels[rows].astype(int)).min() >= FEWEST:
+        times = np.ones(len(rows)) if weights is None else weights
+        (slope, offset), _ = _fit(without[:, None], labels[rows], times, FLOOR)
+        scale, shift = (slope, offset) if slope > 0 else (scale, shift)
     return expit(scale * logits + shift)
 
 
@@ -195,14 +199,3 @@ def _fit(
         if np.abs(step).max() < 1e-3:
             break
     return found, curve
-
-
-def _calibrate(
-    logits: np.ndarray, labels: np.ndarray, weights: np.ndarray | None
-) -> tuple[float, float]:
-    """Scale and shift that calibrate logits which did not learn from the labels."""
-    if min(np.sum(labels == value) for value in (0, 1)) < FEWEST:
-        return 1.0, 0.0
-    times = np.ones(len(labels)) if weights is None else weights
-    (scale, shift), _ = _fit(logits[:, None], labels, times, FLOOR)
-    return (scale, shift) if scale > 0 else (1.0, 0.0)

@@ -71,16 +71,16 @@ class LabelSession:
         self._go(self._next_open(0))
 
     @property
-    def answers(self) -> pd.DataFrame:
-        """The answers that count, one row per image and property; columns as in `questions`."""
-        return self.record.answers
-
-    @property
     def page(self) -> pd.DataFrame | None:
         """The questions of the current page; None if the next must be chosen, or none is left."""
         asked = self.record.questions
         page = asked[asked["page"] == self.place]
         return None if page.empty else page
+
+    @property
+    def prop(self) -> str:
+        """The property that the current page asks about; the last one if no page is open."""
+        return self.config.properties[-1] if self.page is None else self.page.iloc[0]["property"]
 
     @property
     def how(self) -> str:
@@ -143,15 +143,12 @@ class LabelSession:
 
     def progress(self) -> str:
         """How far the session is; if it chooses, also the pace and the result of the checks."""
-        counts, answers = self._counts(), len(self.answers)
+        counts, answers = self._counts(), len(self.record.answers)
         if self.in_order:
-            prop = (
-                self.config.properties[-1] if self.page is None else self.page.iloc[0]["property"]
-            )
-            yes, no, skip = counts.loc[prop]
+            yes, no, skip = counts.loc[self.prop]
             return (
                 f"{answers} of {len(self.images) * len(counts)} answered. "
-                f"{prop}: {yes} yes, {no} no, {skip} skipped."
+                f"{self.prop}: {yes} yes, {no} no, {skip} skipped."
             )
         shares = ", ".join(f"{prop} {yes} / {no}" for prop, yes, no, _ in counts.itertuples())
         text = f"{answers:,} answers. Yes / no: {shares}.{self._pace(answers)}"
@@ -176,7 +173,7 @@ class LabelSession:
 
     def _counts(self) -> pd.DataFrame:
         """Numbers of yes, no and skipped answers, one row per property."""
-        counts = self.answers[["property", "answer"]].value_counts()
+        counts = self.record.answers[["property", "answer"]].value_counts()
         every = pd.MultiIndex.from_product([self.config.properties, list(LABELS)])
         return counts.reindex(every, fill_value=0).unstack(sort=False)
 
@@ -298,7 +295,8 @@ class LabelSession:
 
     def _of(self, prop: str) -> pd.DataFrame:
         """The answers that count of a property."""
-        return self.answers[self.answers["property"] == prop]
+        answers = self.record.answers
+        return answers[answers["property"] == prop]
 
     def _labels(self, prop: str) -> np.ndarray:
         """Labels of a property, shape (N,), NaN for images without one."""

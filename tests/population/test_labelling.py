@@ -1,18 +1,15 @@
 """Labelling: answers are saved at once, stops lose nothing."""
 
-from contextlib import contextmanager
+import re
 
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 
 from ohlora_lib.population import asking
 from ohlora_lib.population.answers import PAIR
 from ohlora_lib.population.labelling import LabelSession, features_of
-from ohlora_lib.population.sources import to_label
 from ohlora_lib.study.parameters import LabelImages
-from ohlora_lib.study.run_folder import Run
 from ohlora_lib.widgets.labeller import LabelWidget
 from tests.checks import complaint
 
@@ -37,7 +34,7 @@ def asked(one):
 
 
 def answers(one):
-    return one.answers.set_index(PAIR)["answer"].to_dict()
+    return one.record.answers.set_index(PAIR)["answer"].to_dict()
 
 
 def answered(one, *answers):
@@ -67,19 +64,6 @@ def test_every_answer_is_saved_at_once_and_a_session_resumes(tmp_path):
     pd.testing.assert_frame_equal(again.table(), one.table())
 
 
-@pytest.fixture
-def full_disk(monkeypatch):
-    """A block in which nothing can be saved."""
-
-    @contextmanager
-    def block():
-        with monkeypatch.context() as patch:
-            patch.setattr("os.fsync", raising(OSError(28, "full")))
-            yield
-
-    return block
-
-
 def raising(error):
     def fail(*_, **__):
         raise error
@@ -87,18 +71,22 @@ def raising(error):
     return fail
 
 
-def test_what_is_not_saved_stays_open_and_the_widget_says_so(tmp_path, full_disk):
+def take(widget, place, *answers):
+    widget._take(None, {"place": place, "answers": list(answers)}, None)
+
+
+def test_what_is_not_saved_stays_open_and_the_widget_says_so(tmp_path, monkeypatch):
     one, pages = answered(session(tmp_path), "1"), rounds(tmp_path / "rounds")
     widget = LabelWidget(one)
-    with full_disk(), pytest.raises(OSError, match="full"):
-        pages.choose()
-    with full_disk():
-        widget._take(None, {"place": 1, "answers": ["0"]}, None)
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", raising(OSError(28, "full")))
+        with pytest.raises(OSError, match="full"):
+            pages.choose()
+        take(widget, 1, "0")
     assert pages.must_choose
-    assert "Not saved" in widget.notes[0]
-    assert "full" in widget.notes[0]
+    assert re.search("Not saved.*full", widget.notes[0])
     assert asked(one) == asked(session(tmp_path)) == (1, "smile")
-    widget._take(None, {"place": 1, "answers": ["0"]}, None)
+    take(widget, 1, "0")
     assert (widget.place, widget.notes) == (2, [])
 
 
@@ -106,10 +94,10 @@ def test_two_notebooks_do_not_overwrite_each_other(tmp_path):
     one = answered(session(tmp_path), "1")
     other = answered(session(tmp_path), "0", "1")
     widget = LabelWidget(one)
-    widget._take(None, {"place": 1, "answers": ["skip"]}, None)
+    take(widget, 1, "skip")
     assert "was changed by another notebook" in widget.notes[0]
     assert answers(session(tmp_path)) == answers(other)
-    assert len(one.answers) == 1
+    assert len(one.record.answers) == 1
     answered(other, "skip")
 
 
@@ -176,18 +164,6 @@ def test_answers_belong_to_files_not_to_positions(tmp_path):
     }  # fmt: skip
 
 
-def test_reopening_keeps_the_table_of_labels(tmp_path):
-    (tmp_path / "images").mkdir()
-    for name, pixels in zip("abcd", IMAGES, strict=True):
-        Image.fromarray(pixels).save(tmp_path / "images" / f"{name}.png")
-    config = LabelImages.model_construct(image_folder=str(tmp_path / "images"), image_px=8)
-    run = Run(tmp_path / "outputs" / "s" / "label_images", "label_images", {}, {})
-    for count in (1, 2):
-        images, names = to_label(config, run)
-        answered(session(run.path, ["smile"], names, images), "1")
-        assert on_disk(run.path)["smile"].tolist() == [1] * count
-
-
 @pytest.mark.parametrize(
     "properties", [["file"], ["img_no"], ["smile", "smile"], [" "], ["hat_weight", "hat"]]
 )
@@ -217,21 +193,16 @@ def true_answers(page):
     return [str(TRUTH[prop][k]) for k, prop in page[PAIR].itertuples(index=False)]
 
 
-def ask(one, until):
-    """Answers correctly until the session fulfils a condition; returns the pages answered."""
+def ask(one, **until):
+    """Answers correctly until a page has this how, place or round; returns the pages answered."""
     pages = []
-    while not one.choose() and one.page is not None and not until(one):
+    while not one.choose() and one.page is not None:
+        page = {"how": one.how, "place": one.place, "number": one.page["round"].max()}
+        if until.items() <= page.items():
+            break
         pages.append(one.page)
         one.answer(*true_answers(one.page))
     return pages
-
-
-def until_round(number):
-    return lambda one: one.page["round"].max() == number
-
-
-def until_asked(how):
-    return lambda one: one.how == how
 
 
 def record(folder):
@@ -239,7 +210,7 @@ def record(folder):
 
 
 def test_a_random_part_then_rounds_for_the_property_with_fewest_of_a_kind(tmp_path):
-    pages = ask(rounds(tmp_path, by_key=5), until_round(2))
+    pages = ask(rounds(tmp_path, by_key=5), number=2)
     kinds = [(page["how"].iloc[0], page["round"].iloc[0], len(page)) for page in pages]
     assert kinds[:10] == [("key", 0, 1)] * 10  # five images, two properties
     assert kinds[10:16] == [("grid", 0, 12), ("grid", 0, 12), ("grid", 0, 11)] * 2
@@ -269,10 +240,10 @@ def test_a_random_part_then_rounds_for_the_property_with_fewest_of_a_kind(tmp_pa
 
 def test_a_chosen_image_that_is_drawn_later_counts_as_random(tmp_path):
     """Were it left out of the draws, rare images would be missing from the fair sample."""
-    one = rounds(tmp_path, per_round=100)
-    ask(one, until_round(2))
+    one = rounds(tmp_path, per_round=100, page_images=48)
+    ask(one, number=2)
     earlier = set(record(tmp_path).query("source == 'chosen'")["img_no"])
-    ask(one, until_round(3))
+    ask(one, number=3)
     answers = record(tmp_path)
     turned = earlier & set(answers.query("source == 'random'")["img_no"])
     assert turned
@@ -282,7 +253,7 @@ def test_a_chosen_image_that_is_drawn_later_counts_as_random(tmp_path):
 def test_what_is_answered_at_a_stop_within_a_part_is_a_fair_sample(tmp_path):
     """Were the pages sorted among each other, the first would have most of the ones."""
     one = rounds(tmp_path, ["smile"], by_key=20, first=80)
-    ask(one, until_asked("grid"))
+    ask(one, how="grid")
     left = one.record.questions.query("page >= @one.place")
     means, every = left.groupby("page")["score"].mean(), left["score"]
     assert (len(means), len(every)) == (4, 60)
@@ -291,7 +262,7 @@ def test_what_is_answered_at_a_stop_within_a_part_is_a_fair_sample(tmp_path):
 
 def test_a_page_is_filled_in_corrected_confirmed_and_undone(tmp_path):
     one = rounds(tmp_path)
-    ask(one, until_round(1))
+    ask(one, number=1)
     page, place = one.page, one.place
     assert page["score"].is_monotonic_decreasing
     assert one.filled_in() == ["1" if score >= 0.5 else "0" for score in page["score"]]
@@ -313,7 +284,7 @@ def test_a_page_is_filled_in_corrected_confirmed_and_undone(tmp_path):
 
 
 def test_a_stop_at_any_page_resumes_there(tmp_path):
-    there = ask(rounds(tmp_path / "a", first=20), until_round(2))
+    there = ask(rounds(tmp_path / "a", first=20), number=2)
     for page in there:
         other = rounds(tmp_path / "b", first=20)  # a new kernel for every page
         other.choose()
@@ -326,7 +297,7 @@ def test_a_stop_at_any_page_resumes_there(tmp_path):
 
 def test_some_answers_on_pages_are_asked_again(tmp_path):
     one = rounds(tmp_path)
-    ask(one, until_asked("check"))
+    ask(one, how="check")
     k, prop = asked(one)
     line = record(tmp_path).query("img_no == @k and property == @prop")
     assert line["how"].tolist() == ["grid"]
@@ -338,28 +309,28 @@ def test_some_answers_on_pages_are_asked_again(tmp_path):
     assert both["how"].tolist() == ["grid", "check"]  # both stay in the record
     table = on_disk(tmp_path).set_index("img_no")
     assert table[prop][k] == int(other)  # deciding beats agreeing
-    ask(one, until_round(1))
+    ask(one, number=1)
     count = (record(tmp_path)["how"] == "grid").sum()
     assert (record(tmp_path)["how"] == "check").sum() == round(0.05 * count)
 
 
 def test_a_property_added_half_way_is_asked_about_the_random_images(tmp_path):
-    ask(rounds(tmp_path, ["hat"]), until_round(2))
+    ask(rounds(tmp_path, ["hat"]), number=2)
     again = rounds(tmp_path)
     assert again.notes() == [
         "smile is new: its first questions are about the 48 images drawn at random so far."
     ]
-    ask(again, until_round(3))
+    ask(again, number=3)
     answers = record(tmp_path).query("source == 'random'").groupby("img_no")["property"]
     assert (answers.nunique() == 2).all()
     assert len(answers) == 48
 
 
 def test_images_that_changed_are_rejected_but_not_another_machines_rounding(tmp_path):
-    ask(rounds(tmp_path), until_asked("grid"))
+    ask(rounds(tmp_path), how="grid")
     off = PIXELS.astype(int) + np.random.default_rng(5).integers(-1, 2, PIXELS.shape)
     one = rounds(tmp_path, pixels=off.clip(0, 255).astype(np.uint8))
-    assert len(one.answers) == 4
+    assert len(one.record.answers) == 4
     for pixels in (PIXELS[:, ::-1].copy(), 0 * PIXELS):
         said = complaint(rounds, tmp_path, pixels=pixels)
         assert "has other pixels than when it was labelled" in said
@@ -380,47 +351,40 @@ def test_equal_answers_are_explained_and_skipped_images_do_not_come_back(tmp_pat
     assert note.startswith("All 40 answers for hat are no, so nothing can be learned yet")
 
 
-def test_chosen_images_cannot_be_continued_in_order(tmp_path):
-    ask(rounds(tmp_path), until_round(2))
-    with pytest.raises(ValueError, match="order: chosen"):
-        rounds(tmp_path, settle_csv="both.csv")
-
-
 def test_the_widget_shows_a_page_and_says_while_it_chooses(tmp_path):
-    one = rounds(tmp_path)
-    ask(one, until_asked("grid"))
-    assert LabelWidget(one).question == "hat: 0/1"  # no meaning given
-    widget, seen = LabelWidget(one, {"hat": ["bare head", "hat"]}), []
+    one = rounds(tmp_path, meaning={"hat": ["bare head", "hat"]})
+    ask(one, how="grid")
+    widget, seen = LabelWidget(one), []
     assert (widget.view, widget.question) == ("grid", "hat: 1 = hat, 0 = bare head")
     assert widget.words == ["bare head", "hat"]
     assert len(widget.images) == len(widget.filled) == len(one.page)
     widget.observe(lambda change: seen.append(change.new), "view")
     while widget.view == "grid":
-        widget._take(None, {"place": one.place, "answers": true_answers(one.page)}, None)
+        take(widget, one.place, *true_answers(one.page))
     assert seen == ["wait", "grid", "wait", "key"]  # trains between properties, then checks
     assert "Asked again, to check" in widget.question
     place = one.place
-    widget._take(None, {"place": place - 1, "answers": ["1"]}, None)  # pressed twice
+    take(widget, place - 1, "1")  # pressed twice
     assert one.place == place
-    widget._take(None, {"place": place, "answers": ["back"]}, None)
+    take(widget, place, "back")
     assert (widget.view, widget.filled) == ("grid", true_answers(one.page))
 
 
 def test_an_interrupt_while_choosing_loses_nothing(tmp_path, monkeypatch):
     one = rounds(tmp_path)
-    ask(one, until_asked("grid"))
-    ask(one, lambda one: one.place == one.record.questions["page"].max())
+    ask(one, how="grid")
+    ask(one, place=one.record.questions["page"].max())
     widget, place = LabelWidget(one), one.place
-    answer = {"place": place, "answers": true_answers(one.page)}
+    given = true_answers(one.page)
     with monkeypatch.context() as patch:
         patch.setattr(one, "_pages", raising(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            widget._take(None, answer, None)
+            take(widget, place, *given)
     assert (widget.view, widget.place) == ("done", place + 1)  # takes `back`, unlike "wait"
     assert widget.question.startswith("Choosing stopped; all answers are saved.")
-    widget._take(None, {"place": place + 1, "answers": ["back"]}, None)
-    assert widget.filled == answer["answers"]
-    widget._take(None, answer, None)
+    take(widget, place + 1, "back")
+    assert widget.filled == given
+    take(widget, place, *given)
     assert (widget.view, widget.place) == ("grid", place + 1)
 
 
@@ -432,7 +396,9 @@ def test_features_are_kept_while_the_images_stay_the_same(tmp_path, monkeypatch)
     assert calls == [MANY, 5]
 
 
-def test_disagreements_are_settled_in_order(tmp_path):
+def test_disagreements_are_settled_in_order_which_chosen_images_do_not_allow(tmp_path):
     one = rounds(tmp_path, ["hat"], settle_csv="both.csv")
     assert (one.how, asked(one)) == ("key", (0, "hat"))
     assert one.progress().startswith("0 of 300 answered")
+    ask(rounds(tmp_path), number=2)
+    assert "order: chosen" in complaint(rounds, tmp_path, settle_csv="both.csv")
