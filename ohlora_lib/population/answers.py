@@ -69,9 +69,9 @@ class Record:
                 f"properties are {properties}; each name must be unique, not empty and not "
                 f"{' or '.join(own)}"
             )
-        self.images, self.properties, self.folder, self.files = images, properties, folder, files
+        self.properties, self.folder, self.files = properties, folder, files
         self.random: dict[int, None] = {}  # images drawn at random, in the order they were drawn
-        self._digests: dict[int, str] = {}
+        self._digests = [_digest(pixels) for pixels in images]
         self._written = _version(folder / "answers.csv")
         self.questions = self._read("answers.csv", ANSWERS)
 
@@ -99,7 +99,8 @@ class Record:
         """
         wanted, path = self.questions.copy(), self.folder / "answers.csv"
         wanted.loc[rows, "answer"] = list(answers)
-        wanted.loc[rows, ["how", "sec"]] = how, sec
+        wanted.loc[rows, "how"] = how
+        wanted.loc[rows, "sec"] = sec
         if _version(path) != self._written:
             raise OSError(
                 f"{path} was changed by another notebook or program. Run the cell again to go on "
@@ -112,7 +113,7 @@ class Record:
         """The rows of `answers.csv`, for all questions or for those given."""
         table = self.questions if questions is None else questions
         table = self._named(table[table["answer"] != ""])
-        return table.assign(digest=[self._digest(k) for k in table["img_no"]])[ANSWERS]
+        return table.assign(digest=[self._digests[k] for k in table["img_no"]])[ANSWERS]
 
     def table(self) -> pd.DataFrame:
         """One row per image with an answer.
@@ -165,7 +166,7 @@ class Record:
             first = lines.loc[~known, ["file", "property"]].iloc[0].tolist()
             raise ValueError(
                 f"{path}: has answers about images or properties other than these "
-                f"{len(self.images)} images and {self.properties}, the first about {first}. Use "
+                f"{len(self.files)} images and {self.properties}, the first about {first}. Use "
                 f"another variant, or remove the file."
             )
         facts = {}
@@ -187,23 +188,21 @@ class Record:
         good = lines["digest"].str.fullmatch(rf"x[0-9a-f]{{{2 * FIELDS**2}}}")
         check_cells(lines["digest"], good, path, "it must be as written")
         for k, digest in set(zip(lines["img_no"], lines["digest"], strict=True)):
-            both = [list(bytes.fromhex(text[1:])) for text in (digest, self._digest(int(k)))]
+            both = [list(bytes.fromhex(text[1:])) for text in (digest, self._digests[int(k)])]
             if np.ptp(both, axis=0).max() > ROUNDING:
                 raise ValueError(
                     f"{path}: image {self.files[int(k)]} has other pixels than when it was "
                     f"labelled. Restore it, or label the new images in another variant."
                 )
 
-    def _digest(self, img_no: int) -> str:
-        """Brightness of an image in fields; the letter in front keeps CSV readers from a number.
 
-        Another machine draws the same sample, but for rounding.
-        """
-        if img_no not in self._digests:
-            gray = Image.fromarray(self.images[img_no]).convert("L")
-            small = gray.resize((FIELDS, FIELDS), Image.Resampling.BOX)
-            self._digests[img_no] = f"x{small.tobytes().hex()}"
-        return self._digests[img_no]
+def _digest(pixels: np.ndarray) -> str:
+    """Brightness of an image in fields; the letter in front keeps CSV readers from a number.
+
+    Another machine draws the same sample, but for rounding.
+    """
+    gray = Image.fromarray(pixels).convert("L")
+    return f"x{gray.resize((FIELDS, FIELDS), Image.Resampling.BOX).tobytes().hex()}"
 
 
 def _version(path: Path) -> tuple[int, int] | None:
