@@ -284,9 +284,9 @@ def test_a_page_is_filled_in_corrected_confirmed_and_undone(tmp_path):
 
 
 def test_a_stop_at_any_page_resumes_there(tmp_path):
-    there = ask(rounds(tmp_path / "a", first=20), number=2)
+    there = ask(rounds(tmp_path / "a", first=20, by_key=1), number=2)
     for page in there:
-        other = rounds(tmp_path / "b", first=20)  # a new kernel for every page
+        other = rounds(tmp_path / "b", first=20, by_key=1)  # a new kernel for every page
         other.choose()
         assert other.page[PAIR].equals(page[PAIR])
         other.answer(*true_answers(page))
