@@ -48,10 +48,9 @@ def asked(faces: pd.DataFrame, features: np.ndarray, answers: int, seed: int) ->
         truth = faces[prop].to_numpy(float)
         labels = np.where(drawn, truth, np.nan)
         while (left := answers - int((~np.isnan(labels)).sum())) > 0:
-            found = asking.next_images(
-                features, labels, count=min(left, PER_ROUND), random_share=0.0, seed=seed
-            )
-            labels[found["img_no"]] = truth[found["img_no"]]
+            rest = order[np.isnan(labels[order])]
+            found = asking.next_images(features, labels, rest, min(left, PER_ROUND))
+            labels[found] = truth[found]
         rows = np.flatnonzero(~np.isnan(labels))
         probabilities = asking.guess(features, labels)
         source = np.where(drawn[rows], "random", "chosen")

@@ -42,18 +42,15 @@ def calibration_error(p: np.ndarray, truth: np.ndarray, bins: int = 10) -> float
 def measure(features: np.ndarray, truth: np.ndarray, order: str, seed: int) -> Iterator[dict]:
     """Answers questions about one property, and tests the guesses at each of `POINTS`."""
     labels, source = np.full(len(truth), np.nan), np.full(len(truth), "", dtype=object)
-    candidates, count = slice(CANDIDATES), 0
+    known, count = labels[:CANDIDATES], 0  # a view
     while count < max(POINTS[order]):
-        asked = asking.next_images(
-            features[candidates],
-            labels[candidates],
-            count=ROUND if count else FIRST,
-            random_share=1.0 if order == "random" else 0.2,
-            seed=seed,
-        )
-        rows = asked["img_no"].to_numpy()
-        labels[rows], source[rows] = truth[rows], asked["source"]
-        count += len(rows)
+        size = ROUND if count else FIRST
+        draws = size // 5 if count and order == "chosen" else size
+        left = np.random.default_rng([seed, count]).permutation(np.flatnonzero(np.isnan(known)))
+        chosen = asking.next_images(features[:CANDIDATES], known, left[draws:], size - draws)
+        for kind, rows in (("random", left[:draws]), ("chosen", chosen)):
+            labels[rows], source[rows] = truth[rows], kind
+        count += size
         if count in POINTS[order]:
             yield {"answers": count, **tested(features, labels, source, truth)}
 

@@ -15,7 +15,6 @@ import pandas as pd
 from ohlora_lib.io.tables import numbers
 from ohlora_lib.population.labels import (
     FILE_COLUMNS,
-    SOURCES,
     check_cells,
     fact_columns,
     find_names,
@@ -45,9 +44,11 @@ def merge_tables(paths: Sequence[Path], settled: Path | None = None) -> Merged:
     ValueError if there are no two tables, or one is unreadable, contains an image twice, or has
     another value in a label column.
     """
-    _check_distinct(paths, settled)
-    if settled:
-        paths = [path for path in paths if path.resolve() != settled.resolve()]
+    own = {path.resolve(): path for path in paths}
+    every = {*own, *([settled.resolve()] if settled else [])}
+    if len(own) < len(paths) or len(every) < 2:
+        raise ValueError(f"{paths[0]}: give two or more label tables, each of them once.")
+    paths = [path for place, path in own.items() if not settled or place != settled.resolve()]
     people = dict(zip(_names(paths), paths, strict=True))
     given = people | ({"settled": settled} if settled else {})
     key, tables = _keyed({str(path): read_table(path) for path in given.values()})
@@ -61,8 +62,8 @@ def merge_tables(paths: Sequence[Path], settled: Path | None = None) -> Merged:
             check_cells(table[prop], good, name, "it must be 0, 1 or empty")
         if key != "img_no":  # a name may have several spellings; keep the first
             known = find_names(table[key].tolist(), images, any_folder=False)
-            firsts = [None if place is None else images[place] for place in known]
-            table[key] = pd.Series(firsts, table.index, dtype=object).fillna(table[key])
+            pairs = zip(table[key], known, strict=True)
+            table[key] = [name if place is None else images[place] for name, place in pairs]
         check_cells(table[key], ~table[key].duplicated(), name, "that image appears twice")
         frames[person] = table.set_index(key)[mine].astype(float).astype("Int64")
         images = list(dict.fromkeys([*images, *table[key]]))
@@ -80,14 +81,6 @@ def merge_tables(paths: Sequence[Path], settled: Path | None = None) -> Merged:
     left_out = [name for name in columns if name not in [key, *properties, *facts]]
     table = labels.join(facts).rename_axis(index=key, columns=None).reset_index()
     return Merged(table, own[kinds > 0].reset_index(), differ, left_out)
-
-
-def _check_distinct(paths: Sequence[Path], settled: Path | None) -> None:
-    """Raises ValueError unless there are two or more tables, each given once."""
-    places = [path.resolve() for path in paths]
-    every = {*places, *([settled.resolve()] if settled else [])}
-    if len(every) < 2 or len(set(places)) < len(places):
-        raise ValueError(f"{paths[0]}: give two or more label tables, each of them once.")
 
 
 def _keyed(tables: dict[str, pd.DataFrame]) -> tuple[str, dict[str, pd.DataFrame]]:
@@ -116,14 +109,13 @@ def _names(paths: Sequence[Path]) -> list[str]:
 
 def _facts(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """How labels were made, by image; tables in which it was drawn at random take precedence."""
-    parts = [table[fact_columns(table)] for table in tables]
-    together = pd.concat(parts)
+    together = pd.concat([table[fact_columns(table)] for table in tables])
     if together.columns.empty:
         return together.loc[[]]
-    together["source"] = together["source"].fillna(SOURCES[0])
-    drawn = together["source"] == SOURCES[0]
-    chosen = ~drawn & ~together.index.isin(together.index[drawn])
-    return pd.concat([together[rows].groupby(level=0).first() for rows in (drawn, chosen)])
+    together["source"] = together["source"].fillna("random")
+    drawn = together["source"] == "random"
+    chosen = ~together.index.isin(together.index[drawn])
+    return together[drawn | chosen].groupby(level=0).first()
 
 
 def agreement(answers: pd.DataFrame) -> pd.DataFrame:

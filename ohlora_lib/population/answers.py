@@ -2,13 +2,12 @@
 
 `answers.csv` is the record; `labels.csv`, which other stages read, is derived from it.
 `questions.csv` holds the pages that were planned, so that a session resumes on the same page.
+In memory, both are one table (`questions`), in which answers are filled in.
 Axes: N candidates, H image height.
 """
 
-from collections.abc import Mapping, Sequence
-from functools import cached_property
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -23,43 +22,31 @@ from ohlora_lib.population.labels import (
     save_table,
 )
 
-LABELS = {"1": 1, "0": 0, "skip": None}  # answer: label
-NEEDED = ["img_no", "file", "property", "answer"]  # all that older records have
-FACTS = {"source": "random", "how": "key", "round": 0, "sec": np.nan, "digest": ""}  # if missing
+LABELS = {"1": 1, "0": 0, "skip": np.nan}  # answer: label
+CHOICES = {"answer": list(LABELS), "how": ["key", "grid", "check"]}
 TEXTS = ["property", "answer", "source", "how", "digest"]  # "01" is not 1, "None" not missing
-FIELDS, ROUNDING = 4, 3  # per side of a digest; gray levels by which one may differ elsewhere
-HOWS = ["key", "grid", "check"]
+ANSWERS = ["img_no", "file", "property", "answer", "source", "how", "round", "sec", "digest"]
 PLAN = ["file", "property", "source", "how", "round", "page", "score"]
+KINDS = {"img_no": int, "property": str, "answer": str, "how": str, "round": int}
+KINDS |= {"page": float, "score": float, "sec": float}
+PAIR = ["img_no", "property"]
+FIELDS, ROUNDING = 4, 3  # per side of a digest; gray levels by which one may differ elsewhere
 
 
-class Question(NamedTuple):
-    """Asks whether an image has a property; a check asks again, after a page was confirmed."""
+def questions(pairs: Sequence[tuple[int, str]] | pd.DataFrame, **facts: object) -> pd.DataFrame:
+    """A table of questions, one row per pair of an image and a property.
 
-    img_no: int
-    prop: str
-    check: bool = False
-
-
-class Answer(NamedTuple):
-    """An answer, a key of `LABELS`, and how it was given."""
-
-    answer: str
-    how: str  # key, grid (a page confirmed) or check
-    round: int
-    sec: float  # time it took; a page's time is divided among its images
-
-
-class Page(NamedTuple):
-    """Questions asked together: one by key, or a page of one property."""
-
-    questions: tuple[Question, ...]
-    how: str = "key"
-    round: int = 0
-    scores: tuple[float, ...] = ()  # predicted probability of a 1, per question
+    Columns, of which `facts` gives some: img_no, property, answer ("" while open), how (key, grid
+    or check), round, page, score (predicted probability of a 1; NaN if asked by key), sec (time
+    that the answer took), and check, whether it asks again after a page was confirmed.
+    """
+    plain = {"answer": "", "how": "key", "round": 0, "page": np.nan, "score": np.nan}
+    table = pd.DataFrame(pairs, columns=PAIR).assign(**plain | {"sec": np.nan} | facts)
+    return table.fillna({"round": 0}).astype(KINDS).assign(check=table["how"] == "check")
 
 
 class Record:
-    """All answers of a session.
+    """All questions and answers of a session.
 
     Args:
         images: Candidates, uint8, shape (N, H, H, 3).
@@ -82,164 +69,142 @@ class Record:
                 f"properties are {properties}; each name must be unique, not empty and not "
                 f"{' or '.join(own)}"
             )
-        self.images, self.properties, self.folder, self.files = images, properties, folder, files
+        self.properties, self.folder, self.files = properties, folder, files
         self.random: dict[int, None] = {}  # images drawn at random, in the order they were drawn
-        self.given: dict[Question, Answer] = {}
-        self._digests: dict[int, str] = {}
+        self._digests = [_digest(pixels) for pixels in images]
         self._written = _version(folder / "answers.csv")
-        if (path := folder / "answers.csv").exists():
-            self._read(path)
+        self.questions = self._read("answers.csv", ANSWERS)
 
-    @cached_property
-    def answers(self) -> dict[Question, str]:
-        """The answer that counts, per question: that of a check, if there was one."""
-        checks_last = sorted(self.given.items(), key=lambda pair: pair[0].check)  # stable
-        return {Question(q.img_no, q.prop): given.answer for q, given in checks_last}
+    @property
+    def given(self) -> pd.DataFrame:
+        """The questions with an answer."""
+        return self.questions[self.questions["answer"] != ""]
+
+    @property
+    def answers(self) -> pd.DataFrame:
+        """The answers that count, one per image and property: that of a check, if any."""
+        checks_last = self.given.sort_values("check", kind="stable")
+        return checks_last.drop_duplicates(PAIR, keep="last")
 
     def checks(self) -> tuple[int, int]:
         """How many answers were checked by key, and how many of those differed."""
-        pages = ((self.given.get(Question(*q[:2])), a) for q, a in self.given.items() if q.check)
-        pairs = [(page.answer, key.answer) for page, key in pages if page]
-        return len(pairs), sum(page != key for page, key in pairs)
+        given = self.given
+        both = given[~given["check"]].merge(given[given["check"]], on=PAIR)
+        return len(both), int((both["answer_x"] != both["answer_y"]).sum())
 
-    def add(self, given: Mapping[Question, Answer]) -> None:
+    def answer(self, rows: pd.Index, answers: Sequence[str], how: str, sec: float) -> None:
         """Writes answers to disk, then takes them over; they replace earlier ones.
 
         OSError if they cannot be written, or someone else has changed the record.
         """
-        wanted, path = {**self.given, **given}, self.folder / "answers.csv"
+        wanted, path = self.questions.copy(), self.folder / "answers.csv"
+        wanted.loc[rows, "answer"] = list(answers)
+        wanted.loc[rows, "how"] = how
+        wanted.loc[rows, "sec"] = sec
         if _version(path) != self._written:
             raise OSError(
                 f"{path} was changed by another notebook or program. Run the cell again to go on "
                 f"from what it holds now."
             )
         save_table(path, self.lines(wanted))
-        self.given, self._written = wanted, _version(path)
-        self.__dict__.pop("answers", None)
+        self.questions, self._written = wanted, _version(path)
 
-    def lines(self, given: Mapping[Question, Answer] | None = None) -> pd.DataFrame:
-        """The rows of `answers.csv`, for all answers or for `given`."""
-        rows = [
-            (q.img_no, self.files[q.img_no], q.prop, a.answer, self.source(q.img_no), a.how,
-             a.round, a.sec, self._digest(q.img_no))
-            for q, a in (self.given if given is None else given).items()
-        ]  # fmt: skip
-        return pd.DataFrame(rows, columns=[*NEEDED, *FACTS])
+    def lines(self, questions: pd.DataFrame | None = None) -> pd.DataFrame:
+        """The rows of `answers.csv`, for all questions or for those given."""
+        table = self.questions if questions is None else questions
+        table = self._named(table[table["answer"] != ""])
+        return table.assign(digest=[self._digests[k] for k in table["img_no"]])[ANSWERS]
 
-    def source(self, img_no: int) -> str:
-        """How an image was sampled: `random` or `chosen`."""
-        return "random" if img_no in self.random else "chosen"
-
-    def table(self, weights: Mapping[str, pd.Series]) -> pd.DataFrame:
+    def table(self) -> pd.DataFrame:
         """One row per image with an answer.
 
         Columns are img_no, file, the properties (1, 0 or NA), source, how (grid if any of its
-        answers was confirmed on a page), round (of its first answer), and PROPERTY_weight for
-        the properties in `weights`, which are indexed by `img_no`.
+        answers was confirmed on a page) and round (of its first answer).
         """
-        facts = pd.DataFrame(
-            [(q.img_no, a.how, a.round) for q, a in self.given.items()],
-            columns=["img_no", "how", "round"],
+        given, answers = self.given, self.answers
+        labels = answers.assign(label=answers["answer"].map(LABELS).astype("Int64"))
+        labels = labels.pivot(index="img_no", columns="property", values="label")
+        labels = labels.reindex(columns=self.properties).astype("Int64").reset_index()
+        table = self._named(labels)[["img_no", "file", *self.properties, "source"]]
+        on_page = table["img_no"].isin(given.loc[given["how"] == "grid", "img_no"])
+        rounds = table["img_no"].map(given.groupby("img_no")["round"].min())
+        table = table.assign(how=np.where(on_page, "grid", "key"), round=rounds)
+        return table.rename_axis(columns=None)
+
+    def plan(self, pages: pd.DataFrame) -> None:
+        """Writes the pages planned so far and these new ones, then takes them over."""
+        wanted = self._joined(pages)
+        planned = wanted[wanted["page"].notna()].astype({"page": int})
+        save_table(self.folder / "questions.csv", self._named(planned)[PLAN])
+        self.questions = wanted
+
+    def resume(self, pages: pd.DataFrame | None = None) -> None:
+        """Takes over pages, by default those planned in earlier sessions; writes nothing."""
+        self.questions = self._joined(
+            self._read("questions.csv", PLAN) if pages is None else pages
         )
-        by_image, answers = facts.groupby("img_no"), self.answers
-        shown = sorted(by_image.groups)
-        table = pd.DataFrame({"img_no": shown, "file": [self.files[k] for k in shown]})
-        for prop in self.properties:
-            labels = [LABELS[answers.get(Question(k, prop), "skip")] for k in shown]
-            table[prop] = pd.array(labels, dtype="Int64")
-        on_page = facts["img_no"][facts["how"] == "grid"]
-        table["source"] = [self.source(k) for k in shown]
-        table["how"] = np.where(table["img_no"].isin(on_page), "grid", "key")
-        table["round"] = by_image["round"].min().to_numpy()
-        for prop, column in weights.items():
-            table[f"{prop}_weight"] = table["img_no"].map(column)
-        return table
 
-    def save_pages(self, pages: Sequence[Page]) -> None:
-        """Writes the pages planned so far."""
-        rows = [
-            (self.files[q.img_no], q.prop, self.source(q.img_no), page.how, page.round, k, score)
-            for k, page in enumerate(pages)
-            for q, score in zip(page.questions, page.scores, strict=True)
-        ]
-        save_table(self.folder / "questions.csv", pd.DataFrame(rows, columns=PLAN))
+    def _joined(self, pages: pd.DataFrame) -> pd.DataFrame:
+        """All questions; those that are already known keep their answers."""
+        together = pd.concat([self.questions, pages])
+        return together.groupby([*PAIR, "check"], sort=False, as_index=False).first()
 
-    def load_pages(self) -> list[Page]:
-        """Reads the pages planned in earlier sessions."""
-        if not (path := self.folder / "questions.csv").exists():
-            return []
-        lines = read_table(path, PLAN, texts=TEXTS)
+    def _named(self, table: pd.DataFrame) -> pd.DataFrame:
+        """A table with the names of its images, and how they were sampled."""
+        numbers = table["img_no"]
+        source = np.where(numbers.isin(list(self.random)), "random", "chosen")
+        return table.assign(file=[self.files[k] for k in numbers], source=source)
+
+    def _read(self, name: str, columns: Sequence[str]) -> pd.DataFrame:
+        """Reads and checks a table, and which images were drawn at random."""
+        if not (path := self.folder / name).exists():
+            return questions([])
+        lines = read_table(path, columns, texts=TEXTS)
         lines["img_no"] = find_names(lines["file"].tolist(), self.files, any_folder=False)
-        self._check(path, lines)
-        self.random |= dict.fromkeys(lines.loc[lines["source"] == "random", "img_no"].astype(int))
-        pages: dict[int, list] = {}
-        for line in lines.itertuples():
-            pages.setdefault(line.page, []).append(line)
-        return [
-            Page(
-                tuple(Question(int(x.img_no), x.property, x.how == "check") for x in asked),
-                asked[0].how,
-                int(asked[0].round),
-                tuple(x.score for x in asked),
-            )
-            for asked in pages.values()
-        ]
-
-    def _read(self, path: Path) -> None:
-        """Reads the record; older records lack the columns of `FACTS`."""
-        lines = read_table(path, NEEDED, texts=TEXTS)
-        for name, value in FACTS.items():
-            cells = lines.get(name, pd.Series("", lines.index)).replace("", np.nan)
-            cells = cells if name in TEXTS else as_numbers(cells, path)
-            lines[name] = cells.fillna(value)
-        lines["img_no"] = find_names(lines["file"].tolist(), self.files, any_folder=False)
-        self._check(path, lines, answers=True)
-        for x in lines.itertuples():
-            question = Question(int(x.img_no), x.property, x.how == "check")
-            self.given[question] = Answer(x.answer, x.how, int(x.round), float(x.sec))
-            if x.source == "random":
-                self.random[question.img_no] = None
-
-    def _check(self, path: Path, lines: pd.DataFrame, *, answers: bool = False) -> None:
         known = lines["img_no"].notna() & lines["property"].isin(list(self.properties))
         if not known.all():
             first = lines.loc[~known, ["file", "property"]].iloc[0].tolist()
             raise ValueError(
                 f"{path}: has answers about images or properties other than these "
-                f"{len(self.images)} images and {self.properties}, the first about {first}. Use "
+                f"{len(self.files)} images and {self.properties}, the first about {first}. Use "
                 f"another variant, or remove the file."
             )
-        check_cells(lines["how"], lines["how"].isin(HOWS), path, f"it must be one of {HOWS}")
-        if answers:
-            good = lines["answer"].isin(list(LABELS))
-            check_cells(lines["answer"], good, path, f"it must be one of {list(LABELS)}")
-            good = lines["digest"].str.fullmatch(rf"(x[0-9a-f]{{{2 * FIELDS**2}}})?")
-            check_cells(lines["digest"], good, path, "it must be as written, or empty")
-            for k, digest in set(zip(lines["img_no"], lines["digest"], strict=True)):
-                both = [_levels(text) for text in (digest, self._digest(int(k))) if digest]
-                if both and np.ptp(both, axis=0).max() > ROUNDING:
-                    raise ValueError(
-                        f"{path}: image {self.files[int(k)]} has other pixels than when it was "
-                        f"labelled. Restore it, or label the new images in another variant."
-                    )
+        facts = {}
+        for column in columns:
+            if column in CHOICES:
+                good = lines[column].isin(CHOICES[column])
+                check_cells(lines[column], good, path, f"it must be one of {CHOICES[column]}")
+            if column in KINDS:
+                cells = lines[column]
+                facts[column] = cells if column in TEXTS else as_numbers(cells, path)
+        if "digest" in columns:
+            self._check_pixels(path, lines)
+        drawn = lines.loc[lines["source"] == "random", "img_no"]
+        self.random |= dict.fromkeys(drawn.astype(int))
+        return questions(lines[PAIR], **facts)
 
-    def _digest(self, img_no: int) -> str:
-        """Brightness of an image in fields; the letter in front keeps CSV readers from a number.
+    def _check_pixels(self, path: Path, lines: pd.DataFrame) -> None:
+        """Raises ValueError if an image has changed since it was labelled."""
+        good = lines["digest"].str.fullmatch(rf"x[0-9a-f]{{{2 * FIELDS**2}}}")
+        check_cells(lines["digest"], good, path, "it must be as written")
+        for k, digest in set(zip(lines["img_no"], lines["digest"], strict=True)):
+            both = [list(bytes.fromhex(text[1:])) for text in (digest, self._digests[int(k)])]
+            if np.ptp(both, axis=0).max() > ROUNDING:
+                raise ValueError(
+                    f"{path}: image {self.files[int(k)]} has other pixels than when it was "
+                    f"labelled. Restore it, or label the new images in another variant."
+                )
 
-        Another machine draws the same sample, but for rounding.
-        """
-        if img_no not in self._digests:
-            gray = Image.fromarray(self.images[img_no]).convert("L")
-            small = gray.resize((FIELDS, FIELDS), Image.Resampling.BOX)
-            self._digests[img_no] = f"x{small.tobytes().hex()}"
-        return self._digests[img_no]
+
+def _digest(pixels: np.ndarray) -> str:
+    """Brightness of an image in fields; the letter in front keeps CSV readers from a number.
+
+    Another machine draws the same sample, but for rounding.
+    """
+    gray = Image.fromarray(pixels).convert("L")
+    return f"x{gray.resize((FIELDS, FIELDS), Image.Resampling.BOX).tobytes().hex()}"
 
 
 def _version(path: Path) -> tuple[int, int] | None:
     """Tells one state of a file from others: it is replaced when it is written."""
     return (path.stat().st_ino, path.stat().st_size) if path.exists() else None
-
-
-def _levels(digest: str) -> list[int]:
-    """The gray levels of a digest, 0 to 255."""
-    return list(bytes.fromhex(digest[1:]))

@@ -17,7 +17,6 @@ https://doi.org/10.1214/aos/1176345513; scale and shift of logits, Platt, 1999.
 from importlib.resources import files
 
 import numpy as np
-import pandas as pd
 import torch
 import torch.nn.functional as F
 from scipy.spatial.distance import cdist
@@ -100,43 +99,43 @@ def guess(
     if len(np.unique(labels[rows])) < 2:
         return np.full(len(features), np.nan)
     logits, without = _logits(features, labels, rows)
-    scale, shift = _calibrate(without, labels[rows], weights)
+    scale, shift = 1.0, 0.0
+    if np.bincount(labels[rows].astype(int)).min() >= FEWEST:
+        times = np.ones(len(rows)) if weights is None else weights
+        (slope, offset), _ = _fit(without[:, None], labels[rows], times, FLOOR)
+        scale, shift = (slope, offset) if slope > 0 else (scale, shift)
     return expit(scale * logits + shift)
 
 
 def next_images(
-    features: np.ndarray,
-    labels: np.ndarray,
-    *,
-    count: int,
-    random_share: float = 0.2,
-    seed: int,
-) -> pd.DataFrame:
-    """Chooses images to ask about, for one property, in the order to ask.
+    features: np.ndarray, labels: np.ndarray, candidates: np.ndarray, count: int
+) -> np.ndarray:
+    """Chooses images to ask about, for one property: those whose labels are least sure, spread.
 
     Args:
         features: From `features`, (N, F).
         labels: 0, 1, or NaN where there is no answer, (N,).
-        count: Number of images; fewer are left if N is reached.
-        random_share: Share of random draws among them, in random places. While one of the two
-            classes has no answer, all are random.
-        seed: With the labels, determines the result.
+        candidates: Images without an answer; the first are chosen while one of the two classes
+            has no answer.
+        count: Number of images; all candidates if they are fewer.
 
     Returns:
-        Columns `img_no` and `source`, "random" or "chosen".
+        The images, in the order to ask.
     """
-    rows = np.flatnonzero(~np.isnan(labels))
-    random = np.random.default_rng([seed, len(rows)])
-    left = random.permutation(np.flatnonzero(np.isnan(labels)))
-    count = min(count, len(left))
-    both = len(np.unique(labels[rows])) == 2
-    draws = int(np.ceil(count * random_share)) if both else count
-    at_random = random.permutation(count) < draws
-    found = np.empty(count, dtype=np.int64)
-    found[at_random] = left[:draws]
-    if draws < count:
-        found[~at_random] = _choose(features, labels, rows, left[draws:], count - draws)
-    return pd.DataFrame({"img_no": found, "source": np.where(at_random, "random", "chosen")})
+    rows, count = np.flatnonzero(~np.isnan(labels)), min(count, len(candidates))
+    if len(np.unique(labels[rows])) < 2 or not count:
+        return candidates[:count]
+    unsure = -np.abs(expit(_logits(features, labels, rows)[0]) - 0.5)[candidates]
+    best = np.argsort(-unsure, kind="stable")[: POOL * count]
+    pool, value = candidates[best], unsure[best] - unsure[best].min() + FLOOR
+    nearest = cdist(features[pool], features[rows]).min(1)  # to what is or will be answered
+    chosen: list[int] = []
+    for _ in range(count):
+        gain = value * nearest
+        gain[chosen] = -1
+        chosen.append(int(np.argmax(gain)))
+        nearest = np.minimum(nearest, cdist(features[pool], features[pool[chosen[-1:]]])[:, 0])
+    return pool[chosen]
 
 
 def weights(probabilities: np.ndarray, rows: np.ndarray, source: np.ndarray) -> np.ndarray:
@@ -157,27 +156,6 @@ def weights(probabilities: np.ndarray, rows: np.ndarray, source: np.ndarray) -> 
     everyone, answered = (np.bincount(part, minlength=BINS) for part in (bins, bins[rows]))
     found = (everyone / np.maximum(answered, 1))[bins[rows]]
     return found / found.mean()
-
-
-def _choose(
-    features: np.ndarray,
-    labels: np.ndarray,
-    rows: np.ndarray,
-    rest: np.ndarray,
-    count: int,
-) -> np.ndarray:
-    """The images of `rest` whose labels are least sure, spread in feature space."""
-    unsure = -np.abs(expit(_logits(features, labels, rows)[0]) - 0.5)  # (N,)
-    pool = rest[np.argsort(-unsure[rest], kind="stable")[: POOL * count]]
-    value = unsure[pool] - unsure[pool].min() + FLOOR
-    nearest = cdist(features[pool], features[rows]).min(1)  # to what is or will be answered
-    chosen: list[int] = []
-    for _ in range(count):
-        gain = value * nearest
-        gain[chosen] = -1
-        chosen.append(int(np.argmax(gain)))
-        nearest = np.minimum(nearest, cdist(features[pool], features[pool[chosen[-1:]]])[:, 0])
-    return pool[chosen]
 
 
 def _logits(
@@ -221,14 +199,3 @@ def _fit(
         if np.abs(step).max() < 1e-3:
             break
     return found, curve
-
-
-def _calibrate(
-    logits: np.ndarray, labels: np.ndarray, weights: np.ndarray | None
-) -> tuple[float, float]:
-    """Scale and shift that calibrate logits which did not learn from the labels."""
-    if min(np.sum(labels == value) for value in (0, 1)) < FEWEST:
-        return 1.0, 0.0
-    times = np.ones(len(labels)) if weights is None else weights
-    (scale, shift), _ = _fit(logits[:, None], labels, times, FLOOR)
-    return (scale, shift) if scale > 0 else (1.0, 0.0)

@@ -259,9 +259,9 @@ def find_names(
     found: dict[str, int] = {}
     for way, (ours, theirs) in enumerate(zip(*spelt, strict=False)):
         if any_folder or way in SAME_FOLDER:
-            places, taken = _once(theirs), set(found.values())
+            places, taken = _once(theirs), {-1, *found.values()}
             for text, k in _once(ours).items():
-                if places.get(text, -1) not in {-1, *taken}:
+                if places.get(text, -1) not in taken:
                     found.setdefault(distinct[k], places[text])
     return [found.get(key) for key in keys]
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from ohlora_lib.io.images import enlarged, to_png
 from ohlora_lib.population.labelling import LabelSession
-from ohlora_lib.study.look import MEANING, Meanings, meaning_of
+from ohlora_lib.study.look import meaning_of
 
 ASSETS = files("ohlora_lib") / "assets"
 SIDE_PX = 384  # images are shown at least this large
@@ -22,7 +22,6 @@ class LabelWidget(anywidget.AnyWidget):
     """Asks the questions of a session; saves each answer before it shows the next image.
 
     A page of images is filled in with predictions; the person corrects and confirms it.
-    `meaning` explains the labels 0 (no) and 1 (yes) of each property.
     """
 
     _esm = (ASSETS / "label_widget.js").read_text(encoding="utf-8")
@@ -37,9 +36,9 @@ class LabelWidget(anywidget.AnyWidget):
     view = traitlets.Unicode("wait").tag(sync=True)  # key, grid, wait or done
     shown = traitlets.Int().tag(sync=True)  # increases with every update
 
-    def __init__(self, session: LabelSession, meaning: Meanings = MEANING) -> None:
+    def __init__(self, session: LabelSession) -> None:
         super().__init__()
-        self.session, self.meaning = session, meaning
+        self.session = session
         self.on_msg(self._take)
         self._show()
 
@@ -68,24 +67,23 @@ class LabelWidget(anywidget.AnyWidget):
         if (page := self.session.page) is None:
             self._update("done", "All questions answered. Thank you.")
             return
-        prop = page.questions[0].prop
-        words = f"{prop}: {meaning_of(prop, self.meaning)}"
-        pictures = [self.session.images[question.img_no] for question in page.questions]
-        if page.how == "grid":
-            self._update("grid", words, map(_tile, pictures), self.session.filled_in())
+        session, prop = self.session, self.session.prop
+        words = f"{prop}: {meaning_of(prop, session.config.meaning)}"
+        pictures = [session.images[k] for k in page["img_no"]]
+        if session.how == "grid":
+            self._update("grid", words, map(_tile, pictures), session.filled_in())
         else:
-            again = "Asked again, to check. " if page.how == "check" else ""
+            again = "Asked again, to check. " if session.how == "check" else ""
             self._update("key", again + words, (enlarged(pixels, SIDE_PX) for pixels in pictures))
 
     def _update(
         self, view: str, question: str, pictures: Any = (), filled: list[str] | None = None
     ) -> None:
-        page, session = self.session.page, self.session
-        prop = page.questions[0].prop if page else ""
+        session = self.session
         with self.hold_sync():
             self.view, self.place, self.question = view, session.place, question
             self.images, self.filled = list(map(to_png, pictures)), filled or []
-            self.words = list(self.meaning.get(prop, ("no", "yes")))
+            self.words = list(session.config.meaning.get(session.prop, ("no", "yes")))
             self.progress, self.notes = session.progress(), session.notes()
             self.shown += 1
 

@@ -1,26 +1,40 @@
 """Labelling: answers are saved at once, stops lose nothing."""
 
-from contextlib import contextmanager
+import re
 
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 
 from ohlora_lib.population import asking
-from ohlora_lib.population.answers import Question
-from ohlora_lib.population.labelling import LabelSession, Rounds, features_of, open_session
-from ohlora_lib.population.sources import to_label
+from ohlora_lib.population.answers import PAIR
+from ohlora_lib.population.labelling import LabelSession, features_of
 from ohlora_lib.study.parameters import LabelImages
-from ohlora_lib.study.run_folder import Run
 from ohlora_lib.widgets.labeller import LabelWidget
 from tests.checks import complaint
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)
 
 
-def session(folder, properties=("smile", "hat"), files="abcd", images=IMAGES, **options):
-    return LabelSession(images, list(properties), folder, files=list(files), **options)
+@pytest.fixture(autouse=True)
+def planted_features(monkeypatch):
+    monkeypatch.setattr(asking, "features", lambda images: FEATURES[: len(images)])
+
+
+def session(
+    folder, properties=("smile", "hat"), files="abcd", images=IMAGES, order="in order", **options
+):
+    config = LabelImages.model_construct(properties=list(properties), order=order, **options)
+    return LabelSession(config, images, list(files), folder)
+
+
+def asked(one):
+    """The image and the property of the current page's first question."""
+    return tuple(one.page.iloc[0][PAIR])
+
+
+def answers(one):
+    return one.record.answers.set_index(PAIR)["answer"].to_dict()
 
 
 def answered(one, *answers):
@@ -36,7 +50,7 @@ def on_disk(folder):
 def test_every_answer_is_saved_at_once_and_a_session_resumes(tmp_path):
     one = session(tmp_path)
     for k, answer in enumerate(["1", "0", "skip"]):
-        assert one.question == Question(k, "smile")
+        assert asked(one) == (k, "smile")
         one.answer(answer)
         assert len((tmp_path / "answers.csv").read_text().splitlines()) == k + 2
         assert len(on_disk(tmp_path)) == k + 1
@@ -46,21 +60,8 @@ def test_every_answer_is_saved_at_once_and_a_session_resumes(tmp_path):
     assert table["hat"].isna().all()
     assert one.progress() == "3 of 8 answered. smile: 1 yes, 1 no, 1 skipped."
     again = session(tmp_path)
-    assert again.question == one.question == Question(3, "smile")
+    assert asked(again) == asked(one) == (3, "smile")
     pd.testing.assert_frame_equal(again.table(), one.table())
-
-
-@pytest.fixture
-def full_disk(monkeypatch):
-    """A block in which nothing can be saved."""
-
-    @contextmanager
-    def block():
-        with monkeypatch.context() as patch:
-            patch.setattr("os.fsync", raising(OSError(28, "full")))
-            yield
-
-    return block
 
 
 def raising(error):
@@ -70,18 +71,22 @@ def raising(error):
     return fail
 
 
-def test_what_is_not_saved_stays_open_and_the_widget_says_so(tmp_path, full_disk):
+def take(widget, place, *answers):
+    widget._take(None, {"place": place, "answers": list(answers)}, None)
+
+
+def test_what_is_not_saved_stays_open_and_the_widget_says_so(tmp_path, monkeypatch):
     one, pages = answered(session(tmp_path), "1"), rounds(tmp_path / "rounds")
     widget = LabelWidget(one)
-    with full_disk(), pytest.raises(OSError, match="full"):
-        pages.choose()
-    with full_disk():
-        widget._take(None, {"place": 1, "answers": ["0"]}, None)
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", raising(OSError(28, "full")))
+        with pytest.raises(OSError, match="full"):
+            pages.choose()
+        take(widget, 1, "0")
     assert pages.must_choose
-    assert "Not saved" in widget.notes[0]
-    assert "full" in widget.notes[0]
-    assert one.question == session(tmp_path).question == Question(1, "smile")
-    widget._take(None, {"place": 1, "answers": ["0"]}, None)
+    assert re.search("Not saved.*full", widget.notes[0])
+    assert asked(one) == asked(session(tmp_path)) == (1, "smile")
+    take(widget, 1, "0")
     assert (widget.place, widget.notes) == (2, [])
 
 
@@ -89,31 +94,31 @@ def test_two_notebooks_do_not_overwrite_each_other(tmp_path):
     one = answered(session(tmp_path), "1")
     other = answered(session(tmp_path), "0", "1")
     widget = LabelWidget(one)
-    widget._take(None, {"place": 1, "answers": ["skip"]}, None)
+    take(widget, 1, "skip")
     assert "was changed by another notebook" in widget.notes[0]
-    assert session(tmp_path).answers == other.answers
-    assert len(one.answers) == 1
+    assert answers(session(tmp_path)) == answers(other)
+    assert len(one.record.answers) == 1
     answered(other, "skip")
 
 
 def test_by_image_asks_about_all_properties_of_an_image_and_back_replaces_an_answer(tmp_path):
     one = session(tmp_path, by_image=True)
     one.back()
-    asked = []
-    while one.question:
-        asked.append(one.question)
+    order = []
+    while one.page is not None:
+        order.append(asked(one))
         one.answer("1")
-    assert asked[:3] == [Question(0, "smile"), Question(0, "hat"), Question(1, "smile")]
-    assert len(asked) == 8
+    assert order[:3] == [(0, "smile"), (0, "hat"), (1, "smile")]
+    assert len(order) == 8
     assert "no question is open" in complaint(one.answer, "1")
     one.back()
-    assert one.question == Question(3, "hat")
+    assert asked(one) == (3, "hat")
     assert "is not one of" in complaint(one.answer, "yes")
     one.answer("0")
-    assert session(tmp_path, by_image=True).answers[Question(3, "hat")] == "0"
+    assert answers(session(tmp_path, by_image=True))[3, "hat"] == "0"
 
 
-HEAD = "img_no,file,property,answer,how,round\n1,b,smile,1,key,0\n"
+HEAD = "img_no,file,property,answer,how,round,source,sec,digest\n1,b,smile,1,key,0,random,1,\n"
 BAD_RECORDS = {
     "my notes": "is missing",
     f"{HEAD}0,a,glasses,1,key,0": "images or properties other than these",
@@ -122,6 +127,7 @@ BAD_RECORDS = {
     f"{HEAD}0,a,smile,maybe,key,0": "row 1 has answer = 'maybe'; it must be one of",
     f"{HEAD}0,a,smile,": "row 1 has answer = ''; it must be one of",
     f"{HEAD}0,a,smi": "the first about ['a', 'smi']",
+    HEAD: "row 0 has digest = ''",
 }
 
 
@@ -142,32 +148,20 @@ def test_odd_names_resume_and_accents_may_be_those_of_macos(tmp_path):
     typed = ["Jos\u00e9.png", "Zo\u00eb.png", "c.png", "car\rriage.png"]
     one = answered(session(tmp_path, properties, files, by_image=True), "1", "0", "1", "0")
     again = session(tmp_path, properties, typed, by_image=True)
-    assert again.answers == one.answers
-    assert again.question == Question(1, "None")
+    assert answers(again) == answers(one)
+    assert asked(again) == (1, "None")
 
 
 def test_answers_belong_to_files_not_to_positions(tmp_path):
     answered(session(tmp_path), "1", "0", "1", "0")
     images = np.concatenate([IMAGES[:1], IMAGES])  # a new file comes first
     again = session(tmp_path, files="0abcd", images=images)
-    assert again.question == Question(0, "smile")
+    assert asked(again) == (0, "smile")
     assert on_disk(tmp_path)["file"].tolist() == list("abcd")
     again.answer("1")
     assert on_disk(tmp_path).set_index("file")["smile"].to_dict() == {
         "0": 1, "a": 1, "b": 0, "c": 1, "d": 0,
     }  # fmt: skip
-
-
-def test_reopening_keeps_the_table_of_labels(tmp_path):
-    (tmp_path / "images").mkdir()
-    for name, pixels in zip("abcd", IMAGES, strict=True):
-        Image.fromarray(pixels).save(tmp_path / "images" / f"{name}.png")
-    config = LabelImages.model_construct(image_folder=str(tmp_path / "images"), image_px=8)
-    run = Run(tmp_path / "outputs" / "s" / "label_images", "label_images", {}, {})
-    for count in (1, 2):
-        images, names = to_label(config, run)
-        answered(session(run.path, ["smile"], names, images), "1")
-        assert on_disk(run.path)["smile"].tolist() == [1] * count
 
 
 @pytest.mark.parametrize(
@@ -191,22 +185,24 @@ FEATURES = np.random.default_rng(4).normal(size=(MANY, 6)) + 2 * TRUTH["hat"].to
 
 def rounds(folder, properties=("hat", "smile"), pixels=PIXELS, **options):
     given = {"first": 40, "by_key": 2, "per_round": 20, "page_images": 15, "target": 200}
-    options = Rounds(FEATURES[: len(pixels)], **given | options)
     files = [f"{k}.png" for k in range(len(pixels))]
-    return LabelSession(pixels, list(properties), folder, files=files, rounds=options)
+    return session(folder, properties, files, pixels, "chosen", **given | options)
 
 
 def true_answers(page):
-    return [str(TRUTH[question.prop][question.img_no]) for question in page.questions]
+    return [str(TRUTH[prop][k]) for k, prop in page[PAIR].itertuples(index=False)]
 
 
-def ask(one, until):
-    """Answers correctly until a page fulfils a condition; returns the pages answered."""
-    answered = []
-    while not one.choose() and one.page and not until(one.page):
-        answered.append(one.page)
+def ask(one, **until):
+    """Answers correctly until a page has this how, place or round; returns the pages answered."""
+    pages = []
+    while not one.choose() and one.page is not None:
+        page = {"how": one.how, "place": one.place, "number": one.page["round"].max()}
+        if until.items() <= page.items():
+            break
+        pages.append(one.page)
         one.answer(*true_answers(one.page))
-    return answered
+    return pages
 
 
 def record(folder):
@@ -214,8 +210,8 @@ def record(folder):
 
 
 def test_a_random_part_then_rounds_for_the_property_with_fewest_of_a_kind(tmp_path):
-    pages = ask(rounds(tmp_path, by_key=5), lambda page: page.round == 2)
-    kinds = [(page.how, page.round, len(page.questions)) for page in pages]
+    pages = ask(rounds(tmp_path, by_key=5), number=2)
+    kinds = [(page["how"].iloc[0], page["round"].iloc[0], len(page)) for page in pages]
     assert kinds[:10] == [("key", 0, 1)] * 10  # five images, two properties
     assert kinds[10:16] == [("grid", 0, 12), ("grid", 0, 12), ("grid", 0, 11)] * 2
     answers = record(tmp_path)
@@ -244,10 +240,10 @@ def test_a_random_part_then_rounds_for_the_property_with_fewest_of_a_kind(tmp_pa
 
 def test_a_chosen_image_that_is_drawn_later_counts_as_random(tmp_path):
     """Were it left out of the draws, rare images would be missing from the fair sample."""
-    one = rounds(tmp_path, per_round=100)
-    ask(one, lambda page: page.round == 2)
+    one = rounds(tmp_path, per_round=100, page_images=48)
+    ask(one, number=2)
     earlier = set(record(tmp_path).query("source == 'chosen'")["img_no"])
-    ask(one, lambda page: page.round == 3)
+    ask(one, number=3)
     answers = record(tmp_path)
     turned = earlier & set(answers.query("source == 'random'")["img_no"])
     assert turned
@@ -257,19 +253,19 @@ def test_a_chosen_image_that_is_drawn_later_counts_as_random(tmp_path):
 def test_what_is_answered_at_a_stop_within_a_part_is_a_fair_sample(tmp_path):
     """Were the pages sorted among each other, the first would have most of the ones."""
     one = rounds(tmp_path, ["smile"], by_key=20, first=80)
-    ask(one, lambda page: page.how == "grid")
-    means = [np.mean(page.scores) for page in one.pages[one.place :]]
-    every = np.concatenate([page.scores for page in one.pages[one.place :]])
+    ask(one, how="grid")
+    left = one.record.questions.query("page >= @one.place")
+    means, every = left.groupby("page")["score"].mean(), left["score"]
     assert (len(means), len(every)) == (4, 60)
     assert np.ptp(means) < 0.5 * np.ptp(every)
 
 
 def test_a_page_is_filled_in_corrected_confirmed_and_undone(tmp_path):
     one = rounds(tmp_path)
-    ask(one, lambda page: page.round == 1)
+    ask(one, number=1)
     page, place = one.page, one.place
-    assert list(page.scores) == sorted(page.scores, reverse=True)
-    assert one.filled_in() == ["1" if score >= 0.5 else "0" for score in page.scores]
+    assert page["score"].is_monotonic_decreasing
+    assert one.filled_in() == ["1" if score >= 0.5 else "0" for score in page["score"]]
     before = len(record(tmp_path))
     given = true_answers(page)
     given[0] = "skip"
@@ -288,12 +284,11 @@ def test_a_page_is_filled_in_corrected_confirmed_and_undone(tmp_path):
 
 
 def test_a_stop_at_any_page_resumes_there(tmp_path):
-    one = rounds(tmp_path / "a")
-    there = ask(one, lambda page: page.round == 2)
+    there = ask(rounds(tmp_path / "a", first=20, by_key=1), number=2)
     for page in there:
-        other = rounds(tmp_path / "b")  # a new kernel for every page
+        other = rounds(tmp_path / "b", first=20, by_key=1)  # a new kernel for every page
         other.choose()
-        assert other.page.questions == page.questions
+        assert other.page[PAIR].equals(page[PAIR])
         other.answer(*true_answers(page))
     kept = [record(tmp_path / name).drop(columns="sec") for name in "ab"]
     pd.testing.assert_frame_equal(*kept)
@@ -302,72 +297,40 @@ def test_a_stop_at_any_page_resumes_there(tmp_path):
 
 def test_some_answers_on_pages_are_asked_again(tmp_path):
     one = rounds(tmp_path)
-    ask(one, lambda page: page.how == "check")
-    asked = record(tmp_path)
-    (question,) = one.page.questions
-    line = asked.query("img_no == @question.img_no and property == @question.prop")
+    ask(one, how="check")
+    k, prop = asked(one)
+    line = record(tmp_path).query("img_no == @k and property == @prop")
     assert line["how"].tolist() == ["grid"]
     assert "checked" not in one.progress()
     other = "0" if line["answer"].tolist() == [1] else "1"
     one.answer(other)
     assert "Of 1 checked again, 1 differed." in one.progress()
-    both = record(tmp_path).query("img_no == @question.img_no and property == @question.prop")
+    both = record(tmp_path).query("img_no == @k and property == @prop")
     assert both["how"].tolist() == ["grid", "check"]  # both stay in the record
     table = on_disk(tmp_path).set_index("img_no")
-    assert table[question.prop][question.img_no] == int(other)  # deciding beats agreeing
-    ask(one, lambda page: page.round == 1)
+    assert table[prop][k] == int(other)  # deciding beats agreeing
+    ask(one, number=1)
     count = (record(tmp_path)["how"] == "grid").sum()
     assert (record(tmp_path)["how"] == "check").sum() == round(0.05 * count)
 
 
-def test_a_check_whose_page_was_removed_from_the_record_compares_nothing(tmp_path):
-    (tmp_path / "answers.csv").write_text(
-        "img_no,file,property,answer,how\n0,0.png,hat,1,check\n1,1.png,hat,1,key\n"
-    )
-    one = rounds(tmp_path, ["hat"])
-    assert one.record.checks() == (0, 0)
-    assert one.progress().startswith("2 answers.")
-
-
-def test_records_with_four_columns_resume(tmp_path):
-    lines = [f"{k},{k}.png,hat,{TRUTH['hat'][k]}" for k in range(50)]
-    (tmp_path / "answers.csv").write_text("\n".join(["img_no,file,property,answer", *lines]))
-    one = rounds(tmp_path)
-    one.choose()
-    assert one.question == Question(0, "smile")  # `hat` is known
-    one.answer("1")
-    answers = record(tmp_path)
-    assert len(answers) == 51
-    assert answers.iloc[0][["source", "how", "round"]].tolist() == ["random", "key", 0]
-
-
 def test_a_property_added_half_way_is_asked_about_the_random_images(tmp_path):
-    ask(rounds(tmp_path, ["hat"]), lambda page: page.round == 2)
+    ask(rounds(tmp_path, ["hat"]), number=2)
     again = rounds(tmp_path)
     assert again.notes() == [
         "smile is new: its first questions are about the 48 images drawn at random so far."
     ]
-    ask(again, lambda page: page.round == 3)
+    ask(again, number=3)
     answers = record(tmp_path).query("source == 'random'").groupby("img_no")["property"]
     assert (answers.nunique() == 2).all()
     assert len(answers) == 48
 
 
-def test_equal_answers_are_explained(tmp_path):
-    one = rounds(tmp_path, ["hat"])
-    while not one.choose() and len(one.answers) < 40:
-        one.answer(*["0"] * len(one.page.questions))
-    (note,) = one.notes()
-    assert note.startswith("All 40 answers for hat are no, so nothing can be learned yet")
-    one.choose()
-    assert one.page  # goes on
-
-
 def test_images_that_changed_are_rejected_but_not_another_machines_rounding(tmp_path):
-    ask(rounds(tmp_path), lambda page: page.how == "grid")
+    ask(rounds(tmp_path), how="grid")
     off = PIXELS.astype(int) + np.random.default_rng(5).integers(-1, 2, PIXELS.shape)
     one = rounds(tmp_path, pixels=off.clip(0, 255).astype(np.uint8))
-    assert len(one.answers) == 4
+    assert len(one.record.answers) == 4
     for pixels in (PIXELS[:, ::-1].copy(), 0 * PIXELS):
         said = complaint(rounds, tmp_path, pixels=pixels)
         assert "has other pixels than when it was labelled" in said
@@ -376,58 +339,52 @@ def test_images_that_changed_are_rejected_but_not_another_machines_rounding(tmp_
     assert "row 0 has digest = 'y" in complaint(rounds, tmp_path)
 
 
-def test_skipped_images_do_not_come_back_and_the_session_ends(tmp_path):
-    one, asked = rounds(tmp_path, ["hat"], PIXELS[:60]), []
-    while not one.choose() and one.page:
-        asked += one.page.questions
-        one.answer(*["skip" if q.img_no % 3 else "1" for q in one.page.questions])
-    assert sorted(q.img_no for q in asked if not q.check) == list(range(60))
+def test_equal_answers_are_explained_and_skipped_images_do_not_come_back(tmp_path):
+    one, pages = rounds(tmp_path, ["hat"], PIXELS[:60]), []
+    while not one.choose() and one.page is not None:
+        pages.append(one.page)
+        one.answer(*["0" if k % 3 else "skip" for k in one.page["img_no"]])
+    every = pd.concat(pages)
+    assert sorted(every.loc[~every["check"], "img_no"]) == list(range(60))
     assert not one.must_choose
-
-
-def test_chosen_images_cannot_be_continued_in_order(tmp_path):
-    ask(rounds(tmp_path), lambda page: page.round == 2)
-    files = [f"{k}.png" for k in range(MANY)]
-    with pytest.raises(ValueError, match="order: chosen"):
-        LabelSession(PIXELS, ["hat", "smile"], tmp_path, files=files)
+    (note,) = one.notes()
+    assert note.startswith("All 40 answers for hat are no, so nothing can be learned yet")
 
 
 def test_the_widget_shows_a_page_and_says_while_it_chooses(tmp_path):
-    one = rounds(tmp_path)
-    ask(one, lambda page: page.how == "grid")
-    assert LabelWidget(one).question == "hat: 0/1"  # no meaning given
-    widget, seen = LabelWidget(one, {"hat": ["bare head", "hat"]}), []
+    one = rounds(tmp_path, meaning={"hat": ["bare head", "hat"]})
+    ask(one, how="grid")
+    widget, seen = LabelWidget(one), []
     assert (widget.view, widget.question) == ("grid", "hat: 1 = hat, 0 = bare head")
     assert widget.words == ["bare head", "hat"]
-    assert len(widget.images) == len(widget.filled) == len(one.page.questions)
+    assert len(widget.images) == len(widget.filled) == len(one.page)
     widget.observe(lambda change: seen.append(change.new), "view")
     while widget.view == "grid":
-        widget._take(None, {"place": one.place, "answers": true_answers(one.page)}, None)
+        take(widget, one.place, *true_answers(one.page))
     assert seen == ["wait", "grid", "wait", "key"]  # trains between properties, then checks
     assert "Asked again, to check" in widget.question
     place = one.place
-    widget._take(None, {"place": place - 1, "answers": ["1"]}, None)  # pressed twice
+    take(widget, place - 1, "1")  # pressed twice
     assert one.place == place
-    widget._take(None, {"place": place, "answers": ["back"]}, None)
+    take(widget, place, "back")
     assert (widget.view, widget.filled) == ("grid", true_answers(one.page))
 
 
 def test_an_interrupt_while_choosing_loses_nothing(tmp_path, monkeypatch):
     one = rounds(tmp_path)
-    ask(one, lambda page: page.how == "grid")
-    while one.page is not one.pages[-1]:
-        one.answer(*true_answers(one.page))
+    ask(one, how="grid")
+    ask(one, place=one.record.questions["page"].max())
     widget, place = LabelWidget(one), one.place
-    answer = {"place": place, "answers": true_answers(one.page)}
+    given = true_answers(one.page)
     with monkeypatch.context() as patch:
         patch.setattr(one, "_pages", raising(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            widget._take(None, answer, None)
+            take(widget, place, *given)
     assert (widget.view, widget.place) == ("done", place + 1)  # takes `back`, unlike "wait"
     assert widget.question.startswith("Choosing stopped; all answers are saved.")
-    widget._take(None, {"place": place + 1, "answers": ["back"]}, None)
-    assert widget.filled == answer["answers"]
-    widget._take(None, answer, None)
+    take(widget, place + 1, "back")
+    assert widget.filled == given
+    take(widget, place, *given)
     assert (widget.view, widget.place) == ("grid", place + 1)
 
 
@@ -439,10 +396,9 @@ def test_features_are_kept_while_the_images_stay_the_same(tmp_path, monkeypatch)
     assert calls == [MANY, 5]
 
 
-@pytest.mark.parametrize("given", [{"order": "in order"}, {"settle_csv": "both.csv"}, {}])
-def test_disagreements_are_settled_in_order(tmp_path, monkeypatch, given):
-    monkeypatch.setattr(asking, "features", lambda _: FEATURES)
-    config = LabelImages.model_construct(properties=["hat"], first=30, **given)
-    one = open_session(config, PIXELS, [f"{k}.png" for k in range(MANY)], tmp_path)
-    assert (one.rounds is None) == bool(given)
-    assert given or one.rounds.first == 30
+def test_disagreements_are_settled_in_order_which_chosen_images_do_not_allow(tmp_path):
+    one = rounds(tmp_path, ["hat"], settle_csv="both.csv")
+    assert (one.how, asked(one)) == ("key", (0, "hat"))
+    assert one.progress().startswith("0 of 300 answered")
+    ask(rounds(tmp_path), number=2)
+    assert "order: chosen" in complaint(rounds, tmp_path, settle_csv="both.csv")

@@ -81,6 +81,11 @@ def test_names_match_with_other_accents_and_suffixes(keys, names, found):
     assert find_names(keys, names) == found
 
 
+def test_twenty_thousand_names_match_within_the_time_of_a_quick_test():
+    names = [f"{k}.png" for k in range(20_000)]
+    assert find_names(names, names) == list(range(20_000))
+
+
 def test_names_in_different_folders_differ_without_any_folder():
     assert find_names(["x/a.png", "y/b.jpg"], ["a.png", "y/b.png"], any_folder=False) == [None, 1]
 

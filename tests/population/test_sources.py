@@ -274,3 +274,4 @@ def test_only_disagreements_are_labelled_again(tmp_path):
     found, names = pop.to_label(config, run)
     assert names == ["000003.png", "000009.png"]
     assert np.array_equal(found, images[[2, 8]])
+    assert not list(run.path.glob("*.csv"))  # the folder's labels.csv is manual work
