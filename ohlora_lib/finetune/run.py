@@ -259,7 +259,7 @@ def results(folder: Path, config: FinetuneGenerator) -> dict[str, Any]:
     grid = max((folder / "images").glob("fixed-*.png"))
     return {
         "verdict": failures.judged_sentence(table, findings),
-        "findings": [finding.rule for finding in findings],
+        **failures.recorded(findings),
         "thumbnail": grid.relative_to(folder).as_posix(),
         "rows": len(log),
         "images_seen": int(log["images_seen"].iloc[-1]),
