@@ -90,14 +90,15 @@ def labels_to_check(unseen: pd.DataFrame) -> pd.DataFrame:
 def member_table(ensembles: Mapping[str, Ensemble], images: Images) -> pd.DataFrame:
     """Mean scores of images, uint8 (S, H, H, 3), by each single CNN of each ensemble.
 
-    One row per ensemble and property: the mean, the lowest and highest mean of one CNN, and
+    One row per ensemble and property: the mean vote, the lowest and highest mean of one CNN, and
     `disagreement`, the CNNs' standard deviation averaged over images.
     """
     rows = []
     for name, ensemble in ensembles.items():
         for prop, scores in ensemble.member_scores(images).items():  # (S, K)
             means, spread = scores.float().mean(dim=0), scores.float().std(dim=1, correction=0)
-            values = means.mean(), means.min(), means.max(), spread.mean()
+            vote = ensemble.vote(prop, scores.float())
+            values = vote.mean(), means.min(), means.max(), spread.mean()
             rows.append([name, prop, scores.shape[1], *(value.item() for value in values)])
     columns = ["by", "property", "CNNs", "mean", "lowest", "highest", "disagreement"]
     return pd.DataFrame(rows, columns=columns)

@@ -59,11 +59,10 @@ def calibration(table: pd.DataFrame, role: str) -> Figure:
         points = calibration_points(group)
         look = style.series(order, 1) | {"elinewidth": 1, "label": shown_name(prop)}
         ax.errorbar(points["score"], points["share"], points[["below", "above"]].T, **look)
-        gap = np.average((points["score"] - points["share"]).abs(), weights=points["images"])
-        gaps.append(f"{prop} {gap:.3f}")
+        gaps.append(f"{prop} {(points['score'] - points['share']).abs().max():.2f}")
     ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
     finish(ax, "Calibration", "share of images labelled 1", "mean score")
-    alt = f"Calibration curves; mean gap between score and share of ones: {', '.join(gaps)}."
+    alt = f"Calibration curves; largest gap between score and share of ones: {', '.join(gaps)}."
     reading = (
         "On the diagonal, 7 of 10 images that score 0.7 have the property. Vertical bars are 95 % "
         "intervals."

@@ -168,7 +168,7 @@ def diversity(log: pd.DataFrame) -> Figure:
         _draw_trend(ax, log, "recall", "recall", 1)
     ax.set_ylim(min(0.45, ax.get_ylim()[0]), max(1.05, ax.get_ylim()[1]))
     limit, (start, end) = COLLAPSED_DIVERSITY, _ends(log, "diversity")
-    style.rule_line(ax, limit, f"{limit:g}: lower diversity is a collapse", above=False)
+    ax.axhline(limit, label=f"below {limit:g}, diversity has collapsed", **style.RULE)
     finish(ax, "Diversity of the samples", "ratio to the selected images", _time_label(log))
     alt = (
         f"Line chart of the samples' diversity as a ratio to the selected images {_span(log)}: "

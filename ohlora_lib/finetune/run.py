@@ -158,9 +158,10 @@ class FinetuneRun:
                     self.pace.save(self.state_path, tuner.state(), self.facts)
         except NotFiniteError as error:
             epoch, idx = tuner.place(tuner.batches_done - 1)
+            kept = f"The last checkpoint in {self.state_path.parent} is finite. "
             raise NotFiniteError(
-                f"{error} at epoch {epoch}, batch {idx}: training diverged. The last checkpoint "
-                f"in {self.state_path.parent} is finite. Lower learning_rate or raise r1_gamma, "
+                f"{error} at epoch {epoch}, batch {idx}: training diverged. "
+                f"{kept * self.state_path.is_file()}Lower learning_rate or raise r1_gamma, "
                 f"then start anew {start_anew_words()}"
             ) from None
         if first and tuner.finished:
@@ -259,7 +260,7 @@ def results(folder: Path, config: FinetuneGenerator) -> dict[str, Any]:
     grid = max((folder / "images").glob("fixed-*.png"))
     return {
         "verdict": failures.judged_sentence(table, findings),
-        "findings": [finding.rule for finding in findings],
+        **failures.recorded(findings),
         "thumbnail": grid.relative_to(folder).as_posix(),
         "rows": len(log),
         "images_seen": int(log["images_seen"].iloc[-1]),

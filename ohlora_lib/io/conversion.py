@@ -136,10 +136,10 @@ def _convert_to_rosinality(
     source: Path, target: Path, layout: str, network: str
 ) -> dict[str, Any]:
     """Writes a StyleGAN2 generator, and the discriminator of the same file, as `.pt`."""
-    if layout != "rosinality" or target.suffix != ".pt":
-        raise ValueError(
-            f"{target}: --to is {layout!r}; it must be rosinality, and the suffix must be .pt"
-        )
+    if layout != "rosinality":
+        raise ValueError(f"--to is {layout!r}; it must be rosinality")
+    if target.suffix != ".pt":
+        raise ValueError(f"{target}: with --to rosinality, the suffix must be .pt")
     _check_new(target)
     tables, facts = read_networks(source)
     taken = choose_network(tables, source, "generator", network)

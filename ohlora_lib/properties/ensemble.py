@@ -94,12 +94,14 @@ class Ensemble:
         A vote averages the probabilities of a property's CNNs. For compact CNNs, which are
         calibrated, it averages logits: a mean of calibrated probabilities is underconfident.
         """
-        votes = []
-        for prop, scores in self.member_scores(images).items():  # (N, K)
-            compact = all(isinstance(net, CompactCNN) for net in self.members[prop])
-            logits = torch.logit(scores, eps=1e-7) if compact else None
-            votes.append(scores.mean(dim=1) if logits is None else logits.mean(dim=1).sigmoid())
-        return torch.stack(votes, dim=1)
+        scores = self.member_scores(images)
+        return torch.stack([self.vote(prop, each) for prop, each in scores.items()], dim=1)
+
+    def vote(self, prop: str, scores: Tensor) -> Tensor:
+        """The soft vote, (N,), of a property's CNNs, which gave these scores, (N, K)."""
+        if all(isinstance(net, CompactCNN) for net in self.members[prop]):
+            return torch.logit(scores, eps=1e-7).mean(dim=1).sigmoid()
+        return scores.mean(dim=1)
 
     @torch.no_grad()
     def features(self, images: Images) -> Tensor:

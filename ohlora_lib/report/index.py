@@ -95,6 +95,7 @@ def _card(folder: Path) -> dict[str, Any]:
     results, stage = summary.get("results", {}), folder.name.partition("-")[0]
     config = records.read_json(folder / "config.json")
     verdict = results.get("verdict", "")
+    verdict = " ".join(verdict) if isinstance(verdict, list) else verdict
     return summary | {
         "name": folder.name,
         "folder": folder,
@@ -106,7 +107,8 @@ def _card(folder: Path) -> dict[str, Any]:
         "page": f"{folder.name}/{stage}.html" if (folder / f"{stage}.html").is_file() else "",
         "command": records.command(folder),
         "took": duration(summary.get("wall_sec", 0)),
-        "verdict": " ".join(verdict) if isinstance(verdict, list) else verdict,
+        "verdict": verdict,
+        "said": verdict.removeprefix(results.get("warning", "")).strip(),
         "numbers": list(_numbers(stage, results, config)),
         "picture": _picture(folder / str(results.get("thumbnail", "")), CARD_PX),
     }

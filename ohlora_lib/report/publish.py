@@ -38,8 +38,9 @@ def write_folder(source: Path, folder: Path) -> list[Path]:
     title = source.name if source.is_dir() else source.stem
     templates = Environment(loader=FileSystemLoader(TEMPLATES), trim_blocks=True)
     card = templates.get_template("card.md.j2").render(
-        title=title, networks=networks, run=summary, results=summary.get("results", {})
-    )
+        title=title, networks=networks, run=summary, results=summary.get("results", {}),
+        parameters=config,
+    )  # fmt: skip
     write_atomic(folder / "README.md", card + "\n")
     return [*written.values(), folder / "config.json", folder / "README.md"]
 

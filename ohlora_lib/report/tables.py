@@ -1,7 +1,7 @@
 """Collects what the report notebooks show: logs, facts of a run, tables, grids."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from ohlora_lib.study.machine import duration
 from ohlora_lib.study.parameters import CompareRuns, ReportRun
 from ohlora_lib.study.records import in_project, read_config, read_summary, root_of
 from ohlora_lib.study.run_folder import Run
-from ohlora_lib.verdict.logs import log_names, read_logs, unique_names
+from ohlora_lib.verdict.logs import log_names, read_logs
 from ohlora_lib.verdict.sampling import Sampled, read_sampled
 from ohlora_lib.verdict.verdict import FARTHER
 from ohlora_lib.verdict.wander import KNOWN_ROWS
@@ -158,10 +158,15 @@ def judged_runs(
     return found
 
 
-def compared_samples(names: Sequence[str], judged: Mapping[str, Path]) -> dict[str, list[Sampled]]:
-    """Samples of every seed of each run, by run name; empty if one run has no samples."""
+def compared_samples(
+    names: Sequence[str], logs: Iterable[str], judged: Mapping[str, Path]
+) -> dict[str, list[Sampled]]:
+    """Samples of every seed of each run, by run name; empty if one run has no samples.
+
+    `logs` are the distinct names of the logs, the keys of `judged`.
+    """
     found: dict[str, list[Sampled]] = {}
-    for name, unique in zip(names, unique_names(names), strict=True):
+    for name, unique in zip(names, logs, strict=True):
         if unique not in judged:
             return {}
         found.setdefault(name, []).append(read_sampled(judged[unique])[1])

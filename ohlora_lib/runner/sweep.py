@@ -32,6 +32,7 @@ from ohlora_lib.study import machine, parameters
 from ohlora_lib.study.cells import check_known
 from ohlora_lib.study.machine import counted, duration
 from ohlora_lib.study.records import read_summary
+from ohlora_lib.study.run_folder import move_aside
 
 TRAINING = "05_finetune_generator"  # the stage a bare parameter name refers to, if it has it
 EVALUATION = "06_evaluate_samples"
@@ -123,6 +124,9 @@ def run_sweep(
         done = {stage.folder for stage in every if stages.reason_to_run(stage, root) is None}
         table = tabulate(points, done)
         compared = comparison(name, table, study, root)
+        old = home / COMPARISON  # of other points, if it is not finished or must run again
+        if not (compared and stages.reason_to_run(compared[0].stages[0], root) is None):
+            move_aside(old)
         progress.left += len(compared)
         failed += run(compared)
     page = write_points(table, home)
@@ -282,7 +286,7 @@ def follow(running: dict[futures.Future, Path], stop: Path, progress: SweepProgr
                 failed += [name] * bool(error)
                 if error:
                     stopped = isinstance(error, StageInterrupted)
-                    say(f"{name}  {'stopped' if stopped else f'failed: {error}'[:300]}")
+                    say(f"{name}  {'stopped' if stopped else f'failed: {error}'}")
         except KeyboardInterrupt:
             with stop.open("a") as file:
                 file.write("x")
@@ -351,6 +355,7 @@ def comparison(name: str, table: pd.DataFrame, study: Sequence[Stage], root: Pat
     count = runs.groupby("label")["path"].transform("size")
     runs = runs[count > (count.max() > 1)]
     if runs["label"].nunique() < 2:
+        (root / "params" / name / f"{COMPARISON}.yaml").unlink(missing_ok=True)
         return []
     runs = pd.concat([group for _, group in runs.groupby("label", sort=False)])
     like = next(s for s in reversed(study) if s.notebook.stem in (COMPARISON, TRAINING)).parameters

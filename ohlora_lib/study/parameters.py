@@ -160,7 +160,7 @@ class SelectImages(NotebookParameters, Compute, Look):
     """Parameters of 04_select_images."""
 
     NOTEBOOK = "04_select_images"
-    MAKES = ("images/selected.npy", "scores.csv")
+    MAKES = ("scores.csv",)  # a score table alone gives no images
     CURRENT = {"cnn_run": "population_run"}
     NEEDS = {"base": "base_run cnn_run", "population": "population_run cnn_run",
              "table": "scores_csv"}  # fmt: skip

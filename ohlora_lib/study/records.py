@@ -99,6 +99,8 @@ def read_summary(run_folder: Path | str) -> dict[str, Any]:
     summary = read_json(folder / "summary.json")
     if summary.get("status") == "finished":
         return summary
+    if not summary and any(folder.glob("*/config.json")):
+        raise ValueError(f"{folder}: is a study's folder. Give one of its run folders.")
     state = "has not finished" if folder.is_dir() else "does not exist"
     if "reason" in summary:
         state += f" ({summary['status']}: {summary['reason'].rstrip('.')})"

@@ -236,21 +236,21 @@ def make_way(
     try:
         summary = records.read_summary(folder)
     except ValueError:  # no run, or an unfinished one that its stage resumes
-        kept = _move_aside(folder) if anew else None
+        kept = move_aside(folder) if anew else None
         return None, f"The unfinished run is kept in {kept}." if kept else ""
     date = f"{summary['finished'][:16].replace('T', ' ')} UTC"
     why = changes(folder, summary, wanted, but)
     if not why and not anew:
         line = f"This run finished on {date}; nothing to do. `start_anew = True` runs it again."
         return summary, line
-    kept, how = _move_aside(folder), ""
+    kept, how = move_aside(folder), ""
     if not anew and list(why) == [longer] and records.read_config(kept)[longer] < wanted[longer]:
         how = _link_states(kept, folder) * " Training resumes from its last checkpoint."
     words = "run again from the start" if anew else ", ".join(why.values())
     return None, f"The run that finished on {date} is kept in {kept}: {words}.{how}"
 
 
-def _move_aside(folder: Path) -> Path | None:
+def move_aside(folder: Path) -> Path | None:
     """Moves a run folder atomically to a unique path in `.earlier`; None if it is empty."""
     if not folder.is_dir() or not any(folder.iterdir()):
         return None

@@ -153,7 +153,7 @@ def compare_files(
     samples = {
         name: [s[1] for n, s in zip(names, sampled, strict=False) if n == name] for name in names
     }
-    for k, name in enumerate(training_logs.unique_names(names)):
+    for k, name in enumerate(training_logs.unique_names(names, logs)):
         log = logs[k]
         facts = _run_facts(log, sampled[k] if sampled else None, targets)
         runs.append({"name": name, "file": str(log.attrs["file"]), **facts})

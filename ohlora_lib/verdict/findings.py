@@ -82,6 +82,12 @@ def warning(findings: Sequence[Finding]) -> str:
     return " ".join(f"{head}: {text}." for head, text in said.items() if text)
 
 
+def recorded(findings: Sequence[Finding]) -> dict[str, Any]:
+    """What a summary keeps of findings: rules, and the warning, with which the verdict begins."""
+    rules = [finding.rule for finding in findings]
+    return {"findings": rules, "warning": warning(findings)}
+
+
 # ---- rules on a log -----------------------------------------------------------------------------
 
 
@@ -220,6 +226,7 @@ def of_training(log: pd.DataFrame, concept: Mapping[str, float]) -> list[Finding
         inputs.get(name, {}).get("results", {}) for name in ("cnn_run", "selection_run")
     )
     epoch, shared = log["epoch"].iloc[-1], chosen.get("judge_overlap", 0)
+    gone = replaced_inputs(folder)
     return [
         *of_log(log, concept),
         *_broken([("cut off", epoch < config["epochs"],
@@ -229,18 +236,9 @@ def of_training(log: pd.DataFrame, concept: Mapping[str, float]) -> list[Finding
         *of_count(chosen.get("kept", FEW_IMAGES)),
         *_broken([("overlap", shared, f"the held-out judge also learned from {shared:,} of the "
                    "selected images")]),
-        *of_inputs(folder, INPUTS),
+        *_broken(("other input", name in gone, f"the run used an earlier {INPUTS[name]} than the "
+                  f"one now in {gone.get(name)}") for name in INPUTS),
     ]  # fmt: skip
-
-
-def of_inputs(folder: Path, names: Iterable[str]) -> list[Finding]:
-    """Finds inputs of a fine-tuning run, by parameter, that were replaced after the run."""
-    gone = replaced_inputs(folder)
-    return _broken(
-        ("other input", name in gone,
-         f"the run used an earlier {INPUTS[name]} than the one now in {gone.get(name)}")
-        for name in names
-    )  # fmt: skip
 
 
 def _other_targets(

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ohlora_lib.io.tables import check_scores, numbers, parse, read_header
+from ohlora_lib.study.records import read_json
 
 NEEDED = ("epoch", "idx", "d_loss", "g_loss")
 SCORES = r"(mean|heldout|fixed|fixed_heldout)_.+_score|.*auroc"  # all in 0 to 1
@@ -47,6 +48,7 @@ def read_log(
         ValueError: If the file is absent, empty, truncated or not a training log.
     """
     path, columns = Path(path), columns or {}
+    seed = read_json(path / "config.json").get("seed") if path.is_dir() else None
     if path.is_dir():
         path, columns, complete = path / "train_log.csv", {}, False
     log = parse(path) if read_header(path, kind="file", short_rows=False) else pd.DataFrame()
@@ -68,7 +70,8 @@ def read_log(
         log = log.assign(epoch=0, idx=log["step"])
     log = log.assign(time_epochs=time_epochs(log, where=path))
     foreign = bool(columns) or by_step or complete
-    log.attrs = {"file": path, "complete": complete, "by_step": by_step, "foreign": foreign}
+    log.attrs = {"file": path, "seed": seed, "complete": complete}
+    log.attrs |= {"by_step": by_step, "foreign": foreign}
     return log
 
 
@@ -181,9 +184,11 @@ def log_names(files: Sequence[Path]) -> list[str]:
     return unique_names([part[-1] for part in parts])
 
 
-def unique_names(names: Sequence[str]) -> list[str]:
-    """Makes names distinct: seeds of one run get a number, `v9 (2)`."""
-    return [
-        f"{name} ({names[: k + 1].count(name)})" if names.count(name) > 1 else name
-        for k, name in enumerate(names)
-    ]
+def unique_names(names: Sequence[str], logs: Sequence[pd.DataFrame] = ()) -> list[str]:
+    """Makes names distinct by the seeds of the logs, `v9 (seed 1)`, or numbers, `v9 (2)`."""
+    marks: list[Any] = [names[: k + 1].count(name) for k, name in enumerate(names)]
+    seeds = [log.attrs.get("seed") for log in logs]
+    if None not in seeds and len(set(zip(names, seeds, strict=False))) == len(names):
+        marks = [f"seed {seed}" for seed in seeds]
+    repeated = zip(names, marks, strict=True)
+    return [f"{name} ({mark})" if names.count(name) > 1 else name for name, mark in repeated]

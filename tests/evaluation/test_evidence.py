@@ -6,17 +6,21 @@ import pytest
 import torch
 
 from ohlora_lib.evaluation import evidence
-from ohlora_lib.nets import PropertyCNN
+from ohlora_lib.nets import CompactCNN
 from ohlora_lib.properties.ensemble import Ensemble
 
 
 def test_members_are_listed_with_their_disagreement():
     torch.manual_seed(0)
-    nets = [PropertyCNN("age", image_px=32, width=0.125) for _ in range(3)]
+    nets = [CompactCNN(["age"], image_px=32, width=0.25) for _ in range(3)]
+    for net in nets:
+        net.calibration[0] = 30  # far apart, so that means of logits and probabilities differ
     images = torch.randint(256, (6, 32, 32, 3), dtype=torch.uint8)
-    apart = evidence.member_table({"selector": Ensemble({"age": nets})}, images).iloc[0]
+    ensemble = Ensemble({"age": nets})
+    apart = evidence.member_table({"selector": ensemble}, images).iloc[0]
     alike = evidence.member_table({"judge": Ensemble({"age": nets[:1] * 3})}, images).iloc[0]
     assert (apart["by"], apart["CNNs"]) == ("selector", 3)
+    assert apart["mean"] == pytest.approx(ensemble.scores(images).mean().item())  # on every page
     assert apart["lowest"] < apart["mean"] < apart["highest"]
     assert apart["disagreement"] > 1e-4
     assert alike["disagreement"] == pytest.approx(0, abs=1e-6)

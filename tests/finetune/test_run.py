@@ -263,6 +263,7 @@ def test_nan_stops_at_that_step_and_keeps_the_last_finite_state(tmp_path, troubl
     assert message.startswith(f"{said} at epoch 1, batch 1: training diverged.")
     assert "\n" not in message
     assert "then start anew with" in message
+    assert f"The last checkpoint in {tmp_path / 'checkpoints'} is finite." in message
     assert len((tmp_path / "train_log.csv").read_text().splitlines()) == 4  # no row for this step
     last = load_state(tmp_path / "checkpoints" / "state.pt")[0]
     assert (last["epoch"], last["idx"]) == (1, 0)
@@ -270,6 +271,13 @@ def test_nan_stops_at_that_step_and_keeps_the_last_finite_state(tmp_path, troubl
     again = open_run(tmp_path)  # the last finite checkpoint resumes
     assert again.resumed
     assert again.train(lambda _: None)
+
+
+def test_a_first_step_that_diverges_names_no_checkpoint(tmp_path):
+    run = open_run(tmp_path)
+    broken_loss(run.tuner)
+    with pytest.raises(NotFiniteError, match="training diverged. Lower learning_rate"):
+        run.train(lambda _: None)
 
 
 def test_a_nan_score_stops_before_the_row_is_written(tmp_path, monkeypatch):

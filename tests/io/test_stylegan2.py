@@ -264,7 +264,7 @@ def test_convert_writes_official_names_and_keeps_the_clamp(tmp_path, trap):
         ("cannot store conv_clamp", {}),
         ("only a generator with a plain mapping", {"network": "D", "wide_dim": 4}),
         ("must be rosinality", {"layout": "tensorflow"}),
-        ("must be rosinality", {"layout": "rosinality"}),
+        ("suffix must be .pt", {"layout": "rosinality"}),
     ):
         assert said in checks.complaint(convert, path, tmp_path / "g.pth", **options)
 

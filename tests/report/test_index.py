@@ -73,6 +73,15 @@ def test_the_answer_comes_from_comparison_otherwise_from_reports(tmp_path):
     assert "<script>alert(1)</script>" in page.get_text()
 
 
+def test_cards_state_a_verdict_though_another_states_the_same_and_fold_its_warning(tmp_path):
+    told = {"verdict": "Mind: few. Closer.", "warning": "Mind: few.", "findings": ["few images"]}
+    for variant in ("v8", "v9"):
+        finish(tmp_path, "06_evaluate_samples", variant, **told)
+    for card in read(tmp_path).select(".card"):
+        assert [p.get_text() for p in card.select("p.said")] == ["Closer."]
+        assert card.details.get_text() == "Findings: few imagesMind: few."
+
+
 def test_the_page_begins_with_the_look_then_pictures_then_distances(tmp_path):
     concept = {"gender": 1.0, "age": 0.0, "hat": 0.5}
     for variant, ends in {"v8": (0.4, 0.2, 0.3), "v9": (0.1, 0.05, 0.25)}.items():
@@ -88,9 +97,9 @@ def test_the_page_begins_with_the_look_then_pictures_then_distances(tmp_path):
             save_png(folder / "images" / f"{name}.png", grid)
     page = read(tmp_path)
     assert page.select_one(".look").get_text() == (
-        "A StyleGAN learns one look: female, young, hat 0.5. The distance of the mean scores "
-        "from that look (0 to 1, mean of all properties) went from 0.500 "
-        "(before) to 0.133 (after, v9)."
+        "A StyleGAN is fine-tuned toward one look: female, young, hat 0.5. The distance of the "
+        "mean scores from that look (0 to 1, mean of all properties) was 0.500 before and 0.133 "
+        "after v9, the run that ended closest."
     )
     before, after = page.select(".pair img")
     assert (before["width"], before["height"]) == ("34", "34")  # half of four columns

@@ -19,6 +19,7 @@ from ohlora_lib.runner.status import Status, SweepProgress
 from ohlora_lib.runner.sweep import lay_out, parse_grid, parse_seeds, run_sweep
 from ohlora_lib.study import machine, records
 from ohlora_lib.study.model import NAME
+from ohlora_lib.study.run_folder import start_run
 from tests.checks import complaint
 from tests.runner.test_runner import Listening
 from tests.stand_ins import (
@@ -115,6 +116,27 @@ def test_a_point_has_the_affected_stages_and_reads_the_rest_from_its_parent(proj
 def test_a_sweep_without_a_grid_or_seeds_is_refused(project):
     assert "needs --grid" in complaint(run_sweep, "params/tiny")
     assert not (project / "outputs").exists()
+
+
+def test_a_sweep_that_cannot_compare_keeps_no_verdict_of_other_points(small, monkeypatch):
+    run = start_run("08_compare_runs", {"study": "tiny-sweep-r1_gamma"}, root=small)
+    run.finish(verdict="Point 1 is closer.")
+    params = small / "params/tiny-sweep-r1_gamma/08_compare_runs.yaml"
+    params.parent.mkdir()
+    params.touch()
+
+    def fail(*_):
+        raise StageError("a reason " * 50 + "to the end")
+
+    monkeypatch.setattr(sweep, "run_point", fail)
+    listening = Listening()
+    with pytest.raises(StageError, match="tiny-r1_gamma-10"):
+        run_sweep("params/tiny", grid=GRID, status=listening)
+    assert all(line.endswith("to the end") for line in listening.lines[1:])
+    page = (run.path.parent / "index.html").read_text()
+    assert "closer" not in page
+    assert "No verdict yet" in page
+    assert not params.exists()
 
 
 @pytest.mark.parametrize("terminal", [False, True])

@@ -12,6 +12,7 @@ from ohlora_lib.io.images import new_store, open_store
 from ohlora_lib.io.weights import load_generator, save_weights
 from ohlora_lib.nets import Generator, PropertyCNN
 from ohlora_lib.nets.samples import sample_images
+from ohlora_lib.population.labels import save_table
 from ohlora_lib.properties.ensemble import load_ensemble
 from ohlora_lib.properties.training import split_table
 from ohlora_lib.selection import candidates as cd
@@ -154,7 +155,10 @@ def test_an_empty_selection_writes_no_images_and_new_parameters_start_anew(confi
 def test_a_score_table_alone(config, runs, scores, tmp_path):
     scores.to_csv(tmp_path / "scores.csv", index=False)
     config = changed(config, candidates="table", scores_csv=str(tmp_path / "scores.csv"))
-    chosen = choose(config, open_run(config, runs, tmp_path))
+    run = open_run(config, runs, tmp_path, makes=config.MAKES)
+    chosen = choose(config, run)
+    save_table(run.path / "scores.csv", chosen.table())
+    run.finish()
     assert len(chosen.kept) == 0
     assert chosen.table()["kept"].sum() == chosen.selection.kept.sum() > 0
     assert chosen.means().loc["age_score", "kept"] < chosen.means().loc["age_score", "candidates"]

@@ -8,6 +8,7 @@ import yaml
 
 from ohlora_lib.study import records
 from ohlora_lib.study.records import differences, notebook_code, project_root, root_of, to_json
+from tests.checks import complaint
 
 
 def test_the_root_is_the_same_from_everywhere(root, tmp_path_factory, monkeypatch):
@@ -41,6 +42,12 @@ def test_the_remedy_for_a_study_with_a_seed_is_a_working_command(root):
     (root / "params" / "tiny-seed3").mkdir()  # as a sweep creates
     with pytest.raises(ValueError, match=r"ohlora run params/tiny-seed3 --only 01_first"):
         records.read_summary(root / "outputs" / "tiny-seed3" / "01_first")
+
+
+def test_the_folder_of_a_study_is_no_run_folder(tmp_path):
+    (tmp_path / "01_make_population").mkdir()
+    (tmp_path / "01_make_population" / "config.json").write_text("{}")
+    assert "one of its run folders" in complaint(records.read_summary, tmp_path)
 
 
 def test_only_code_changes_the_hash_of_a_notebook(tmp_path):

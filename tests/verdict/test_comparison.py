@@ -140,6 +140,18 @@ def test_a_log_given_twice_is_no_second_seed(tmp_path):
     )
 
 
+def test_run_folders_of_one_name_are_told_apart_by_their_seeds(tmp_path):
+    folders = [tmp_path / str(k) for k in range(3)]
+    for k, folder in enumerate(folders):
+        folder.mkdir()
+        write(make_log(k), folder / "train_log.csv")
+        (folder / "config.json").write_text(json.dumps({"seed": k + 3}))
+    names, logs = training_logs.read_logs(folders, ["a", "a", "b"])
+    assert training_logs.unique_names(names, logs) == ["a (seed 3)", "a (seed 4)", "b"]
+    same = [logs[0], logs[0], logs[2]]
+    assert training_logs.unique_names(names, same) == ["a (1)", "a (2)", "b"]
+
+
 @pytest.mark.parametrize("rows", [5, 24])
 def test_a_seed_whose_scores_stop_early_shows_nothing(rows):
     """Its last scores are not its end; with none at all there is nothing to index."""

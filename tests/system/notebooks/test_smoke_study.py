@@ -54,6 +54,14 @@ def test_every_stage_writes_its_summary_and_page(study):
 
 
 @pytest.mark.slow
+def test_pages_on_one_run_begin_with_the_same_warning(study):
+    stages = ("05_finetune_generator", "06_evaluate_samples", "07_report_run")
+    found = [read_summary(study / f"outputs/smoke/{stage}-v9")["results"] for stage in stages]
+    assert len({results["warning"] for results in found}) == 1
+    assert all(results["verdict"].startswith(found[0]["warning"]) for results in found)
+
+
+@pytest.mark.slow
 def test_notebooks_print_progress_and_no_warnings(study):
     seen = 0
     for path in (study / "outputs" / "smoke").glob("0*/*.ipynb"):
