@@ -126,9 +126,8 @@ class TrainPropertyCNN(NotebookParameters, Compute, Meaning):
 
     NOTEBOOK = "03_train_property_cnn"
     MAKES = ("judge-folds.csv", "judge-unseen-scores.csv")
-    ONLY = {
-        "architecture: published": "learning_rate judge_learning_rate loss_limit max_attempts crops"
-    }
+    ONLY = {"architecture: published":
+            "learning_rate judge_learning_rate loss_limit max_attempts crops"}  # fmt: skip
     SHOWN = frozenset({"meaning"})
     population_run: str
     properties: Names
