@@ -204,7 +204,8 @@ class BaseRun:
         # Saved last: a run that resumes from it needs the files written above.
         if self.pace.due(epoch_ended=True) or kimg >= self.settings.total_kimg:
             self.pace.save(self.state_path, self.trainer.state(), self.facts)
-        print(" ".join(f"{k} {v:.3f}" for k, v in row.items()), flush=True)  # noqa: T201
+        losses = " ".join(f"{name} {v:.3f}" for name, v in row.items() if name.endswith("_loss"))
+        print(f"{kimg:.2f} of {self.settings.total_kimg:g} kimg, {losses}", flush=True)  # noqa: T201
 
 
 @torch.no_grad()
