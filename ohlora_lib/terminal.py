@@ -16,8 +16,11 @@ MOST_LETTERS = 500  # of an error; what is longer was data
 
 def as_text(value: Any) -> str:
     """A value for a table cell."""
-    if isinstance(value, float):  # four decimals, or two digits of less than that
-        return f"{value:.2g}" if 0 < abs(value) < 5e-4 else f"{round(value, 4):.6g}"
+    if value is None or value != value:
+        return "-"
+    if isinstance(value, float):  # four decimals, or two digits of less; rounding errors are 0
+        tiny = 1e-12 < abs(value) < 5e-4
+        return f"{value:.2g}" if tiny else f"{round(value, 4) + 0:.6g}"
     return ", ".join(map(as_text, value)) if isinstance(value, list | tuple) else str(value)
 
 

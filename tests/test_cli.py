@@ -14,6 +14,7 @@ from ohlora_lib.io.images import save_png
 from ohlora_lib.io.weights import save_weights
 from ohlora_lib.nets import stylegan2
 from ohlora_lib.runner import runner
+from ohlora_lib.terminal import as_text
 from ohlora_lib.widgets.monitor import Monitor
 from tests.checks import same
 
@@ -170,6 +171,13 @@ def test_a_malformed_concept_is_refused(call, compared, concept):
     assert code == 1
     assert "NAME=TARGET" in err
     assert not compared[1]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(None, "-"), (float("nan"), "-"), (-5.6e-17, "0"), (0.00012, "0.00012")]
+)
+def test_a_missing_value_is_a_dash_and_a_rounding_error_is_0(value, text):
+    assert as_text(value) == text
 
 
 def test_doctor_fails_only_for_what_is_needed(call, monkeypatch):

@@ -10,6 +10,7 @@ from ohlora_lib.figures import style
 from ohlora_lib.figures.style import COLORS, Figure, finish, house_style, new_axes, shown_name
 from ohlora_lib.io.tables import strongest_pair
 from ohlora_lib.study.look import Meanings
+from ohlora_lib.verdict.verdict import listed
 
 LEAKS = {"hardly": 0.2, "somewhat": 0.5, "much": 1.01}  # words for correlations up to these
 CALIBRATION_BINS = 10  # intervals of the score
@@ -216,4 +217,6 @@ def leakage(matrix: pd.DataFrame) -> Figure:
     reading = (
         "Near 0, two properties changed independently; near +1, together; near -1, oppositely."
     )
+    if still := [prop for prop in matrix if matrix[prop].isna().all()]:
+        reading += f" Blank, because the scores did not change: {listed(still)}."
     return Figure(ax.figure, "leakage", alt, reading)

@@ -14,6 +14,8 @@ from matplotlib.figure import Figure as Drawing
 from ohlora_lib.figures import style
 from ohlora_lib.figures.style import Figure, finish, house_style, new_axes, shown_name
 from ohlora_lib.study.look import Meanings
+from ohlora_lib.study.machine import counted
+from ohlora_lib.verdict.logs import judge_of, who
 from ohlora_lib.verdict.verdict import COLLAPSED_DIVERSITY, end_of, listed, start_of
 
 FEW_ROWS = 80  # with at most this many rows, raw values are drawn as markers
@@ -32,8 +34,8 @@ def losses(log: pd.DataFrame, *, run: str = "", ax: Axes | None = None) -> Figur
     finish(ax, title, "logistic loss (nats)", _time_label(log))
     d, g = _ends(log, "d_loss"), _ends(log, "g_loss")
     alt = (
-        f"Line chart of losses {_span(log)}: the discriminator's goes from {d[0]:.2f} to "
-        f"{d[1]:.2f}, the generator's from {g[0]:.2f} to {g[1]:.2f}."
+        f"Line chart of losses {_span(log)}: the discriminator's goes from {d[0]:.4g} to "
+        f"{d[1]:.4g}, the generator's from {g[0]:.4g} to {g[1]:.4g}."
     )
     reading = f"{TREND} Neither loss should fall to 0 or keep growing."
     return Figure(ax.figure, f"losses-{run}" if run else "losses", alt, reading)
@@ -45,7 +47,7 @@ def auroc(log: pd.DataFrame) -> Figure:
 
     A log without `pooled_auroc` (the published ones) gets the moving mean of the batches' AUROC.
     """
-    ax, time, column = new_axes(), log["time_epochs"], "real_fake_auroc"
+    ax, time, column = new_axes(), _time(log), "real_fake_auroc"
     how, label = "mean of single batches", f"mean of {_smoothing_window(len(log))} batches"
     if "pooled_auroc" in log:
         column, how = "pooled_auroc", "pooled over recent batches"
@@ -93,7 +95,7 @@ def scores(
     finish(ax, title, "mean score of the samples", _time_label(log))
     moves = [f"{_move(log, prop, prop)}, target {concept[prop]:g}" for prop in properties]
     alt = f"Line chart of mean scores {_span(log)}: {'; '.join(moves)}."
-    reading = f"{TREND} Each line should approach the dotted line of its target."
+    reading = f"{TREND} Each line should approach the dotted line of its target. {_source(log)}"
     return Figure(ax.figure, f"scores-{'-'.join(properties)}", alt, reading)
 
 
@@ -118,12 +120,12 @@ def property_comparison(
     names = [shown_name(name) for name in reversed(logs)]
     runs = " against ".join(names) if len(names) < 3 else f"{len(names)} runs"
     ylabel = f"mean score of the samples\n{style.shown_meaning(prop, meaning)}"
-    finish(ax, f"{shown_name(prop)}: {runs}", ylabel, _time_label(log))
+    finish(ax, f"{shown_name(prop)}: {runs}", ylabel, _time_label(*logs.values()))
     moves = "; ".join(_move(log, prop, name) for name, log in logs.items())
     alt = f"Line chart of the mean {prop} score, target {target:g}: {moves}."
     reading = (
         f"{TREND} A line that ends closer to the dotted target is better; the verdict says "
-        "whether the gap is shown."
+        f"whether the gap is shown. {_source(*logs.values())}"
     )
     return Figure(ax.figure, f"property-{prop}", alt, reading)
 
@@ -134,11 +136,11 @@ def heldout(log: pd.DataFrame, concept: Mapping[str, float]) -> Figure:
     ax, window, parts = new_axes(height_in=4.6), _smoothing_window(len(log)), []
     for order, (prop, target) in enumerate(concept.items()):
         looks, ends = {"mean": {"ls": "-", "label": shown_name(prop)}, "heldout": style.HOLLOW}, []
-        for who, look in looks.items():
-            column = f"{who}_{prop}_score"
+        for judge, look in looks.items():
+            column = f"{judge}_{prop}_score"
             ends.append(f"{abs(_ends(log, column)[1] - target):.3f}")
             distance = (_smooth(log[column].dropna(), window) - target).abs()
-            time = log.loc[distance.index, "time_epochs"]
+            time = _time(log)[distance.index]
             ax.plot(time, distance, **style.series(order, len(distance)) | look)
         parts.append(f"{prop} {listed(ends)}")
     key = {"color": style.LINE_GREY, "lw": 2, "marker": "o", "ms": 5}
@@ -191,10 +193,21 @@ def progress(log: pd.DataFrame, concept: Mapping[str, float]) -> Figure:
 # ---- time, trends, words ------------------------------------------------------------------------
 
 
-def _time_label(log: pd.DataFrame) -> str:
+def _time_label(*logs: pd.DataFrame) -> str:
     """Label of the time axis; a log that counts steps has no epochs."""
-    unit = "share of the log" if log.attrs.get("by_step") else "epochs"
-    return f"training time ({unit})"
+    units = dict.fromkeys("steps" if log.attrs.get("by_step") else "epochs" for log in logs)
+    return f"training time ({' or '.join(units)})"
+
+
+def _time(log: pd.DataFrame) -> pd.Series:
+    """Training time of each row, in the unit of `_time_label`."""
+    return log["idx" if log.attrs.get("by_step") else "time_epochs"]
+
+
+def _source(*logs: pd.DataFrame) -> str:
+    """Says whose scores are drawn, as a verdict may be another judge's."""
+    other = ", not the held-out judge" * (judge_of(*logs) == "heldout")
+    return f"Source: {who('mean', *logs)}{other}."
 
 
 def _smoothing_window(rows: int) -> int:
@@ -229,7 +242,7 @@ def _draw_raw(ax: Axes, time: pd.Series, value: pd.Series, order: int) -> None:
 def _draw_trend(ax: Axes, log: pd.DataFrame, column: str, label: str, order: int) -> None:
     """Draws a column as faint points, with its moving mean and that mean's band."""
     found = np.isfinite(log[column])
-    time, value = log["time_epochs"][found], log.loc[found, column]
+    time, value = _time(log)[found], log.loc[found, column]
     window, line = _smoothing_window(len(log)), style.series(order, len(value))
     _draw_raw(ax, time, value, order)
     band = _smooth_band(value, window)
@@ -261,8 +274,7 @@ def _move(log: pd.DataFrame, prop: str, name: str) -> str:
 
 
 def _span(log: pd.DataFrame) -> str:
+    time, rows = _time(log), counted(len(log), "evaluation")
     if log.attrs.get("by_step"):
-        first, last = log["idx"].iloc[[0, -1]]
-        return f"over steps {first:,.0f} to {last:,.0f} ({len(log)} evaluations)"
-    time = log["time_epochs"]
-    return f"over epochs {time.iloc[0]:.3g} to {time.iloc[-1]:.3g} ({len(log)} evaluations)"
+        return f"over steps {time.iloc[0]:,.0f} to {time.iloc[-1]:,.0f} ({rows})"
+    return f"over epochs {time.iloc[0]:.3g} to {time.iloc[-1]:.3g} ({rows})"

@@ -25,6 +25,7 @@ from ohlora_lib.nets import Discriminator
 from ohlora_lib.nets.compute import pick_precision
 from ohlora_lib.nets.style_generator import StyleGenerator
 from ohlora_lib.properties.ensemble import load_ensemble
+from ohlora_lib.study.machine import counted
 from ohlora_lib.study.parameters import FinetuneGenerator, load
 from ohlora_lib.study.run_folder import Run, start_anew_words
 from ohlora_lib.training import checkpoint
@@ -84,7 +85,7 @@ class FinetuneRun:
             self.tuner.load(state)
         if self.tuner.batches_done >= self.tuner.total_batches:
             (trained, _), epochs = self.tuner.place(self.tuner.batches_done), self.settings.epochs
-            why = f"epochs is now {epochs}, but {trained} epochs are already trained"
+            why = f"epochs is now {epochs}, but the run has trained {counted(trained, 'epoch')}"
             raise checkpoint.cannot_resume(self.state_path, why)
         if self.ranks.first:
             self._settle_files()

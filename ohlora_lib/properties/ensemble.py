@@ -26,6 +26,7 @@ from ohlora_lib.io.weights import load_property_cnn, save_weights
 from ohlora_lib.nets import CompactCNN, PropertyCNN
 from ohlora_lib.nets.compute import autocast, images_at_once
 from ohlora_lib.nets.samples import to_unit
+from ohlora_lib.study.machine import counted
 
 if TYPE_CHECKING:
     from ohlora_lib.properties.baseline import PixelRidge
@@ -146,7 +147,8 @@ def import_cnns(source: Path, properties: Sequence[str], folder: Path) -> str:
             kind = "compact" if isinstance(net, CompactCNN) else prop
             save_weights(net, folder / f"{kind}-fold{k}.safetensors")
         counts[prop] = len(mine)
-    return "Imported " + ", ".join(f"{n} CNNs for {prop}" for prop, n in counts.items()) + "."
+    parts = [f"{counted(n, 'CNN')} for {prop}" for prop, n in counts.items()]
+    return f"Imported {', '.join(parts)}."
 
 
 def unseen_scores(

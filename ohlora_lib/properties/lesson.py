@@ -169,14 +169,14 @@ def stratified_folds(lesson: Lesson) -> list[Rows]:
         counts = {value: int((column == value).sum()) for value in (0, 1)}
         if min(counts.values()) < settings.folds:
             raise ValueError(
-                f"{prop}: {counts[0]} images are labelled 0 and {counts[1]} are labelled 1; "
+                f"{prop}: images labelled 0: {counts[0]}, labelled 1: {counts[1]}; "
                 f"each of the {settings.folds} folds needs at least one of each. "
                 f"Label more images or use fewer folds."
             )
     for prop, column in zip(lesson.properties, () if weights is None else weights.T, strict=False):
         if (count := int((column[lesson.drawn] > 0).sum())) < settings.folds:
             raise ValueError(
-                f"{prop}: {count} images drawn at random are labelled; each of the "
+                f"{prop}: labelled images drawn at random: {count}; each of the "
                 f"{settings.folds} folds needs one to test it. Label more images at random."
             )
     if settings.architecture == "published" and lesson.drawn is None:

@@ -115,7 +115,7 @@ def table(data: pd.DataFrame, *, digits: int = 3) -> None:
         data = data.set_axis([" ".join(map(str, key)) for key in data.index])
     corner = data.index.name or data.columns.name
     data = data.rename_axis(index=None, columns=corner)
-    options = {"border": 0, "index": not isinstance(data.index, pd.RangeIndex)}
+    options = {"border": 0, "index": not isinstance(data.index, pd.RangeIndex), "na_rep": "-"}
 
     def written(x: float) -> str:
         return f"{x:,.{0 if x % 1 == 0 and abs(x) > 1 else digits}f}"

@@ -9,7 +9,7 @@ import pandas as pd
 
 from ohlora_lib.population.labels import read_table
 from ohlora_lib.study.look import Meanings, meaning_of
-from ohlora_lib.study.machine import duration
+from ohlora_lib.study.machine import counted, duration
 from ohlora_lib.study.parameters import CompareRuns, ReportRun
 from ohlora_lib.study.records import in_project, read_config, read_summary, root_of
 from ohlora_lib.study.run_folder import Run
@@ -61,7 +61,8 @@ def verdict_table(table: pd.DataFrame, meaning: Meanings) -> pd.DataFrame:
     words = [meaning_of(prop, meaning) for prop in table["property"]]
     shown = table.assign(meaning=words, target=table["target"].map("{:g}".format))
     shown = shown.set_index("property")[list(columns)].rename(columns=columns)
-    shown = shown.assign(interval=[f"{low:+.3f} to {high:+.3f}" for low, high in ends])
+    words = [f"{low:+.3f} to {high:+.3f}" if low <= high else "-" for low, high in ends]
+    shown = shown.assign(interval=words)
     if "improved" in table:
         chances = table.filter(like="improved").to_numpy()
         words = [f"{chance:.2f} ({low:.2f} to {high:.2f})" for chance, low, high in chances]
@@ -107,7 +108,7 @@ def run_facts(log: pd.DataFrame, folder: Path | None) -> pd.DataFrame:
         }
     epoch, idx = log[["epoch", "idx"]].iloc[-1]  # a row at batch 0 closes the previous epoch
     if log.attrs.get("by_step"):
-        facts["steps"] = f"{idx:,.0f} (no epochs; training time is a share of the log)"
+        facts["steps"] = f"{idx:,.0f} (the log counts no epochs)"
     else:
         facts["epochs"] = f"{int(epoch) + int(idx > 0)}"
     facts["evaluations"] = f"{len(log)}"
@@ -121,7 +122,7 @@ def evaluation_grids(folder: Path | None) -> dict[str, Path]:
     if folder is None:
         return {}
     epochs = read_table(folder / "evaluations.csv", ["epoch"])["epoch"]
-    during, after = (f"after {epochs.iloc[k]:g} epochs" for k in (len(epochs) // 2, -1))
+    during, after = (f"after {counted(epochs.iloc[k], 'epoch')}" for k in (len(epochs) // 2, -1))
     names = {"base": "base", "during": f"during, {during}", "after": after}
     return {name: folder / "images" / f"{stage}.png" for stage, name in names.items()}
 

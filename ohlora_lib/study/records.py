@@ -204,12 +204,14 @@ def differences(
     Ignores facts that only one side has, as another version of the package added them, and facts
     named in `but`.
     """
+    both = [name for name in wanted if name in saved and name not in but]
+    given = {n: n.removesuffix("_sha256") for n in both if saved[n] != wanted[n]}
     return {
-        name: f"{name.removesuffix('_sha256')} changed"
-        if name.endswith("_sha256")
+        name: f"{path} changed"
+        if name != path
         else f"{name} was {saved[name]!r} and is now {wanted[name]!r}"
-        for name in wanted
-        if name in saved and name not in but and saved[name] != wanted[name]
+        for name, path in given.items()
+        if name == path or path not in given  # another file has other content
     }
 
 

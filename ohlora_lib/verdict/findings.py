@@ -131,7 +131,7 @@ def stability(log: pd.DataFrame) -> list[Finding]:
     gaps = _gaps(log)
     return _broken([
         ("not finite", gaps, gaps),
-        *(("diverged", loss > DIVERGED_LOSS, f"{name} ends at {loss:.2f}, over {DIVERGED_LOSS:g}")
+        *(("diverged", loss > DIVERGED_LOSS, f"{name} ends at {loss:.4g}, over {DIVERGED_LOSS:g}")
           for name, loss in {"d_loss": d_loss, "g_loss": g_loss}.items()),
         ("saturated", d_loss < SATURATED_D_LOSS or won,
          f"the discriminator tells real from fake too well: d_loss {d_loss:.3f}{seen}"),

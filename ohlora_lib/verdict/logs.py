@@ -57,11 +57,14 @@ def read_log(
                          "evaluated at least once")  # fmt: skip
     log = log.loc[:, ~log.columns.str.startswith("Unnamed")]
     for name, theirs in columns.items():
-        if not KNOWN.fullmatch(name) or len({name, theirs} & {*log}) != 1:
-            raise ValueError(f"{path}: columns maps {name} to {theirs!r}; the former "
-                             "must be a column of docs/training-log.md, and the log must have "
-                             f"only one of the two; it has {_shown(log)}. Correct columns"
-                             )  # fmt: skip
+        there = {name, theirs} & {*log}
+        faults = {
+            f"docs/training-log.md has no column {name!r}": not KNOWN.fullmatch(name),
+            f"the log has no column {theirs!r}; it has {_shown(log)}": not there,
+            f"the log has columns of both names; it has {_shown(log)}": len(there) > 1,
+        }
+        for fault in filter(faults.get, faults):
+            raise ValueError(f"{path}: columns maps {name} to {theirs!r}, but {fault}. Correct it")
     log = log.rename(columns={theirs: name for name, theirs in columns.items()})
     log = _as_numbers(log, path).dropna(axis=1, how="all")
     by_step = "step" in log and not {"epoch", "idx"} <= set(log)

@@ -122,6 +122,20 @@ def test_lines_are_the_data_with_centred_means_and_a_band_of_the_right_width():
     assert 0.88 < inside < 0.99
 
 
+def test_a_log_of_steps_is_drawn_over_steps_and_its_scores_name_their_source():
+    log = make_log().assign(idx=np.arange(24) * 250.0)
+    log.attrs = {"by_step": True, "foreign": True}
+    figure = figures.scores(log, ["age"], CONCEPT)
+    assert axes_of(figure).get_xlabel() == "training time (steps)"
+    assert axes_of(figure).lines[0].get_xdata()[-1] == 5750
+    assert "over steps 0 to 5,750 (24 evaluations)" in figure.alt
+    assert figure.reading.endswith("Source: the scores as logged, not the held-out judge.")
+    both = figures.property_comparison({"a": log, "b": make_log()}, "age", 0, MEANING)
+    assert axes_of(both).get_xlabel() == "training time (steps or epochs)"
+    ours = figures.scores(make_log(), ["age"], CONCEPT).reading
+    assert ours.endswith("Source: the selecting CNNs, not the held-out judge.")
+
+
 def test_series_differ_by_more_than_colour_and_targets_are_named():
     ax = axes_of(FIGURES["scores-gender-quality-age-glass"]())
     strong = [line for line in ax.lines if line.get_linewidth() == 2]
@@ -149,6 +163,7 @@ def test_the_strongest_leak_is_named():
     assert figures.leakage(-LEAKS).alt.startswith("age and glass changed somewhat against")
     nothing = pd.DataFrame(np.nan, index=["age", "glass"], columns=["age", "glass"])
     assert "no two properties" in figures.leakage(nothing).alt
+    assert figures.leakage(nothing).reading.endswith("did not change: age and glass.")
 
 
 def test_names_are_shown_as_text():

@@ -217,7 +217,7 @@ def test_an_extended_training_equals_one_of_the_full_length(whole, tmp_path, mon
 def test_resuming_equals_an_uninterrupted_run(finished, tmp_path):
     interrupted(tmp_path, rows=3)
     said = complaint(open_run, tmp_path, epochs=0)
-    assert "epochs is now 0, but 1 epochs are already trained" in said
+    assert "epochs is now 0, but the run has trained 1 epoch" in said
     run = open_run(tmp_path)
     assert run.resumed
     assert run.tuner.elapsed_sec > 0

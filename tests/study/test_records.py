@@ -31,8 +31,11 @@ def test_the_root_is_the_same_from_everywhere(root, tmp_path_factory, monkeypatc
 def test_differences_are_named_and_facts_of_only_one_side_ignored():
     saved = {"epochs": 2, "base_run_sha256": ["a"], "gone": 1, "same": 0, "device": "cpu"}
     wanted = {"epochs": 3, "base_run_sha256": ["b"], "new": 1, "same": 0, "device": "cuda"}
+    saved |= {"labels_csv": "a.csv", "labels_csv_sha256": "a"}
+    wanted |= {"labels_csv": "b.csv", "labels_csv_sha256": "b"}
     assert differences(saved, wanted, but=["device"]) == {
         "epochs": "epochs was 2 and is now 3", "base_run_sha256": "base_run changed",
+        "labels_csv": "labels_csv was 'a.csv' and is now 'b.csv'",
     }  # fmt: skip
 
 

@@ -163,6 +163,19 @@ def test_a_log_of_another_program_is_read_by_what_it_calls_its_columns(tmp_path,
     assert (run["epochs"], run["steps"]) == (None, 6000)
 
 
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"mean_hat_score": "hat"}, "but the log has no column 'hat'; it has "),
+        ({"mean_hat": "smile"}, "but docs/training-log.md has no column 'mean_hat'. Correct it"),
+        ({"g_loss": "d_loss"}, "but the log has columns of both names; it has "),
+    ],
+)
+def test_each_fault_of_a_columns_name_is_said_by_itself(tmp_path, columns, said):
+    path = write(make_log(), tmp_path / "log.csv")
+    assert said in complaint(logs.read_log, path, columns=columns)
+
+
 def test_a_reader_may_name_the_step_and_say_that_a_log_is_whole(tmp_path):
     path = write(make_log().assign(idx=range(0, 240, 10)), tmp_path / "log.csv")
     with pytest.raises(ValueError, match="idx must restart at 0 .* --column step=idx"):

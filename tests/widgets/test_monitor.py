@@ -69,7 +69,7 @@ def test_a_divergence_causes_one_warning_by_the_rules_of_the_report(capsys):
         if rows == 29:
             assert "Warning" not in capsys.readouterr().out
     said = [line for line in capsys.readouterr().out.splitlines() if "Warning" in line]
-    assert said == ["Warning at epoch 8, batch 4: g_loss ends at 7.50, over 5."]
+    assert said == ["Warning at epoch 8, batch 4: g_loss ends at 7.5, over 5."]
 
 
 def test_drawing_takes_at_most_a_fiftieth_of_the_training(monkeypatch, capsys):
