@@ -75,4 +75,5 @@ def test_a_file_without_a_discriminator_is_refused_before_the_run(tmp_path, monk
         complaint(lambda given: look("generator_file", stage(given), given, tmp_path), path),
     ):
         assert "discriminator_file, or set `source: generator`" in refused
-    look("generator_file", stage(path, "generator", population_run="p"), path, tmp_path)  # that remedy works
+    remedied = stage(path, "generator", population_run="p")
+    look("generator_file", remedied, path, tmp_path)
