@@ -2,6 +2,7 @@
 
 import csv
 from contextlib import AbstractContextManager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,11 @@ import pandas as pd
 from ohlora_lib.io.disk import check_file, complaint
 
 
-def read_header(path: Path, *, kind: str = "table", short_rows: bool = True) -> list[str]:
+def read_header(path: Path, *, kind: str = "table") -> list[str]:
     """Returns the column names of a CSV after checking the whole file.
 
     ValueError if it is missing or unreadable, a name appears twice, or a row does not fit the
-    header. Messages call the file a `kind`; `short_rows` allows rows with missing fields.
+    header. Messages call the file a `kind`.
     """
     check_file(path, kind)
     with _readable(path), path.open(newline="", encoding="utf-8-sig") as file:
@@ -28,14 +29,26 @@ def read_header(path: Path, *, kind: str = "table", short_rows: bool = True) -> 
             raise ValueError(f"{path}: its first line is one name, {header[0][:80]!r}. "
                              "Separate cells with commas.")  # fmt: skip
         for row in reader:
-            short = row and len(row) < len(header) and not short_rows
-            if short or len(row) > len(header):
+            if row and len(row) != len(header):
                 raise ValueError(
                     f"{path}: line {reader.line_num} has {len(row)} fields, but the header has "
-                    f"{len(header)}. Correct or remove that line; if it is the last, the file "
-                    f"was truncated."
+                    f"{len(header)}. Correct or remove that line (an empty cell keeps its comma); "
+                    f"if it is the last, the file was truncated."
                 )
     return header
+
+
+def line_of(path: Path | str, row: int) -> int:
+    """The line of a CSV file on which row `row` of its table ends; the first row is 0.
+
+    A table without a file has one line for each row, after the header's.
+    """
+    if not Path(path).is_file():
+        return row + 2
+    with Path(path).open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.reader(file)
+        next(islice(filter(None, reader), row + 1, None))  # the first is the header
+        return reader.line_num
 
 
 def parse(path: Path, **options: Any) -> pd.DataFrame:
@@ -58,7 +71,7 @@ def numbers(column: pd.Series) -> pd.Series:
 def check_scores(scores: pd.Series, source: str | Path) -> None:
     """Checks that scores are from 0 to 1; ignores missing and infinite ones.
 
-    Otherwise raises ValueError with the first such row and how to convert the column.
+    Otherwise raises ValueError with the first such line and how to convert the column.
     """
     finite = scores[np.isfinite(scores)]
     odd = finite[~finite.between(0, 1)]
@@ -69,8 +82,9 @@ def check_scores(scores: pd.Series, source: str | Path) -> None:
         remedy = "Divide by 100."
     elif finite.min() < 0 and finite.max() > 1:
         remedy = "If they are logits, convert them by 1 / (1 + exp(-x))."
+    line = line_of(source, odd.index[0])
     raise ValueError(
-        f"{source}: row {odd.index[0]} has {scores.name} = {odd.iloc[0]:g}; scores must be from "
+        f"{source}: line {line} has {scores.name} = {odd.iloc[0]:g}; scores must be from "
         f"0 to 1 (such rows: {len(odd)}). {remedy}"
     )
 

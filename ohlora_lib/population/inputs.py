@@ -83,4 +83,4 @@ def read_attributes(path: Path) -> pd.DataFrame:
                 f"it declares {count} images and lists {len(table)}; lines with too few or too "
                 f"many values: {ragged.sum()}"
             )
-    return table[names]
+    return table[names].set_axis(table.index + 1)  # `line_of`: the names are on the second line

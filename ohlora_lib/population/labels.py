@@ -12,7 +12,7 @@ import pandas as pd
 
 from ohlora_lib.io.disk import atomic_path
 from ohlora_lib.io.pictures import FORMATS
-from ohlora_lib.io.tables import check_scores, numbers, parse, read_header
+from ohlora_lib.io.tables import check_scores, line_of, numbers, parse, read_header
 from ohlora_lib.study.cells import did_you_mean
 from ohlora_lib.study.look import parse_condition
 
@@ -46,11 +46,11 @@ def read_table(
 
 
 def check_cells(column: pd.Series, good: pd.Series, source: str | Path, rule: str) -> None:
-    """Raises ValueError with the row and value of the first cell that breaks a rule."""
+    """Raises ValueError with the line and value of the first cell that breaks a rule."""
     if len(bad := column[~good]):
         raise ValueError(
-            f"{source}: row {bad.index[0]} has {bad.name} = {bad.tolist()[0]!r}; {rule} "
-            f"(such rows: {len(bad)}). Correct them or drop the rows."
+            f"{source}: line {line_of(source, bad.index[0])} has {bad.name} = "
+            f"{bad.tolist()[0]!r}; {rule} (such rows: {len(bad)}). Correct them or drop the rows."
         )
 
 

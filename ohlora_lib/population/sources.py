@@ -74,7 +74,7 @@ class Population:
         ones = ", ".join(f"{name} {share:.1%}" for name, share in self.shares.items())
         known = [*self.properties, "img_no", *lb.FILE_COLUMNS, *lb.fact_columns(self.labels)]
         other = self.labels.columns.drop(known, errors="ignore")
-        rest = f" Columns that are not labels: {', '.join(other)}." if len(other) else ""
+        rest = f" Columns that are not labels (1 and 0): {', '.join(other)}." if len(other) else ""
         count = len(self.drawn)
         among = f" among the {count} drawn at random" if count < len(self.labels) else ""
         return f"{text}. Share of ones{among}: {ones}.{rest}"
@@ -138,10 +138,13 @@ def load_population(folder: Path, needed: Sequence[str] = ()) -> Population:
     files = lb.read_table(folder / "files.csv", FILE_FACTS)
     properties = lb.label_columns(labels, strict=False)
     if missing := [name for name in needed if name not in properties]:
+        name, remedy = missing[0], "Make them with notebooks/label_images.ipynb and pass its table"
+        if name in labels:
+            cells = labels[name].dropna().unique()[:3].tolist()
+            remedy = f"Its column has {cells}: write 1 (yes) and 0 (no) in the table, and pass it"
         raise ValueError(
-            f"{folder}: has labels for {properties}, but none for {missing[0]!r}. Make them with "
-            f"notebooks/label_images.ipynb and pass its table to 01_make_population as "
-            f"`labels_csv`, or remove the property."
+            f"{folder}: has labels for {properties}, but none for {name!r}. {remedy} to "
+            f"01_make_population as `labels_csv`, or remove the property."
         )
     if needed:  # images chosen for other properties have none of them
         labels = labels.dropna(subset=list(needed), how="all", ignore_index=True)
@@ -214,8 +217,8 @@ def _label(
         _keep_labelled(files, rows)
         labels, properties = lb.with_properties(table, rules, origin)
         labels.insert(0, "img_no", files["img_no"].reindex(rows).array)
-        named = next((name for name in lb.FILE_COLUMNS if name in table), None)
-        names = table[named] if named else table.index.to_series().astype(str).radd("row ")
+        named = next((name for name in lb.FILE_COLUMNS if name in table), "img_no")
+        names = table[named].astype(str).radd("img_no " if named == "img_no" else "")
         unused = rows[rows.notna() & labels["img_no"].isna()]
         files.loc[unused, "detail"] += "; its label is ignored"
         chosen, empty = bool(lb.fact_columns(labels)), labels[properties].isna()

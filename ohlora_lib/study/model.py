@@ -127,12 +127,12 @@ class NotebookParameters(BaseModel):
             return cls.model_validate(dict(given))
         except ValidationError as error:
             first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
+        name = ".".join(str(part) for part in first["loc"] if "[" not in str(part))  # of a union
         value = f"{name} is {first['input']!r}: " if name else ""
         message = first["msg"].removeprefix("Value error, ")
-        hint = ""
-        if isinstance(first["input"], str) and re.fullmatch(r"[-+\d]+[eE][-+\d]+", first["input"]):
-            hint = ". YAML reads a number without a decimal point as text: write 1.0e-4, not 1e-4"
+        hint, number = "", r"[-+.\d]+[eE][-+\d]+"
+        if isinstance(first["input"], str) and re.fullmatch(number, first["input"]):
+            hint = ". YAML reads that as text: write a point and a sign, as in 1.0e-4 and 1.0e+6"
         raise ValueError(f"{source}: {value}{message[:1].lower()}{message[1:]}{hint}.")
 
     def check_trained(self, root: Path) -> None:

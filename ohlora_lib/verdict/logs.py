@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ohlora_lib.io.tables import check_scores, numbers, parse, read_header
+from ohlora_lib.io.tables import check_scores, line_of, numbers, parse, read_header
 from ohlora_lib.study.records import read_json
 
 NEEDED = ("epoch", "idx", "d_loss", "g_loss")
@@ -51,7 +51,7 @@ def read_log(
     seed = read_json(path / "config.json").get("seed") if path.is_dir() else None
     if path.is_dir():
         path, columns, complete = path / "train_log.csv", {}, False
-    log = parse(path) if read_header(path, kind="file", short_rows=False) else pd.DataFrame()
+    log = parse(path) if read_header(path, kind="file") else pd.DataFrame()
     if log.empty:
         raise ValueError(f"{path}: no rows; give the train_log.csv of a fine-tuning run that has "
                          "evaluated at least once")  # fmt: skip
@@ -97,8 +97,9 @@ def _as_numbers(log: pd.DataFrame, path: Path) -> pd.DataFrame:
         values = numbers(log[name])
         odd = log[name][log[name].notna() & values.isna()]
         if len(odd) and KNOWN.fullmatch(name):
-            raise ValueError(f"{path}: {name} in row {odd.index[0]} is {str(odd.iloc[0])[:80]!r}, "
-                             "not a number; correct that cell, or restore the file")  # fmt: skip
+            raise ValueError(f"{path}: {name} in line {line_of(path, odd.index[0])} is "
+                             f"{str(odd.iloc[0])[:80]!r}, not a number; correct that cell, or "
+                             "restore the file")  # fmt: skip
         if re.fullmatch(SCORES, name):
             check_scores(values, path)
         if odd.empty:
@@ -136,9 +137,8 @@ def time_epochs(log: pd.DataFrame, *, where: str | Path = "log", batches: float 
     time = epoch + idx / batches
     back = np.flatnonzero(np.diff(time) <= 0)
     if len(back):
-        raise ValueError(f"{where}: row {back[0] + 1} is not later in training than the row "
-                         "before it; does it hold two runs? Keep the rows of one"
-                         )  # fmt: skip
+        raise ValueError(f"{where}: line {line_of(where, back[0] + 1)} is not later in training "
+                         "than the row before it; does it hold two runs? Keep the rows of one")  # fmt: skip
     return time
 
 

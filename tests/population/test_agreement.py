@@ -36,9 +36,9 @@ def test_merging_two_people(tmp_path):
     ("hers", "words"),
     [
         ("name,hat\na,1\n", "no common column"),
-        ("file,hat\n001,1\n001,0\n", "row 1 has file = '001'; that image appears twice"),
-        ("file,hat\n001,1\nb.jpg,yes\n", "hers.csv: row 1 has hat = 'yes';"),
-        ("file,hat\n001,1\nb.jpg,0.7\n", "hers.csv: row 1 has hat = 0.7;"),
+        ("file,hat\n001,1\n001,0\n", "line 3 has file = '001'; that image appears twice"),
+        ("file,hat\n001,1\nb.jpg,yes\n", "hers.csv: line 3 has hat = 'yes';"),
+        ("file,hat\n001,1\nb.jpg,0.7\n", "hers.csv: line 3 has hat = 0.7;"),
     ],
 )
 def test_tables_that_cannot_be_merged_are_rejected(tmp_path, hers, words):

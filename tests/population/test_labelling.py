@@ -1,6 +1,9 @@
 """Labelling: answers are saved at once, stops lose nothing."""
 
+import json
 import re
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -118,16 +121,27 @@ def test_by_image_asks_about_all_properties_of_an_image_and_back_replaces_an_ans
     assert answers(session(tmp_path, by_image=True))[3, "hat"] == "0"
 
 
+def test_the_notebook_names_a_table_only_if_there_is_one(tmp_path):
+    notebook = Path(__file__).parents[2] / "notebooks" / "label_images.ipynb"
+    *_, cell, _ = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    for one in (session(tmp_path), answered(session(tmp_path), "1")):
+        said = []
+        show = SimpleNamespace(table=lambda *_, **__: None, sentence=said.append)
+        names = {"session": one, "config": one.config, "show": show}
+        exec("".join(cell["source"]), names | {"run": SimpleNamespace(path=tmp_path)})
+        assert said[-1].startswith("labels_csv: ") == bool(len(one.table()))
+
+
 HEAD = "img_no,file,property,answer,how,round,source,sec,digest\n1,b,smile,1,key,0,random,1,\n"
 BAD_RECORDS = {
     "my notes": "is missing",
-    f"{HEAD}0,a,glasses,1,key,0": "images or properties other than these",
-    f"{HEAD}0,a,smile,1,mouse,0": "row 1 has how = 'mouse'; it must be one of",
-    f"{HEAD}0,a,smile,1,key,zero": "row 1 has round = 'zero'",
-    f"{HEAD}0,a,smile,maybe,key,0": "row 1 has answer = 'maybe'; it must be one of",
-    f"{HEAD}0,a,smile,": "row 1 has answer = ''; it must be one of",
-    f"{HEAD}0,a,smi": "the first about ['a', 'smi']",
-    HEAD: "row 0 has digest = ''",
+    f"{HEAD}0,a,glasses,1,key,0,random,1,": "images or properties other than these",
+    f"{HEAD}0,a,smile,1,mouse,0,random,1,": "line 3 has how = 'mouse'; it must be one of",
+    f"{HEAD}0,a,smile,1,key,zero,random,1,": "line 3 has round = 'zero'",
+    f"{HEAD}0,a,smile,maybe,key,0,random,1,": "line 3 has answer = 'maybe'; it must be one of",
+    f"{HEAD}0,a,smile,": "line 3 has 4 fields",
+    f"{HEAD}0,a,smi,,,,,,": "the first about ['a', 'smi']",
+    HEAD: "line 2 has digest = ''",
 }
 
 
@@ -336,7 +350,7 @@ def test_images_that_changed_are_rejected_but_not_another_machines_rounding(tmp_
         assert "has other pixels than when it was labelled" in said
     text = (tmp_path / "answers.csv").read_text()
     (tmp_path / "answers.csv").write_text(text.replace(",x", ",y"))
-    assert "row 0 has digest = 'y" in complaint(rounds, tmp_path)
+    assert "line 2 has digest = 'y" in complaint(rounds, tmp_path)
 
 
 def test_equal_answers_are_explained_and_skipped_images_do_not_come_back(tmp_path):

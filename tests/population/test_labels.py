@@ -128,10 +128,10 @@ def test_without_sources_those_columns_are_like_any_other(own):
 @pytest.mark.parametrize(
     ("columns", "words"),
     [
-        ({"source": ["random", "Random", "chosen", None]}, "row 1 has source = 'Random'"),
+        ({"source": ["random", "Random", "chosen", None]}, "line 3 has source = 'Random'"),
         ({"source": ["chosen"] * 4}, "all 4 images were chosen"),
-        ({"hat_weight": [1, 1, -2, 1]}, "row 2 has hat_weight = -2"),
-        ({"hat_weight": [1, "much", 1, 1]}, "row 1 has hat_weight = 'much'"),
+        ({"hat_weight": [1, 1, -2, 1]}, "line 4 has hat_weight = -2"),
+        ({"hat_weight": [1, "much", 1, 1]}, "line 3 has hat_weight = 'much'"),
     ],
 )
 def test_wrong_facts_about_labels_are_rejected(columns, words):

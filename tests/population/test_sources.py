@@ -1,5 +1,6 @@
 """Populations from every source: images, labels with the right sign, skipped files."""
 
+import re
 from contextlib import nullcontext
 
 import numpy as np
@@ -103,6 +104,7 @@ def test_celeba_attributes_get_the_right_sign(tmp_path, suffix):
         (lambda text: text[: text.rindex("000011")], "declares 12 images and lists 10"),
         (lambda text: text.rstrip()[:-2], "too few or too many values: 1"),
         (lambda text: text.replace("000003.png", "000003.png 1 1 1"), "CelebA's attribute list"),
+        (lambda text: re.sub(r"(000003.png.*) \S+\n", r"\1 x\n", text), "line 5 has Young = 'x'"),
         (lambda text: "", "not CelebA's attribute list"),
     ],
 )
@@ -160,6 +162,11 @@ def test_folder_without_labels(tmp_path):
     assert (len(made.images), len(made.labels), made.properties) == (2, 0, [])
     assert "No labels yet" in made.describe()
     assert pop.load_population(tmp_path / "run").properties == []
+    table = "file,hat,bald\n000001.png,no,1\n000002.png,yes,0\n"
+    from_folder(tmp_path, table)
+    said = complaint(pop.load_population, tmp_path / "run", ["hat"])
+    assert "none for 'hat'. Its column has ['no', 'yes']: write 1 (yes) and 0 (no)" in said
+    from_folder(tmp_path, table.replace("hat", "tie"))
     said = complaint(pop.load_population, tmp_path / "run", ["hat"])
     assert "none for 'hat'" in said
     assert "label_images" in said
@@ -182,7 +189,7 @@ def test_published_label_format(tmp_path):
     for rows in (8, 0):
         given = {"source": "folder", "image_folder": "in", "labelled_rows": rows}
         config = MakePopulation.model_construct(label_rules={}, **given)
-        with nullcontext() if rows else pytest.raises(ValueError, match="row 8 has gender"):
+        with nullcontext() if rows else pytest.raises(ValueError, match="line 10 has gender"):
             check_labels(config, tmp_path / "labels.csv", tmp_path)
 
 
@@ -229,8 +236,10 @@ MISFITS = [  # files, label table, rules, words of the message
     (NUMBERED, "file,look\n1.png,1\n000001.png,1\n000001.png,0\n", {}, "more than once"),
     (NUMBERED, "file,look\n000001.png,0.3\n000002.png,0.2\n", {}, "no column contains labels"),
     (NUMBERED, "file,look\n000001.png,yes\n000002.png,no\n", {}, "labels as 1 (yes) and 0 (no)"),
-    (NUMBERED, "file,look\n000001.png,1\n000002,0\n000003,2\n", {}, "row 2 has look = 2"),
+    (NUMBERED, "file,look\n000001.png,1\n000002,0\n000003,2\n", {}, "line 4 has look = 2"),
     (NUMBERED, "file,look\n,1\n000002.png,0\n", {}, "must name an image"),
+    (NUMBERED, 'file,look,note\n000001.png,1,"a\nb"\n\n000002,0,\n000003,2,\n', {}, "line 6 has"),
+    (NUMBERED, "file,look\n000001.png,1\n000002\n", {}, "line 3 has 1 fields"),
     (NUMBERED, "file,word\n000001.png,1\n", {"look": "absent>=1"}, "'absent'"),
     (NUMBERED, "file,word\n000001.png,1\n000002.png,yes\n", {"look": "word>=1"}, "word = 'yes'"),
     (["000001.png", "cover.png"], "img_no,look\n1,1\n2,0\n", {}, "Add a column `file`"),

@@ -76,6 +76,8 @@ def test_cell_model_and_papermill_agree(notebook, caplog):
 
 POPULATION, TRAIN = "01_make_population", "02_train_base"
 SELECT, COMPARE = "04_select_images", "08_compare_runs"
+CNN = "03_train_property_cnn"
+PUBLISHED = "population_run: a\nproperties: [hat]\narchitecture: published\n"
 INPUTS = "base_run: a\ncnn_run: b\n"
 LOOK = "concept: {gender: 1.0}\nkeep: {gender: 0.9}\n"
 HAT = LOOK.replace("keep: {gender", "keep: {hat")
@@ -86,6 +88,8 @@ NEW2, SG1 = "source: train\narchitecture: stylegan2\n", "needs `architecture: st
 BAD = {  # file name, text, parts of the message
     "unknown parameter": (TRAIN, "totl_kimg: 3.0", ["'totl_kimg'", "'total_kimg'"]),
     "1e-4 as text": (TRAIN, "learning_rate: 1e-4", ["learning_rate", "'1e-4'", "1.0e-4"]),
+    "1.0e6 as text": (TRAIN, "learning_rate: 1.0e6", ["'1.0e6'", "1.0e+6"]),
+    "a crop that is auto": (CNN, PUBLISHED + "crops: {hat: auto}", ["crops.hat is 'auto': input"]),
     "not a power of two": (TRAIN, "image_px: 48", ["image_px is 48", "32, 64, 128"]),
     "study with a slash": (TRAIN, "study: a/b", ["study", "'a/b'", "letters, digits"]),
     "too large to draw": (POPULATION, "image_px: 1024", ["32 to 512 px"]),

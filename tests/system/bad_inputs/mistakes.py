@@ -137,7 +137,7 @@ def select(name: str, table: str, *words: str, more: str = "") -> Bad:
 
 
 TABLES = [
-    select("percentages for scores", SCORES.replace("0.2", "95"), "row 1 has gender_score = 95",
+    select("percentages for scores", SCORES.replace("0.2", "95"), "line 3 has gender_score = 95",
            "from 0 to 1", "Divide by 100"),
     select("a table over itself", SCORES, "--out", "another name", more="--out scores.csv"),
     select("a file in the way of a folder", SCORES, "Correct", more="--out scores.csv/kept.csv"),
