@@ -25,6 +25,7 @@ from ohlora_lib.io.pictures import read_image
 CHUNK = 256  # files decoded together and held in memory together
 HOLD_BYTES = 2**31  # larger image sets stay on disk and are read on demand
 HEADER_BYTES = 128  # of a `.npy` file; has room for any number of images
+SAME_PIXELS = "same pixels as "  # before the name of the file that a duplicate equals
 GAP_PX = 2  # white between the images of a grid
 
 
@@ -85,7 +86,7 @@ def import_images(
                     continue
                 key = hashlib.blake2b(image.tobytes(), digest_size=16).digest()
                 if key in seen:
-                    yield None, name, "duplicate", f"same pixels as {seen[key]}"
+                    yield None, name, "duplicate", SAME_PIXELS + seen[key]
                     continue
                 seen[key] = name
                 store.append(image[None])

@@ -249,10 +249,10 @@ def find_names(
 ) -> list[int | None]:
     """Index of each key in `names`, whichever way accents and suffixes are written.
 
-    Compares names as written, then in Unicode NFC (macOS writes é as two code points), then
-    without folders, and last without an image suffix (CelebA's list says .jpg, its other edition
-    has .png). A spelling counts only if it denotes exactly one key and one name, and that name is
-    not matched yet. Folders may differ only with `any_folder`.
+    Compares names as written, then in Unicode NFC (macOS writes é as two code points) with slashes
+    for backslashes (Windows), then without folders, and last without an image suffix (CelebA's
+    list says .jpg, its other edition has .png). A spelling counts only if it denotes exactly one
+    key and one name, and that name is not matched yet. Folders may differ only with `any_folder`.
     """
     distinct = list(dict.fromkeys(keys))
     spelt = (zip(*map(_spellings, part), strict=True) for part in (distinct, names))
@@ -267,8 +267,8 @@ def find_names(
 
 
 def _spellings(name: str) -> tuple[str, ...]:
-    """The name; its NFC form; that without folders; without an image suffix; without both."""
-    text = unicodedata.normalize("NFC", name)
+    """The name; in NFC with slashes; that without folders; without an image suffix; both."""
+    text = unicodedata.normalize("NFC", name).replace("\\", "/")
     stem, dot, suffix = text.rpartition(".")
     bare = stem if stem and f"{dot}{suffix.lower()}" in FORMATS else text
     return name, text, text.rpartition("/")[2], bare, bare.rpartition("/")[2]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ohlora_lib.io.images import import_images, new_store, open_store
+from ohlora_lib.io.images import SAME_PIXELS, import_images, new_store, open_store
 from ohlora_lib.io.pictures import find_images
 from ohlora_lib.io.tables import strongest_pair
 from ohlora_lib.io.weights import load_generator
@@ -188,6 +188,18 @@ def _import(pictures: Path, folder: Path, config: MakePopulation | LabelImages) 
     return pd.DataFrame(rows, columns=FILE_FACTS).astype({"img_no": "Int64"})
 
 
+def _keep_labelled(files: pd.DataFrame, rows: pd.Series) -> None:
+    """Of files with the same pixels, keeps one that the rows of a label table name."""
+    places, named = dict(zip(files["file"], files.index, strict=True)), set(rows.dropna())
+    for k in files.index[files["status"] == "duplicate"]:
+        first = places[files.at[k, "detail"].removeprefix(SAME_PIXELS)]
+        if k in named and first not in named:
+            facts = ["img_no", "status"]
+            files.loc[[k, first], facts] = files.loc[[first, k], facts].to_numpy()
+            files.loc[[k, first], "detail"] = ["", SAME_PIXELS + files.at[k, "file"]]
+            named.add(first)
+
+
 def _label(
     files: pd.DataFrame,
     table: pd.DataFrame | None,
@@ -199,6 +211,7 @@ def _label(
     labels, properties = pd.DataFrame(columns=["img_no"]), []
     if table is not None:
         rows = lb.match_rows(table, files["file"].tolist(), origin)
+        _keep_labelled(files, rows)
         labels, properties = lb.with_properties(table, rules, origin)
         labels.insert(0, "img_no", files["img_no"].reindex(rows).array)
         named = next((name for name in lb.FILE_COLUMNS if name in table), None)

@@ -67,6 +67,7 @@ class NotebookParameters(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
     NOTEBOOK: ClassVar[str] = ""
     NEEDS: ClassVar[dict[str, str]] = {}  # what each `source` or `candidates` requires
+    ONLY: ClassVar[dict[str, str]] = {}  # by condition on a choice: what is ignored otherwise
     MAKES: ClassVar[tuple[str, ...]] = ()  # files without which a run has not finished
     CURRENT: ClassVar[dict[str, str]] = {}  # by input: its own inputs that must be as it read them
     LONGER: ClassVar[str] = ""  # parameter that resumes a finished run if it grows
@@ -85,6 +86,16 @@ class NotebookParameters(BaseModel):
             for name in self.NEEDS.get(choice, "").split():
                 if not getattr(self, name):
                     raise ValueError(f"{choice!r} needs {name}, which is empty")
+        return self
+
+    @model_validator(mode="after")
+    def _ignores_nothing(self) -> Self:
+        for condition, names in self.ONLY.items():
+            choice, values = condition.split(": ")
+            if getattr(self, choice) not in values.split(" or "):
+                for name in names.split():
+                    if getattr(self, name) != type(self).model_fields[name].default:
+                        raise ValueError(f"{name} needs `{condition}`; set that or remove {name}")
         return self
 
     @classmethod

@@ -61,6 +61,9 @@ class MakePopulation(NotebookParameters):
     NOTEBOOK = "01_make_population"
     MAKES = ("images/images.npy",)
     NEEDS = {"folder": "image_folder", "celeba": "image_folder", "generator": "generator_file"}
+    ONLY = {"source: faces": "shares", "source: folder or celeba": "image_folder",
+            "source: generator": "generator_file",
+            "source: folder or generator": "labels_csv labelled_rows"}  # fmt: skip
     source: Literal["faces", "folder", "celeba", "generator"] = "faces"
     image_px: Side = 64
     labelled_images: int = Field(4000, ge=20)
@@ -87,6 +90,10 @@ class TrainBase(NotebookParameters, Compute):
     NOTEBOOK = "02_train_base"
     MAKES = ("generator.safetensors", "discriminator.safetensors")
     NEEDS = {"files": "generator_file", "generator": "generator_file population_run"}
+    ONLY = {"source: files or generator": "generator_file", "source: files": "discriminator_file",
+            "source: generator or train": "population_run", "source: train": "grow_kimg",
+            "architecture: stylegan1": "grow_kimg fade_kimg num_properties normal_labels",
+            }  # fmt: skip
     source: Literal["shipped", "files", "generator", "train"] = "shipped"
     generator_file: str = ""
     discriminator_file: str = ""
@@ -113,23 +120,14 @@ class TrainBase(NotebookParameters, Compute):
     report_kimg: PositiveFloat = 10.0
     checkpoint_minutes: NonNegativeFloat = 10.0
 
-    @model_validator(mode="after")
-    def _stylegan2(self) -> Self:
-        for field in ("grow_kimg", "fade_kimg", "num_properties", "normal_labels"):
-            default = type(self).model_fields[field].default
-            if self.architecture == "stylegan2" and getattr(self, field) != default:
-                raise ValueError(f"{field} needs `architecture: stylegan1`; remove {field}")
-        return self
-
-
-PUBLISHED_ONLY = "learning_rate judge_learning_rate loss_limit max_attempts crops"
-
 
 class TrainPropertyCNN(NotebookParameters, Compute, Meaning):
     """Parameters of 03_train_property_cnn."""
 
     NOTEBOOK = "03_train_property_cnn"
     MAKES = ("judge-folds.csv", "judge-unseen-scores.csv")
+    ONLY = {"architecture: published":
+            "learning_rate judge_learning_rate loss_limit max_attempts crops"}  # fmt: skip
     SHOWN = frozenset({"meaning"})
     population_run: str
     properties: Names
@@ -154,12 +152,6 @@ class TrainPropertyCNN(NotebookParameters, Compute, Meaning):
             for name in getattr(self, field) if getattr(self, field) != "auto" else ():
                 if name not in self.properties:
                     raise ValueError(f"{field} names {name!r}; use names in {self.properties}")
-        if self.architecture == "compact":
-            for field in set(PUBLISHED_ONLY.split()) & self.model_fields_set:
-                if getattr(self, field) != type(self).model_fields[field].default:
-                    raise ValueError(
-                        f"{field} needs `architecture: published`; set that or remove {field}"
-                    )
         return self
 
 
@@ -171,6 +163,7 @@ class SelectImages(NotebookParameters, Compute, Look):
     CURRENT = {"cnn_run": "population_run"}
     NEEDS = {"base": "base_run cnn_run", "population": "population_run cnn_run",
              "table": "scores_csv"}  # fmt: skip
+    ONLY = {"candidates: population or table": "scores_csv"}
     candidates: Literal["base", "population", "table"] = "base"
     base_run: str = ""
     cnn_run: str = ""
@@ -183,8 +176,6 @@ class SelectImages(NotebookParameters, Compute, Look):
     @model_validator(mode="after")
     def _known(self) -> Self:
         conditions(self.concept, self.keep)
-        if self.candidates == "base" and self.scores_csv:
-            raise ValueError("scores_csv cannot score fresh samples; use candidates: population")
         return self
 
 

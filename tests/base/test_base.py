@@ -41,8 +41,8 @@ def test_an_official_file_alone_is_a_base(tmp_path, classes):
     look("generator_file", stage(path), path, tmp_path)
 
 
-def stage(path, source="files"):
-    return TrainBase(source=source, generator_file=str(path), population_run="p")
+def stage(path, source="files", **given):
+    return TrainBase(source=source, generator_file=str(path), **given)
 
 
 def test_a_file_of_rosinality_is_a_base_and_networks_must_fit(tmp_path, monkeypatch):
@@ -75,4 +75,5 @@ def test_a_file_without_a_discriminator_is_refused_before_the_run(tmp_path, monk
         complaint(lambda given: look("generator_file", stage(given), given, tmp_path), path),
     ):
         assert "discriminator_file, or set `source: generator`" in refused
-    look("generator_file", stage(path, "generator"), path, tmp_path)  # that remedy works
+    remedied = stage(path, "generator", population_run="p")
+    look("generator_file", remedied, path, tmp_path)

@@ -73,6 +73,8 @@ NFC, NFD = "Jos\u00e9", "Jose\u0301"  # as typed, and as macOS writes file names
         (["x/a.png", "y/a.png"], ["a.png"], [None, None]),
         (["a.jpg", "a.bmp"], ["a.png"], [None, None]),  # ambiguous, too
         (["a.jpg", "a.png"], ["a.png"], [None, 0]),
+        (["C:\\me\\a.png"], ["x/a.png"], [0]),  # from Windows
+        (["x\\a.png", "y\\a.png"], ["y/a.png", "x/a.png"], [1, 0]),
         (["v1.5"], ["v1.png"], [None]),  # .5 is not an image suffix
         (["a.png", "a.png"], ["a.png"], [0, 0]),  # the caller rejects duplicates
     ],

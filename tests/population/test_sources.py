@@ -140,6 +140,20 @@ def test_folder_with_labels_by_name(tmp_path):
         assert words in made.describe()
 
 
+def test_a_label_counts_whichever_copy_of_an_image_it_names(tmp_path):
+    images, _ = write_faces(tmp_path / "in", 3)
+    for name in ("again.png", "b.png", "copy.png"):
+        Image.fromarray(images[1]).save(tmp_path / "in" / name)
+    (tmp_path / "in" / "000002.png").rename(tmp_path / "in" / "000002-copy.png")
+    made = from_folder(tmp_path, "file,hat\n000001.png,0\nb.png,0\nagain.png,1\n")
+    assert made.labels[["img_no", "hat"]].to_numpy().tolist() == [[0, 0], [1, 1]]
+    files = made.files.set_index("file")
+    assert files["img_no"].dropna().to_dict() == {"000001.png": 0, "again.png": 1, "000003.png": 2}
+    assert files.loc["000002-copy.png", "detail"] == "same pixels as again.png"
+    assert files.loc["b.png", "detail"].endswith("its label is ignored")
+    assert files.loc["copy.png", "status"] == "duplicate"
+
+
 def test_folder_without_labels(tmp_path):
     write_faces(tmp_path / "in", 2)
     made = from_folder(tmp_path)

@@ -65,12 +65,17 @@ def test_cell_model_and_papermill_agree(notebook, caplog):
     meanings = cells.comments(source)
     assert meanings.keys() == cell.keys()
     assert all(meanings.values()), meanings
+    for condition, names in model.ONLY.items():
+        choice, values = condition.split(": ")
+        for value in set(get_args(fields[choice].annotation)) - set(values.split(" or ")):
+            assert set(names.split()) <= cells.unused(source, cell | {choice: value})
     groups = [line for line in source.splitlines() if line.startswith(cells.ONLY)]
     for name, values in cells.CONDITION.findall("\n".join(groups)):
         assert set(values.split(" or ")) <= set(get_args(fields[name].annotation))
 
 
-TRAIN, SELECT, COMPARE = "02_train_base", "04_select_images", "08_compare_runs"
+POPULATION, TRAIN = "01_make_population", "02_train_base"
+SELECT, COMPARE = "04_select_images", "08_compare_runs"
 INPUTS = "base_run: a\ncnn_run: b\n"
 LOOK = "concept: {gender: 1.0}\nkeep: {gender: 0.9}\n"
 HAT = LOOK.replace("keep: {gender", "keep: {hat")
@@ -83,7 +88,7 @@ BAD = {  # file name, text, parts of the message
     "1e-4 as text": (TRAIN, "learning_rate: 1e-4", ["learning_rate", "'1e-4'", "1.0e-4"]),
     "not a power of two": (TRAIN, "image_px: 48", ["image_px is 48", "32, 64, 128"]),
     "study with a slash": (TRAIN, "study: a/b", ["study", "'a/b'", "letters, digits"]),
-    "too large to draw": ("01_make_population", "image_px: 1024", ["32 to 512 px"]),
+    "too large to draw": (POPULATION, "image_px: 1024", ["32 to 512 px"]),
     "nothing to learn": (
         "03_train_property_cnn", "population_run: a\nproperties: []", ["properties", "at least 1"]
     ),
@@ -94,6 +99,21 @@ BAD = {  # file name, text, parts of the message
     ),
     "a StyleGAN2 does not grow": (TRAIN, NEW2 + 'grow_kimg: {"16": 1.0}', ["grow_kimg", SG1]),
     "a StyleGAN2 without scores": (TRAIN, NEW2 + "num_properties: 3", ["num_properties", SG1]),
+    "images that faces would replace": (
+        POPULATION, "image_folder: x", ["needs `source: folder or celeba`; set that or remove"]
+    ),
+    "labels that faces would replace": (
+        POPULATION, "labels_csv: x.csv", ["needs `source: folder or generator`"]
+    ),
+    "weights beside the shipped base": (
+        TRAIN, "generator_file: g.pkl", ["needs `source: files or generator`"]
+    ),
+    "images beside the shipped base": (
+        TRAIN, "population_run: a", ["needs `source: generator or train`"]
+    ),
+    "scores of fresh samples": (
+        SELECT, INPUTS + LOOK + "scores_csv: x.csv", ["needs `candidates: population or table`"]
+    ),
     "an output without columns": (EVALUATE, f"{OWN}{{age: old}}", ["'old'", "0[3]"]),
     "an output of no property": (EVALUATE, f"{OWN}{{hat: '0[1]'}}", ["'hat'", "use ['age']"]),
     "a classifier without outputs": (EVALUATE, f"{OWN}{{}}", ["onnx_outputs", "give both"]),
