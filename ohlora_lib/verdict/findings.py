@@ -18,7 +18,7 @@ import pandas as pd
 from ohlora_lib.study.machine import counted
 from ohlora_lib.study.records import read_config, read_json, replaced_inputs, root_of, to_json
 from ohlora_lib.verdict import verdict as trends
-from ohlora_lib.verdict.logs import properties_of, sources_of
+from ohlora_lib.verdict.logs import place_of, properties_of, sources_of
 from ohlora_lib.verdict.verdict import listed
 
 DIVERGED_LOSS = 5.0
@@ -143,15 +143,16 @@ def stability(log: pd.DataFrame) -> list[Finding]:
 
 def _gaps(log: pd.DataFrame) -> str:
     """Describes where a loss, AUROC or mean score is not finite; absent columns do not count."""
-    scores = [f"mean_{prop}_score" for prop in properties_of(log)]
+    scores, where = [f"mean_{prop}_score" for prop in properties_of(log)], dict[str, list[str]]()
     bad = ~np.isfinite(log.filter(["d_loss", "g_loss", "real_fake_auroc", *scores]))
-    rows = bad.any(axis=1)
-    if not rows.any():
-        return ""
-    first = log[rows].iloc[0]
-    return (f"{', '.join(bad.columns[bad[rows].iloc[0]])} is not a number from epoch "
-            f"{first['epoch']:.0f}, batch {first['idx']:.0f} on ({rows.sum()} of {len(log)} rows)"
-            )  # fmt: skip
+    for name in bad.columns[bad.any()]:
+        count, first = bad[name].sum(), bad[name].argmax()
+        words = f"in {count} of {len(log)} rows, the first at {place_of(log, first)}"
+        if bad[name][first:].all():
+            words = f"from {place_of(log, first)} on ({count} of {len(log)} rows)"
+        where.setdefault(words, []).append(name)
+    parts = [f"{listed(names)} {words}" for words, names in where.items()]
+    return f"no finite number for {'; nor for '.join(parts)}" if parts else ""
 
 
 def _jump(log: pd.DataFrame, concept: Mapping[str, float]) -> str:
@@ -164,10 +165,10 @@ def _jump(log: pd.DataFrame, concept: Mapping[str, float]) -> str:
             target = concept.get(prop, after)
             late = row >= LEARNING * len(log) or abs(after - target) > abs(before - target)
             if late and abs(after - before) > largest:
-                largest, at = abs(after - before), log.loc[scores.index[row + 1]]
-                words = (f"at epoch {at['epoch']:.0f}, batch {at['idx']:.0f} {prop} jumps from "
-                         f"{before:.2f} to {after:.2f} between two evaluations, as if another "
-                         "network had taken over")  # fmt: skip
+                largest = abs(after - before)
+                at = place_of(log, log.index.get_loc(scores.index[row + 1]))
+                words = (f"at {at} {prop} jumps from {before:.2f} to {after:.2f} between two "
+                         "evaluations, as if another network had taken over")  # fmt: skip
     return words
 
 

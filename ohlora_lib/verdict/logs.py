@@ -130,8 +130,8 @@ def time_epochs(log: pd.DataFrame, *, where: str | Path = "log", batches: float 
     """
     epoch, idx = log["epoch"], log["idx"]
     if not np.isfinite(epoch * idx).all() or (log[["epoch", "idx"]] < 0).any(axis=None):
-        raise ValueError(f"{where}: epoch and idx must be 0 or more in every row; "
-                         "correct them, or copy the log again")  # fmt: skip
+        raise ValueError(f"{where}: epoch and idx, or step, must be 0 or more in "
+                         "every row; correct them, or copy the log again")  # fmt: skip
     steps = np.diff(np.unique(idx))
     batches = batches or idx.max() + ((np.median(steps) + 1) / 2 if len(steps) else 1)
     time = epoch + idx / batches
@@ -140,6 +140,14 @@ def time_epochs(log: pd.DataFrame, *, where: str | Path = "log", batches: float 
         raise ValueError(f"{where}: line {line_of(where, back[0] + 1)} is not later in training "
                          "than the row before it; does it hold two runs? Keep the rows of one")  # fmt: skip
     return time
+
+
+def place_of(log: pd.DataFrame, row: int) -> str:
+    """The row's place in training, in words: a log that counts steps has no epochs."""
+    epoch, idx = log[["epoch", "idx"]].iloc[row]
+    if log.attrs.get("by_step"):
+        return f"step {idx:,.0f}"
+    return f"epoch {epoch:.0f}, batch {idx:.0f}"
 
 
 def properties_of(log: pd.DataFrame) -> list[str]:

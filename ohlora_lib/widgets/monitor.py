@@ -17,7 +17,7 @@ from ohlora_lib.finetune.loop import FineTuner
 from ohlora_lib.finetune.run import FinetuneRun
 from ohlora_lib.study.machine import progress_line
 from ohlora_lib.verdict import findings
-from ohlora_lib.verdict.logs import time_epochs
+from ohlora_lib.verdict.logs import place_of, time_epochs
 
 MIN_ROWS = 3  # fewer rows show no trend
 WARNED_ROWS = 20  # fewest rows of a log before warnings
@@ -69,11 +69,10 @@ class Monitor:
 
     def _warn(self) -> None:
         """Warns once per problem, by the report's stability rules."""
-        epoch, batch = self.log[["epoch", "idx"]].iloc[-1]
         for finding in findings.stability(self.log):
             if finding.rule not in self.warned:
                 self.warned.add(finding.rule)
-                tqdm.write(f"Warning at epoch {epoch:.0f}, batch {batch:.0f}: {finding.text}.")
+                tqdm.write(f"Warning at {place_of(self.log, -1)}: {finding.text}.")
 
     def _print(self, tuner: FineTuner) -> None:
         done, total = tuner.batches_done, tuner.total_batches

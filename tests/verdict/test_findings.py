@@ -46,6 +46,12 @@ def called(log, concept=CONCEPT):
     return [finding.rule for finding in found]
 
 
+def words_of(log):
+    """The text of a log's only finding."""
+    (finding,) = failures.stability(log)
+    return finding.text
+
+
 # ---- healthy runs
 
 
@@ -73,7 +79,18 @@ def test_both_losses_that_stop_are_one_finding_and_a_high_one_is_unstable():
     log = healthy()
     log.loc[log.index >= 20, ["d_loss", "g_loss"]] = np.nan
     assert called(log) == ["not finite"]
+    assert words_of(log).endswith(" d_loss and g_loss from epoch 5, batch 0 on (13 of 33 rows)")
     assert called(healthy().assign(g_loss=9.0)) == ["diverged"]
+
+
+def test_each_column_with_gaps_has_its_own_place_which_is_a_step_without_epochs():
+    log = healthy()
+    log.attrs["by_step"] = True
+    log.loc[[3, 5], "d_loss"] = log.loc[4, "mean_age_score"] = np.nan
+    log["idx"] = np.arange(len(log)) * 1000.0
+    words = "no finite number for d_loss in 2 of {0} rows, the first at step 3,000; nor for "
+    words += "mean_age_score in 1 of {0} rows, the first at step 4,000"
+    assert words_of(log) == words.format(len(log))
 
 
 def test_a_judge_that_began_near_the_target_is_not_fooled():
