@@ -138,7 +138,8 @@ def time_epochs(log: pd.DataFrame, *, where: str | Path = "log", batches: float 
     back = np.flatnonzero(np.diff(time) <= 0)
     if len(back):
         raise ValueError(f"{where}: line {line_of(where, back[0] + 1)} is not later in training "
-                         "than the row before it; does it hold two runs? Keep the rows of one")  # fmt: skip
+                         "than the row before it; does it hold two runs? Keep the rows of one"
+                         )  # fmt: skip
     return time
 
 
