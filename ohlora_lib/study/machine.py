@@ -55,7 +55,7 @@ def duration(seconds: float) -> str:
 
 def counted(count: float, noun: str) -> str:
     """Formats a count with its noun: `1 stage`, `2 stages`."""
-    return f"{count:,.10g} {noun}{'s' * (count != 1)}"
+    return f"{count:,.10g} {noun}{'' if count == 1 else 's'}"
 
 
 def without_places(text: str, root: Path) -> str:

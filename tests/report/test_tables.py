@@ -8,6 +8,7 @@ import pytest
 
 from ohlora_lib.report.tables import (
     JUDGES,
+    evaluation_grids,
     find_logs,
     grids_over_time,
     independent_ends,
@@ -91,6 +92,12 @@ def test_an_independent_judge_has_rows_and_columns_of_its_own(tmp_path):
     assert own.to_dict() == pytest.approx(
         {"base": 0.6, "v8": float("nan"), "v9": 0.3}, nan_ok=True
     )
+
+
+def test_grids_of_an_evaluation_are_called_by_their_epochs(tmp_path):
+    pd.DataFrame({"epoch": [0, 1.0, 2.5]}).to_csv(tmp_path / "evaluations.csv")
+    found = ["base", "during, after 1 epoch", "after 2.5 epochs"]
+    assert list(evaluation_grids(tmp_path)) == found
 
 
 def test_grids_over_time_keep_the_first_and_the_last(tmp_path):
