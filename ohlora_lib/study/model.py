@@ -132,7 +132,7 @@ class NotebookParameters(BaseModel):
         message = first["msg"].removeprefix("Value error, ")
         hint, number = "", r"[-+.\d]+[eE][-+\d]+"
         if isinstance(first["input"], str) and re.fullmatch(number, first["input"]):
-            hint = ". YAML reads that as text: write a point and a sign, as in 1.0e-4 and 1.0e+6"
+            hint = ". YAML reads that as text: write 1.0e-4 or 1.0e+6, with point and sign"
         raise ValueError(f"{source}: {value}{message[:1].lower()}{message[1:]}{hint}.")
 
     def check_trained(self, root: Path) -> None:
