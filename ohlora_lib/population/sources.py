@@ -74,7 +74,7 @@ class Population:
         ones = ", ".join(f"{name} {share:.1%}" for name, share in self.shares.items())
         known = [*self.properties, "img_no", *lb.FILE_COLUMNS, *lb.fact_columns(self.labels)]
         other = self.labels.columns.drop(known, errors="ignore")
-        rest = f" Columns that are not labels (1 and 0): {', '.join(other)}." if len(other) else ""
+        rest = f" Columns of values other than 1 and 0: {', '.join(other)}." if len(other) else ""
         count = len(self.drawn)
         among = f" among the {count} drawn at random" if count < len(self.labels) else ""
         return f"{text}. Share of ones{among}: {ones}.{rest}"

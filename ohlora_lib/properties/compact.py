@@ -30,8 +30,8 @@ FILTER_RATE = 0.07  # learning rate of the filters, by Muon
 LEARNING_RATE, WEIGHT_DECAY = 1e-3, 0.05  # of all other parameters, by AdamW
 WARM_UP = 0.25  # share of the steps over which the learning rate rises
 SHIFT = 1 / 32  # largest shift of an image, as a share of its side
-GUESSED = 0.3  # weight of all guesses in a calibration, as a share of the held-out labels' weight
 BRIGHTNESS = 0.2  # largest relative change of contrast; brightness shifts by at most half
+GUESSED = 0.3  # weight of all guesses in a calibration, as a share of the held-out labels' weight
 
 
 def train_fold(lesson: Lesson, fold: int, rows: Rows) -> Fold:
@@ -166,8 +166,8 @@ def _calibration(
 ) -> np.ndarray:
     """Scale and shift, (2, P), from held-out labels and, if there are any, from guesses.
 
-    Where images were chosen, few labels are held out, and guesses steady the fit. They weigh less,
-    because CNNs tend to be surer than the guesses, with good reason.
+    Where images were chosen, few labels are held out, and guesses steady the fit. They weigh less
+    than these, because a fit to guesses alone leaves the scores underconfident.
     """
     labels, weights = lesson.labels[valid], lesson.valid.cpu().numpy()[valid]
     rows = np.flatnonzero(np.isnan(lesson.labels).all(axis=1))

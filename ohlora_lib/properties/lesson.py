@@ -18,6 +18,7 @@ from ohlora_lib.io.images import Images
 from ohlora_lib.nets import CompactCNN, PropertyCNN
 from ohlora_lib.nets.compute import autocast, images_at_once
 from ohlora_lib.nets.samples import to_unit
+from ohlora_lib.study.machine import counted
 from ohlora_lib.training.losses import NotFiniteError, check_finite
 
 Rows = tuple[np.ndarray, np.ndarray]  # row numbers for training and for validation
@@ -169,14 +170,14 @@ def stratified_folds(lesson: Lesson) -> list[Rows]:
         counts = {value: int((column == value).sum()) for value in (0, 1)}
         if min(counts.values()) < settings.folds:
             raise ValueError(
-                f"{prop}: images labelled 0: {counts[0]}, labelled 1: {counts[1]}; "
+                f"{prop}: {counted(counts[0], 'image')} labelled 0 and {counts[1]} labelled 1; "
                 f"each of the {settings.folds} folds needs at least one of each. "
                 f"Label more images or use fewer folds."
             )
     for prop, column in zip(lesson.properties, () if weights is None else weights.T, strict=False):
         if (count := int((column[lesson.drawn] > 0).sum())) < settings.folds:
             raise ValueError(
-                f"{prop}: labelled images drawn at random: {count}; each of the "
+                f"{prop}: {counted(count, 'labelled image')} drawn at random; each of the "
                 f"{settings.folds} folds needs one to test it. Label more images at random."
             )
     if settings.architecture == "published" and lesson.drawn is None:

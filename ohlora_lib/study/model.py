@@ -95,7 +95,8 @@ class NotebookParameters(BaseModel):
             if getattr(self, choice) not in values.split(" or "):
                 for name in names.split():
                     if getattr(self, name) != type(self).model_fields[name].default:
-                        raise ValueError(f"{name} needs `{condition}`; set that or remove {name}")
+                        either = condition.replace(" or ", "` or `")
+                        raise ValueError(f"{name} needs `{either}`; set that or remove {name}")
         return self
 
     @classmethod

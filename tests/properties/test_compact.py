@@ -180,7 +180,7 @@ def test_a_missing_label_teaches_nothing_and_tests_use_random_images():
     assert one.validation_auroc(rows, np.nan_to_num(scores)) == {"bright": 1, "rare": 1}
     ones = np.flatnonzero(labels[:, 0] == 1)
     assert np.isnan(one.validation_auroc(ones, scores[ones])["bright"])
-    with pytest.raises(ValueError, match="^rare: labelled images drawn at random: 0;"):
+    with pytest.raises(ValueError, match="^rare: 0 labelled images drawn at random;"):
         stratified_folds(replace(one, drawn=drawn & ~known))
 
 

@@ -61,7 +61,7 @@ def test_folds_are_stratified_disjoint_and_complete():
 
 @pytest.mark.parametrize(("zeros", "ones"), [(10, 0), (10, 4)])
 def test_too_few_of_a_class(zeros, ones):
-    said = f"^bright: images labelled 0: {zeros}, labelled 1: {ones}; .* use fewer folds"
+    said = f"^bright: {zeros} images? labelled 0 and {ones} labelled 1; .* use fewer folds"
     with pytest.raises(ValueError, match=said):
         stratified_folds(lesson(None, np.repeat([0, 1], [zeros, ones]), folds=5))
 

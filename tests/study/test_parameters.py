@@ -104,19 +104,19 @@ BAD = {  # file name, text, parts of the message
     "a StyleGAN2 does not grow": (TRAIN, NEW2 + 'grow_kimg: {"16": 1.0}', ["grow_kimg", SG1]),
     "a StyleGAN2 without scores": (TRAIN, NEW2 + "num_properties: 3", ["num_properties", SG1]),
     "images that faces would replace": (
-        POPULATION, "image_folder: x", ["needs `source: folder or celeba`; set that or remove"]
+        POPULATION, "image_folder: x", ["needs `source: folder` or `celeba`; set that or remove"]
     ),
     "labels that faces would replace": (
-        POPULATION, "labels_csv: x.csv", ["needs `source: folder or generator`"]
+        POPULATION, "labels_csv: x.csv", ["needs `source: folder` or `generator`"]
     ),
     "weights beside the shipped base": (
-        TRAIN, "generator_file: g.pkl", ["needs `source: files or generator`"]
+        TRAIN, "generator_file: g.pkl", ["needs `source: files` or `generator`"]
     ),
     "images beside the shipped base": (
-        TRAIN, "population_run: a", ["needs `source: generator or train`"]
+        TRAIN, "population_run: a", ["needs `source: generator` or `train`"]
     ),
     "scores of fresh samples": (
-        SELECT, INPUTS + LOOK + "scores_csv: x.csv", ["needs `candidates: population or table`"]
+        SELECT, INPUTS + LOOK + "scores_csv: x.csv", ["needs `candidates: population` or `table`"]
     ),
     "an output without columns": (EVALUATE, f"{OWN}{{age: old}}", ["'old'", "0[3]"]),
     "an output of no property": (EVALUATE, f"{OWN}{{hat: '0[1]'}}", ["'hat'", "use ['age']"]),
